@@ -1,0 +1,1 @@
+"""Trains, validates and applies one configuration. Knows nothing of searches."""
