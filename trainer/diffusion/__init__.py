@@ -1,0 +1,1 @@
+"""Gaussian diffusion: noise schedules, the process and its inversions, and sampling."""

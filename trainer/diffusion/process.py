@@ -1,0 +1,130 @@
+"""The Gaussian process q(x_t | x_start) and what a network's output says about x_start.
+
+Legend: b batch, H W slice; a_t = sqrt(alphas_cumprod), s_t = sqrt(1 - alphas_cumprod);
+masks are -1 (background) or 1 (lesion).
+"""
+
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from trainer.config import DiffusionConfig
+from trainer.diffusion.schedule import alphas_cumprod
+
+LINEAR_LOGIT = 6.0
+"""Slope of the logit with which targets eps and v express an x_start (see Process.logits)."""
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return half-precision `x` as float32, any other as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Process:
+    """Forward noising, training targets, and their inversions.
+
+    Tables are float64 and cast to the sample's precision (at least float32) only after they were
+    gathered. All methods are elementwise, so autocast does not touch them.
+
+    Attributes:
+        predicts: What the network predicts, config.target: "eps", "x_start" or "v".
+        num_timesteps: T.
+        alphas_cumprod: Share of x_start in the variance of x_t, shape (T,), float64, on the CPU.
+    """
+
+    def __init__(self, config: DiffusionConfig):
+        self.predicts = config.target
+        self.num_timesteps = config.num_timesteps
+        self.alphas_cumprod = alphas_cumprod(config)
+        self._tables: dict[torch.device, Tensor] = {}
+
+    def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Draw x_t ~ q(x_t | x_start) with the given noise (Ho et al. 2020, eq. 4).
+
+        Args:
+            x_start: Clean mask in [-1, 1], (b, 1, H, W).
+            t: Timesteps in 0..T-1, int64, (b,).
+            noise: Standard normal, shape of x_start.
+
+        Returns:
+            Noisy mask, shape of x_start.
+        """
+        a, s = self._scales(t, x_start)
+        return a * x_start + s * noise
+
+    def target(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Return what the network should predict; v is eq. 9 ff. of Salimans & Ho 2022."""
+        match self.predicts:
+            case "x_start":
+                return x_start
+            case "eps":
+                return noise
+            case "v":
+                a, s = self._scales(t, x_start)
+                return a * noise - s * x_start
+            case _:
+                assert_never(self.predicts)
+
+    def prediction(self, output: Tensor) -> Tensor:
+        """Return the network's output in the space of `target`: tanh(z/2) for x_start."""
+        output = at_least_float32(output)
+        return torch.tanh(output / 2) if self.predicts == "x_start" else output
+
+    def x_start(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the clean mask that the network's output implies, not clamped.
+
+        Args:
+            output: Network output, (b, 1, H, W).
+            x_t: Noisy mask that the network saw, (b, 1, H, W).
+            t: Timesteps, int64, (b,).
+        """
+        predicted, x_t = self.prediction(output), at_least_float32(x_t)
+        a, s = self._scales(t, predicted)
+        match self.predicts:
+            case "x_start":
+                return predicted
+            case "eps":
+                return (x_t - s * predicted) / a
+            case "v":
+                return a * x_t - s * predicted
+            case _:
+                assert_never(self.predicts)
+
+    def logits(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return logits z of the predicted mask, not clamped: sigmoid(z) is its probability.
+
+        With target x_start the output is z, for x_start = tanh(z/2) = 2 sigmoid(z) - 1. With eps
+        and v, x_start is unbounded, and z = 6 x_start: a perfect mask then costs a cross-entropy of
+        0.0025 and pulls x_start beyond +-1 with only 1/400 of the force that corrects a wrong
+        pixel, so that the segmentation losses do not fight the noise loss over the amplitude, while
+        pixels near the decision (|x_start| < 0.5) still get most of their gradient.
+        """
+        if self.predicts == "x_start":
+            return at_least_float32(output)
+        return LINEAR_LOGIT * self.x_start(output, x_t, t)
+
+    def eps(self, x_start: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return the noise that makes x_t of x_start."""
+        a, s = self._scales(t, x_t)
+        return (x_t - a * x_start) / s
+
+    def snr(self, t: Tensor) -> Tensor:
+        """Return the signal-to-noise ratio a^2 / s^2 at each timestep, float64 (b,)."""
+        a, s = self._on(t.device)
+        return a[t] ** 2 / s[t] ** 2
+
+    def _on(self, device: torch.device) -> Tensor:
+        """Return the tables (a, s), stacked to (2, T), on a device."""
+        if device not in self._tables:
+            tables = torch.stack([self.alphas_cumprod, 1 - self.alphas_cumprod]).sqrt()
+            # Apple's GPUs have no float64.
+            dtype = torch.float32 if device.type == "mps" else torch.float64
+            self._tables[device] = tables.to(device=device, dtype=dtype)
+        return self._tables[device]
+
+    def _scales(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a_t and s_t in x's precision, each (b, 1, 1, 1)."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        a, s = self._on(t.device)[:, t].to(dtype)[..., None, None, None]
+        return a, s

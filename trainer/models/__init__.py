@@ -1,0 +1,35 @@
+"""Networks that map a noisy mask and an image to a diffusion target, or to a mask."""
+
+from trainer.config import ModelConfig
+from trainer.models.medsegdiff_v1 import MedSegDiffV1
+from trainer.models.unet import PlainUNet
+
+
+def build_model(
+    config: ModelConfig, *, in_channels: int, image_size: int
+) -> MedSegDiffV1 | PlainUNet:
+    """Build a network with fresh weights from torch's global generator, which the caller seeds.
+
+    Every network is called as `model(x_t, t, cond)` with the noisy mask (b, 1, H, W), timesteps
+    (b,) int64 and the image (b, in_channels, H, W), and returns (b, 1, H, W) float32. Its
+    `segments_directly` says whether that is a diffusion target or mask logits.
+
+    Args:
+        config: Family and size.
+        in_channels: Channels of the image.
+        image_size: H and W in pixels; the weights of medsegdiff_v1 depend on it.
+
+    Raises:
+        ValueError: The depth does not suit the image size.
+    """
+    stride = 2 ** (config.depth - 1)
+    if image_size % stride:
+        raise ValueError(
+            f"image_size is {image_size}, but model.depth {config.depth} needs a multiple of "
+            f"{stride} (2**(depth - 1))"
+        )
+    match config.family:
+        case "medsegdiff_v1":
+            return MedSegDiffV1(config, in_channels=in_channels, image_size=image_size)
+        case "unet":
+            return PlainUNet(config, in_channels=in_channels, image_size=image_size)

@@ -1,0 +1,112 @@
+"""Building blocks of the diffusion networks. Legend: b batch, c channels, H W feature map."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NUM_GROUPS = 8
+"""Groups of every GroupNorm: widths are multiples of 8."""
+
+HEAD_CHANNELS = 32
+"""Channels per attention head, where the width allows more than one."""
+
+
+def level_widths(width: int, depth: int) -> list[int]:
+    """Return the channels of each resolution level, finest first."""
+    return [width * min(2**level, 8) for level in range(depth)]
+
+
+def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
+    """Zero a convolution, so that its residual branch begins as the identity."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of the timestep, then an MLP (Vaswani et al. 2017, sec. 3.5; Ho et al. 2020).
+
+    Sines and cosines are taken of t * frequency: features in [-1, 1] that tell timesteps apart at
+    every scale.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, channels: int, sinusoids: int = 64):
+        """
+        Args:
+            channels: Size of the embedding.
+            sinusoids: Number of sinusoidal features, even.
+        """
+        super().__init__()
+        exponents = torch.arange(sinusoids // 2) / (sinusoids // 2)
+        self.register_buffer("frequencies", 10000**-exponents, persistent=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(sinusoids, channels), nn.SiLU(), nn.Linear(channels, channels)
+        )
+
+    def sinusoids(self, t: Tensor) -> Tensor:
+        """Return the features of t (b,) before the MLP, (b, sinusoids), in [-1, 1]."""
+        phases = t[:, None].to(self.frequencies.dtype) * self.frequencies
+        return torch.cat([phases.cos(), phases.sin()], dim=1)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Embed timesteps (b,) as (b, channels)."""
+        return self.mlp(self.sinusoids(t))
+
+
+class ResBlock(nn.Module):
+    """GroupNorm, SiLU, convolution, twice, with the timestep in between and a shortcut.
+
+    As in Ho et al. 2020, with the timestep as scale and shift of the second norm (Dhariwal &
+    Nichol 2021, sec. 3.1).
+    """
+
+    def __init__(self, channels: int, time_channels: int, dropout: float):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(NUM_GROUPS, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.time = nn.Linear(time_channels, 2 * channels)
+        self.norm2 = nn.GroupNorm(NUM_GROUPS, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Map (b, c, H, W) and the timestep embedding (b, time_channels) to (b, c, H, W)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.time(F.silu(time))[..., None, None].chunk(2, dim=1)
+        h = self.norm2(h) * (1 + scale) + shift
+        return x + self.conv2(self.dropout(F.silu(h)))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over the positions of a feature map, with a shortcut."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.num_heads = max(1, channels // HEAD_CHANNELS)
+        self.norm = nn.GroupNorm(NUM_GROUPS, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zero_init(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, H, W) to the same shape."""
+        b, c, height, width = x.shape
+        qkv = self.qkv(self.norm(x)).flatten(2)
+        # (3, b, heads, positions, channels per head)
+        q, k, v = qkv.view(b, 3, self.num_heads, c // self.num_heads, -1).permute(1, 0, 2, 4, 3)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(attended.transpose(2, 3).reshape(b, c, height, width))
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels at each position, with learnable gain and bias."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, H, W) to the same shape."""
+        return self.norm(x.movedim(1, -1)).movedim(-1, 1)

@@ -1,0 +1,148 @@
+"""MedSegDiff V1 (Wu et al. 2023, arXiv 2211.00611)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.config import ModelConfig
+from trainer.models.blocks import (
+    ChannelNorm,
+    ResBlock,
+    SelfAttention,
+    TimeEmbedding,
+    level_widths,
+    zero_init,
+)
+
+
+class FFParser(nn.Module):
+    """Learnable filter of a feature map in the frequency domain.
+
+    M = F[m], M' = A * M, m' = F^-1[M'] with a complex A per channel and frequency, tied to the size
+    of the map. Features are real, so that half of the frequencies says it all; A begins as 1, the
+    identity. Stored as real and imaginary part, because optimizers and averages of complex
+    parameters are treacherous.
+    """
+
+    def __init__(self, channels: int, size: int):
+        super().__init__()
+        self.real = nn.Parameter(torch.ones(channels, size, size // 2 + 1))
+        self.imag = nn.Parameter(torch.zeros(channels, size, size // 2 + 1))
+
+    def forward(self, m: Tensor) -> Tensor:
+        """Filter (b, c, size, size); at least float32, also under autocast."""
+        m = m.to(torch.promote_types(m.dtype, torch.float32))
+        spectrum = torch.fft.rfft2(m) * torch.complex(self.real, self.imag)
+        return torch.fft.irfft2(spectrum, s=m.shape[-2:])
+
+
+class AttentiveFusion(nn.Module):
+    """A(m_I, m_x) = (LN(m_I) * LN(m_x)) * m_I, all products elementwise."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm_image = ChannelNorm(channels)
+        self.norm_mask = ChannelNorm(channels)
+
+    def forward(self, m_image: Tensor, m_mask: Tensor) -> Tensor:
+        """Fuse an image feature and a mask feature, both (b, c, H, W)."""
+        return self.norm_image(m_image) * self.norm_mask(m_mask) * m_image
+
+
+class Level(nn.Module):
+    """The residual blocks of one resolution, and its self-attention if it has one."""
+
+    def __init__(self, channels: int, time_channels: int, config: ModelConfig, attention: bool):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            ResBlock(channels, time_channels, config.dropout) for _ in range(config.num_res_blocks)
+        )
+        self.attention = SelfAttention(channels) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Map (b, c, H, W) and the timestep embedding to (b, c, H, W)."""
+        for block in self.blocks:
+            x = block(x, time)
+        return self.attention(x)
+
+
+class MedSegDiffV1(nn.Module):
+    """Two encoders, of the image and of the noisy mask, and one decoder; all see the timestep.
+
+    At the middle two levels the mask feature passes an FF-Parser, is fused with the image feature
+    by attention, and the result goes on as the image feature ("dynamic conditional encoding").
+    """
+
+    segments_directly = False
+
+    def __init__(self, config: ModelConfig, *, in_channels: int, image_size: int):
+        super().__init__()
+        widths = level_widths(config.width, config.depth)
+        time_channels = 4 * config.width
+        first_attention = config.depth - config.attention_levels
+
+        def levels() -> nn.ModuleList:
+            return nn.ModuleList(
+                Level(width, time_channels, config, attention=level >= first_attention)
+                for level, width in enumerate(widths)
+            )
+
+        def downs() -> nn.ModuleList:
+            return nn.ModuleList(
+                nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
+                for fine, coarse in zip(widths, widths[1:], strict=False)
+            )
+
+        self.time = TimeEmbedding(time_channels)
+        self.image_stem = nn.Conv2d(in_channels, config.width, 3, padding=1)
+        self.image_levels, self.image_downs = levels(), downs()
+        self.mask_stem = nn.Conv2d(1, config.width, 3, padding=1)
+        self.mask_levels, self.mask_downs = levels(), downs()
+
+        middle = (config.depth - 1) // 2
+        self.fused = (middle, middle + 1)
+        self.parsers = nn.ModuleList(FFParser(widths[i], image_size >> i) for i in self.fused)
+        self.fusions = nn.ModuleList(AttentiveFusion(widths[i]) for i in self.fused)
+
+        self.decoder_levels = levels()
+        self.ups = nn.ModuleList(
+            nn.Conv2d(coarse, fine, 1) for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths[:-1])
+        self.head_norm = nn.GroupNorm(8, config.width)
+        self.head = nn.Conv2d(config.width, 1, 3, padding=1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        """Predict the diffusion target.
+
+        Args:
+            x_t: Noisy mask, (b, 1, H, W).
+            t: Timesteps, int64, (b,).
+            cond: Image, (b, in_channels, H, W).
+
+        Returns:
+            The target's prediction, (b, 1, H, W), at least float32.
+        """
+        time = self.time(t)
+        m_image = self.image_stem(cond.contiguous(memory_format=torch.channels_last))
+        m_mask = self.mask_stem(x_t.contiguous(memory_format=torch.channels_last))
+        encoded = []
+        for level, (image_level, mask_level) in enumerate(
+            zip(self.image_levels, self.mask_levels, strict=True)
+        ):
+            if level > 0:
+                m_image = self.image_downs[level - 1](m_image)
+                m_mask = self.mask_downs[level - 1](m_mask)
+            m_image, m_mask = image_level(m_image, time), mask_level(m_mask, time)
+            if level in self.fused:
+                i = self.fused.index(level)
+                m_image = self.fusions[i](m_image, self.parsers[i](m_mask))
+            encoded.append(m_image + m_mask)
+        x = self.decoder_levels[-1](encoded[-1], time)
+        for level in reversed(range(len(self.ups))):
+            x = F.interpolate(self.ups[level](x), scale_factor=2.0, mode="nearest")
+            x = self.decoder_levels[level](x + self.skips[level](encoded[level]), time)
+        x = F.silu(self.head_norm(x))
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(x.to(self.head.weight.dtype))
