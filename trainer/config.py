@@ -29,11 +29,11 @@ class DataConfig(Section):
     modalities: tuple[str, ...] | None = None
     """Input channels in this order; None takes all that the store has."""
     windows: dict[str, tuple[float, float]] = {}
-    """Physical values (low, high) mapped to [-1, 1], by modality; others take the store's default."""
+    """Physical values (low, high) mapped to [-1, 1], by modality; others as in the store."""
     foreground_fraction: float = Field(default=0.5, ge=0, le=1)
     """Share of the training images drawn from slices with lesion; the rest come from all slices."""
     augment: Literal["none", "light"] = "light"
-    """light: left-right flip, shift and scale by up to 10 %, rotation by up to 10 degrees, intensity."""
+    """light: left-right flip, shift and scale by up to 10 %, rotation by up to 10°, contrast."""
 
     @model_validator(mode="after")
     def _windows_rise(self) -> Self:
@@ -45,7 +45,7 @@ class DataConfig(Section):
 
 class ModelConfig(Section):
     family: Literal["medsegdiff_v1", "unet"] = "medsegdiff_v1"
-    """medsegdiff_v1 (Wu et al. 2023, arXiv 2211.00611), or MONAI's U-Net, which segments directly."""
+    """medsegdiff_v1 (Wu et al. 2023, arXiv 2211.00611); unet is MONAI's and segments directly."""
     width: int = Field(default=32, ge=8, multiple_of=8)
     """Channels at full resolution; level i has width * min(2**i, 8)."""
     depth: int = Field(default=4, ge=2, le=7)
@@ -60,7 +60,8 @@ class ModelConfig(Section):
     def _attention_within_depth(self) -> Self:
         if self.attention_levels > self.depth:
             raise ValueError(
-                f"attention_levels is {self.attention_levels}, but must be at most depth ({self.depth})"
+                f"attention_levels is {self.attention_levels}, "
+                f"but must be at most depth ({self.depth})"
             )
         return self
 
@@ -99,7 +100,7 @@ class LossConfig(Section):
     warm_in_fraction: float = Field(default=0.2, gt=0, le=1)
     """Share of training over which warm_in rises; used only with it."""
     snr_gate: float = Field(default=1.0, gt=0)
-    """With the eps target, dice and bce apply only where the signal-to-noise ratio is at least this."""
+    """With the eps target, dice and bce apply where the signal-to-noise ratio is at least this."""
 
 
 class OptimizerConfig(Section):
@@ -154,11 +155,18 @@ class TrainConfig(Section):
     def _check(self) -> Self:
         if self.sampling.timestep_respacing > self.diffusion.num_timesteps:
             raise ValueError(
-                f"sampling.timestep_respacing is {self.sampling.timestep_respacing}, but must be at "
-                f"most diffusion.num_timesteps ({self.diffusion.num_timesteps})"
+                f"sampling.timestep_respacing is {self.sampling.timestep_respacing}, "
+                f"but must be at most diffusion.num_timesteps ({self.diffusion.num_timesteps})"
+            )
+        if self.batch.effective > self.epoch_images:
+            raise ValueError(
+                f"batch.effective is {self.batch.effective}, "
+                f"but must be at most epoch_images ({self.epoch_images})"
             )
         if self.loss.dice + self.loss.bce == 0 and self.model.family == "unet":
             raise ValueError("loss.dice and loss.bce are both 0, but model.family unet needs one")
         if self.loss.noise + self.loss.dice + self.loss.bce == 0:
-            raise ValueError("loss.noise, loss.dice and loss.bce are all 0, but one must be positive")
+            raise ValueError(
+                "loss.noise, loss.dice and loss.bce are all 0, but one must be positive"
+            )
         return self

@@ -20,7 +20,7 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.lines))
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-4 as a number (YAML 1.2) and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -33,13 +33,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
+Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    re.compile(
+        r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
     list("-+.0123456789"),
 )
 # Resolvers are tried in order of registration: a plain integer must stay one.
-for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
+for _first, _resolvers in Loader.yaml_implicit_resolvers.items():
     _resolvers.sort(key=lambda resolver: resolver[0] != "tag:yaml.org,2002:int")
 
 
@@ -51,7 +53,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            values = yaml.load(file, _Loader)
+            values = yaml.load(file, Loader)
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -62,7 +64,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    """Read `KEY=VALUE` words, the value as YAML: `["optimizer.lr=1e-4"] -> {"optimizer.lr": 0.0001}`.
+    """Read `KEY=VALUE` words, values as YAML: `["optimizer.lr=1e-4"] -> {"optimizer.lr": 0.0001}`.
 
     Raises:
         ConfigError: A word has no `=` or a value that is not YAML.
@@ -74,7 +76,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         try:
             if not (equals and key):
                 raise ValueError("expected KEY=VALUE")
-            values[key] = yaml.load(text, _Loader)
+            values[key] = yaml.load(text, Loader)
         except (ValueError, yaml.YAMLError):
             problems.append(f"command line: {word}: expected KEY=VALUE")
     if problems:
@@ -84,7 +86,10 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
 
 def nest(values: Mapping[str, Any], onto: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Turn dotted keys into nested ones, over a copy of `onto`: `{"a.b": 1} -> {"a": {"b": 1}}`."""
-    nested = {key: nest(value) if isinstance(value, Mapping) else value for key, value in (onto or {}).items()}
+    nested = {
+        key: nest(value) if isinstance(value, Mapping) else value
+        for key, value in (onto or {}).items()
+    }
     for key, value in values.items():
         head, dot, rest = key.partition(".")
         below = nested.get(head)
@@ -117,19 +122,32 @@ def build(model: type[Model], values: Mapping[str, Any], where: str | Path) -> M
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_line(model, problem, where) for problem in error.errors()) from error
+        raise ConfigError(
+            line for problem in error.errors() for line in _lines(model, problem, where)
+        ) from error
 
 
-def _line(model: type[BaseModel], problem: Any, where: str | Path) -> str:
+def _lines(model: type[BaseModel], problem: Any, where: str | Path) -> Iterator[str]:
     key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        names = list(field_names(model))
+        for unknown in flatten({key: problem["input"]}):
+            yield f"{where}: {unknown}: no such key{did_you_mean(unknown, names)}"
+    else:
+        yield _line(key, problem, where)
+
+
+def _line(key: str, problem: Any, where: str | Path) -> str:
     match problem["type"]:
-        case "extra_forbidden":
-            return f"{where}: {key}: no such key{did_you_mean(key, field_names(model))}"
         case "missing":
             return f"{where}: {key}: required, but not given"
         case "literal_error":
-            hint = did_you_mean(str(problem["input"]), re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
-            return f"{where}: {key}: {problem['input']!r}: must be {problem['ctx']['expected']}{hint}"
+            hint = did_you_mean(
+                str(problem["input"]), re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+            )
+            return (
+                f"{where}: {key}: {problem['input']!r}: must be {problem['ctx']['expected']}{hint}"
+            )
         case "value_error":
             return f"{where}: {key + ': ' if key else ''}{problem['ctx']['error']}"
     rule = problem["msg"].replace("Input should be", "must be")
@@ -141,7 +159,9 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     names = list(valid)
     leaf = name.rsplit(".", 1)[-1]
     near = difflib.get_close_matches(name, names, 1, 0.6) or [
-        full for full in names if difflib.get_close_matches(leaf, [full.rsplit(".", 1)[-1]], 1, 0.75)
+        full
+        for full in names
+        if difflib.get_close_matches(leaf, [full.rsplit(".", 1)[-1]], 1, 0.75)
     ]
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -1,0 +1,43 @@
+# make search  - a phantom study from nothing to a leaderboard; DATASET=path searches your own data
+# make test    - the tests;  make test-slow, make bench, make lint
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNS ?= runs
+DATASET ?= datasets/phantom
+STORE ?= prepared/$(notdir $(abspath $(DATASET)))
+
+.PHONY: setup search test test-slow bench lint format
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+datasets/phantom: | setup
+	$(BIN)/segtune phantom $@
+
+search: setup $(DATASET)
+	$(BIN)/segtune prepare $(DATASET) $(STORE)
+	$(BIN)/segtune launch spaces/quickstart.yaml --runs $(RUNS) data.store=$(STORE) study=quickstart-$(notdir $(STORE))
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+bench: setup
+	$(BIN)/python -m tests.bench
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -1,0 +1,70 @@
+"""ISLES24's metrics against panoptica, which the official evaluation calls, and closed forms."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from trainer.metrics import dice, lesion_f1, score_case
+
+SPACING_MM = (0.5, 0.8, 2.0)
+
+
+def blobs(seed: int, share: float) -> np.ndarray:
+    """A random mask of several components, bool (24, 20, 12)."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((24, 20, 12)), 1.2)
+    return noise > np.quantile(noise, 1 - share)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_equals_the_official_evaluation(seed: int) -> None:
+    panoptica = pytest.importorskip("panoptica")
+    truth = blobs(seed, 0.06)
+    # Overlaps of every degree: the truth moved a little, with other blobs added.
+    prediction = np.roll(truth, 1 + seed % 2, axis=seed % 3) | blobs(100 + seed, 0.02)
+    evaluator = panoptica.Panoptica_Evaluator(
+        expected_input=panoptica.InputType.SEMANTIC,
+        instance_approximator=panoptica.ConnectedComponentsInstanceApproximator(),
+        instance_matcher=panoptica.NaiveThresholdMatching(matching_threshold=0.2),
+    )
+    result = evaluator.evaluate(prediction.astype(np.uint8), truth.astype(np.uint8), verbose=False)
+    result = next(iter(result.values()))
+
+    f1, count_diff = lesion_f1(truth, prediction)
+    assert 0 < f1 < 1
+    assert f1 == pytest.approx(result.rq)
+    assert count_diff == abs(result.n_ref_instances - result.n_pred_instances)
+    assert dice(truth, prediction) == pytest.approx(result.global_bin_dsc)
+
+
+def test_volumes_are_in_ml_and_only_the_brain_counts() -> None:
+    truth, prediction, brain = np.zeros((3, 10, 10, 10), bool)
+    truth[2:4, 2:7, 2:7] = True  # 50 voxels
+    prediction[3:5, 2:7, 2:7] = True  # 50 voxels, 25 of them right
+    brain[:4] = True  # leaves out the 25 wrong ones
+    score = score_case("a", truth, prediction, brain, SPACING_MM)
+    voxel_ml = 0.5 * 0.8 * 2.0 / 1000
+    assert score.lesion_ml == pytest.approx(50 * voxel_ml)
+    assert score.predicted_ml == pytest.approx(25 * voxel_ml)
+    assert score.avd_ml == pytest.approx(25 * voxel_ml)
+    assert score.false_positive_ml == 0
+    assert score.dice == pytest.approx(2 * 25 / 75)
+    assert score.has_lesion
+
+
+def test_empty_masks() -> None:
+    nothing, something = np.zeros((4, 4, 4), bool), np.eye(4, dtype=bool)[None].repeat(4, 0)
+    brain = np.ones((4, 4, 4), bool)
+    both = score_case("a", nothing, nothing, brain, SPACING_MM)
+    assert (both.dice, both.lesion_f1, both.lesion_count_diff, both.avd_ml) == (1, 1, 0, 0)
+    missed = score_case("a", something, nothing, brain, SPACING_MM)
+    assert (missed.dice, missed.lesion_f1, missed.lesion_count_diff) == (0, 0, 1)
+    invented = score_case("a", nothing, something, brain, SPACING_MM)
+    assert (invented.dice, invented.lesion_f1, invented.has_lesion) == (0, 0, False)
+    assert invented.false_positive_ml == pytest.approx(16 * 0.0008)
+
+
+def test_a_component_is_matched_once() -> None:
+    truth, prediction = np.zeros((2, 9, 3, 3), bool)
+    truth[0:4, 1, 1] = truth[5:9, 1, 1] = True  # two lesions
+    prediction[0:9, 1, 1] = True  # bridged by one component, IoU 4/9 with each
+    assert lesion_f1(truth, prediction) == (2 * 1 / 3, 1)

@@ -1,0 +1,145 @@
+"""The training loop: `fit` trains one configuration and yields its validations. Read this first."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import torch
+import yaml
+
+from trainer import checkpoint
+from trainer.checkpoint import write_atomically
+from trainer.config import TrainConfig
+from trainer.configfile import flatten
+from trainer.data.batches import Draws, prefetch, rows_of
+from trainer.data.store import Store
+from trainer.record import Record, Validation, touch
+from trainer.state import Diverged, OutOfMemory, TrainState, pick_device
+from trainer.validate import Validator, summarize
+
+__all__ = ["Diverged", "OutOfMemory", "Validation", "fit"]
+
+MAY_CHANGE = {"epochs", "device", "num_threads", "data.store"}
+"""Settings with which a run may be continued otherwise than it was begun."""
+
+
+def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Validation]:
+    """Train one configuration, or continue it from the newest checkpoint in its folder.
+
+    A checkpoint is written after the epoch's last optimizer step, before its validation, so a run
+    killed during a validation repeats the validation and no training. Between optimizer steps the
+    loop touches `run_dir/alive` and looks for `run_dir/stop`: then it checkpoints and ends.
+
+    Args:
+        config: What to train.
+        run_dir: The run's folder: config.yaml, metrics.jsonl, cases.parquet, checkpoints/.
+        received: Last epoch whose validation the caller has; every later one is yielded once.
+
+    Yields:
+        A validation every `config.validate_every` epochs and at the last.
+
+    Raises:
+        ValueError: The folder holds another configuration's run, or the store another data set.
+        Diverged: A loss is not finite.
+        OutOfMemory: One image does not fit on the device.
+    """
+    torch.set_num_threads(config.num_threads)
+    device = pick_device(config)
+    store = Store.open(config.data.store)
+    training, held_out = store.split(config.data.fold)
+    if not any(case.lesion_ml for case in held_out):
+        raise ValueError(
+            f"{config.data.store}: no lesion among the validation cases of fold {config.data.fold}"
+        )
+    draws = Draws(store, config, rows_of(training))
+    claim(run_dir, config, store)
+
+    state = TrainState(config, store, device)
+    validator = Validator(store, held_out, config, state.process, device)
+    saved = checkpoint.load_latest(run_dir / "checkpoints", device)
+    if saved:
+        state.load_state_dict(saved)
+    record = Record(run_dir)
+    record.forget_after(state.images // config.epoch_images)
+    yield from [v for v in record.validations if v.epoch > received]
+
+    signs = Signs(run_dir)
+    with closing(prefetch(draws.batches(state.images, device))) as batches:
+        begun = time.perf_counter()
+        while True:
+            epoch, ended = state.images // config.epoch_images, due(config, state)
+            if ended:
+                metrics = state.epoch_means() | {"time/epoch_s": time.perf_counter() - begun}
+                if not record.has(epoch):
+                    begun = time.perf_counter()
+                    scores = validator.scores(
+                        state.ema,
+                        epoch,
+                        batch_size=4 * state.micro,
+                        autocast=state.autocast,
+                        alive=signs.live,
+                    )
+                    metrics |= summarize(scores) | {"time/validate_s": time.perf_counter() - begun}
+                    record.add(Validation(epoch, metrics), scores)
+                    yield record.validations[-1]
+                begun = time.perf_counter()
+            if epoch >= config.epochs:
+                return
+            if signs.live():
+                if not ended:
+                    checkpoint.save(run_dir / "checkpoints", state.images, state.state_dict())
+                return
+            state.step(next(batches))
+            if due(config, state):
+                checkpoint.save(run_dir / "checkpoints", state.images, state.state_dict())
+
+
+class Signs:
+    """A run's sign of life, `alive`, and the sign to stop, `stop`: files, for anyone to see."""
+
+    PERIOD_S = 1.0
+
+    def __init__(self, run_dir: Path):
+        self.run_dir = run_dir
+        self.next_s = 0.0
+        self.stop = False
+
+    def live(self) -> bool:
+        """Touch `alive` and return whether `stop` is there; the disk is asked once a second."""
+        if time.monotonic() >= self.next_s:
+            touch(self.run_dir / "alive")
+            self.stop = (self.run_dir / "stop").exists()
+            self.next_s = time.monotonic() + self.PERIOD_S
+        return self.stop
+
+
+def due(config: TrainConfig, state: TrainState) -> bool:
+    """Say whether the last optimizer step ended an epoch that is validated."""
+    epoch = state.images // config.epoch_images
+    before = (state.images - config.batch.effective) // config.epoch_images
+    ended = 0 <= before < epoch
+    return ended and (epoch % config.validate_every == 0 or epoch >= config.epochs)
+
+
+def claim(run_dir: Path, config: TrainConfig, store: Store) -> None:
+    """Write the run's configuration, or check that the folder already holds this very run.
+
+    Raises:
+        ValueError: It holds another run; the message names the first setting that differs.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    mine = {"store_hash": store.content_hash} | json.loads(config.model_dump_json())
+    path = run_dir / "config.yaml"
+    if path.exists():
+        flat, found = flatten(mine), flatten(yaml.safe_load(path.read_text()))
+        for key in sorted(flat.keys() | found.keys()):
+            if key not in MAY_CHANGE and flat.get(key) != found.get(key):
+                raise ValueError(
+                    f"{path}: {key}: {found.get(key)!r}: this run was begun so "
+                    f"and cannot go on with {flat.get(key)!r}"
+                )
+    write_atomically(
+        path, lambda temporary: temporary.write_text(yaml.safe_dump(mine, sort_keys=False))
+    )

@@ -1,0 +1,67 @@
+"""What a run measured: `metrics.jsonl`, a line a validation, and `cases.parquet`, a row a case."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainer.checkpoint import write_atomically
+from trainer.metrics import CaseScore
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One validation: its epoch and metrics by key (`val/dice`, `train/loss`, `time/epoch_s`…)."""
+
+    epoch: int
+    metrics: dict[str, float]
+
+
+class Record:
+    """The validations of one run folder, in order of epochs."""
+
+    def __init__(self, run_dir: Path):
+        self.metrics_path = run_dir / "metrics.jsonl"
+        self.cases_path = run_dir / "cases.parquet"
+        self.validations: list[Validation] = []
+        if self.metrics_path.exists():
+            for line in self.metrics_path.read_text().splitlines():
+                values = json.loads(line)
+                self.validations.append(Validation(values.pop("epoch"), values))
+
+    def forget_after(self, epoch: int) -> None:
+        """Drop validations later than `epoch`: their training is not in the checkpoint."""
+        kept = [v for v in self.validations if v.epoch <= epoch]
+        if len(kept) < len(self.validations):
+            self.validations = kept
+            self._write_metrics()
+
+    def has(self, epoch: int) -> bool:
+        return any(v.epoch == epoch for v in self.validations)
+
+    def add(self, validation: Validation, scores: list[CaseScore]) -> None:
+        """Record one validation; cases first, so that a metrics line never lacks them."""
+        table = pa.table(
+            {"epoch": [validation.epoch] * len(scores)}
+            | {name: [asdict(s)[name] for s in scores] for name in CaseScore.__dataclass_fields__}
+        )
+        if self.cases_path.exists():
+            earlier = pq.read_table(self.cases_path)
+            kept = [e < validation.epoch for e in earlier["epoch"].to_pylist()]
+            table = pa.concat_tables([earlier.filter(pa.array(kept, pa.bool_())), table])
+        write_atomically(self.cases_path, lambda path: pq.write_table(table, path))
+        self.validations.append(validation)
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        lines = [json.dumps({"epoch": v.epoch} | v.metrics) + "\n" for v in self.validations]
+        write_atomically(self.metrics_path, lambda path: Path(path).write_text("".join(lines)))
+
+
+def touch(path: Path) -> None:
+    """Set a file's modification time to now, creating it if need be."""
+    with open(path, "a"):
+        os.utime(path)

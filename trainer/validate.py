@@ -1,0 +1,143 @@
+"""A validation: whole cases, predicted on the store's grid, scored on the native one."""
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainer.config import TrainConfig
+from trainer.data.batches import Windows, input_channels, rows_of
+from trainer.data.store import Case, Store
+from trainer.diffusion.process import Process
+from trainer.ensemble import predict
+from trainer.metrics import CaseScore, score_case
+from trainer.randomness import generator
+
+
+class Validator:
+    """Scores weights on a fixed list of cases."""
+
+    def __init__(
+        self,
+        store: Store,
+        cases: Sequence[Case],
+        config: TrainConfig,
+        process: Process,
+        device: torch.device,
+    ):
+        self.store = store
+        self.cases = cases
+        self.config = config
+        self.process = process
+        self.device = device
+        self.windows = Windows(store, config, device)
+        self.channels = input_channels(store, config)
+        self.rows = rows_of(cases)
+
+    def scores(
+        self,
+        model: nn.Module,
+        epoch: int,
+        *,
+        batch_size: int,
+        autocast: torch.autocast,
+        alive: Callable[[], None] = lambda: None,
+    ) -> list[CaseScore]:
+        """Predict and score every case.
+
+        Args:
+            model: The weights to judge.
+            epoch: Names the noise: every trial sees the same at an epoch, and fresh at the next.
+            batch_size: Slices sampled together, across cases; halved while they do not fit.
+            autocast: Precision of the model's forward passes.
+            alive: Called between batches.
+        """
+        probability = self.probabilities(
+            model, epoch, batch_size=batch_size, autocast=autocast, alive=alive
+        )
+        scores = []
+        for case in self.cases:
+            alive()
+            rows = np.searchsorted(self.rows, case.rows)
+            native = self.store.to_native(case, probability[rows])
+            scores.append(
+                score_case(
+                    case.case_id,
+                    self.store.native_mask(case),
+                    native >= self.config.sampling.threshold,
+                    self.store.native_brain(case),
+                    case.native_spacing_mm,
+                )
+            )
+        return scores
+
+    def probabilities(
+        self,
+        model: nn.Module,
+        epoch: int,
+        *,
+        batch_size: int,
+        autocast: torch.autocast,
+        alive: Callable[[], None] = lambda: None,
+    ) -> np.ndarray:
+        """Return the lesion probability of all validation slices, float32 (n, H, W)."""
+        model.eval()
+        names = [(case.case_id, index) for case in self.cases for index in range(case.num_slices)]
+        parts: list[np.ndarray] = []
+        start = 0
+        while start < len(self.rows):
+            alive()
+            stop = min(start + batch_size, len(self.rows))
+            cond = self.windows(
+                torch.from_numpy(self.store.images(self.rows[start:stop], self.channels)).to(
+                    self.device
+                )
+            )
+            noise = [
+                [
+                    generator(self.config.seed, "validate", *name, epoch, member)
+                    for name in names[start:stop]
+                ]
+                for member in range(self.config.sampling.num_ensemble)
+            ]
+            try:
+                predicted = predict(
+                    model,
+                    cond,
+                    process=self.process,
+                    sampling=self.config.sampling,
+                    noise=noise,
+                    autocast=autocast,
+                )
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size //= 2
+                continue
+            parts.append(predicted[:, 0].cpu().numpy())
+            start = stop
+        return np.concatenate(parts)
+
+
+def summarize(scores: Sequence[CaseScore]) -> dict[str, float]:
+    """Average the cases into metrics.
+
+    `val/dice` averages the cases that have a lesion, `val/dice_official` all of them with 1 where
+    both masks are empty; `val/false_positive_ml` averages the cases without lesion and is absent
+    where there are none.
+    """
+    with_lesion = [s for s in scores if s.has_lesion]
+    empty = [s for s in scores if not s.has_lesion]
+    assert with_lesion, "a validation fold without lesion says nothing about Dice"
+    metrics = {
+        "val/dice": fmean(s.dice for s in with_lesion),
+        "val/dice_official": fmean(s.dice for s in scores),
+        "val/avd_ml": fmean(s.avd_ml for s in scores),
+        "val/lesion_f1": fmean(s.lesion_f1 for s in scores),
+        "val/lesion_count_diff": fmean(s.lesion_count_diff for s in scores),
+    }
+    if empty:
+        metrics["val/false_positive_ml"] = fmean(s.false_positive_ml for s in empty)
+    return metrics
