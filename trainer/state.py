@@ -122,7 +122,7 @@ class TrainState:
         with self.autocast:
             output = self.model(x_t, batch.t, cond)
         return loss_terms(
-            output.float(),
+            output,
             process=self.process,
             x_start=x_start,
             x_t=x_t,

@@ -1,0 +1,87 @@
+"""Configuration files: YAML 1.2 numbers, dotted keys, and errors that name the remedy."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.config import TrainConfig
+from trainer.configfile import ConfigError, build, flatten, nest, parse_overrides, read_yaml
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4), ("1E3", 1000.0), ("-.5", -0.5), ("3", 3), ("1.", 1.0), ("0.25", 0.25),
+        ("cosine", "cosine"), ("true", True), ("null", None), ("[1, 2e-1]", [1, 0.2]), ("1e", "1e"),
+        ("'1e-4'", "1e-4"), ("", None), ("a=b", "a=b"),
+    ],
+)  # fmt: skip
+def test_values_are_yaml_1_2(text: str, value: object, tmp_path: Path) -> None:
+    assert parse_overrides([f"key={text}"]) == {"key": value}
+    (tmp_path / "c.yaml").write_text(f"key: {text}\n")
+    read = read_yaml(tmp_path / "c.yaml")["key"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_dotted_keys_and_back() -> None:
+    nested = nest({"a.b.c": 1, "a.b": {"d": 2}, "e": 3}, onto={"a": {"f": 4}, "e": 0})
+    assert nested == {"a": {"b": {"c": 1, "d": 2}, "f": 4}, "e": 3}
+    assert flatten(nested) == {"a.b.c": 1, "a.b.d": 2, "a.f": 4, "e": 3}
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"optimiser.lr": 1}, "f: optimiser.lr: no such key; did you mean optimizer.lr?"),
+        ({"model.widht": 8}, "f: model.widht: no such key; did you mean model.width?"),
+        ({"lr": 8}, "f: lr: no such key; did you mean optimizer.lr?"),
+        ({"diffusion.target": "x0_start"}, "f: diffusion.target: 'x0_start': must be 'eps', 'x_start' or 'v'; did you mean x_start?"),
+        ({"optimizer.lr": -1}, "f: optimizer.lr: -1: must be greater than 0"),
+        ({"optimizer.lr": float("nan")}, "f: optimizer.lr: nan: must be a finite number"),
+        ({"batch.micro": 3}, "f: batch: micro is 3, but must divide effective (8)"),
+        ({"batch.effective": 2000}, "f: batch.effective is 2000, but must be at most epoch_images (1000)"),
+        ({"loss.dice": 0, "loss.bce": 0, "model.family": "unet"}, "f: loss.dice and loss.bce are both 0, but model.family unet needs one"),
+        ({"sampling.timestep_respacing": 2000}, "f: sampling.timestep_respacing is 2000, but must be at most diffusion.num_timesteps (1000)"),
+        ({"data.windows": {"cbf": [3, 3]}}, "f: data: windows.cbf is 3.0..3.0, but low must be below high"),
+    ],
+)  # fmt: skip
+def test_one_line_per_mistake(settings: dict[str, object], line: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        build(TrainConfig, nest({"data.store": "s"} | settings), "f")
+    assert error.value.lines == [line]
+
+
+def test_all_mistakes_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        build(TrainConfig, nest({"model.width": 7, "model.depth": 99, "seed": "x"}), "f")
+    assert len(error.value.lines) == 4  # and data is missing
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a: [1", "not YAML"), ("- 1", "expected a mapping"), ("a: 1\na: 2\n", "key 'a' is given twice")],
+)
+def test_files_that_are_no_configuration(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=message) as error:
+        read_yaml(tmp_path / "c.yaml")
+    assert len(error.value.lines) == 1
+    with pytest.raises(ConfigError, match="No such file"):
+        read_yaml(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    "words", [["missing.yaml"], ["c.yaml", "model.widht=8"], ["c.yaml", "width"], ["c.yaml"]]
+)
+def test_the_command_answers_in_lines_and_status_2(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data.store: nowhere\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "trainer", "train", *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.yaml"]  # nothing half-written
