@@ -1,0 +1,303 @@
+"""StudyConfig: what one YAML in spaces/ says. Imports neither ray nor torch."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from search.asha import Asha
+from search.space import Dimension, check, params_of
+from trainer.config import Section, TrainConfig
+from trainer.configfile import (
+    ConfigError,
+    build,
+    did_you_mean,
+    field_names,
+    flatten,
+    nest,
+    parse_overrides,
+    read_yaml,
+)
+
+METRICS: dict[str, Literal["min", "max"]] = {
+    "val/dice": "max",
+    "val/dice_official": "max",
+    "val/lesion_f1": "max",
+    "val/avd_ml": "min",
+    "val/lesion_count_diff": "min",
+    "val/false_positive_ml": "min",
+    "train/loss": "min",
+}
+"""What every validation reports and a study may optimise, and which way is better."""
+
+
+def _dotted(values: Any) -> Any:
+    return flatten(values) if isinstance(values, Mapping) else values
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+class StudyData(Section):
+    store: Annotated[str, AfterValidator(_absolute)]
+    """Folder that `segtune prepare` wrote."""
+    fold: int = Field(default=0, ge=0, le=4)
+    """Validation fold of every trial."""
+
+
+def _known_metric(metric: str) -> str:
+    if metric not in METRICS:
+        hint = did_you_mean(metric, METRICS)
+        raise ValueError(f"{metric!r}: must be one of {', '.join(METRICS)}{hint}")
+    return metric
+
+
+class Objective(Section):
+    metric: Annotated[str, AfterValidator(_known_metric)] = "val/dice"
+    """One of METRICS."""
+    mode: Literal["min", "max"] = "max"
+
+    @model_validator(mode="after")
+    def _right_way(self) -> Self:
+        if self.mode != METRICS[self.metric]:
+            raise ValueError(f"mode is {self.mode!r}, but {self.metric} is better the other way")
+        return self
+
+
+class Sampler(Section):
+    type: Literal["tpe", "random"] = "tpe"
+    """tpe is Optuna's tree-structured Parzen estimator."""
+    num_startup_trials: int = Field(default=10, ge=1)
+    """Random trials before tpe models anything."""
+
+
+class Scheduler(Section):
+    type: Literal["asha", "none"] = "asha"
+    """none trains every trial to max_t and ignores the settings of the rungs."""
+    grace_period: int = Field(default=1, ge=1)
+    """Epoch of the first rung; no trial is stopped before it."""
+    max_t: int = Field(default=27, ge=1)
+    """Epochs of a complete trial, and the horizon of its learning-rate schedule."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """About one trial in this many passes a rung, and rungs are this factor apart."""
+    brackets: int = Field(default=1, ge=1)
+    """Ladders of rungs; each begins reduction_factor later than the one before it."""
+    smoothing: int = Field(default=1, ge=1)
+    """Trials are ranked by the mean of this many last validations."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.type == "none":
+            return self
+        if self.grace_period > self.max_t:
+            raise ValueError(
+                f"grace_period is {self.grace_period}, but must be at most max_t ({self.max_t})"
+            )
+        last = self.grace_period * self.reduction_factor ** (self.brackets - 1)
+        if self.brackets > 1 and last >= self.max_t:
+            raise ValueError(
+                f"brackets is {self.brackets}, but the last would begin at epoch {last}, "
+                f"not below max_t ({self.max_t})"
+            )
+        return self
+
+
+class Trials(Section):
+    num_trials: int = Field(ge=1)
+    """Searched trials: sampled and unprotected enqueued ones. The control and the protected
+    references come on top."""
+    cpus_per_trial: int = Field(default=1, ge=1)
+    gpus_per_trial: float = Field(default=0, ge=0)
+    """Below 1, trials share a device; above 1, a whole number."""
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Self:
+        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+            raise ValueError(
+                f"gpus_per_trial is {self.gpus_per_trial}, but above 1 must be a whole number"
+            )
+        return self
+
+
+class StudyConfig(Section):
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name, and folder below the runs."""
+    data: StudyData
+    train: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
+    """Fixed settings by dotted trainer path; anything not named has TrainConfig's default."""
+    space: dict[str, Dimension]
+    """Searched settings by dotted trainer path."""
+    objective: Objective = Objective()
+    sampler: Sampler = Sampler()
+    scheduler: Scheduler = Scheduler()
+    trials: Trials
+    enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(_dotted)], ...] = ()
+    """Settings to try first. Plain ones are searched trials: the sampler fills in what they leave
+    open. With `protected: true` they are references, at TrainConfig's default where left open."""
+    seed: int = Field(default=0, ge=0)
+    """Of the sampler, the brackets and, unless `train` names one, of every training run."""
+
+    def train_config(self, params: Mapping[str, Any], where: str | Path = "") -> TrainConfig:
+        """Return a trial's configuration.
+
+        Args:
+            params: The trial's own settings by dotted trainer path; they win over the fixed ones.
+            where: What to name in errors; the study by default.
+
+        Raises:
+            ConfigError: The trainer does not take these settings.
+        """
+        own = {
+            "data.store": self.data.store,
+            "data.fold": self.data.fold,
+            "epochs": self.scheduler.max_t,
+        }
+        values = nest({"seed": self.seed, **self.train, **params, **own})
+        return build(TrainConfig, values, where or self.study)
+
+    @property
+    def control(self) -> dict[str, Any]:
+        """The parameters of trial 0: a plain U-Net over the fixed settings."""
+        return {"model.family": "unet"}
+
+    @property
+    def references(self) -> list[dict[str, Any]]:
+        """The parameters of the protected trials that `enqueue` names."""
+        return [params_of(entry) for entry in self.enqueue if entry.get("protected", False)]
+
+    @property
+    def enqueued(self) -> list[dict[str, Any]]:
+        """The parameters, perhaps not all, of the searched trials that `enqueue` names."""
+        return [params_of(entry) for entry in self.enqueue if not entry.get("protected", False)]
+
+    def asha(self) -> Asha:
+        """Return the study's ASHA before any report; without rungs for `scheduler.type: none`."""
+        scheduler = self.scheduler
+        prune = scheduler.type == "asha"
+        return Asha(
+            grace_period=scheduler.grace_period if prune else scheduler.max_t,
+            max_t=scheduler.max_t,
+            reduction_factor=scheduler.reduction_factor,
+            brackets=scheduler.brackets if prune else 1,
+            smoothing=scheduler.smoothing,
+            mode=self.objective.mode,
+            seed=self.seed,
+            validate_every=self.train_config(self.control).validate_every,
+        )
+
+    def config_hash(self) -> str:
+        """Return a hash of all settings."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
+    """Read and check a study.
+
+    Args:
+        path: The YAML file.
+        overrides: `KEY=VALUE` words for any key, e.g. `scheduler.max_t=9`, `train.model.width=16`,
+            `space.optimizer.lr.low=1e-5`; `space.optimizer.lr=null` takes a dimension out.
+
+    Raises:
+        ConfigError: One line for every problem.
+    """
+    values = read_yaml(path)
+    given = parse_overrides(overrides)
+    problems = _override(values, given)
+    study, broken = _build(values, str(path))
+    problems += "\n".join(broken.values()).splitlines() + check(study, str(path), broken)
+    if problems:
+        raise ConfigError(_blame(problems, str(path), given))
+    return study
+
+
+def _override(values: dict[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Apply overrides to raw values; `train` and `space` have dotted keys of their own."""
+    problems = []
+    for key, value in given.items():
+        head, _, rest = key.partition(".")
+        section = values.get(head)
+        if head not in StudyConfig.model_fields:
+            hint = did_you_mean(key, field_names(StudyConfig))
+            problems.append(f"command line: {key}: no such key{hint}")
+        elif not rest:
+            values[head] = value
+        elif head == "train":
+            values[head] = {**(_dotted(section) or {}), rest: value}
+        elif head == "space" and isinstance(section, dict):
+            problems += _override_dimension(section, rest, value)
+        else:
+            values[head] = nest({rest: value}, section if isinstance(section, dict) else None)
+    return problems
+
+
+def _override_dimension(space: dict[str, Any], key: str, value: Any) -> list[str]:
+    """Set, add or (null) take out a dimension, or set one of its attributes."""
+    name = next((name for name in space if key == name or key.startswith(f"{name}.")), None)
+    if value is None and name == key:
+        del space[name]
+    elif isinstance(value, dict) or name == key:
+        space[key] = value
+    elif name is None or not isinstance(space[name], dict):
+        hint = did_you_mean(key.rpartition(".")[0], space)
+        return [f"command line: space.{key}: no such dimension{hint}"]
+    else:
+        attribute, _, condition = key.removeprefix(f"{name}.").partition(".")
+        if condition:
+            value = {**(space[name].get(attribute) or {}), condition: value}
+        space[name] = {**space[name], attribute: value}
+    return []
+
+
+_STAND_INS = {
+    "study": "study",
+    "data": {"store": "."},
+    "space": {},
+    "trials": {"num_trials": 1},
+}
+
+
+def _build(values: Mapping[str, Any], where: str) -> tuple[StudyConfig, dict[str, str]]:
+    """Validate raw values.
+
+    Returns:
+        The study, with defaults or stand-ins for the parts that are broken so that the others can
+        still be checked, and the problem of each broken part, by its key.
+    """
+    broken: dict[str, str] = {}
+    space = values.get("space")
+    if isinstance(space, Mapping):
+        dimensions = {}
+        for name, dimension in space.items():
+            # Each dimension apart, so that an error names it as a whole.
+            try:
+                dimensions[str(name)] = build(Dimension, dimension, f"{where}: space.{name}")
+            except ConfigError as error:
+                broken[f"space.{name}"] = str(error)
+        values = {**values, "space": dimensions}
+    try:
+        return build(StudyConfig, values, where), broken
+    except ConfigError as error:
+        for line in error.lines:
+            head = line.removeprefix(f"{where}: ").split(": ")[0].split(".")[0]
+            broken[head] = f"{broken[head]}\n{line}" if head in broken else line
+        sound = {key: value for key, value in values.items() if key not in broken}
+        return StudyConfig.model_validate({**_STAND_INS, **sound}), broken
+
+
+def _blame(lines: Iterable[str], path: str, given: Mapping[str, Any]) -> list[str]:
+    """Name the command line where a problem's key came from there; each line once."""
+    blamed = []
+    for line in lines:
+        key = line.removeprefix(f"{path}: ").split(": ")[0]
+        if line.startswith(f"{path}: ") and any(
+            f"{key}.".startswith(f"{word}.") or word.startswith(f"{key}.") for word in given
+        ):
+            line = f"command line: {line.removeprefix(f'{path}: ')}"
+        blamed.append(line)
+    return list(dict.fromkeys(blamed))
