@@ -1,0 +1,1 @@
+"""From files on disk to slices in memory: readers, preparation, the store, and the phantom."""

@@ -1,0 +1,152 @@
+"""One case of a store: from its raw files to its Arrow file. Runs in a worker process."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from trainer.data.brain import brain_mask
+from trainer.data.formats.case import RawCase
+from trainer.data.geometry import fit_box, to_slices
+from trainer.data.nifti import on_grid_of, read_mask, read_volume
+from trainer.data.store import FORMAT
+from trainer.data.windows import scale
+
+_METADATA = b"segtune"
+
+
+@dataclass(frozen=True)
+class CaseSettings:
+    """What a case's arrays depend on, beside its files."""
+
+    image_size: int
+    store_format: str = FORMAT
+
+
+def fingerprint(case: RawCase, root: Path, settings: CaseSettings) -> str:
+    """Hash what the case is made from: its files' names, sizes and times, and the settings."""
+    files = []
+    for name, source in [*case.images.items(), ("mask", case.mask)]:
+        relative = os.path.relpath(source.path, root)
+        stat = source.path.stat() if source.path.exists() else None
+        files.append([name, relative, source.channel, stat and [stat.st_size, stat.st_mtime_ns]])
+    text = json.dumps([asdict(settings), case.case_id, case.clinical, files], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def finished(folder: Path, case_id: str, expected: str) -> dict[str, Any] | None:
+    """Return the record of a case that an earlier call finished from the same input, if any."""
+    try:
+        with pa.memory_map(str(folder / f"{case_id}.arrow")) as source:
+            record = json.loads(pa.ipc.open_file(source).schema.metadata[_METADATA])
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
+        return None
+    return record if record["fingerprint"] == expected else None
+
+
+def prepare_case(
+    case: RawCase, folder: Path, settings: CaseSettings, fingerprint: str
+) -> dict[str, Any]:
+    """Read one case, bring it to the store's pixels, and write it.
+
+    Writes `<case_id>.npz`, then `<case_id>.arrow`, each by an atomic rename.
+
+    Returns:
+        The case's part of the manifest, also kept in the Arrow file's metadata.
+
+    Raises:
+        BadFile: One of the files cannot be used.
+    """
+    (reference_name, reference_source), *_ = case.images.items()
+    reference = read_volume(reference_source)
+    mask = read_mask(case.mask, reference)
+    spacing_mm = reference.spacing_mm
+    brain = brain_mask(reference.data, spacing_mm, reference_name)
+    box = fit_box(brain | mask, spacing_mm)
+
+    notes = []
+    outside_brain = int((mask & ~brain).sum())
+    if outside_brain:
+        notes.append(
+            f"{outside_brain} of {int(mask.sum())} lesion voxels lie outside the brain mask"
+        )
+    if fit_box(brain, spacing_mm) != box:
+        notes.append("the box was grown beyond the brain to hold the lesion")
+
+    columns: dict[str, NDArray] = {}
+    factors = {}
+    for name, source in case.images.items():
+        volume = reference if source == reference_source else read_volume(source)
+        values, resampled = on_grid_of(volume, reference, brain, float(volume.data.min()))
+        if resampled:
+            was = "x".join(map(str, volume.data.shape))
+            notes.append(f"{name} was resampled from its own {was} grid")
+        stored, offset, divisor = scale(values, name, brain)
+        factors[name] = {"offset": offset, "divisor": divisor}
+        slices = to_slices(stored, box, spacing_mm, settings.image_size, float(stored.min()))
+        columns[f"image:{name}"] = slices.astype(np.float16)
+    for name, voxels in (("mask", mask), ("brain", brain)):
+        share = to_slices(voxels, box, spacing_mm, settings.image_size, 0.0)
+        columns[name] = (share >= 0.5).astype(np.uint8)
+    lesion_pixels = columns["mask"].sum(axis=(1, 2), dtype=np.int64)
+    if mask.any() and not lesion_pixels.any():
+        notes.append("the lesion is too small to be seen at this image size")
+
+    pixel_mm = box.side_mm / settings.image_size
+    record = {
+        "case_id": case.case_id,
+        "num_slices": box.num_slices,
+        "spacing_mm": [pixel_mm, pixel_mm, spacing_mm[2]],
+        "native_shape": list(mask.shape),
+        "native_spacing_mm": list(spacing_mm),
+        "lesion_ml": float(mask.sum() * np.prod(spacing_mm) / 1000),
+        "brain_ml": float(brain.sum() * np.prod(spacing_mm) / 1000),
+        "clinical": case.clinical,
+        "box": asdict(box),
+        "scaling": factors,
+        "lesion_pixels": lesion_pixels.tolist(),
+        "notes": notes,
+        "arrays_hash": _hash({**columns, "native mask": mask, "native brain": brain}),
+        "fingerprint": fingerprint,
+    }
+    _write(folder, case.case_id, columns, {"mask": mask, "brain": brain}, record)
+    return record
+
+
+def _write(
+    folder: Path,
+    case_id: str,
+    columns: dict[str, NDArray],
+    native: dict[str, NDArray[np.bool_]],
+    record: dict[str, Any],
+) -> None:
+    temporary = folder / f"{case_id}.{os.getpid()}.tmp"
+    with temporary.open("wb") as file:
+        np.savez_compressed(
+            file, mask=np.packbits(native["mask"]), brain=np.packbits(native["brain"])
+        )
+    os.replace(temporary, folder / f"{case_id}.npz")
+
+    arrays = {
+        name: pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values[0].size)
+        for name, values in columns.items()
+    }
+    batch = pa.RecordBatch.from_pydict(arrays)
+    schema = batch.schema.with_metadata({_METADATA: json.dumps(record)})
+    with temporary.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
+        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+    os.replace(temporary, folder / f"{case_id}.arrow")
+
+
+def _hash(arrays: dict[str, NDArray]) -> str:
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

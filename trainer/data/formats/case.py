@@ -1,0 +1,55 @@
+"""What every reader returns, and how files are picked."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainer.data.nifti import NIFTI_SUFFIXES, PICTURE_SUFFIXES, Source
+
+
+@dataclass(frozen=True)
+class RawCase:
+    """One patient's files. Paths that do not exist are reported when they are read."""
+
+    case_id: str
+    images: dict[str, Source]
+    """By modality; the first is the reference, on whose grid the mask lies."""
+    mask: Source
+    clinical: dict[str, str | float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A data set in one reader's layout."""
+
+    cases: list[RawCase]
+    """Sorted by id."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out, one line each."""
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return all NIfTI files and pictures below a folder, sorted; hidden ones are left out."""
+    suffixes = (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)
+    found = (path for path in folder.rglob("*") if path.name.lower().endswith(suffixes))
+    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without its (double) suffix."""
+    for suffix in (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES):
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def ending(files: Iterable[Path], end: str, otherwise: Path) -> Path:
+    """Return the file whose stem ends so, compressed before uncompressed, else `otherwise`."""
+    found = [path for path in files if stem(path).endswith(end)]
+    return max(found, key=lambda path: (path.name.endswith(".gz"), path), default=otherwise)
+
+
+def modality_name(text: str) -> str:
+    """Return a name fit for a column and a configuration key: `T1w MRI` -> `t1w_mri`."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "image"

@@ -1,0 +1,64 @@
+"""Medical Segmentation Decathlon and nnU-Net: `imagesTr`, `labelsTr`, `dataset.json`.
+
+Channels are separate files with suffixes `_0000`, `_0001`, ... (nnU-Net), or one 4D file (MSD).
+Their names come from `modality` or `channel_names` in `dataset.json`.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from trainer.configfile import ConfigError
+from trainer.data.formats.case import Found, RawCase, image_files, modality_name, stem
+from trainer.data.nifti import Source
+
+
+def find(root: Path) -> Found | None:
+    """Return the cases, or None if there is neither `imagesTr` nor `labelsTr`.
+
+    Raises:
+        ConfigError: `dataset.json` is not JSON, or not what MSD or nnU-Net write.
+    """
+    images, labels = root / "imagesTr", root / "labelsTr"
+    if not (images.is_dir() or labels.is_dir()):
+        return None
+    image_paths = {stem(path): path for path in image_files(images)}
+    label_paths = {stem(path): path for path in image_files(labels)}
+    channel_of = {name: re.sub(r"_\d{4}$", "", name) for name in image_paths}
+    channels = _channels(root / "dataset.json") or _numbered(image_paths)
+
+    cases = []
+    for case_id in sorted({*label_paths, *channel_of.values()}):
+        suffix = ".nii.gz"
+        sources = {}
+        for number, channel in enumerate(channels):
+            separate = f"{case_id}_{number:04d}"
+            if separate not in image_paths and case_id in image_paths:
+                several = number if len(channels) > 1 else None
+                sources[channel] = Source(image_paths[case_id], several)
+            else:
+                expected = images / f"{separate}{suffix}"
+                sources[channel] = Source(image_paths.get(separate, expected))
+        mask = label_paths.get(case_id, labels / f"{case_id}{suffix}")
+        cases.append(RawCase(case_id, sources, Source(mask)))
+    return Found(cases)
+
+
+def _channels(path: Path) -> list[str]:
+    """Return the channels' names in order, or none if there is no `dataset.json`."""
+    if not path.is_file():
+        return []
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        named = content.get("channel_names") or content.get("modality") or {}
+        names = [modality_name(str(named[key])) for key in sorted(named, key=int)]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ConfigError([f"{path}: not an MSD or nnU-Net description: {error}"]) from error
+    return [
+        f"{name}_{number}" if names.count(name) > 1 else name for number, name in enumerate(names)
+    ]
+
+
+def _numbered(image_paths: dict[str, Path]) -> list[str]:
+    numbers = {name[-4:] for name in image_paths if re.search(r"_\d{4}$", name)}
+    return [f"channel_{int(number)}" for number in sorted(numbers)] or ["image"]

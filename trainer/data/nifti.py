@@ -1,0 +1,189 @@
+"""Volumes from files: NIfTI and pictures, with canonical axes, or one clear line why not."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from scipy import ndimage
+
+SAME_GRID_MM = 0.1
+"""Two grids are the same if no voxel lies further apart than this: affines carry noise of 1e-5."""
+MIN_COVERAGE = 0.5
+"""A modality on another grid must show at least this share of the reference's brain."""
+LOSSLESS_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+PICTURE_SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg")
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+class BadFile(ValueError):
+    """A file that cannot be used; the message is one line that begins with its path."""
+
+    def __init__(self, path: Path, rule: str):
+        super().__init__(f"{path}: {rule}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a volume comes from: a file, or one channel of a file."""
+
+    path: Path
+    channel: int | None = None
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume with canonical axes: x to the patient's right, y to anterior, z to superior."""
+
+    path: Path
+    data: NDArray[np.float32]
+    """(X, Y, Z), in the file's own units."""
+    affine: NDArray[np.float64]
+    """(4, 4), from voxel indices to mm."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along x, y and z."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return x, y, z
+
+
+def read_volume(source: Source) -> Volume:
+    """Read a NIfTI file or a picture.
+
+    Raises:
+        BadFile: Missing, empty, truncated, not an image, not 3D, or with non-finite voxels.
+    """
+    path = source.path
+    if not path.is_file():
+        raise BadFile(path, "is missing")
+    if path.stat().st_size == 0:
+        raise BadFile(path, "is empty (0 bytes)")
+    is_picture = path.name.lower().endswith(PICTURE_SUFFIXES)
+    data, affine = _read_picture(source) if is_picture else _read_nifti(source)
+    bad = data.size - int(np.isfinite(data).sum())
+    if bad:
+        raise BadFile(path, f"has {bad} non-finite voxels (NaN or infinite)")
+    return Volume(path, data, affine)
+
+
+def read_mask(source: Source, reference: Volume) -> NDArray[np.bool_]:
+    """Read a lesion mask on the grid of `reference`; every label but 0 is lesion.
+
+    Returns:
+        bool (X, Y, Z). In NIfTI files values above 0.5 count, since slope-coded ones read
+        0.99999999977 for 1; in lossless pictures every colour but black, in JPEG from mid-grey on.
+
+    Raises:
+        BadFile: As `read_volume`, or its grid is not the reference's.
+    """
+    mask = read_volume(source)
+    if mask.data.shape != reference.data.shape:
+        raise BadFile(
+            source.path,
+            f"shape {_shape(mask)}, but must match {_shape(reference)} of {reference.path.name}",
+        )
+    distance_mm = _distance_mm(mask, reference)
+    if distance_mm > SAME_GRID_MM:
+        raise BadFile(
+            source.path,
+            f"affine does not match {reference.path.name}: voxels lie up to {distance_mm:.3g} mm "
+            f"apart, but at most {SAME_GRID_MM} mm is noise",
+        )
+    return mask.data > (0 if source.path.name.lower().endswith(LOSSLESS_SUFFIXES) else 0.5)
+
+
+def on_grid_of(
+    volume: Volume, reference: Volume, brain: NDArray[np.bool_], outside: float
+) -> tuple[NDArray[np.float32], bool]:
+    """Return a volume's values on the grid of `reference`, and whether it had to be resampled.
+
+    Resampling is linear, after a Gaussian where the reference is coarser (as scikit-image's
+    resize); `outside` is the value beyond the volume's field of view.
+
+    Raises:
+        BadFile: It shows less than half of the reference's brain: the two do not belong together.
+    """
+    if volume.data.shape == reference.data.shape and _distance_mm(volume, reference) < SAME_GRID_MM:
+        return volume.data, False
+    to_volume = np.linalg.inv(volume.affine) @ reference.affine
+    inside = np.argwhere(brain) @ to_volume[:3, :3].T + to_volume[:3, 3]
+    shape = np.array(volume.data.shape)
+    covered = (
+        np.all((inside >= -0.5) & (inside <= shape - 0.5), axis=1).mean() if len(inside) else 1.0
+    )
+    if covered < MIN_COVERAGE:
+        raise BadFile(
+            volume.path,
+            f"shape {_shape(volume)} and affine do not match {reference.path.name} "
+            f"({_shape(reference)}): it shows {covered:.0%} of the brain there, but must show at "
+            f"least {MIN_COVERAGE:.0%}",
+        )
+    ratio = np.array(reference.spacing_mm) / np.array(volume.spacing_mm)
+    smooth = ndimage.gaussian_filter(volume.data, np.maximum(0, (ratio - 1) / 2), mode="nearest")
+    resampled = ndimage.affine_transform(
+        smooth, to_volume[:3, :3], to_volume[:3, 3], reference.data.shape,
+        order=1, mode="constant", cval=outside,
+    )  # fmt: skip
+    return resampled, True
+
+
+def _read_nifti(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    path = source.path
+    try:
+        image = nibabel.load(path)
+        if not isinstance(image, nibabel.Nifti1Image):
+            raise BadFile(path, "is not a NIfTI file")
+        if source.channel is not None and len(image.shape) == 4:
+            image = image.slicer[..., source.channel]
+        shape = image.shape
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        if len(shape) != 3:
+            raise BadFile(path, f"is {len(shape)}D {'x'.join(map(str, shape))}, but must be 3D")
+        data = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
+    except ImageFileError as error:
+        raise BadFile(path, "is not a NIfTI file") from error
+    except (EOFError, OSError, TypeError, ValueError, zlib.error) as error:
+        if isinstance(error, BadFile):
+            raise
+        raise BadFile(path, f"is truncated or damaged ({' '.join(str(error).split())})") from error
+    affine = image.affine
+    if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12):
+        raise BadFile(path, "has an affine that no voxel grid can have (zero or non-finite)")
+    canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
+    return np.asarray(canonical.dataobj), canonical.affine
+
+
+def _read_picture(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Read a picture as one slice of 1 mm pixels, anterior at its top, values 0..1."""
+    try:
+        with Picture.open(source.path) as picture:
+            pixels = np.asarray(
+                picture.convert("RGB") if picture.mode in ("P", "RGBA") else picture
+            )
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadFile(source.path, f"is not a readable picture ({error})") from error
+    if pixels.ndim == 3:
+        pixels = pixels.max(axis=2) if source.channel is None else pixels[..., source.channel]
+    white = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else max(float(pixels.max()), 1)
+    values = pixels.astype(np.float32) / np.float32(white)
+    return values[::-1, ::-1].T[:, :, None].copy(), np.eye(4)
+
+
+def _distance_mm(volume: Volume, reference: Volume) -> float:
+    """Return how far apart the same voxel lies at most: affine maps differ most at a corner."""
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in reference.data.shape])).reshape(
+        3, -1
+    )
+    difference = volume.affine - reference.affine
+    shifts = difference[:3, :3] @ corners + difference[:3, 3:]
+    return float(np.linalg.norm(shifts, axis=0).max())
+
+
+def _shape(volume: Volume) -> str:
+    return "x".join(str(size) for size in volume.data.shape)

@@ -1,0 +1,305 @@
+"""`segtune prepare`: from a data set's files to a store.
+
+Cases are read, resampled and cropped in parallel processes, each written as one Arrow file by an
+atomic rename. All of it happens in `OUT.unfinished`, which becomes `OUT` in one rename at the end:
+OUT is there completely or not at all, and an interrupted call continues with the finished cases.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import Progress
+
+from trainer.configfile import ConfigError
+from trainer.data.case_file import CaseSettings, fingerprint, finished, prepare_case
+from trainer.data.formats import find_cases
+from trainer.data.formats.case import RawCase
+from trainer.data.nifti import BadFile
+from trainer.data.pictures import contact_sheet, lesion_histogram
+from trainer.data.splits import make_splits
+from trainer.data.store import FORMAT, MANIFEST, NUM_FOLDS, Store
+from trainer.data.windows import modality
+
+IMAGE_SIZE = 64
+CONTACT_SHEET = "contact_sheet.png"
+HISTOGRAM = "lesion_volumes.png"
+MAX_NOTES = 20
+PLAIN_PROGRESS_EVERY_S = 5.0
+
+
+def prepare(
+    dataset: str | Path,
+    out: str | Path,
+    *,
+    format: str | None = None,
+    image_size: int = IMAGE_SIZE,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    seed: int = 0,
+    console: Console | None = None,
+) -> Store:
+    """Turn a data set into a store and say on the console what it holds.
+
+    A second call with the same input and settings does nothing; an interrupted one continues.
+
+    Args:
+        dataset: Folder in one of the layouts of `trainer.data.formats`.
+        out: Folder to create. It may exist if it is empty or the same store.
+        format: Name of the layout, or None to detect it.
+        image_size: Rows and columns of a slice.
+        skip_bad: Leave unusable cases out, and list them at the end.
+        workers: Processes; None takes as many as there are CPUs.
+        seed: Of the splits.
+        console: Where to print; None is standard output.
+
+    Raises:
+        ConfigError: One line per unusable file or setting; OUT is then untouched.
+    """
+    dataset, out, console = Path(dataset), Path(out), console or Console(highlight=False)
+    if image_size < 16:
+        raise ConfigError([f"command line: image-size: {image_size}: must be at least 16"])
+    if workers is not None and workers < 1:
+        raise ConfigError([f"command line: workers: {workers}: must be at least 1"])
+    name, found = find_cases(dataset, format)
+    settings = CaseSettings(image_size=image_size)
+    prints = {case.case_id: fingerprint(case, dataset, settings) for case in found.cases}
+    request = {"image_size": image_size, "seed": seed, "input": _digest([name, prints])}
+    if _is_done(out, request):
+        console.print(f"{out}: already prepared from this input, nothing to do", soft_wrap=True)
+        return _summarize(out, console)
+
+    unfinished = out.with_name(out.name + ".unfinished")
+    folder = unfinished / "cases"
+    folder.mkdir(parents=True, exist_ok=True)
+    records = {}
+    for case in found.cases:
+        if record := finished(folder, case.case_id, prints[case.case_id]):
+            records[case.case_id] = record
+    todo = [case for case in found.cases if case.case_id not in records]
+    kept = f", {len(records)} of them finished earlier" if records else ""
+    console.print(f"{dataset}: {name}, {len(found.cases)} cases{kept}", soft_wrap=True)
+
+    bad: dict[str, str] = {}
+    jobs = _run(todo, folder, settings, prints, workers or _num_cpus())
+    for case_id, result in _with_progress(jobs, len(todo), console):
+        if isinstance(result, str):
+            bad[case_id] = result
+        else:
+            records[case_id] = result
+    problems = [bad[case_id] for case_id in sorted(bad)]
+    if not records:
+        shutil.rmtree(unfinished)
+        raise ConfigError(problems)
+    if problems and not skip_bad:
+        console.print(
+            f"{len(records)} good cases wait in {unfinished} for the next call, which may leave "
+            f"the {len(bad)} bad ones out with --skip-bad",
+            soft_wrap=True,
+        )
+        raise ConfigError(problems)
+    if not any(record["lesion_ml"] for record in records.values()):
+        shutil.rmtree(unfinished)
+        raise ConfigError(
+            [f"{dataset}: no foreground: the masks of all {len(records)} cases are empty"]
+        )
+
+    cases = [records[case.case_id] for case in found.cases if case.case_id in records]
+    modalities = list(found.cases[0].images)
+    _finish(unfinished, cases, modalities, request, name, found.notes, problems)
+    store = Store.open(unfinished)
+    contact_sheet(store, unfinished / CONTACT_SHEET)
+    lesion_histogram(store, unfinished / HISTOGRAM)
+    os.replace(unfinished, out)
+    return _summarize(out, console)
+
+
+def _is_done(out: Path, request: dict[str, Any]) -> bool:
+    """Tell whether `out` is the store that is asked for; refuse to write over anything else."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    try:
+        earlier = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["request"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            [f"{out}: exists and is not a prepared store: choose another folder"]
+        ) from error
+    if earlier == request:
+        return True
+    what = [
+        "other or changed files"
+        if key == "input"
+        else f"{key} {earlier.get(key)}, not {request[key]}"
+        for key in request
+        if earlier.get(key) != request[key]
+    ]
+    raise ConfigError(
+        [f"{out}: was prepared from {' and '.join(what)}: choose another folder or delete it"]
+    )
+
+
+def _run(
+    todo: list[RawCase],
+    folder: Path,
+    settings: CaseSettings,
+    prints: dict[str, str],
+    workers: int,
+) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Prepare cases, in processes if that pays, and yield each as it is finished."""
+    jobs = [(case, folder, settings, prints[case.case_id]) for case in todo]
+    workers = min(workers, len(jobs))
+    if workers < 2:
+        yield from ((job[0].case_id, _attempt(*job)) for job in jobs)
+        return
+    # Spawned, not forked: the caller may have threads (Ray, torch), and forks of those hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(_attempt, *job): job[0].case_id for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise ConfigError(
+                [f"{folder.parent}: a worker process was killed, probably for lack of memory: "
+                 f"finished cases are kept; run it again with fewer --workers than {workers}"]
+            ) from error  # fmt: skip
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _attempt(
+    case: RawCase, folder: Path, settings: CaseSettings, fingerprint: str
+) -> dict[str, Any] | str:
+    """Return the case's record, or the line that says why its files cannot be used."""
+    try:
+        return prepare_case(case, folder, settings, fingerprint)
+    except BadFile as error:
+        return str(error)
+
+
+def _with_progress(
+    jobs: Iterator[tuple[str, dict[str, Any] | str]], total: int, console: Console
+) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as progress:
+            yield from progress.track(jobs, total=total, description="preparing")
+        return
+    said = time.monotonic()
+    for number, job in enumerate(jobs, 1):
+        if time.monotonic() - said > PLAIN_PROGRESS_EVERY_S:
+            said = time.monotonic()
+            console.print(f"prepared {number} of {total} cases")
+        yield job
+
+
+def _finish(
+    unfinished: Path,
+    records: list[dict[str, Any]],
+    modalities: list[str],
+    request: dict[str, Any],
+    format: str,
+    notes: list[str],
+    skipped: list[str],
+) -> None:
+    """Draw the splits, and write the slices' index and, last, the manifest."""
+    folds = make_splits(
+        {record["case_id"]: record["lesion_ml"] for record in records}, request["seed"]
+    )
+    first, cases = 0, []
+    for record in records:
+        fold = folds[record["case_id"]]
+        split = "test" if fold is None else "train"
+        cases.append({**record, "split": split, "fold": fold, "first": first})
+        first += record["num_slices"]
+    expected = {f"{case['case_id']}{suffix}" for case in cases for suffix in (".arrow", ".npz")}
+    for path in (unfinished / "cases").iterdir():
+        if path.name not in expected:
+            path.unlink()
+
+    rows = [(case, number) for case in cases for number in range(case["num_slices"])]
+    index = pa.record_batch(
+        {
+            "case_id": pa.array([case["case_id"] for case, _ in rows]),
+            "slice": pa.array([case["box"]["first_slice"] + n for case, n in rows], pa.int32()),
+            "spacing_mm": pa.array(
+                [case["spacing_mm"] for case, _ in rows], pa.list_(pa.float32(), 3)
+            ),
+            "split": pa.array([case["split"] for case, _ in rows]),
+            "fold": pa.array([case["fold"] for case, _ in rows], pa.int8()),
+            "lesion_pixels": pa.array([case["lesion_pixels"][n] for case, n in rows], pa.int32()),
+        }
+    )
+    with pa.ipc.new_file(str(unfinished / "slices.arrow"), index.schema) as writer:
+        writer.write_batch(index)
+
+    content = {
+        "format": FORMAT,
+        "image_size": request["image_size"],
+        "modalities": modalities,
+        "windows": {name: list(modality(name).window) for name in modalities},
+        "units": {name: modality(name).unit for name in modalities},
+    }
+    hashed = [
+        {key: case[key] for key in sorted(case.keys() - {"fingerprint", "notes"})} for case in cases
+    ]
+    manifest = {
+        **content,
+        "content_hash": _digest([content, hashed]),
+        "layout": format,
+        "splits": {
+            "test": [case for case, fold in folds.items() if fold is None],
+            "folds": [
+                [case for case, fold in folds.items() if fold == number]
+                for number in range(NUM_FOLDS)
+            ],
+        },
+        "cases": cases,
+        "notes": notes,
+        "skipped": skipped,
+        "request": request,
+    }
+    temporary = unfinished / f"{MANIFEST}.tmp"
+    temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    os.replace(temporary, unfinished / MANIFEST)
+
+
+def _summarize(out: Path, console: Console) -> Store:
+    """Say what a store holds, and everything about it that a person should know."""
+    store = Store.open(out)
+    manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    lesions = int(store.lesion_slice.sum())
+    test, folds = manifest["splits"]["test"], manifest["splits"]["folds"]
+    lines = [
+        f"{out}: {len(store.cases)} cases, {store.num_slices} slices of {store.image_size}x"
+        f"{store.image_size} ({lesions} with lesion), {', '.join(store.modalities)}",
+        f"split: {len(test)} test, folds of {', '.join(str(len(fold)) for fold in folds)}",
+    ]
+    if empty := [str(number) for number, fold in enumerate(folds) if not fold]:
+        lines.append(f"note: too few cases for five folds: {', '.join(empty)} have none")
+    lines += [f"note: {note}" for note in manifest["notes"]]
+    by_note = [(note, case["case_id"]) for case in manifest["cases"] for note in case["notes"]]
+    lines += [f"note: {case_id}: {note}" for note, case_id in by_note[:MAX_NOTES]]
+    if len(by_note) > MAX_NOTES:
+        lines.append(f"note: and {len(by_note) - MAX_NOTES} more in {out / MANIFEST}")
+    lines += [f"skipped: {line}" for line in manifest["skipped"]]
+    lines.append(f"look at {out / CONTACT_SHEET} and {out / HISTOGRAM}")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+    return store
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _num_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,203 @@
+"""The prepared data set: written once by `segtune prepare`, memory-mapped by every trial.
+
+A store is a folder:
+
+    manifest.json          what it holds: cases, modalities, windows, splits, content hash
+    slices.arrow           one row a slice: case_id, slice, spacing_mm, split, fold, lesion_pixels
+    cases/<case_id>.arrow  one row a slice: a float16 column per modality, uint8 mask and brain
+    cases/<case_id>.npz    the untouched mask and the brain mask on the reference grid, bit-packed
+    contact_sheet.png      every case's largest lesion slice; lesion_volumes.png: the histogram
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from trainer.configfile import ConfigError, did_you_mean
+from trainer.data.geometry import Box, to_volume
+
+MANIFEST = "manifest.json"
+FORMAT = "segtune-store-1"
+NUM_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's volume. `first` and `num_slices` say which rows of the store are its slices."""
+
+    case_id: str
+    split: str
+    """train, or test: sealed, and in no fold."""
+    fold: int | None
+    first: int
+    num_slices: int
+    spacing_mm: tuple[float, float, float]
+    """Of the store's slices: between rows, columns and slices."""
+    native_shape: tuple[int, int, int]
+    """(X, Y, Z) of the reference image, canonical axes (right, anterior, superior)."""
+    native_spacing_mm: tuple[float, float, float]
+    lesion_ml: float
+    """On the reference grid."""
+    clinical: dict[str, str | float | None]
+    """The patient's row of the clinical table, as it was found; None where a value is missing."""
+    box: Box
+
+    @property
+    def rows(self) -> range:
+        """Rows of the store that are this case's slices, from inferior to superior."""
+        return range(self.first, self.first + self.num_slices)
+
+
+class Store:
+    """A prepared data set, memory-mapped: opening reads no image, and processes share one copy."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]):
+        self.path = path
+        self.content_hash: str = manifest["content_hash"]
+        self.image_size: int = manifest["image_size"]
+        self.modalities: tuple[str, ...] = tuple(manifest["modalities"])
+        self.windows: dict[str, tuple[float, float]] = {
+            modality: (low, high) for modality, (low, high) in manifest["windows"].items()
+        }
+        """Default window by modality: the physical values that become -1 and 1."""
+        self.cases: tuple[Case, ...] = tuple(_case(record) for record in manifest["cases"])
+        self.num_slices = sum(case.num_slices for case in self.cases)
+        self._case_of_row = np.repeat(
+            np.arange(len(self.cases)), [case.num_slices for case in self.cases]
+        )
+        self._columns = [self._map(case) for case in self.cases]
+        slices = map_batch(path / "slices.arrow")
+        self.lesion_slice: NDArray[np.bool_] = slices.column("lesion_pixels").to_numpy() > 0
+        """(num_slices,): the slice has lesion pixels."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Store":
+        """Open a folder that `segtune prepare` wrote.
+
+        Raises:
+            ConfigError: It is no store, or not a complete one.
+        """
+        path = Path(path)
+        try:
+            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            if (found := manifest["format"]) != FORMAT:
+                raise ConfigError(
+                    [f"{path}: is a {found}, but must be a {FORMAT}: prepare it again"]
+                )
+            return cls(path, manifest)
+        except FileNotFoundError as error:
+            missing = Path(error.filename or path).name
+            raise ConfigError(
+                [f"{path}: not a prepared store ({missing} is missing): segtune prepare makes one"]
+            ) from error
+        except (OSError, KeyError, TypeError, json.JSONDecodeError, pa.ArrowInvalid) as error:
+            raise ConfigError([f"{path}: damaged store: {error}"]) from error
+
+    def split(self, fold: int) -> tuple[list[Case], list[Case]]:
+        """Return the (training, validation) cases of a fold; test cases are in neither.
+
+        Raises:
+            ConfigError: The fold has no validation or no training case, as in a tiny data set.
+        """
+        cases = [case for case in self.cases if case.split == "train"]
+        training = [case for case in cases if case.fold != fold]
+        validation = [case for case in cases if case.fold == fold]
+        if not (training and validation):
+            filled = sorted({case.fold for case in cases if case.fold is not None})
+            raise ConfigError(
+                [f"{self.path}: fold {fold} leaves {len(training)} training and {len(validation)} "
+                 f"validation cases, but needs one of each; folds with cases: {filled}"]
+            )  # fmt: skip
+        return training, validation
+
+    def test_cases(self) -> list[Case]:
+        """Return the sealed test cases. Only a final confirmation may look at them."""
+        return [case for case in self.cases if case.split == "test"]
+
+    def images(
+        self, rows: ArrayLike, modalities: Sequence[str] | None = None
+    ) -> NDArray[np.float16]:
+        """Gather slices in physical units.
+
+        Args:
+            rows: (n,) integers below num_slices.
+            modalities: Channels in this order; None takes all.
+
+        Returns:
+            float16 (n, M, H, W): HU, mL/100 g/min, mL/100 g, s, 1e-3 mm2/s, or scaled MRI.
+        """
+        names = self.modalities if modalities is None else tuple(modalities)
+        for name in names:
+            if name not in self.modalities:
+                raise ConfigError(
+                    [f"{self.path}: no modality {name!r}; it has {', '.join(self.modalities)}"
+                     f"{did_you_mean(name, self.modalities)}"]
+                )  # fmt: skip
+        return self._gather(rows, [f"image:{name}" for name in names], np.dtype(np.float16))
+
+    def masks(self, rows: ArrayLike) -> NDArray[np.uint8]:
+        """Gather lesion masks: uint8 (n, H, W) in {0, 1}."""
+        return self._gather(rows, ["mask"], np.dtype(np.uint8))[:, 0]
+
+    def brain(self, rows: ArrayLike) -> NDArray[np.uint8]:
+        """Gather brain masks: uint8 (n, H, W) in {0, 1}."""
+        return self._gather(rows, ["brain"], np.dtype(np.uint8))[:, 0]
+
+    def native_mask(self, case: Case) -> NDArray[np.bool_]:
+        """Return the untouched lesion mask: bool (X, Y, Z), canonical axes."""
+        return self._native(case, "mask")
+
+    def native_brain(self, case: Case) -> NDArray[np.bool_]:
+        """Return the brain mask on the reference grid: bool (X, Y, Z), canonical axes."""
+        return self._native(case, "brain")
+
+    def to_native(self, case: Case, prob: NDArray) -> NDArray[np.float32]:
+        """Bring a case's (num_slices, H, W) values back to its reference grid.
+
+        Returns:
+            float32 (X, Y, Z), canonical axes: bilinear in-plane, 0 outside the box.
+        """
+        assert prob.shape[0] == case.num_slices, (prob.shape, case.num_slices)
+        return to_volume(prob, case.box, case.native_spacing_mm, case.native_shape)
+
+    def _map(self, case: Case) -> dict[str, NDArray]:
+        batch = map_batch(self.path / "cases" / f"{case.case_id}.arrow")
+        size = self.image_size
+        return {
+            name: column.values.to_numpy(zero_copy_only=True).reshape(-1, size, size)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+
+    def _gather(self, rows: ArrayLike, columns: list[str], dtype: np.dtype) -> NDArray:
+        rows = np.asarray(rows, np.int64).reshape(-1)
+        out = np.empty((len(rows), len(columns), self.image_size, self.image_size), dtype)
+        for target, row in zip(out, rows, strict=True):
+            number = self._case_of_row[row]
+            for channel, column in enumerate(columns):
+                target[channel] = self._columns[number][column][row - self.cases[number].first]
+        return out
+
+    def _native(self, case: Case, name: str) -> NDArray[np.bool_]:
+        with np.load(self.path / "cases" / f"{case.case_id}.npz") as packed:
+            bits = np.unpackbits(packed[name], count=int(np.prod(case.native_shape)))
+        return bits.astype(bool).reshape(case.native_shape)
+
+
+def map_batch(path: Path) -> pa.RecordBatch:
+    """Map an Arrow IPC file's only record batch; its buffers lie in the map, nothing is copied."""
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).get_batch(0)
+
+
+def _case(record: dict[str, Any]) -> Case:
+    lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
+    known = {name: record[name] for name in Case.__dataclass_fields__}
+    return Case(
+        **known | {k: v for k, v in lists.items() if k in known} | {"box": Box(**record["box"])}
+    )
