@@ -10,8 +10,6 @@ from trainer.config import Section, TrainConfig
 from trainer.configfile import ConfigError, did_you_mean, field_names
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-
     from search.study import StudyConfig
 
 OWNED = {
@@ -134,22 +132,6 @@ def ordered(space: Mapping[str, Dimension]) -> Iterator[tuple[str, Dimension]]:
     return iter(sorted(space.items(), key=lambda item: bool(item[1].when)))
 
 
-def distribution(dimension: Dimension) -> "BaseDistribution":
-    """Return a dimension as Optuna has it."""
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
-
-    if dimension.choices is not None:
-        return CategoricalDistribution(dimension.choices)
-    low, high, step = dimension.low, dimension.high, dimension.step
-    if dimension.type == "int":
-        return IntDistribution(low, high, log=dimension.log, step=step or 1)
-    return FloatDistribution(low, high, log=dimension.log, step=step)
-
-
 def params_of(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of an enqueued entry."""
     return {name: value for name, value in entry.items() if name != "protected"}
@@ -187,7 +169,7 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
 
 
 def _locate(lines: Iterable[str], where: str, key: str) -> list[str]:
-    """Name the study's key in TrainConfig's problems: `model.width: …` -> `train.model.width: …`."""
+    """Name the study's key in the trainer's lines: `model.width: …` -> `train.model.width: …`."""
     located = []
     for line in lines:
         rest = line.removeprefix(f"{where}: ")

@@ -9,7 +9,7 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
     proposed     params, kind (control, enqueued, sampled), protected
     started      attempt, host, pid
     reported     epoch, value (of the objective), metrics
-    decided      epoch, action (continue, stop, complete), reason
+    decided      epoch, action (continue, stop, complete), reason, rung (None if at none)
     ended        ending, epoch, reason
     interrupted  epoch; the carrier is gone, the trial goes on later
     mlflow       run_id with a trial, experiment_id without
@@ -203,14 +203,8 @@ class StudyState:
             decision = decisions[trial.number]
             about = {"trial": trial.number, "epoch": trial.epoch}
             if trial.decided is None or trial.decided.epoch < trial.epoch:
-                events.append(
-                    {
-                        "event": "decided",
-                        **about,
-                        "action": decision.action,
-                        "reason": decision.reason,
-                    }
-                )
+                judged = {"action": decision.action, "reason": decision.reason}
+                events.append({"event": "decided", **about, **judged, "rung": decision.rung})
             ending = ending_of(decision.action, trial.reports[-1].value)
             if ending:
                 events.append(
