@@ -1,0 +1,67 @@
+"""A study while its driver runs it: the one place where events are recorded."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from search.ledger import Event, Ledger
+from search.state import StudyState
+from search.study import StudyConfig
+
+Listener = Callable[[Event], None]
+
+
+class LiveStudy:
+    """A study's configuration, its ledger, and what the ledger says.
+
+    Everything that happens goes through `record`: on disk first, then into the state, then to the
+    listeners (sampler, progress lines, MLflow). Whatever is rebuilt after a crash is rebuilt from
+    the same events in the same order.
+
+    Attributes:
+        stopping: Why the driver lets its trials checkpoint and end; empty while it does not.
+        broken: Why the study cannot go on at all; empty while it can.
+        error: What made `record` fail. Ray Tune, which called, keeps only the text of it.
+    """
+
+    def __init__(self, study: StudyConfig, folder: Path, ledger: Ledger):
+        self.study = study
+        self.folder = folder
+        self.ledger = ledger
+        self.state = StudyState.replay(ledger.events)
+        self.listeners: list[Listener] = []
+        self.stopping = ""
+        self.broken = ""
+        self.error: Exception | None = None
+        self.record(*self.state.unsettled(study))
+        self.asha = self.state.asha(study)
+        self.listeners.append(self._enter_asha)
+
+    def record(self, *events: Event) -> None:
+        """Append events to the ledger with one fsync, then let everyone know of them.
+
+        Raises:
+            OSError: The disk is full or fails; then nothing was recorded and no one told.
+        """
+        try:
+            for event in self.ledger.append(*events) if events else ():
+                self.state.apply(event)
+                for listener in self.listeners:
+                    listener(event)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _enter_asha(self, event: Event) -> None:
+        if event["event"] == "proposed" and not event["protected"]:
+            self.asha.add(event["trial"])
+
+    def trial_dir(self, trial: int) -> Path:
+        """Return the folder in which a trial trains."""
+        return self.folder / "trials" / f"{trial:04d}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether no trial is left to propose or to carry on."""
+        study, state = self.study, self.state
+        planned = 1 + len(study.references) + study.trials.num_trials
+        return state.next_number >= planned and not state.live()

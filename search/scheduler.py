@@ -1,0 +1,125 @@
+"""ASHA behind Ray Tune's TrialScheduler, and the place where the driver writes the ledger.
+
+`on_trial_result` is Tune's one hook that sees a report first and answers with the decision; what
+it records is on disk before the decision is acted on. Deaths and ends are recorded here as well.
+"""
+
+import pickle
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from search.ledger import Event
+from search.live import LiveStudy
+from search.state import ending_of
+
+MAX_FAILURES = 3
+"""A trial has failed when so many of its carriers in a row died without a new report."""
+MAX_FAILED_TRIALS = 3
+"""The study is broken when so many trials in a row failed and none has ever reported."""
+
+
+class Scheduler(TrialScheduler):
+    """Ray Tune's scheduler of a study.
+
+    Args:
+        live: The study.
+    """
+
+    def __init__(self, live: LiveStudy):
+        super().__init__()
+        self._live = live
+        self._waiting: deque[Trial] = deque()
+        self._failures: Counter[int] = Counter()
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Record a validation and the decision on it with one fsync, and return the decision."""
+        number, epoch, metrics = trial.config["trial"], result["epoch"], dict(result["metrics"])
+        live = self._live
+        value = metrics[live.study.objective.metric]
+        if live.state.trials[number].protected:
+            decision = live.asha.report_protected(epoch, value)
+        else:
+            decision = live.asha.report(number, epoch, value)
+        about = {"trial": number, "epoch": epoch}
+        events: list[Event] = [
+            {"event": "reported", **about, "value": value, "metrics": metrics},
+            {
+                "event": "decided",
+                **about,
+                "action": decision.action,
+                "reason": decision.reason,
+                "rung": decision.rung,
+            },
+        ]
+        ending = ending_of(decision.action, value)
+        if ending:
+            events.append({"event": "ended", **about, "ending": ending, "reason": decision.reason})
+        live.record(*events)
+        self._failures.pop(number, None)
+        return self.STOP if ending else self.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Record how a carrier left that ended by itself, with a result instead of a validation."""
+        number, ending = trial.config["trial"], result.get("ending")
+        state = self._live.state.trials[number]
+        if state.ending:  # a decision was carried out; it is recorded already
+            return
+        about = {"trial": number, "epoch": state.epoch, "reason": result["reason"]}
+        if ending == "interrupted":
+            self._live.record({"event": "interrupted", **about})
+        else:
+            self._live.record({"event": "ended", **about, "ending": ending})
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Record a carrier's death; after MAX_FAILURES in a row without progress, the trial's."""
+        number, reason = trial.config["trial"], cause(trial)
+        about = {"trial": number, "epoch": self._live.state.trials[number].epoch, "reason": reason}
+        self._failures[number] += 1
+        if self._failures[number] < MAX_FAILURES:
+            self._live.record({"event": "interrupted", **about})
+            return
+        self._live.record({"event": "ended", **about, "ending": "failed"})
+        trials = self._live.state.trials.values()
+        failed = [t for t in trials if t.ending == "failed"]
+        if len(failed) >= MAX_FAILED_TRIALS and not any(t.reports for t in trials):
+            self._live.broken = f"{len(failed)} trials failed and none has reported: {reason}"
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Line up a new carrier."""
+        self._waiting.append(trial)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Do nothing: a carrier that no longer waits leaves the line by itself."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return the carrier that has waited longest.
+
+        Without this order Tune gives warm actors to the newest, and a trial that is to be
+        continued can wait until the study's end. Scanning all trials would cost more than the rest.
+        """
+        while self._waiting and self._waiting[0].status != Trial.PENDING:
+            self._waiting.popleft()
+        return self._waiting[0] if self._waiting else None
+
+    def debug_string(self) -> str:
+        """Return Tune's status line, which is not shown."""
+        return ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune pickles schedulers, and all that this one knows is in the ledger."""
+        return {}
+
+
+def cause(trial: Trial) -> str:
+    """Return in one line why a carrier died."""
+    try:
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except (OSError, TypeError, pickle.UnpicklingError, AttributeError, ImportError):
+        return "its process died"
+    error = getattr(error, "cause", None) or error
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"

@@ -1,0 +1,113 @@
+"""The trainer's `fit` behind Ray Tune's Trainable: one validation a step, in a warm process.
+
+Ray keeps the process for the next trial, which then needs no second import of torch. What ends a
+trial without a measurement (out of memory, divergence, a stop) is returned as a result, because an
+exception costs the process; and every other exception is raised, because it should.
+"""
+
+import gc
+import importlib
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from trainer.config import TrainConfig
+
+WORKSPACE_BYTES = 128 << 20
+"""GPU memory that CUDA's libraries may keep in a process for good."""
+
+
+class Trainable(tune.Trainable):
+    """A carrier of one trial after the other; its config is a `search.sampler.Cargo`."""
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """Return the resources of one trial; equal ones share warm processes."""
+        return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin with nothing: a trial waits until this returns, and a hang here cannot be ended."""
+        self._validations: Generator[Any, None, None] | None = None
+        self._memory = 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Let go of the last trial, which was perhaps stopped without being told.
+
+        Raises:
+            RuntimeError: Its GPU memory did not come back; Ray then replaces this process.
+        """
+        self._release()
+        if (held := _gpu_memory()) > self._memory + WORKSPACE_BYTES:
+            raise RuntimeError(f"a trial left {held - self._memory} bytes of GPU memory behind")
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train until the next validation.
+
+        Returns:
+            `{"epoch", "metrics"}` of a validation, the metrics as pairs, or `{"done": True,
+            "ending", "reason"}` with one of interrupted, diverged and infeasible.
+        """
+        stop = Path(self.config["run_dir"]) / "stop"
+        if self._validations is None:
+            if stop.exists():
+                return _end("interrupted", "stopped before it began")
+            self._validations = self._fit()
+        try:
+            received = self.config["received"]
+            validation = next(v for v in self._validations if v.epoch > received)
+        except StopIteration:
+            self._release()
+            if stop.exists():
+                return _end("interrupted", "stopped")
+            raise RuntimeError("the training ended before max_t") from None
+        except Exception as error:
+            from trainer.loop import Diverged, OutOfMemory  # a fit that raised has imported torch
+
+            reason = str(error)
+            match error:
+                case Diverged():
+                    ending = "diverged"
+                case OutOfMemory():
+                    ending = "infeasible"
+                case _:
+                    raise
+        else:
+            # Pairs, because Tune would flatten a dict and keep statistics on every number in it.
+            return {"epoch": validation.epoch, "metrics": [*validation.metrics.items()]}
+        self._release()  # only here is the exception gone, and with it what its frames held
+        return _end(ending, reason)
+
+    def _fit(self) -> Generator[Any, None, None]:
+        """Start `fit`; its imports belong into the first step, where a hang is noticed."""
+        module, _, name = self.config["fit"].partition(":")
+        fit = getattr(importlib.import_module(module), name)
+        self._memory = _gpu_memory()
+        config = TrainConfig.model_validate(self.config["train"])
+        return fit(config, Path(self.config["run_dir"]), received=self.config["received"])
+
+    def _release(self) -> None:
+        if self._validations is not None:
+            self._validations.close()
+        self._validations = None
+        gc.collect()
+
+    def cleanup(self) -> None:
+        """Close the trial's files and threads."""
+        self._release()
+
+
+def _end(ending: str, reason: str) -> dict[str, Any]:
+    return {"done": True, "ending": ending, "reason": reason}
+
+
+def _gpu_memory() -> int:
+    """Return the bytes that torch's tensors hold on the GPU, without importing torch."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_allocated()

@@ -1,0 +1,285 @@
+"""One run of Ray Tune over a study: start Ray, carry the trials, and leave nothing behind.
+
+Import it after `search.launch.quiet_ray`: Ray reads its switches when it is imported.
+"""
+
+import logging
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from search.ledger import Event
+from search.live import LiveStudy
+from search.progress import Progress
+from search.sampler import Proposer, Sampler
+from search.scheduler import Scheduler
+from search.trainable import Trainable
+
+
+def carry_out(
+    live: LiveStudy, progress: Progress, links: "SimpleQueue[Event]", *, address: str, fit: str
+) -> None:
+    """Run a study's trials until all have ended, or until it is told to stop.
+
+    Args:
+        live: The study.
+        progress: Where people are told.
+        links: Events that another thread wants recorded.
+        address: A Ray cluster, or "local" to start one on this machine.
+        fit: `module:function` with the contract of `trainer.loop.fit`.
+
+    Raises:
+        ValueError: Ray cannot be reached, or no node has what one trial needs.
+        OSError: The ledger cannot be written.
+    """
+    with _ray(address):
+        slots = Slots(live.study.trials.cpus_per_trial, live.study.trials.gpus_per_trial)
+        slots.check()
+        sampler = Sampler(live.study)
+        for event in live.ledger.events:
+            sampler.hear(event)
+        live.listeners.insert(0, sampler.hear)
+        proposer = Proposer(live, sampler, slots.count, fit)
+        attendant = Attendant(live, proposer, progress, links)
+        with _signals(attendant), tempfile.TemporaryDirectory(prefix="segtune-") as scratch:
+            _fit(live, Scheduler(live), proposer, attendant, scratch)
+            attendant.finish()
+
+
+def _fit(
+    live: LiveStudy, scheduler: Scheduler, proposer: Proposer, attendant: "Attendant", scratch: str
+) -> None:
+    """Call Tune. The files it writes are of no use to us and go to a folder that is deleted."""
+    tuner = tune.Tuner(
+        Trainable,
+        # No metric anywhere: a report without it would abort everything.
+        tune_config=tune.TuneConfig(
+            search_alg=proposer,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"trial_{trial.config['trial']:04d}",
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=scratch,
+            callbacks=[attendant],
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_at_end=False, checkpoint_frequency=0
+            ),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    except Exception:
+        if live.error:  # Tune has it as text only
+            raise live.error from None
+        raise
+
+
+class Attendant(tune.Callback):
+    """Looks after a running study: signals, the stop file, the threshold, other threads' events.
+
+    Args:
+        live: The study.
+        proposer: Knows which trials have a carrier.
+        progress: Where people are told.
+        links: Events that another thread wants recorded.
+    """
+
+    PERIOD_S = 0.5
+
+    def __init__(
+        self,
+        live: LiveStudy,
+        proposer: Proposer,
+        progress: Progress,
+        links: "SimpleQueue[Event]",
+    ):
+        self._live = live
+        self._proposer = proposer
+        self._progress = progress
+        self._links = links
+        self._next_s = 0.0
+        self._told_to_stop = False
+        self.signalled = ""
+        """Name of the signal that asked to stop."""
+        data = live.study.data
+        self._threshold = None if live.state.threshold else _threshold.remote(data.store, data.fold)
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Record that a carrier has its process, which idles now and so answers at once."""
+        host, pid = ray.get(trial.temporary_state.ray_actor.get_current_ip_pid.remote())
+        number, attempt = trial.config["trial"], trial.config["attempt"]
+        self._live.record(
+            {"event": "started", "trial": number, "attempt": attempt, "host": host, "pid": pid}
+        )
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Look around twice a second; Tune calls at every turn of its loop."""
+        if time.monotonic() >= self._next_s:
+            self._look_around()
+            self._next_s = time.monotonic() + self.PERIOD_S
+
+    def _look_around(self) -> None:
+        while not self._links.empty():
+            self._live.record(self._links.get())
+        self._collect_threshold(wait_s=0)
+        live = self._live
+        if self.signalled:
+            live.stopping = live.stopping or self.signalled
+        elif (live.folder / "stop").exists():
+            live.stopping = live.stopping or "the stop file"
+        if (live.stopping or live.broken) and not self._told_to_stop:
+            self._told_to_stop = True
+            self._stop_trials()
+
+    def _stop_trials(self) -> None:
+        carried = self._proposer.carried()
+        self._progress.say(
+            f"stopping ({self._live.broken or self._live.stopping}): "
+            f"{len(carried)} trials write their checkpoints; a second signal ends at once"
+        )
+        for number in carried:
+            run_dir = self._live.trial_dir(number)
+            run_dir.mkdir(parents=True, exist_ok=True)
+            (run_dir / "stop").touch()
+
+    def _collect_threshold(self, wait_s: float) -> None:
+        if self._threshold is None:
+            return
+        done, _ = ray.wait([self._threshold], timeout=wait_s)
+        if not done:
+            return
+        task, self._threshold = self._threshold, None
+        try:
+            self._live.record({"event": "threshold", **ray.get(task)})
+        except ray.exceptions.RayError as error:
+            reason = str(getattr(error, "cause", error)).splitlines()[-1]
+            self._progress.say(f"the best threshold could not be computed: {reason}")
+
+    def finish(self) -> None:
+        """Wait for what is still under way, unless the study is being stopped."""
+        self._collect_threshold(wait_s=0 if self._told_to_stop else 600)
+        self._look_around()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune pickles callbacks, and this one's copy is never used."""
+        return {}
+
+
+@ray.remote(num_cpus=0)
+def _threshold(store: str, fold: int) -> dict[str, Any]:
+    """Compute the best threshold beside the trials: in the driver it would delay their reports."""
+    from trainer.data.store import Store
+    from trainer.threshold import best_threshold
+
+    return best_threshold(Store.open(store), fold)
+
+
+class Slots:
+    """How many trials the cluster can hold at once. It follows nodes that come and go.
+
+    Args:
+        cpus: Of one trial.
+        gpus: Of one trial; below 1, trials share a device.
+    """
+
+    PERIOD_S = 5.0
+
+    def __init__(self, cpus: int, gpus: float):
+        self._cpus = cpus
+        self._gpus = gpus
+        self._count = 0
+        self._next_s = 0.0
+
+    def count(self) -> int:
+        """Return the number of trials that fit, at most PERIOD_S old."""
+        if time.monotonic() >= self._next_s:
+            self._count = sum(self._on(node["Resources"]) for node in _nodes())
+            self._next_s = time.monotonic() + self.PERIOD_S
+        return self._count
+
+    def check(self) -> None:
+        """Refuse trials that fit on no node: Tune would wait for ever.
+
+        Raises:
+            ValueError: With what a trial needs and the nodes have.
+        """
+        if self.count() == 0:
+            resources = [node["Resources"] for node in _nodes()]
+            have = " and ".join(f"{r.get('CPU', 0):g} + {r.get('GPU', 0):g}" for r in resources)
+            raise ValueError(
+                f"trials: cpus_per_trial {self._cpus} + gpus_per_trial {self._gpus:g}: no node has "
+                f"them; the nodes have {have}"
+            )
+
+    def _on(self, resources: dict[str, float]) -> int:
+        by_cpus = int(resources.get("CPU", 0) // self._cpus)
+        if not self._gpus:
+            return by_cpus
+        devices = resources.get("GPU", 0)
+        if self._gpus < 1:  # a share lies on one device
+            return min(by_cpus, int(devices) * int(1 / self._gpus + 1e-9))
+        return min(by_cpus, int(devices // self._gpus))
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+@contextmanager
+def _ray(address: str) -> Iterator[None]:
+    """Start or join Ray, quietly, and leave it; one that was started here ends here."""
+    local: dict[str, Any] = {"num_cpus": os.cpu_count(), "include_dashboard": False}
+    # Ray's daemons inherit the mask. Else a SIGTERM to the process group would end them first.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(local if address == "local" else {}),
+        )
+    except ConnectionError as error:
+        raise ValueError(f"--address {address}: no Ray cluster answers there") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _signals(attendant: Attendant) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a request to stop; a second acts as before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask_to_stop(number: int, frame: Any) -> None:
+        attendant.signalled = signal.Signals(number).name
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, ask_to_stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

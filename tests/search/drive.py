@@ -1,0 +1,20 @@
+"""`segtune launch` with a toy trainer: `python -m tests.search.drive STUDY RUNS ADDRESS FIT`."""
+
+import sys
+from pathlib import Path
+
+from search.launch import launch
+from search.study import load_study
+
+
+def main(path: str, runs: str, address: str = "", fit: str = "tests.search.toy:fit") -> int:
+    """Launch, with a user's mistake as lines on stderr and status 2."""
+    try:
+        return launch(load_study(path), Path(runs), address or None, fit=fit)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""A stand-in for `trainer.loop.fit` that keeps its contract and trains nothing.
+
+Its Dice depends on lr and the epoch alone, so every test knows the right numbers. Faults are
+ordered by files in the study's folder `toy`: `slow` holds the seconds of an epoch, and `diverge`,
+`oom` and `raise` the numbers of the trials that meet it in their second epoch.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import log10
+from pathlib import Path
+
+from trainer.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Validation:
+    """As `trainer.loop.Validation`."""
+
+    epoch: int
+    metrics: dict[str, float]
+
+
+def dice(lr: float, epoch: int) -> float:
+    """Best at lr 1e-3, rising with the epoch."""
+    return round((1 - 0.2 * abs(log10(lr) + 3)) * epoch / (epoch + 3), 6)
+
+
+def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Validation]:
+    """Yield one validation an epoch, continuing from the newest checkpoint."""
+    checkpoints = run_dir / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    with open(run_dir / "begun", "a") as file:
+        file.write(f"{os.getpid()}\n")
+    done = max((int(path.stem) for path in checkpoints.glob("*.pt")), default=0)
+    for epoch in range(received + 1, done + 1):
+        yield Validation(epoch, _metrics(config, epoch))
+    for epoch in range(done + 1, config.epochs + 1):
+        if (run_dir / "stop").exists():
+            return
+        _fault(run_dir, epoch)
+        time.sleep(float(_order(run_dir, "slow") or 0))
+        temporary = checkpoints / f".{epoch}.{os.getpid()}"
+        temporary.write_text(str(epoch))
+        temporary.replace(checkpoints / f"{epoch}.pt")
+        yield Validation(epoch, _metrics(config, epoch))
+
+
+def broken(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Validation]:
+    """Fail at once, as any trial would with a bug or a missing package."""
+    raise RuntimeError("no such thing")
+    yield
+
+
+def _metrics(config: TrainConfig, epoch: int) -> dict[str, float]:
+    value = dice(config.optimizer.lr, epoch)
+    return {"val/dice": value, "train/loss": 1 - value}
+
+
+def _order(run_dir: Path, name: str) -> str:
+    path = run_dir.parents[1] / "toy" / name
+    return path.read_text() if path.exists() else ""
+
+
+def _fault(run_dir: Path, epoch: int) -> None:
+    trial = str(int(run_dir.name))
+    if epoch == 2 and trial in _order(run_dir, "diverge").split():
+        from trainer.loop import Diverged
+
+        raise Diverged("step 7: dice is nan")
+    if epoch == 2 and trial in _order(run_dir, "oom").split():
+        from trainer.loop import OutOfMemory
+
+        raise OutOfMemory("one image does not fit")
+    if epoch == 2 and trial in _order(run_dir, "raise").split():
+        raise RuntimeError(f"trial {trial} is broken")
