@@ -5,6 +5,10 @@ from torch import Tensor, nn
 from trainer.config import ModelConfig
 from trainer.models.blocks import level_widths
 
+PRIOR_LOGIT = -4.0
+"""Logit of a lesion share of 1.8 %, with which the head begins (Lin et al. 2017, sec. 4.1): from 0,
+most of a short training would go into learning that most pixels are background."""
+
 
 class PlainUNet(nn.Module):
     """MONAI's residual U-Net (Kerfoot et al. 2018) on the image alone; returns mask logits."""
@@ -25,16 +29,21 @@ class PlainUNet(nn.Module):
         # Takes seconds, and only the control needs it.
         from monai.networks.nets.unet import UNet
 
-        self.net = UNet(
+        # MONAI's own last level decodes to one channel and normalises that, which takes away the
+        # very amplitude that tells an empty slice from one with lesion.
+        body = UNet(
             spatial_dims=2,
             in_channels=in_channels,
-            out_channels=1,
+            out_channels=config.width,
             channels=level_widths(config.width, config.depth),
             strides=[2] * (config.depth - 1),
             num_res_units=config.num_res_blocks,
             norm="instance",
             dropout=config.dropout,
         )
+        head = nn.Conv2d(config.width, 1, 1)
+        nn.init.constant_(head.bias, PRIOR_LOGIT)
+        self.net = nn.Sequential(body, head)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Segment the image.
