@@ -39,12 +39,20 @@ class FFParser(nn.Module):
 
 
 class AttentiveFusion(nn.Module):
-    """A(m_I, m_x) = (LN(m_I) * LN(m_x)) * m_I, all products elementwise."""
+    """A(m_I, m_x) = (LN(m_I) * LN(m_x)) * m_I, all products elementwise.
+
+    Both norms begin near the constant 1 (gain 0.1, bias 1), so that A begins near m_I. With gain 1
+    and bias 0 the image feature begins multiplied with features of noise, which costs a few points
+    of Dice in short trainings.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.norm_image = ChannelNorm(channels)
         self.norm_mask = ChannelNorm(channels)
+        for norm in (self.norm_image.norm, self.norm_mask.norm):
+            nn.init.constant_(norm.weight, 0.1)
+            nn.init.ones_(norm.bias)
 
     def forward(self, m_image: Tensor, m_mask: Tensor) -> Tensor:
         """Fuse an image feature and a mask feature, both (b, c, H, W)."""

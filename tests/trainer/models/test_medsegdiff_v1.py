@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ModelConfig
+from trainer.config import DiffusionConfig, LossConfig, ModelConfig, SamplingConfig
+from trainer.diffusion.process import Process
+from trainer.diffusion.sampling import sample
+from trainer.losses import loss_terms
 from trainer.models import build_model
 from trainer.models.medsegdiff_v1 import AttentiveFusion, FFParser, MedSegDiffV1
 
@@ -189,3 +192,52 @@ def test_bfloat16_autocast_trains_and_returns_float32():
     assert output.dtype == torch.float32
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     assert (output - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+def test_fusion_begins_near_the_image_feature():
+    m_image, m_mask = torch.randn(2, 16, 4, 4), torch.randn(2, 16, 4, 4)
+    fused = AttentiveFusion(16)(m_image, m_mask)
+    assert (fused - m_image).std() < 0.3 * m_image.std()
+
+
+@pytest.mark.parametrize("target", ["x_start", "v"])
+def test_memorises_four_tiny_lesions(target):
+    process = Process(DiffusionConfig(target=target))
+    loss, sampling = LossConfig(), SamplingConfig(timestep_respacing=10)
+    model = build(in_channels=1, image_size=32, width=8)
+    generator = torch.Generator().manual_seed(0)
+
+    def normal() -> Tensor:
+        return torch.randn(4, 1, 32, 32, generator=generator)
+
+    cond, x_start = normal(), -torch.ones(4, 1, 32, 32)
+    for i, (row, column) in enumerate([(5, 7), (20, 11), (9, 24), (26, 26)]):
+        x_start[i, 0, row : row + 2, column : column + 2] = 1
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(150):
+        t = torch.randint(0, process.num_timesteps, (4,), generator=generator)
+        noise = normal()
+        x_t = process.q_sample(x_start, t, noise)
+        terms = loss_terms(
+            model(x_t, t, cond),
+            process=process,
+            x_start=x_start,
+            x_t=x_t,
+            noise=noise,
+            t=t,
+            config=loss,
+            segments_directly=False,
+        )
+        total = sum(getattr(loss, name) * term.mean() for name, term in terms.items())
+        optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(total.item())
+    assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
+
+    model.eval()
+    mask = sample(process, lambda x_t, t: model(x_t, t, cond), normal(), sampling, lambda i: noise)
+    predicted, true = mask > 0, x_start > 0
+    assert 2 * (predicted & true).sum() / (predicted.sum() + true.sum()) > 0.9
