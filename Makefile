@@ -20,7 +20,8 @@ $(VENV)/.done: pyproject.toml constraints.txt
 datasets/phantom: | setup
 	$(BIN)/segtune phantom $@
 
-search: setup $(DATASET)
+# Your own data must be there; the phantom is written when it is not.
+search: setup $(filter datasets/phantom,$(DATASET))
 	$(BIN)/segtune prepare $(DATASET) $(STORE)
 	$(BIN)/segtune launch spaces/quickstart.yaml --runs $(RUNS) data.store=$(STORE) study=quickstart-$(notdir $(STORE))
 
