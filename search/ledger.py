@@ -55,7 +55,7 @@ class Ledger:
             events, _ = _parse(path, path.read_bytes())
             return cls(path, events, file=None, lock=None)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _acquire(path.with_suffix(".lock"))
+        lock = _acquire(_lock_path(path))
         try:
             created = not path.exists()
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -123,18 +123,47 @@ class Ledger:
         self.close()
 
 
+def writer_of(path: str | Path) -> str | None:
+    """Return who writes a ledger at this moment, as `pid 123 on host`; None if nobody does."""
+    try:
+        lock = os.open(_lock_path(Path(path)), os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(lock)
+    finally:
+        os.close(lock)
+    return None
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
+def _holder(lock: int) -> str:
+    return os.pread(lock, 1000, 0).decode(errors="replace").strip() or "another process"
+
+
 def _acquire(path: Path) -> int:
     """Lock a file, name this process in it, and return its descriptor."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(lock, 1000).decode(errors="replace").strip() or "another process"
-        os.close(lock)
-        raise ValueError(f"{path.parent}: this study is being run by {holder}") from None
-    except OSError as error:
-        os.close(lock)
-        raise OSError(f"{path}: cannot be locked: {error.strerror}") from error
+    give_up_s = time.monotonic() + 0.5
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < give_up_s:
+                time.sleep(0.02)  # `writer_of` holds it for an instant
+                continue
+            holder = _holder(lock)
+            os.close(lock)
+            raise ValueError(f"{path.parent}: this study is being run by {holder}") from None
+        except OSError as error:
+            os.close(lock)
+            raise OSError(f"{path}: cannot be locked: {error.strerror}") from error
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return lock

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -47,6 +48,14 @@ class StudyData(Section):
     """Folder that `segtune prepare` wrote."""
     fold: int = Field(default=0, ge=0, le=4)
     """Validation fold of every trial."""
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            f"{name!r}: must be letters, digits and ._- only, beginning with the former"
+        )
+    return name
 
 
 def _known_metric(metric: str) -> str:
@@ -124,7 +133,7 @@ class Trials(Section):
 
 
 class StudyConfig(Section):
-    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    study: Annotated[str, AfterValidator(_folder_name)]
     """Name, and folder below the runs."""
     data: StudyData
     train: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
@@ -241,7 +250,7 @@ def _override_dimension(space: dict[str, Any], key: str, value: Any) -> list[str
     name = next((name for name in space if key == name or key.startswith(f"{name}.")), None)
     if value is None and name == key:
         del space[name]
-    elif isinstance(value, dict) or name == key:
+    elif name == key or (name is None and isinstance(value, dict)):
         space[key] = value
     elif name is None or not isinstance(space[name], dict):
         hint = did_you_mean(key.rpartition(".")[0], space)

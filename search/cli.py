@@ -1,0 +1,189 @@
+"""The commands. Their bodies import what they need, so that `--help` answers at once."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+RUNS = click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    envvar="SEGTUNE_RUNS",
+    show_default=True,
+    show_envvar=True,
+    help="Folder of all studies.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print strict JSON.")
+
+
+class Commands(click.Group):
+    """A group whose commands answer bad input with lines on stderr and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; `--debug` lets its exceptions through."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError) as error:
+            if ctx.params["debug"]:
+                raise
+            click.echo(_line(error), err=True)
+            ctx.exit(2)
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="segtune")
+def main(debug: bool) -> None:
+    """Find the MedSegDiff configuration that works on a data set, on any Ray cluster."""
+
+
+@main.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "format_", metavar="NAME", help="Layout of DATASET; detected if not given."
+)
+@click.option("--image-size", default=64, show_default=True, help="Rows and columns of a slice.")
+@click.option(
+    "--skip-bad", is_flag=True, help="Leave unusable cases out, and list them at the end."
+)
+@click.option("--workers", type=int, help="Processes; as many as CPUs if not given.")
+@click.option("--seed", default=0, show_default=True, help="Of the splits.")
+def prepare(
+    dataset: Path,
+    out: Path,
+    format_: str | None,
+    image_size: int,
+    skip_bad: bool,
+    workers: int | None,
+    seed: int,
+) -> None:
+    """Turn the data set in DATASET into the store OUT, which trials map."""
+    from trainer.data.prepare import prepare as run
+
+    run(
+        dataset,
+        out,
+        format=format_,
+        image_size=image_size,
+        skip_bad=skip_bad,
+        workers=workers,
+        seed=seed,
+    )
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--num-cases", default=32, show_default=True, help="Simulated patients.")
+@click.option("--seed", default=0, show_default=True, help="Of the simulation.")
+def phantom(out: Path, num_cases: int, seed: int) -> None:
+    """Write a simulated cohort to OUT, as NIfTI files in ISLES24's tree."""
+    from trainer.data.phantom import write_phantom
+
+    write_phantom(out, num_cases=num_cases, seed=seed)
+
+
+@main.command()
+@click.argument("space", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@RUNS
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and the problems with it.")
+@click.option("--address", help="A running Ray cluster; one is started here if not given.")
+def launch(
+    space: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool, address: str | None
+) -> None:
+    """Run the study that SPACE describes, or continue it where it was interrupted.
+
+    KEY=VALUE changes any of its settings: scheduler.max_t=9, train.model.width=16,
+    space.optimizer.lr.low=1e-5; space.optimizer.lr=null takes a dimension out.
+    """
+    from search.preview import preview, store_problems
+    from search.study import load_study
+    from trainer.configfile import ConfigError
+
+    study = load_study(space, overrides)
+    problems = [f"{space}: {problem}" for problem in store_problems(study)]
+    if dry_run:
+        click.echo(preview(study))
+    if problems:
+        raise ConfigError(problems)
+    if not dry_run:
+        from search.launch import launch as run
+
+        sys.exit(run(study, runs, address))
+
+
+@main.command()
+@click.argument("study")
+@RUNS
+@JSON
+def status(study: str, runs: Path, as_json: bool) -> None:
+    """Show how STUDY stands."""
+    from search.status import render
+    from search.status import status as read
+
+    result = read(find_study(study, runs))
+    click.echo(_json(result) if as_json else render(result))
+
+
+@main.command()
+@click.argument("study")
+@RUNS
+@JSON
+def compare(study: str, runs: Path, as_json: bool) -> None:
+    """Show STUDY's trials, ranked; beside them the control, references and threshold."""
+    from search.compare import compare as read
+    from search.compare import leaderboard
+
+    folder = find_study(study, runs)
+    click.echo(_json(read(folder)) if as_json else leaderboard(folder))
+
+
+@main.command()
+@click.argument("study")
+@RUNS
+def stop(study: str, runs: Path) -> None:
+    """Let STUDY's trials write their checkpoints and its driver end."""
+    from search.ledger import writer_of
+
+    folder = find_study(study, runs)
+    driver = writer_of(folder / "ledger.jsonl")
+    if driver is None:
+        click.echo(f"{folder}: is not running")
+        return
+    (folder / "stop").touch()
+    click.echo(f"{folder}: asked {driver} to stop; `segtune launch` continues it")
+
+
+def find_study(study: str, runs: Path) -> Path:
+    """Return a study's folder from its name or its path.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    from trainer.configfile import ConfigError, did_you_mean
+
+    for folder in (runs / study, Path(study)):
+        if (folder / "ledger.jsonl").is_file():
+            return folder
+    names = [path.parent.name for path in runs.glob("*/ledger.jsonl")]
+    raise ConfigError([f"{runs}: {study}: no such study{did_you_mean(study, names)}"])
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, allow_nan=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The leaderboard and the status of studies whose outcome is known."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from search.compare import bootstrap, compare, leaderboard
+from search.ledger import Ledger
+from search.status import render, status
+from search.study import StudyConfig
+from trainer.metrics import CaseScore
+from trainer.record import Record, Validation
+
+STUDY = StudyConfig.model_validate(
+    {
+        "study": "demo",
+        "data": {"store": "store"},
+        "space": {
+            "optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-3, "log": True},
+            "diffusion.target": {"type": "categorical", "choices": ("x_start", "eps")},
+        },
+        "scheduler": {"grace_period": 3, "max_t": 9, "reduction_factor": 3},
+        "trials": {"num_trials": 5},
+        "enqueue": [{"optimizer.lr": 1e-4, "protected": True}],
+    }
+)
+PARAMS = {"optimizer.lr": 2e-4, "diffusion.target": "eps"}
+
+
+def score(case: int, dice: float, has_lesion: bool) -> CaseScore:
+    values = dict.fromkeys(CaseScore.__dataclass_fields__, 0.0)
+    return CaseScore(**values | {"case_id": f"{case}", "dice": dice, "has_lesion": has_lesion})
+
+
+def write(folder: Path, trials: dict[int, tuple[str, list[float], str | None]], **changes) -> Path:
+    """Write a study: for each trial its kind, its Dice by validation, and its ending.
+
+    Each validation has three lesion cases with Dice -0.1, +0 and +0.1 around its own, and one
+    empty case that must not count. Validations are at epochs 1, 3 and 9.
+    """
+    config = STUDY.model_copy(update=changes)
+    metric = config.objective.metric
+    with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+        ledger.append({"event": "study", "config": config.model_dump(mode="json")})
+        ledger.append(
+            {"event": "threshold", "modality": "tmax", "above": True, "threshold": 6, "dice": 0.31}
+        )
+        for number, (kind, values, ending) in trials.items():
+            protected = kind in ("control", "reference")
+            params = {"model.family": "unet"} if kind == "control" else PARAMS
+            proposed = {"event": "proposed", "trial": number, "params": params}
+            kind = "enqueued" if kind == "reference" else kind
+            ledger.append(proposed | {"kind": kind, "protected": protected})
+            ledger.append(
+                {"event": "started", "trial": number, "attempt": 1, "host": "h", "pid": 1}
+            )
+            run_dir = folder / "trials" / f"{number:04d}"
+            run_dir.mkdir(parents=True)
+            record = Record(run_dir)
+            for epoch, value in zip((1, 3, 9), values, strict=False):
+                metrics = {"val/dice": value, metric: value}
+                about = {"trial": number, "epoch": epoch}
+                ledger.append({"event": "reported", **about, "value": value, "metrics": metrics})
+                cases = [score(i, value + 0.1 * (i - 1), True) for i in range(3)]
+                record.add(Validation(epoch, metrics), [*cases, score(9, 1.0, False)])
+            if ending:
+                epoch = (0, 1, 3, 9)[len(values)]
+                about = {"trial": number, "epoch": epoch, "reason": "why"}
+                ledger.append({"event": "ended", "ending": ending, **about})
+    return folder
+
+
+TRIALS = {
+    0: ("control", [0.3, 0.4, 0.6], "completed"),
+    1: ("reference", [0.0, 0.1, 0.2], "completed"),
+    2: ("sampled", [0.2, 0.3], "stopped"),
+    3: ("sampled", [0.2, 0.4, 0.5], "completed"),
+    4: ("sampled", [0.1, math.nan], "diverged"),
+    5: ("sampled", [], "infeasible"),
+    6: ("sampled", [0.45], None),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path / "runs" / "demo", TRIALS)
+
+
+def test_ranking(folder):
+    result = compare(folder)
+    rows = [(row["rank"], row["trial"], row["ending"], row["epochs"]) for row in result["trials"]]
+    assert rows == [
+        (1, 3, "completed", 9),
+        (2, 6, None, 1),
+        (3, 2, "stopped", 3),
+        (None, 4, "diverged", 3),
+        (None, 5, "infeasible", 0),
+    ]
+    assert [row["trial"] for row in result["references"]] == [0, 1]
+    assert result["references"][0]["dice"] == 0.6
+    assert result["threshold"]["dice"] == 0.31
+    assert result["label"] == "selected on, optimistic"
+
+
+def test_smaller_is_better_with_min(tmp_path):
+    objective = STUDY.objective.model_copy(update={"metric": "val/avd_ml", "mode": "min"})
+    result = compare(write(tmp_path / "demo", TRIALS, objective=objective))
+    assert [row["trial"] for row in result["trials"]] == [2, 6, 3, 4, 5]
+
+
+def test_the_interval_is_of_the_last_epochs_lesion_cases(folder):
+    rows = {row["trial"]: row for row in compare(folder)["trials"]}
+    low, high = rows[3]["dice_interval"]
+    # 27 resamples of {0.4, 0.5, 0.6} are equally likely; 1/27 > 2.5 % has only the lowest.
+    assert (low, high) == (pytest.approx(0.4), pytest.approx(0.6))
+    assert rows[5]["dice_interval"] is None
+    (folder / "trials" / "0003" / "cases.parquet").unlink()
+    assert {r["trial"]: r for r in compare(folder)["trials"]}[3]["dice_interval"] is None
+
+
+def test_bootstrap_as_scipys():
+    values = np.random.default_rng(0).beta(2, 3, size=40)
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20000, method="percentile", random_state=1
+    ).confidence_interval
+    assert bootstrap(values.tolist(), seed=0) == pytest.approx(list(theirs), abs=0.01)
+    assert bootstrap(values.tolist(), seed=0) == bootstrap(values.tolist(), seed=0)
+    assert bootstrap([0.5], seed=0) == [0.5, 0.5]
+
+
+def test_epochs_saved(folder):
+    """Of 4 ended trials to epoch 9, one was stopped at 3; others' shortfall is no saving."""
+    assert compare(folder)["epochs_saved"] == (9 - 3) / (4 * 9)
+
+
+def test_json_is_strict(folder):
+    for result in (compare(folder), status(folder)):
+        json.loads(json.dumps(result, allow_nan=False))
+
+
+def test_leaderboard_for_a_pipe(folder, capsys):
+    text = leaderboard(folder)
+    lines = text.splitlines()
+    assert "selected on, optimistic" in lines[0]
+    assert lines[2].split() == [
+        "rank", "trial", "ending", "epochs", "Dice", "optimizer.lr", "diffusion.target"
+    ]  # fmt: skip
+    first = ["1", "3", "completed", "9", "0.5000", "[0.400,", "0.600]", "0.0002", "eps"]
+    assert lines[3].split() == first
+    assert lines.index("not ranked:") > lines.index(next(s for s in lines if "infeasible" in s))
+    below = text[text.index("not ranked:") :]
+    assert "control (U-Net)" in below and "tmax >= 6" in below and "0.3100" in below
+    assert "ASHA saved 17% of the epochs of training all 4 ended trials to epoch 9" in lines
+    assert text.isascii() or "\x1b" not in text
+
+
+def test_leaderboard_on_a_terminal(folder, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "140")
+    text = leaderboard(folder)
+    assert "┃" in text and "control (U-Net)" in text and "[0.400, 0.600]" in text
+
+
+def test_a_study_with_nothing_in_it_yet(tmp_path):
+    folder = write(tmp_path / "demo", {})
+    assert compare(folder)["trials"] == []
+    assert compare(folder)["epochs_saved"] is None
+    assert "rank" in leaderboard(folder)
+    assert status(folder)["best"] is None
+    assert "nothing reported yet" in render(status(folder))
+
+
+def test_a_ledger_without_settings(tmp_path):
+    Ledger.open(tmp_path / "ledger.jsonl", writer=True).close()
+    with pytest.raises(ValueError, match="has no settings"):
+        compare(tmp_path)
+
+
+def test_status(folder):
+    result = status(folder)
+    assert result["trials"] == {
+        "completed": 3,
+        "diverged": 1,
+        "infeasible": 1,
+        "stopped": 1,
+        "waiting": 1,
+    }
+    assert (result["searched"], result["num_trials"]) == (5, 5)
+    assert (result["epochs"], result["max_epochs"]) == (9 + 9 + 3 + 9 + 3 + 0 + 1, 7 * 9)
+    assert result["best"] == {"trial": 3, "epoch": 9, "value": 0.5}
+    assert result["control"] == {"trial": 0, "epoch": 9, "value": 0.6}
+    assert result["threshold_dice"] == 0.31
+    assert 0 <= result["idle_s"] < 60
+    assert (result["driver"], result["finished"]) == (None, False)
+    assert "run its `segtune launch` again" in render(result)
+
+
+def test_status_while_it_runs(folder):
+    with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+        result = status(folder)
+        assert result["trials"]["running"] == 1
+        assert result["driver"].startswith("pid ")
+        ledger.append({"event": "ended", "trial": 6, "ending": "failed", "epoch": 1, "reason": ""})
+    result = status(folder)
+    assert (result["driver"], result["finished"]) == (None, True)
+    assert "none; finished" in render(result)

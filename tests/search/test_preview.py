@@ -1,0 +1,131 @@
+"""What `--dry-run` foresees, against closed forms and real stores' manifests."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search.preview import Rung, expected_epochs, preview, rung_table, store_problems
+from search.study import StudyConfig
+
+
+def study(**changes) -> StudyConfig:
+    values = {
+        "study": "demo",
+        "data": {"store": "store"},
+        "space": {"optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-3, "log": True}},
+        "scheduler": {"grace_period": 1, "max_t": 27, "reduction_factor": 3},
+        "trials": {"num_trials": 24},
+    }
+    return StudyConfig.model_validate(values | changes)
+
+
+def expected_to_pass(trials: int, reduction_factor: int) -> float:
+    """Return how many of exchangeable trials pass a rung on average, in closed form.
+
+    The first does. One that follows j others has any of j + 1 ranks with equal probability, and
+    j - (j - 1) * (1 - 1/reduction_factor) of these lie above the interpolated cutoff.
+    """
+    chances = [(1 + (j - 1) / reduction_factor) / (j + 1) for j in range(1, trials)]
+    return 1 + sum(chances)
+
+
+@pytest.mark.parametrize("reduction_factor", [2, 3, 4])
+@pytest.mark.parametrize("num_trials", [1, 12, 100])
+def test_expected_to_pass_the_first_rung(reduction_factor, num_trials):
+    scheduler = {"grace_period": 2, "max_t": 6, "reduction_factor": reduction_factor}
+    config = study(scheduler=scheduler, trials={"num_trials": num_trials})
+    first, second = rung_table(config)[:2]
+    assert first.trials == num_trials
+    assert second.trials == pytest.approx(expected_to_pass(num_trials, reduction_factor), rel=0.06)
+
+
+def test_expected_in_brackets():
+    scheduler = {"grace_period": 1, "max_t": 27, "reduction_factor": 3, "brackets": 3}
+    table = rung_table(study(scheduler=scheduler, trials={"num_trials": 100}))
+    assert [(rung.bracket, rung.epoch) for rung in table] == [
+        *[(0, 1), (0, 3), (0, 9), (0, 27)],
+        *[(1, 3), (1, 9), (1, 27)],
+        *[(2, 9), (2, 27)],
+    ]
+    shares = np.exp([3, 2, 1]) / np.exp([3, 2, 1]).sum()
+    first = [table[0].trials, table[4].trials, table[7].trials]
+    assert first == pytest.approx(100 * shares, abs=3)
+
+
+def test_expected_epochs():
+    rungs = [Rung(0, 1, 10, 0), Rung(0, 3, 4, 0), Rung(1, 3, 5, 0), Rung(1, 9, 2, 0)]
+    assert expected_epochs(rungs) == (10 * 1 + 4 * 2) + (5 * 3 + 2 * 6)
+    none = study(scheduler={"type": "none", "max_t": 9})
+    assert expected_epochs(rung_table(none)) == 24 * 9
+
+
+def test_rung_table():
+    rows = rung_table(study(train={"epoch_images": 200}))
+    assert [(rung.epoch, rung.images) for rung in rows] == [
+        (1, 200),
+        (3, 600),
+        (9, 1800),
+        (27, 5400),
+    ]
+    assert rows[0].trials == 24
+    assert 24 / 3 < rows[1].trials < 24 / 2
+
+
+def test_preview_says_everything():
+    config = study(
+        train={"model.width": 16},
+        enqueue=[{"optimizer.lr": 1e-4, "protected": True}, {"optimizer.lr": 2e-4}],
+    )
+    lines = [" ".join(line.split()) for line in preview(config).splitlines()]
+    for line in (
+        "study demo",
+        f"data {Path('store').resolve()}, fold 0",
+        "trials 24 searched (1 enqueued), 1 control, 1 protected",
+        "model.width 16",
+        "model.depth 4 (default)",
+        "epochs 27",
+        "optimizer.lr float 1e-05 to 0.001, log",
+        "control model.family=unet",
+        "reference optimizer.lr=0.0001",
+        "enqueued optimizer.lr=0.0002",
+        "0 1 24.0 1000",
+    ):
+        assert line in lines
+    assert any(line.startswith("0 27 (max_t) ") for line in lines)
+
+
+def manifest(folder: Path, **changes) -> str:
+    values = {
+        "cases": [{"split": "train", "fold": fold} for fold in (0, 1, 2)]
+        + [{"split": "test", "fold": None}],
+        "modalities": ["cbf", "tmax"],
+        "image_size": 32,
+    }
+    (folder / "manifest.json").write_text(json.dumps(values | changes))
+    return str(folder)
+
+
+def test_problems_with_the_store(tmp_path):
+    assert store_problems(study(data={"store": manifest(tmp_path), "fold": 2})) == []
+    [line] = store_problems(study(data={"store": manifest(tmp_path), "fold": 3}))
+    assert "fold 3 has nothing to train on or to validate with; folds with cases: [0, 1, 2]" in line
+    data = {"store": manifest(tmp_path)}
+    [line] = store_problems(study(data=data, train={"data.modalities": ["tmx"]}))
+    assert line == ("train.data.modalities: 'tmx': the store has cbf, tmax; did you mean tmax?")
+    depth = {"model.depth": {"type": "int", "low": 2, "high": 7}}
+    [line] = store_problems(study(data=data, space=depth))
+    assert line == (
+        "model.depth: 7: needs slices of a multiple of 64 pixels, but the store's have 32"
+    )
+    data = {"store": str(tmp_path / "missing")}
+    [line] = store_problems(study(data=data))
+    assert line.endswith("missing: not a prepared store; make one: segtune prepare DATASET OUT")
+    (tmp_path / "manifest.json").write_text("{")
+    [line] = store_problems(study(data={"store": str(tmp_path)}))
+    assert "damaged store" in line
+
+
+def test_a_prepared_store_has_no_problems(phantom_store):
+    assert store_problems(study(data={"store": str(phantom_store)})) == []

@@ -1,0 +1,292 @@
+"""Study files: what they say, and what they are told when they are wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from search.study import METRICS, StudyConfig, load_study
+from trainer.configfile import ConfigError
+
+EXAMPLE = """
+study: example
+data: {store: prepared/isles24, fold: 1}
+train:
+  model.family: medsegdiff_v1
+space:
+  optimizer.lr: {type: float, low: 1e-5, high: 5e-4, log: true}
+  batch.effective: {type: categorical, choices: [8, 16, 32, 64]}
+  diffusion.target: {type: categorical, choices: [x_start, v, eps]}
+  loss.weighting: {type: categorical, choices: [fixed, warm_in]}
+  loss.warm_in_fraction: {type: float, low: 0.05, high: 1, when: {loss.weighting: [warm_in]}}
+objective: {metric: val/dice, mode: max}
+sampler: {type: tpe, num_startup_trials: 12}
+scheduler: {type: asha, grace_period: 9, max_t: 81, reduction_factor: 3, brackets: 1, smoothing: 3}
+trials: {num_trials: 48, gpus_per_trial: 1, cpus_per_trial: 8}
+enqueue: [{optimizer.lr: 1e-4, protected: true}, {batch.effective: 8}]
+seed: 3
+"""
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    path = tmp_path / "example.yaml"
+    path.write_text(EXAMPLE)
+    return path
+
+
+def problems(path: Path, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_study(path, overrides)
+    return [line.replace(f"{path}: ", "FILE: ") for line in caught.value.lines]
+
+
+def test_the_file_is_read(example):
+    study = load_study(example)
+    assert study.space["optimizer.lr"].low == 1e-5
+    assert study.data.store == str(Path("prepared/isles24").resolve())
+    assert study.references == [{"optimizer.lr": 1e-4}]
+    assert study.enqueued == [{"batch.effective": 8}]
+    assert study.asha().rungs == [[9, 27]]
+
+
+def test_a_study_survives_json(example):
+    study = load_study(example)
+    again = StudyConfig.model_validate(json.loads(json.dumps(study.model_dump(mode="json"))))
+    assert again == study
+    assert again.config_hash() == study.config_hash()
+    assert load_study(example, ["seed=4"]).config_hash() != study.config_hash()
+
+
+def test_train_config_of_a_trial(example):
+    study = load_study(example, ["train.model.width=16"])
+    config = study.train_config({"optimizer.lr": 3e-4, "model.width": 24})
+    assert (config.optimizer.lr, config.model.width) == (3e-4, 24)
+    assert (config.epochs, config.data.fold, config.seed) == (81, 1, 3)
+    assert config.data.store == study.data.store
+    assert study.train_config(study.control).model.family == "unet"
+    assert study.train_config(study.control).model.width == 16
+    assert load_study(example, ["train.seed=9"]).train_config({}).seed == 9
+
+
+def test_overrides(example):
+    study = load_study(
+        example,
+        [
+            "study=other",
+            "data.store=elsewhere",
+            "scheduler.max_t=27",
+            "trials.num_trials=4",
+            "train.model.width=16",
+            "train.data.windows.tmax=[0, 20]",
+            "space.optimizer.lr.low=2e-5",
+            "space.optimizer.lr.log=false",
+            "space.loss.warm_in_fraction.when.loss.weighting=[fixed, warm_in]",
+            "space.diffusion.target=null",
+            "space.loss.dice={type: float, low: 0.1, high: 1}",
+            "enqueue=[]",
+        ],
+    )
+    assert study.study == "other"
+    assert study.data.store == str(Path("elsewhere").resolve())
+    assert (study.scheduler.max_t, study.scheduler.grace_period) == (27, 9)
+    assert study.trials.num_trials == 4
+    assert study.train["model.width"] == 16
+    assert study.train_config({}).data.windows == {"tmax": (0, 20)}
+    lr = study.space["optimizer.lr"]
+    assert (lr.low, lr.high, lr.log) == (2e-5, 5e-4, False)
+    assert study.space["loss.warm_in_fraction"].when == {"loss.weighting": ("fixed", "warm_in")}
+    assert "diffusion.target" not in study.space
+    assert study.space["loss.dice"].high == 1
+    assert study.enqueue == ()
+
+
+def test_nested_and_dotted_settings_mean_the_same(example):
+    nested = EXAMPLE.replace("model.family: medsegdiff_v1", "model: {family: medsegdiff_v1}")
+    study = load_study(example)
+    example.write_text(nested)
+    assert load_study(example) == study
+
+
+def test_without_a_scheduler_there_are_no_rungs(example):
+    study = load_study(example, ["scheduler.type=none", "scheduler.grace_period=1000"])
+    assert study.asha().rungs == [[]]
+
+
+@pytest.mark.parametrize(("metric", "mode"), METRICS.items())
+def test_every_metric_can_be_the_objective(example, metric, mode):
+    study = load_study(example, [f"objective.metric={metric}", f"objective.mode={mode}"])
+    assert study.asha().sign == (1 if mode == "max" else -1)
+
+
+WRONG = """\
+schduler.max_t=3
+    command line: schduler.max_t: no such key; did you mean scheduler.max_t?
+trials.num_trial=3
+    command line: trials.num_trial: no such key; did you mean trials.num_trials?
+stall={patience: 9}
+    command line: stall: no such key
+study=a/b
+    command line: study: 'a/b': must be letters, digits and ._- only
+data.fold=5
+    command line: data.fold: 5: must be less than or equal to 4
+trials.num_trials=0
+    command line: trials.num_trials: 0: must be greater than or equal to 1
+trials.gpus_per_trial=1.5
+    command line: trials: gpus_per_trial is 1.5, but above 1 must be a whole
+objective.metric=val/dise
+    command line: objective.metric: 'val/dise': must be one of
+objective.mode=min
+    command line: objective: mode is 'min', but val/dice is better the other way
+sampler.type=tpee
+    command line: sampler.type: 'tpee': must be 'tpe' or 'random'; did you mean tpe?
+scheduler.grace_period=82
+    command line: scheduler: grace_period is 82, but must be at most max_t (81)
+scheduler.brackets=3
+    command line: scheduler: brackets is 3, but the last would begin at epoch 81
+scheduler.reduction_factor=1
+    command line: scheduler.reduction_factor: 1: must be greater
+train.validate_every=2
+    FILE: scheduler.max_t: 81: must be a multiple of train.validate_every (2)
+train.validate_every=2
+    FILE: scheduler.grace_period: 9: must be a multiple of train.validate
+train.model.widht=16
+    command line: train.model.widht: no such key; did you mean model.width?
+train.model.width=17
+    command line: train.model.width: 17: must be a multiple of 8
+train.epochs=3
+    command line: train.epochs: cannot be set here; it is scheduler.max_t
+train.data.store=x
+    command line: train.data.store: cannot be set here; it is data.store of
+train.optimizer.lr=1e-4
+    FILE: space.optimizer.lr: is fixed in train too; give it in one place
+train.loss={dice: 0, bce: 0}
+    command line: train: with the control's model.family: unet: loss
+space.optimiser.lr={type: float, low: 1e-5, high: 1e-3}
+    command line: space.optimiser.lr: no such trainer setting; did you mean optimizer.lr?
+space.optimiser.lr.low=1
+    command line: space.optimiser.lr.low: no such dimension; did you mean optimizer.lr?
+space.optimizer={type: float, low: 1e-5, high: 1e-3}
+    command line: space.optimizer: is a section; search its settings (optimizer.lr, 
+space.optimizer.lr.lwo=1
+    command line: space.optimizer.lr: lwo: no such key; did you mean low?
+space.optimizer.lr.low=1
+    command line: space.optimizer.lr: low is 1, but must be below high (0.0005)
+space.optimizer.lr.low=0
+    command line: space.optimizer.lr: low is 0, but must be above 0 for log: true
+space.optimizer.lr.step=1e-5
+    command line: space.optimizer.lr: step is 1e-05, but log: true allows none
+space.optimizer.lr.type=flaot
+    command line: space.optimizer.lr: type: 'flaot': must be
+space.optimizer.lr.choices=[1]
+    command line: space.optimizer.lr: choices is given, but a float has low and high
+space.batch.effective.low=1
+    command line: space.batch.effective: low is given, but a categorical has only choices
+space.batch.effective.choices=[8, 8]
+    command line: space.batch.effective: choices has 8 twice
+space.batch.effective.choices=[8, 0]
+    command line: space.batch.effective: 0: must be greater than or equal to 1
+space.batch.effective={type: categorical}
+    command line: space.batch.effective: choices: required
+space.optimizer.clip_norm={type: float, low: 1}
+    command line: space.optimizer.clip_norm: high: required for a float
+space.model.width={type: int, low: 8, high: 64}
+    command line: space.model.width: 9: must be a multiple of 8
+space.model.width={type: int, low: 8.5, high: 64}
+    command line: space.model.width: low is 8.5, but must be a whole
+space.model.width={type: int, low: 8, high: 63, step: 8}
+    command line: space.model.width: step is 8, but high - low
+space.model.depth={type: float, low: 2, high: 4}
+    command line: space.model.depth: 2.66
+space.model.attention_levels={type: int, low: 0, high: 7}
+    command line: space.model.attention_levels: model: attention_levels is 7, but must be at mos
+space.epochs={type: int, low: 8, high: 64}
+    command line: space.epochs: cannot be set here; it is scheduler.max_t
+space.epoch_images={type: int, low: 8, high: 64}
+    command line: space.epoch_images: must be equal in all trials
+space.loss.warm_in_fraction.when={loss.weightin: [fixed]}
+    command line: space.loss.warm_in_fraction.when: loss.weightin: no such dimension in space; d
+space.loss.warm_in_fraction.when.loss.weighting=[warmin]
+    command line: space.loss.warm_in_fraction.when: loss.weighting: 'warmin': loss.weighting nev
+space.loss.warm_in_fraction.when.loss.weighting=[]
+    command line: space.loss.warm_in_fraction.when: loss.weighting: needs
+space.loss.snr_gate={type: float, low: 1, high: 2, when: {loss.warm_in_fraction: [0.5]}}
+    command line: space.loss.snr_gate.when: loss.warm_in_fraction: has conditions itself; one le
+enqueue=[{optimizer.lr: 1}]
+    command line: enqueue.0.optimizer.lr: 1: outside space.optimizer.lr
+enqueue=[{optimizer.lrr: 1}]
+    command line: enqueue.0.optimizer.lrr: not searched, and the entry is not protected
+enqueue=[{loss.warm_in_fraction: 0.5}]
+    command line: enqueue.0.loss.warm_in_fraction: searched only when
+enqueue=[{model.widht: 8, protected: true}]
+    command line: enqueue.0.model.widht: no such key; did you mean model.width?
+enqueue=[{model.width: 9, protected: true}]
+    command line: enqueue.0.model.width: 9: must be a multiple of 8
+enqueue=[{epochs: 9, protected: true}]
+    command line: enqueue.0.epochs: cannot be set here
+enqueue=[{optimizer.lr: 1e-4, protected: maybe}]
+    command line: enqueue.0.protected: 'maybe': must be true or false
+space=3
+    command line: space: 3: must be a valid dictionary
+seed
+    command line: seed: expected KEY=VALUE
+"""
+"""Overrides, and below each how a line of the answer begins."""
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    zip(WRONG.splitlines()[::2], WRONG.splitlines()[1::2], strict=True),
+)
+def test_one_line_says_what_is_wrong(example, override, expected):
+    lines = problems(example, override)
+    matching = [line for line in lines if line.startswith(expected.strip())]
+    assert len(matching) == 1, lines
+    assert all("\n" not in line for line in lines)
+
+
+def test_all_problems_are_said_at_once_and_once(example):
+    text = EXAMPLE.replace("high: 5e-4", "high: 5e-6").replace(
+        "diffusion.target", "diffusion.targt"
+    )
+    example.write_text(text.replace("mode: max", "mode: up") + "nonsense: 1\n")
+    lines = problems(example, "train.model.width=17", "scheduler.max_t=x")
+    assert lines == [
+        "FILE: space.optimizer.lr: low is 1e-05, but must be below high (5e-06)",
+        "FILE: objective.mode: 'up': must be 'min' or 'max'",
+        "command line: scheduler.max_t: 'x': must be a valid integer, "
+        "unable to parse string as an integer",
+        "FILE: nonsense: no such key",
+        "FILE: space.diffusion.targt: no such trainer setting; did you mean diffusion.target?",
+        "command line: train.model.width: 17: must be a multiple of 8",
+    ]
+
+
+def test_a_condition_is_checked_with_its_dimension_active(tmp_path):
+    """respacing up to 2000 needs num_timesteps of 4000, which the condition provides."""
+    path = tmp_path / "conditional.yaml"
+    path.write_text(
+        EXAMPLE.replace(
+            "  optimizer.lr:",
+            "  diffusion.num_timesteps: {type: categorical, choices: [1000, 4000]}\n"
+            "  sampling.timestep_respacing: {type: int, low: 2, high: 2000,"
+            " when: {diffusion.num_timesteps: [4000]}}\n  optimizer.lr:",
+        )
+    )
+    load_study(path)
+    path.write_text(path.read_text().replace("num_timesteps: [4000]", "num_timesteps: [1000]"))
+    [line] = problems(path)
+    assert line.startswith(
+        "FILE: space.sampling.timestep_respacing: sampling.timestep_respacing is"
+    )
+
+
+def test_a_protected_entry_may_leave_the_space(example):
+    study = load_study(example, ["enqueue=[{optimizer.lr: 0.5, model.width: 64, protected: true}]"])
+    assert study.references == [{"optimizer.lr": 0.5, "model.width": 64}]
+
+
+def test_key_given_twice(example):
+    example.write_text(EXAMPLE + "seed: 4\n")
+    [line] = problems(example)
+    assert "'seed' is given twice" in line
