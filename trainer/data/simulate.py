@@ -111,7 +111,7 @@ def make_perfusion(
     late, core = _occlude(territory, anatomy, random)
     lesion = core if has_lesion else np.zeros_like(core)
 
-    old = np.zeros(SHAPE, np.float32)
+    old: NDArray = np.zeros(SHAPE, np.float32)
     for _ in range(random.integers(1, 4)):
         old = np.maximum(old, _blob(tissue & ~late, anatomy, random, (10.0, 20.0)))
     ventricle_mm = ndimage.distance_transform_edt(
@@ -130,7 +130,7 @@ def make_perfusion(
     cbv *= (1 - 0.75 * old) * (1 - 0.5 * pale)
     mtt = 4.2 * gm + 5.2 * wm + 7.0 * (1 - gm - wm)
     mtt *= (1 + random.uniform(0.9, 1.6) * h) * (1 + 0.4 * n)
-    tmax = 1.2 + random.uniform(5.0, 8.0) * h + random.uniform(2.5, 4.5) * n * (1 - h)
+    tmax = 1.2 + random.uniform(5.0, 8.0) * h + random.uniform(3.5, 6.0) * n * (1 - h)
     for _ in range(random.integers(0, 6)):
         tmax += random.uniform(3, 6) * _blob(tissue & ~late, anatomy, random, (4.0, 8.0))
 
@@ -175,7 +175,7 @@ def _territory(anatomy: Anatomy, arteries: tuple[str, ...], side: int) -> NDArra
 def _occlude(
     territory: NDArray[np.bool_], anatomy: Anatomy, random: Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the hypoperfused part of a territory, and its core: a tenth to a half of it."""
+    """Return the hypoperfused part of a territory, and its core: a twentieth to a quarter of it."""
     centre = random.choice(anatomy.mni_mm[territory])
     distance_mm = np.linalg.norm(anatomy.mni_mm - centre, axis=-1)
     irregular = distance_mm + 9 * smooth_noise(random, 12.0)
@@ -184,7 +184,7 @@ def _occlude(
     heart = random.choice(anatomy.mni_mm[late])
     distance_mm = np.linalg.norm(anatomy.mni_mm - heart, axis=-1)
     irregular = distance_mm + 7 * smooth_noise(random, 9.0)
-    share = random.uniform(0.05, 0.3)
+    share = random.uniform(0.05, 0.23)
     return late, late & (irregular <= np.quantile(irregular[late], share))
 
 

@@ -1,0 +1,169 @@
+"""Quirks of real files that must survive, and files that cannot be used."""
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.trainer.data.trees import AFFINE, SHAPE, head, lesion, write
+from trainer.data.nifti import BadFile, Source, Volume, on_grid_of, read_mask, read_volume
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Volume:
+    return read_volume(Source(write(tmp_path / "reference.nii.gz", head()[0])))
+
+
+def test_a_slope_coded_mask_that_reads_less_than_one_is_read_whole(tmp_path, reference):
+    image = nibabel.Nifti1Image(lesion().astype(np.uint16) * 65535, AFFINE)
+    image.header.set_slope_inter(1.0 / 65535.000015255, 0)
+    nibabel.save(image, tmp_path / "mask.nii.gz")
+    assert 0.999 < nibabel.load(tmp_path / "mask.nii.gz").get_fdata().max() < 1
+
+    mask = read_mask(Source(tmp_path / "mask.nii.gz"), reference)
+
+    np.testing.assert_array_equal(mask, lesion() > 0)
+
+
+def test_an_uncompressed_file_reads_as_a_compressed_one(tmp_path):
+    plain, packed = (
+        read_volume(Source(write(tmp_path / name, head()[0]))) for name in ("a.nii", "a.nii.gz")
+    )
+
+    np.testing.assert_array_equal(plain.data, packed.data)
+    np.testing.assert_array_equal(plain.affine, packed.affine)
+
+
+@pytest.mark.parametrize("axes", ["LAS", "LPS", "PIR", "ASL"])
+def test_any_orientation_becomes_the_same_canonical_volume(tmp_path, reference, axes):
+    image = nibabel.load(reference.path)
+    change = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(axes)
+    )
+    nibabel.save(image.as_reoriented(change), tmp_path / "turned.nii.gz")
+    assert "".join(nibabel.aff2axcodes(nibabel.load(tmp_path / "turned.nii.gz").affine)) == axes
+
+    volume = read_volume(Source(tmp_path / "turned.nii.gz"))
+
+    np.testing.assert_array_equal(volume.data, reference.data)
+    np.testing.assert_allclose(volume.affine, reference.affine)
+
+
+def test_affine_noise_is_the_same_grid(tmp_path, reference):
+    noisy = AFFINE + np.random.default_rng(0).normal(0, 3e-5, (4, 4)) * (np.arange(4) < 3)[:, None]
+    volume = read_volume(Source(write(tmp_path / "noisy.nii.gz", head()[0], noisy)))
+
+    values, resampled = on_grid_of(volume, reference, head()[1], 0.0)
+
+    assert not resampled
+    np.testing.assert_array_equal(values, volume.data)
+    read_mask(Source(write(tmp_path / "mask.nii.gz", lesion(), noisy)), reference)
+
+
+def test_a_modality_on_another_grid_is_resampled_onto_the_reference(tmp_path, reference):
+    # A linear field survives linear interpolation exactly: an oracle without an interpolator.
+    shape, affine = (55, 50, 30), np.diag([3.0, 4.5, 2.0, 1])
+    affine[:3, 3] = (-85, -105, -25)
+    position = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    world = position @ affine[:3, :3].T + affine[:3, 3]
+    field = (world @ (0.3, -0.2, 0.5) + 7).astype(np.float32)
+    other = read_volume(Source(write(tmp_path / "other.nii.gz", field, affine)))
+
+    values, resampled = on_grid_of(other, reference, head()[1], 0.0)
+
+    grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
+    expected = (grid @ AFFINE[:3, :3].T + AFFINE[:3, 3]) @ (0.3, -0.2, 0.5) + 7
+    inner = (slice(4, -4), slice(4, -4), slice(1, -1))
+    assert resampled
+    np.testing.assert_allclose(values[inner], expected[inner], atol=0.02)
+
+
+def _truncated_gzip(path: Path) -> None:
+    whole = write(path, np.random.default_rng(0).normal(size=SHAPE)).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def _truncated_plain(path: Path) -> None:
+    write(path.with_name("whole.nii"), head()[0])
+    path.write_bytes(gzip.compress(path.with_name("whole.nii").read_bytes()[:-500]))
+
+
+def _not_gzip(path: Path) -> None:
+    path.write_bytes(b"this is not a gzip file, but a text that someone renamed" * 20)
+
+
+def _not_nifti(path: Path) -> None:
+    path.write_bytes(gzip.compress(b"neither is this a NIfTI header" * 50))
+
+
+def _nan(path: Path) -> None:
+    data = head()[0]
+    data[3, 4, 1] = np.nan
+    data[3, 4, 2] = np.inf
+    write(path, data)
+
+
+def _singular(path: Path) -> None:
+    header = bytearray(gzip.decompress(write(path, head()[0]).read_bytes()))
+    header[312:328] = bytes(16)  # srow_z of the NIfTI-1 header
+    path.write_bytes(gzip.compress(header))
+
+
+BAD_VOLUMES = {
+    "truncated gzip": (_truncated_gzip, "truncated or damaged"),
+    "truncated inside the gzip": (_truncated_plain, "truncated or damaged"),
+    "empty file": (lambda path: path.touch(), "is empty"),
+    "a text": (_not_gzip, "NIfTI"),
+    "not a NIfTI": (_not_nifti, "is not a NIfTI"),
+    "4D": (lambda path: write(path, np.zeros((8, 8, 4, 5))), "is 4D 8x8x4x5, but must be 3D"),
+    "2D": (lambda path: write(path, np.zeros((8, 8))), "is 2D"),
+    "non-finite": (_nan, "2 non-finite voxels"),
+    "singular affine": (_singular, "has an affine that no voxel grid can have"),
+    "missing": (lambda path: None, "is missing"),
+}
+
+
+@pytest.mark.parametrize("make, rule", BAD_VOLUMES.values(), ids=BAD_VOLUMES)
+def test_a_bad_file_is_one_line_with_its_name(tmp_path, make, rule):
+    path = tmp_path / "sub-1_ncct.nii.gz"
+    make(path)
+
+    with pytest.raises(BadFile) as error:
+        read_volume(Source(path))
+
+    assert str(error.value).startswith(f"{path}: ")
+    assert rule in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_trailing_axis_of_one_is_3d(tmp_path):
+    path = write(tmp_path / "a.nii.gz", head()[0][..., None])
+
+    assert read_volume(Source(path)).data.shape == SHAPE
+
+
+def test_a_mask_of_another_shape_names_both_files(tmp_path, reference):
+    path = write(tmp_path / "mask.nii.gz", lesion()[:-1])
+
+    with pytest.raises(BadFile, match=r"mask\.nii\.gz: shape 39x46x6.*40x46x6 of reference"):
+        read_mask(Source(path), reference)
+
+
+def test_a_mask_with_another_affine_says_how_far_it_is_off(tmp_path, reference):
+    shifted = AFFINE.copy()
+    shifted[0, 3] += 3
+    path = write(tmp_path / "mask.nii.gz", lesion(), shifted)
+
+    with pytest.raises(BadFile, match=r"mask\.nii\.gz: affine does not match.*3 mm"):
+        read_mask(Source(path), reference)
+
+
+def test_a_modality_from_elsewhere_does_not_match(tmp_path, reference):
+    elsewhere = AFFINE.copy()
+    elsewhere[:3, 3] += 100
+    volume = read_volume(Source(write(tmp_path / "tmax.nii.gz", head()[0], elsewhere)))
+
+    with pytest.raises(BadFile, match=r"tmax\.nii\.gz: .*do not match reference\.nii\.gz"):
+        on_grid_of(volume, reference, head()[1], 0.0)
