@@ -42,6 +42,7 @@ class PlainUNet(nn.Module):
             dropout=config.dropout,
         )
         head = nn.Conv2d(config.width, 1, 1)
+        assert head.bias is not None
         nn.init.constant_(head.bias, PRIOR_LOGIT)
         self.net = nn.Sequential(body, head)
 

@@ -1,5 +1,7 @@
 """MedSegDiff V1: its parts as the paper defines them, and the defects of known implementations."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,15 @@ def build(seed: int = 0, *, in_channels: int = 2, image_size: int = 16, **settin
     model = build_model(config, in_channels=in_channels, image_size=image_size)
     assert isinstance(model, MedSegDiffV1)
     return model
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def awaken(model: nn.Module) -> nn.Module:
