@@ -11,6 +11,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,8 @@ class _View:
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        if uri.startswith("sqlite:///"):
+            _create_database(Path(uri.removeprefix("sqlite:///")))
         self._study = live.study
         self._begun = next(event for event in events if event["event"] == "study")
         self._uri = uri
@@ -255,3 +258,19 @@ class _View:
     def _find(self, uid: str) -> str | None:
         found = self._client.search_runs([self._experiment_id], f"tags.trial_uid = '{uid}'")
         return found[0].info.run_id if found else None
+
+
+def _create_database(path: Path) -> None:
+    """Create MLflow's database complete or not at all: a half-created one can never be opened."""
+    if path.exists():
+        return
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        MlflowClient(f"sqlite:///{unfinished}").search_experiments()
+        with suppress(FileExistsError):  # another study's driver was quicker
+            os.link(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -65,16 +65,9 @@ class Trainable(tune.Trainable):
                 return _end("interrupted", "stopped")
             raise RuntimeError("the training ended before max_t") from None
         except Exception as error:
-            from trainer.loop import Diverged, OutOfMemory  # a fit that raised has imported torch
-
-            reason = str(error)
-            match error:
-                case Diverged():
-                    ending = "diverged"
-                case OutOfMemory():
-                    ending = "infeasible"
-                case _:
-                    raise
+            ending, reason = _ending(error), str(error)
+            if ending is None:
+                raise
         else:
             # Pairs, because Tune would flatten a dict and keep statistics on every number in it.
             return {"epoch": validation.epoch, "metrics": [*validation.metrics.items()]}
@@ -102,6 +95,16 @@ class Trainable(tune.Trainable):
 
 def _end(ending: str, reason: str) -> dict[str, Any]:
     return {"done": True, "ending": ending, "reason": reason}
+
+
+def _ending(error: Exception) -> str | None:
+    """Return how a trial ends by what `fit` raised; None if that is no measurement but a fault."""
+    loop = sys.modules.get("trainer.loop")  # it imports torch: where it is absent it raised nothing
+    if loop and isinstance(error, loop.Diverged):
+        return "diverged"
+    if loop and isinstance(error, loop.OutOfMemory):
+        return "infeasible"
+    return None
 
 
 def _gpu_memory() -> int:

@@ -1,0 +1,189 @@
+"""A tiny store, one Ray for all tests, and drivers that are processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared folder of 12 pictures with a bright square."""
+    from trainer.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("pictures")
+    dataset = folder / "dataset"
+    dataset.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8 + number % 5 : 16 + number % 5, 10:20] = 255
+        image = rng.integers(20, 190, (32, 32)).astype(np.uint8) + mask // 4
+        Image.fromarray(image).save(dataset / f"case{number:02d}.png")
+        Image.fromarray(mask).save(dataset / f"case{number:02d}_mask.png")
+    prepare(dataset, folder / "store", image_size=32, workers=1)
+    return folder / "store"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """Start a Ray of two CPUs and return its address; drivers attach, which is quicker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else drivers need this Ray's token
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        context = ray.init(
+            address="local", num_cpus=2, include_dashboard=False, log_to_driver=False
+        )
+        yield context.address_info["gcs_address"]
+        ray.shutdown()
+
+
+class Driver:
+    """`segtune launch` of a toy study in a process that can be killed.
+
+    Attributes:
+        study: Its YAML.
+        folder: The study's folder.
+    """
+
+    def __init__(self, study: Path, runs: Path, *words: str, env: dict[str, str] | None = None):
+        self.study = study
+        self.folder = runs / yaml.safe_load(study.read_text())["study"]
+        self.log = runs / f"driver-{time.monotonic_ns()}.log"
+        runs.mkdir(parents=True, exist_ok=True)
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.search.drive", str(study), str(runs), *words],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT),
+                    "RAY_AUTH_MODE": "disabled",
+                    **(env or {}),
+                },
+                start_new_session=True,
+            )
+
+    def events(self, kind: str = "") -> list[dict[str, Any]]:
+        """Return the ledger's complete lines, of one kind or all."""
+        return events(self.folder, kind)
+
+    def wait_for(self, ready: Callable[[], Any], timeout_s: float = 60) -> None:
+        """Wait until something is true of the running study."""
+        end = time.monotonic() + timeout_s
+        while not ready():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM, and return the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, timeout_s: float = 120) -> int:
+        """Return the exit status."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the driver hangs: {self.log.read_text()}") from None
+
+    def finish(self) -> str:
+        """Wait for a good end and return what was printed."""
+        assert self.wait() == 0, self.log.read_text()
+        return self.log.read_text()
+
+
+def events(folder: Path, kind: str = "") -> list[dict[str, Any]]:
+    """Return the complete lines of a study's ledger, of one kind or all."""
+    path = folder / "ledger.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [event for event in map(json.loads, lines) if kind in ("", event["event"])]
+
+
+def write_study(
+    runs: Path, store: Path, toy: dict[str, Any] | None = None, **settings: Any
+) -> Path:
+    """Write a toy study's YAML and its orders for faults; return the YAML's path."""
+    study = {
+        "study": "toy",
+        "data": {"store": str(store), "fold": 0},
+        "space": {
+            "optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
+            "batch.effective": {"type": "categorical", "choices": [4, 8, 16]},
+            "loss.weighting": {"type": "categorical", "choices": ["fixed", "warm_in"]},
+            "loss.warm_in_fraction": {
+                "type": "float",
+                "low": 0.1,
+                "high": 0.9,
+                "when": {"loss.weighting": ["warm_in"]},
+            },
+        },
+        "sampler": {"type": "tpe", "num_startup_trials": 3},
+        "scheduler": {"grace_period": 1, "max_t": 9, "reduction_factor": 3, "smoothing": 2},
+        "trials": {"num_trials": 8, "cpus_per_trial": 2},
+        "enqueue": [{"optimizer.lr": 1e-4, "protected": True}, {"optimizer.lr": 2e-3}],
+        "seed": 1,
+        **settings,
+    }
+    orders = runs / str(study["study"]) / "toy"
+    orders.mkdir(parents=True)
+    for name, order in (toy or {}).items():
+        (orders / name).write_text(str(order))
+    path = runs / "study.yaml"
+    path.write_text(yaml.safe_dump(study, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def drive(cluster: str, mlflow_uri: str) -> Iterator[Callable[..., Driver]]:
+    """Start drivers on the shared Ray and MLflow; whatever still runs at the end is killed."""
+    drivers: list[Driver] = []
+
+    def start(study: Path, fit: str = "tests.search.toy:fit") -> Driver:
+        env = {"MLFLOW_TRACKING_URI": mlflow_uri}
+        drivers.append(Driver(study, study.parent, cluster, fit, env=env))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        if driver.process.poll() is None:
+            driver.kill()
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory, store: Path, cluster: str) -> Driver:
+    """A study of 2 + 8 trials, one at a time, that nothing disturbed."""
+    study = write_study(tmp_path_factory.mktemp("calm"), store)
+    driver = Driver(study, study.parent, cluster)
+    driver.finish()
+    return driver
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri(calm: Driver) -> str:
+    """The MLflow of the undisturbed study, which chose it by itself; others are told to use it."""
+    return f"sqlite:///{calm.folder.parent / 'mlflow.db'}"

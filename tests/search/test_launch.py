@@ -1,0 +1,226 @@
+"""Real Ray, real Optuna, real MLflow; only the trainer is a toy."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.launch import launch
+from search.study import load_study
+from tests.search.conftest import Driver, events, write_study
+from tests.search.toy import dice
+from trainer.configfile import ConfigError
+
+Drive = Callable[..., Driver]
+
+
+def results(folder: Path) -> list[tuple[Any, ...]]:
+    """Return all that a study found out, without times, carriers and interruptions."""
+    keys = ("event", "trial", "params", "epoch", "value", "action", "reason", "ending")
+    kinds = ("proposed", "reported", "decided", "ended")
+    return [
+        tuple(str(event.get(key)) for key in keys)
+        for event in events(folder)
+        if event["event"] in kinds
+    ]
+
+
+def reported(folder: Path) -> dict[int, list[tuple[int, float]]]:
+    """Return each trial's (epoch, Dice) in the ledger, in its order."""
+    found: dict[int, list[tuple[int, float]]] = {}
+    for event in events(folder, "reported"):
+        found.setdefault(event["trial"], []).append((event["epoch"], event["value"]))
+    return found
+
+
+def curves(folder: Path, mlflow_uri: str) -> dict[int, list[tuple[int, float]]]:
+    """Return each trial's (epoch, Dice) in MLflow; a trial with two runs is an error."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_uri)
+    experiment = client.get_experiment_by_name(folder.name)
+    uid = events(folder, "study")[0]["uid"]
+    ours = f"tags.trial_uid LIKE '{uid}/%'"
+    found = {}
+    for run in client.search_runs([experiment.experiment_id], ours):
+        trial = int(run.data.tags["trial_uid"].split("/")[1])
+        assert trial not in found, f"trial {trial} has two runs"
+        history = client.get_metric_history(run.info.run_id, "val/dice")
+        found[trial] = sorted((metric.step, metric.value) for metric in history)
+    return found
+
+
+def check(folder: Path, mlflow_uri: str) -> dict[int, str]:
+    """Check a finished study's reports, and return the ending of each trial.
+
+    Every epoch is there once, in order, and has the value that it must have; MLflow has the same.
+    """
+    lr = {e["trial"]: e["params"].get("optimizer.lr", 1e-4) for e in events(folder, "proposed")}
+    for trial, reports in reported(folder).items():
+        assert reports == [(t, dice(lr[trial], t)) for t in range(1, len(reports) + 1)]
+    shown = {trial: curve for trial, curve in curves(folder, mlflow_uri).items() if curve}
+    assert shown == reported(folder)
+    endings = [(event["trial"], event["ending"]) for event in events(folder, "ended")]
+    assert sorted(trial for trial, _ in endings) == sorted(lr)
+    return dict(endings)
+
+
+def test_undisturbed(calm: Driver, mlflow_uri: str) -> None:
+    """The control first, then enqueued, then sampled trials; ASHA stops some; all is on record."""
+    endings = check(calm.folder, mlflow_uri)
+    assert {*endings.values()} == {"completed", "stopped"}
+    kinds = [(e["kind"], e["protected"]) for e in calm.events("proposed")]
+    assert kinds == [
+        ("control", True), ("enqueued", True), ("enqueued", False), *[("sampled", False)] * 7
+    ]  # fmt: skip
+    assert endings[0] == endings[1] == "completed"
+    threshold = calm.events("threshold")
+    assert len(threshold) == 1 and 0 < threshold[0]["dice"] <= 1
+    out = calm.log.read_text()
+    assert "rank" in out and str(calm.folder) in out and "Traceback" not in out
+
+
+def test_warm(calm: Driver) -> None:
+    """All trials ran in one process."""
+    assert len({event["pid"] for event in calm.events("started")}) == 1
+
+
+def test_killed_again_and_again(
+    tmp_path: Path, store: Path, drive: Drive, calm: Driver, mlflow_uri: str
+) -> None:
+    """SIGKILL of the driver loses and doubles nothing, and changes no proposal and no decision."""
+    study = write_study(tmp_path, store, toy={"slow": 0.1})
+    for num_reports in (1, 12, 20):
+        driver = drive(study)
+        driver.wait_for(lambda n=num_reports, d=driver: len(d.events("reported")) >= n)
+        driver.kill()
+    driver = drive(study)
+    assert "continued" in driver.finish()
+    assert results(driver.folder) == results(calm.folder)
+    check(driver.folder, mlflow_uri)
+
+
+def test_stopped_and_continued(
+    tmp_path: Path, store: Path, drive: Drive, calm: Driver, mlflow_uri: str
+) -> None:
+    """SIGTERM and the stop file: checkpoints, exit 0, and the study goes on as if nothing was."""
+    study = write_study(tmp_path, store, toy={"slow": 0.1})
+    driver = drive(study)
+    driver.wait_for(lambda: len(driver.events("reported")) >= 2)
+    driver.process.send_signal(signal.SIGTERM)
+    out = driver.finish()
+    assert "SIGTERM" in out and "the same command again continues it" in out
+    assert len(driver.events("interrupted")) == 1
+
+    driver = drive(study)
+    driver.wait_for(lambda: len(driver.events("reported")) >= 12)
+    (driver.folder / "stop").touch()
+    assert "stop file" in driver.finish()
+
+    driver = drive(study)
+    driver.finish()
+    assert results(driver.folder) == results(calm.folder)
+    check(driver.folder, mlflow_uri)
+
+
+def test_endings_and_dead_workers(
+    tmp_path: Path, store: Path, drive: Drive, mlflow_uri: str
+) -> None:
+    """Divergence, lack of memory, a trial that always fails, and a worker that is killed."""
+    study = write_study(
+        tmp_path,
+        store,
+        toy={"diverge": "2", "oom": "3", "raise": "4", "slow": 0.2},
+        trials={"num_trials": 5},
+        enqueue=[{"optimizer.lr": 1e-4, "protected": True}],
+        scheduler={"type": "none", "max_t": 4},
+    )
+    driver = drive(study)
+    driver.wait_for(lambda: any(e["trial"] == 1 for e in driver.events("reported")))
+    [started] = [event for event in driver.events("started") if event["trial"] == 1]
+    os.kill(started["pid"], signal.SIGKILL)
+    driver.finish()
+    assert check(driver.folder, mlflow_uri) == {
+        0: "completed", 1: "completed", 2: "diverged", 3: "infeasible", 4: "failed",
+        5: "completed", 6: "completed",
+    }  # fmt: skip
+    reasons = {event["trial"]: event["reason"] for event in driver.events("ended")}
+    assert reasons[2] == "step 7: dice is nan"
+    assert reasons[3] == "one image does not fit"
+    assert reasons[4] == "RuntimeError: trial 4 is broken"
+    attempts = Counter(event["trial"] for event in driver.events("started"))
+    assert attempts[1] == 2 and attempts[4] == 1 + 3 - 1
+
+
+def test_gives_up(tmp_path: Path, store: Path, drive: Drive) -> None:
+    """Trials that all fail the same way end the study, with the reason and status 1."""
+    study = write_study(tmp_path, store, trials={"num_trials": 8})
+    driver = drive(study, fit="tests.search.toy:broken")
+    assert driver.wait() == 1
+    out = driver.log.read_text()
+    assert "RuntimeError: no such thing" in out.splitlines()[-1]
+    assert len(driver.events("proposed")) <= 4
+
+
+def test_too_large_for_every_node(tmp_path: Path, store: Path, drive: Drive) -> None:
+    """Resources that no node has are refused before the first trial."""
+    study = write_study(tmp_path, store, trials={"num_trials": 8, "gpus_per_trial": 1})
+    driver = drive(study)
+    assert driver.wait() == 2
+    assert "no node has them" in driver.log.read_text().splitlines()[-1]
+    assert not driver.events("proposed")
+
+
+def test_finished(calm: Driver, capsys: pytest.CaptureFixture[str]) -> None:
+    """A finished study shows its leaderboard and does nothing, without Ray."""
+    before = calm.events()
+    assert launch(load_study(calm.study), calm.folder.parent) == 0
+    assert "rank" in capsys.readouterr().out
+    assert calm.events() == before
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("scheduler.max_t=27", "scheduler.max_t: 27: this study was begun with 9"),
+        ("space.optimizer.lr.low=1e-6", "space.optimizer.lr.low: 1e-06"),
+        ("trials.num_trials=3", "trials.num_trials: 3: this study was begun with 8; can only be"),
+        ("seed=5", "seed: 5: this study was begun with 1"),
+    ],
+)
+def test_changed_settings(calm: Driver, override: str, line: str) -> None:
+    """A study is not continued with other settings; the line names the changed one."""
+    with pytest.raises(ConfigError) as error:
+        launch(load_study(calm.study, [override]), calm.folder.parent)
+    assert len(error.value.lines) == 1 and line in error.value.lines[0]
+
+
+def test_other_data(
+    calm: Driver, tmp_path: Path, store: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that moved is the same; one with other content is refused."""
+    import json
+    import shutil
+
+    moved = tmp_path / "moved"
+    shutil.copytree(store, moved)
+    study = load_study(calm.study, [f"data.store={moved}"])
+    copied = tmp_path / "runs"
+    shutil.copytree(calm.folder, copied / "toy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    assert launch(study, copied) == 0
+
+    manifest = json.loads((moved / "manifest.json").read_text())
+    (moved / "manifest.json").write_text(json.dumps(manifest | {"content_hash": "0" * 64}))
+    with pytest.raises(ConfigError, match="has the content 000000000000, but"):
+        launch(study, copied)
+
+
+def test_ray_client(calm: Driver) -> None:
+    """Ray Client would run the searcher elsewhere, and write the ledger there."""
+    with pytest.raises(ConfigError, match="Ray Client"):
+        launch(load_study(calm.study), calm.folder.parent, "ray://head:10001")

@@ -1,0 +1,151 @@
+"""MLflow as a view of the ledger, without Ray."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from search.ledger import Ledger
+from search.live import LiveStudy
+from search.study import load_study
+from search.tracking import Tracker
+from tests.search.conftest import Driver
+
+Copy = Callable[[], LiveStudy]
+
+
+@pytest.fixture
+def copied(calm: Driver, tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> Copy:
+    """Copy the undisturbed study, with an identity of its own, into a new MLflow."""
+    folder = tmp_path / "toy"
+    shutil.copytree(calm.folder, folder)
+    (folder / "mlflow.json").unlink()
+    path = folder / "ledger.jsonl"
+    lines = [line for line in path.read_text().splitlines(True) if '"event":"mlflow"' not in line]
+    path.write_text("".join(lines))
+    empty = tmp_path / "empty.db"
+    shutil.copy(mlflow_uri.removeprefix("sqlite:///"), empty)
+    client = MlflowClient(f"sqlite:///{empty}")
+    experiment = client.get_experiment_by_name("toy")
+    client.rename_experiment(experiment.experiment_id, "another")  # creating a database takes 2 s
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty}")
+    study = load_study(calm.study)
+
+    def open_() -> LiveStudy:
+        return LiveStudy(study, folder, Ledger.open(path, writer=True))
+
+    return open_
+
+
+def deliver(live: LiveStudy) -> list[str]:
+    """Run a tracker as a driver does, and return what it said."""
+    said: list[str] = []
+    links: list[dict[str, Any]] = []
+    with Tracker(live, links.append, said.append):
+        pass
+    live.record(*links)
+    live.ledger.close()
+    return said
+
+
+def runs(uri: str) -> dict[int, Run]:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("toy")
+    found = client.search_runs([experiment.experiment_id])
+    return {int(run.data.tags["trial_uid"].split("/")[1]): run for run in found}
+
+
+def points(uri: str) -> dict[int, list[tuple[int, float]]]:
+    client = MlflowClient(uri)
+    return {
+        trial: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "val/dice")]
+        for trial, run in runs(uri).items()
+    }
+
+
+def test_shows_everything(calm: Driver, mlflow_uri: str) -> None:
+    """Parameters, tags, ending and the resolved configuration of each trial."""
+    study = load_study(calm.study)
+    [begun] = calm.events("study")
+    ended = {event["trial"]: event for event in calm.events("ended")}
+    rungs = {e["trial"]: str(e["rung"]) for e in calm.events("decided") if e["rung"]}
+    proposed = {event["trial"]: event for event in calm.events("proposed")}
+    client = MlflowClient(mlflow_uri)
+    shown = {
+        trial: run
+        for trial, run in runs(mlflow_uri).items()
+        if run.data.tags["trial_uid"].startswith(begun["uid"])
+    }
+    assert shown.keys() == ended.keys()
+    for trial, run in shown.items():
+        tags, config = run.data.tags, study.train_config(proposed[trial]["params"])
+        assert tags["ending"] == ended[trial]["ending"]
+        assert tags.get("rung") == rungs.get(trial)
+        assert tags["seed"] == "1" and tags["store_hash"] == begun["store_hash"]
+        assert tags["git_commit"] == begun["commit"]
+        assert run.info.status == {"completed": "FINISHED", "stopped": "KILLED"}[tags["ending"]]
+        assert float(run.data.params["optimizer.lr"]) == config.optimizer.lr
+        assert run.data.params["model.family"] == config.model.family
+        path = client.download_artifacts(run.info.run_id, "config.yaml")
+        assert yaml.safe_load(Path(path).read_text()) == config.model_dump(mode="json")
+        assert str(calm.folder.parent) in run.info.artifact_uri
+
+
+def test_delivery_may_repeat_itself(copied: Copy) -> None:
+    """From the start, with and without the links in the ledger: no run and no point twice."""
+    live = copied()
+    assert deliver(live) == []
+    uri = live.study and Tracker(live, print, print)._uri
+    once = points(uri)
+    assert sum(map(len, once.values())) == sum(len(t.reports) for t in live.state.trials.values())
+
+    cursor = live.folder / "mlflow.json"
+    cursor.unlink()
+    deliver(copied())
+    cursor.unlink()
+    path = live.ledger.path
+    lines = [line for line in path.read_text().splitlines(True) if '"event":"mlflow"' not in line]
+    path.write_text("".join(lines))
+    deliver(copied())
+    assert points(uri) == once
+
+
+def test_dead_server(copied: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs the driver nothing, one line says so, and the next driver delivers the rest."""
+    import os
+
+    good = os.environ["MLFLOW_TRACKING_URI"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    live = copied()
+    said: list[str] = []
+    with Tracker(live, print, said.append) as tracker:
+        begun = time.perf_counter()
+        for _ in range(1000):
+            tracker.hear({})
+        assert time.perf_counter() - begun < 0.1
+        while not said:
+            time.sleep(0.05)
+        begun = time.perf_counter()
+    assert time.perf_counter() - begun < 2
+    assert "does not answer" in said[0] and len(said) == 2 and "sends the rest" in said[1]
+    live.ledger.close()
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", good)
+    live = copied()
+    assert deliver(live) == []
+    assert sum(map(len, points(good).values())) == sum(
+        len(trial.reports) for trial in live.state.trials.values()
+    )
+
+
+def test_nothing_is_imported_for_nothing(copied: Copy) -> None:
+    """A tracker that is up to date is not behind, and links alone do not make it so."""
+    live = copied()
+    deliver(live)
+    assert not Tracker(copied(), print, print).behind
