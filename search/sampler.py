@@ -179,7 +179,7 @@ class Proposer(Searcher):
         first_searched = 1 + len(study.references)
         if number < first_searched:
             kind = "control" if number == 0 else "enqueued"
-            params = study.control if number == 0 else study.references[number - 1]
+            params = study.control_params if number == 0 else study.references[number - 1]
         elif len(state.searched()) < study.trials.num_trials:
             rest = study.enqueued[number - first_searched :]
             kind = "enqueued" if rest else "sampled"

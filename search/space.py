@@ -155,7 +155,6 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
         problems += _check_dimension(study, name, dimension, where, broken)
     try:
         fixed = study.train_config({}, where)
-        study.train_config(study.control, f"{where}: with the control's model.family: unet")
     except ConfigError as error:
         return problems + _locate(error.lines, where, "train")
     if "scheduler" not in broken:
@@ -165,6 +164,8 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
             problems += _check_values(study, name, dimension, where)
     for index, entry in enumerate(study.enqueue):
         problems += _check_entry(study, entry, where, f"enqueue.{index}", broken)
+    control = {**study.control_params, "protected": True}
+    problems += _check_entry(study, control, where, "control", broken)
     return problems
 
 

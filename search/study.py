@@ -147,6 +147,9 @@ class StudyConfig(Section):
     enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(_dotted)], ...] = ()
     """Settings to try first. Plain ones are searched trials: the sampler fills in what they leave
     open. With `protected: true` they are references, at TrainConfig's default where left open."""
+    control: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
+    """The control's own settings over the fixed ones: a fair control needs its own learning rate.
+    Trial 0, protected, model.family unet."""
     seed: int = Field(default=0, ge=0)
     """Of the sampler, the brackets and, unless `train` names one, of every training run."""
 
@@ -169,9 +172,9 @@ class StudyConfig(Section):
         return build(TrainConfig, values, where or self.study)
 
     @property
-    def control(self) -> dict[str, Any]:
-        """The parameters of trial 0: a plain U-Net over the fixed settings."""
-        return {"model.family": "unet"}
+    def control_params(self) -> dict[str, Any]:
+        """The parameters of trial 0."""
+        return {**self.control, "model.family": "unet"}
 
     @property
     def references(self) -> list[dict[str, Any]]:
@@ -195,7 +198,7 @@ class StudyConfig(Section):
             smoothing=scheduler.smoothing,
             mode=self.objective.mode,
             seed=self.seed,
-            validate_every=self.train_config(self.control).validate_every,
+            validate_every=self.train_config(self.control_params).validate_every,
         )
 
     def config_hash(self) -> str:
@@ -236,7 +239,7 @@ def _override(values: dict[str, Any], given: Mapping[str, Any]) -> list[str]:
             problems.append(f"command line: {key}: no such key{hint}")
         elif not rest:
             values[head] = value
-        elif head == "train":
+        elif head in ("train", "control"):
             values[head] = {**(_dotted(section) or {}), rest: value}
         elif head == "space" and isinstance(section, dict):
             problems += _override_dimension(section, rest, value)

@@ -43,7 +43,7 @@ def test_help_of_every_command():
 def test_every_study_file_checks(space):
     study = load_study(space)
     assert space.read_text().startswith("# "), "a header says purpose, command, cost and result"
-    assert study.train_config(study.control).model.family == "unet"
+    assert study.train_config(study.control_params).model.family == "unet"
 
 
 def test_status_and_compare(runs):

@@ -64,8 +64,12 @@ def test_train_config_of_a_trial(example):
     assert (config.optimizer.lr, config.model.width) == (3e-4, 24)
     assert (config.epochs, config.data.fold, config.seed) == (81, 1, 3)
     assert config.data.store == study.data.store
-    assert study.train_config(study.control).model.family == "unet"
-    assert study.train_config(study.control).model.width == 16
+    assert study.train_config(study.control_params).model.family == "unet"
+    assert study.train_config(study.control_params).model.width == 16
+    wider = load_study(example, ["control.model.width=64"])
+    assert wider.train_config(wider.control_params).model.width == 64
+    assert wider.train_config(wider.control_params).model.family == "unet"
+    assert wider.train_config({}).model.width != 64
     assert load_study(example, ["train.seed=9"]).train_config({}).seed == 9
 
 
@@ -161,7 +165,11 @@ train.data.store=x
 train.optimizer.lr=1e-4
     FILE: space.optimizer.lr: is fixed in train too; give it in one place
 train.loss={dice: 0, bce: 0}
-    command line: train: with the control's model.family: unet: loss
+    FILE: control: loss.dice and loss.bce are both 0, but model.family unet needs one
+control={optimizer.lrr: 1}
+    command line: control.optimizer.lrr: no such key; did you mean optimizer.lr?
+control={epoch_images: 7}
+    command line: control.epoch_images: must be equal in all trials
 space.optimiser.lr={type: float, low: 1e-5, high: 1e-3}
     command line: space.optimiser.lr: no such trainer setting; did you mean optimizer.lr?
 space.optimiser.lr.low=1
