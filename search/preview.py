@@ -134,7 +134,8 @@ def preview(study: StudyConfig) -> str:
         if name not in study.space
     ]
     searched = [(name, _describe(dimension)) for name, dimension in study.space.items()]
-    beside = [("control", study.control_params), *(("reference", entry) for entry in study.references)]
+    references = [("reference", entry) for entry in study.references]
+    beside = [("control", study.control_params), *references]
     first = [("enqueued", entry) for entry in study.enqueued]
     table = rung_table(study)
     rungs = [
