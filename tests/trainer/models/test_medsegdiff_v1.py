@@ -133,6 +133,18 @@ def test_each_encoder_sees_its_own_input_until_they_are_fused():
     assert unchanged == [True, True, False, False]  # fused after levels 1 and 2
 
 
+def test_image_detail_reaches_the_decoder_at_full_resolution():
+    model = awaken(build(depth=4)).eval()
+    seen: dict[str, Tensor] = {}
+    for name in ("image_levels", "mask_levels"):
+        getattr(model, name)[0].register_forward_hook(
+            lambda _module, _input, output, key=name: seen.update({key: output})
+        )
+    model.skips[0].register_forward_pre_hook(lambda _module, args: seen.update(skip=args[0]))
+    model(*inputs())
+    torch.testing.assert_close(seen["skip"], seen["image_levels"] + seen["mask_levels"])
+
+
 @pytest.mark.parametrize(
     ("depth", "fused"),
     [(2, (0, 1)), (3, (1, 2)), (4, (1, 2)), (5, (2, 3)), (6, (2, 3)), (7, (3, 4))],
