@@ -17,7 +17,7 @@ from search.progress import Progress
 from search.state import StudyState
 from search.study import StudyConfig
 from search.tracking import Tracker, ui_command
-from trainer.configfile import ConfigError, flatten
+from trainer.configfile import ConfigError, build, flatten
 
 MAY_CHANGE = {"data.store"}
 """Study settings that say nothing about the results; the store is known by its content."""
@@ -74,12 +74,14 @@ def launch(
 def _create_or_continue(study: StudyConfig, store_hash: str, folder: Path, ledger: Ledger) -> None:
     """Write a new study's first event, or check that an existing one is this very study.
 
+    One without a trial has not begun, and takes any settings.
+
     Raises:
         ConfigError: It has other settings or another data set.
     """
-    begun = StudyState.replay(ledger.events).study
-    config = study.model_dump(mode="json")
-    if begun:
+    state = StudyState.replay(ledger.events)
+    begun, config = state.study, study.model_dump(mode="json")
+    if begun and state.trials:
         if begun["store_hash"] != store_hash:
             raise ConfigError(
                 [
@@ -87,9 +89,11 @@ def _create_or_continue(study: StudyConfig, store_hash: str, folder: Path, ledge
                     f"but this study was begun with {begun['store_hash'][:12]}"
                 ]
             )
-        if problems := _changes(begun["config"], config):
+        # Read as a study, so that settings which a newer segtune added have their defaults.
+        before = build(StudyConfig, begun["config"], ledger.path).model_dump(mode="json")
+        if problems := _changes(before, config):
             raise ConfigError(f"{folder}: {problem}" for problem in problems)
-    if begun is None or begun["config"] != config:
+    if begun is None or (begun["config"], begun["store_hash"]) != (config, store_hash):
         ledger.append(
             {
                 "event": "study",

@@ -68,7 +68,6 @@ class Tracker:
         self._uri = tracking_uri(live.folder.parent)
         self._cursor_path = live.folder / "mlflow.json"
         self._cursor = self._load_cursor()
-        self._begun = live.state.study or {}
         self._view: _View | None = None
         self._failing = False
         self._wake = threading.Event()
@@ -157,7 +156,8 @@ class _View:
         if uri.startswith("sqlite:///"):
             _create_database(Path(uri.removeprefix("sqlite:///")))
         self._study = live.study
-        self._begun = next(event for event in events if event["event"] == "study")
+        assert live.state.study is not None
+        self._begun = live.state.study
         self._uri = uri
         self._link = link
         self._client = MlflowClient(uri)

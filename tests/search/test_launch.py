@@ -168,11 +168,13 @@ def test_gives_up(tmp_path: Path, store: Path, drive: Drive) -> None:
 
 def test_too_large_for_every_node(tmp_path: Path, store: Path, drive: Drive) -> None:
     """Resources that no node has are refused before the first trial."""
-    study = write_study(tmp_path, store, trials={"num_trials": 8, "gpus_per_trial": 1})
+    study = write_study(tmp_path, store, trials={"num_trials": 1, "gpus_per_trial": 1})
     driver = drive(study)
     assert driver.wait() == 2
     assert "no node has them" in driver.log.read_text().splitlines()[-1]
     assert not driver.events("proposed")
+    study.write_text(study.read_text().replace("gpus_per_trial: 1", "gpus_per_trial: 0"))
+    drive(study).finish()
 
 
 def test_finished(calm: Driver, capsys: pytest.CaptureFixture[str]) -> None:
