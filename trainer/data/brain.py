@@ -15,7 +15,8 @@ WORKING_MM = 2.0
 BRAIN_HU = (-5.0, 100.0)
 AIR_HU = -300.0
 FOREGROUND = 0.1
-"""Of an image's 98th percentile: MRI voxels above it are foreground."""
+"""Of an image's 98th percentile: MRI voxels above it are foreground. Rather too much than too
+little, since nothing outside the mask counts in a score."""
 
 
 def brain_mask(
@@ -62,9 +63,9 @@ def _foreground(volume: NDArray, spacing_mm: NDArray) -> NDArray[np.bool_]:
         # A stripped or zero-padded image: one value fills the background.
         mask = np.abs(volume - background) > 1e-6
     else:
-        low, high = np.percentile(volume, (1, 98))
         smooth = ndimage.gaussian_filter(volume, 1.0 / spacing_mm)
-        mask = smooth > low + FOREGROUND * (high - low)
+        is_ct = bool((volume < AIR_HU).any())
+        mask = smooth > (AIR_HU if is_ct else FOREGROUND * np.percentile(volume, 98))
     closed = ndimage.binary_closing(mask, ball(4.0, spacing_mm)) | mask
     return _fill(largest_piece(closed))
 

@@ -1,5 +1,6 @@
 """Volumes from files: NIfTI and pictures, with canonical axes, or one clear line why not."""
 
+import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ def _read_nifti(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64
             raise BadFile(path, f"is {len(shape)}D {'x'.join(map(str, shape))}, but must be 3D")
         data = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
     except ImageFileError as error:
-        raise BadFile(path, "is not a NIfTI file") from error
+        raise BadFile(path, _why_no_image(path)) from error
     except (EOFError, OSError, TypeError, ValueError, zlib.error) as error:
         if isinstance(error, BadFile):
             raise
@@ -157,6 +158,19 @@ def _read_nifti(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64
         raise BadFile(path, "has an affine that no voxel grid can have (zero or non-finite)")
     canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
     return np.asarray(canonical.dataobj), canonical.affine
+
+
+def _why_no_image(path: Path) -> str:
+    """Tell a gzip file that breaks off near its beginning from one that is something else."""
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+    try:
+        if is_gzip:
+            with gzip.open(path) as file:
+                file.read(1 << 16)
+    except (EOFError, OSError, zlib.error) as error:
+        return f"is truncated or damaged ({error})"
+    return "is not a NIfTI file"
 
 
 def _read_picture(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -118,7 +118,7 @@ def make_perfusion(
         ~(anatomy.brain & (gm + wm < 0.3) & (np.abs(anatomy.mni_mm[..., 0]) < 30)), SPACING_MM
     )
     pale = random.uniform(0, 1) * np.clip(1.6 - ventricle_mm / 10, 0, 1) * wm
-    narrowed = (random.random() < 0.4) * (anatomy.mni_mm[..., 0] * random.choice((-1, 1)) > 0)
+    narrowed = (random.random() < 0.5) * (anatomy.mni_mm[..., 0] * random.choice((-1, 1)) > 0)
 
     blur = SPACING_MM[0] * 0.8 / SPACING_MM
     h = ndimage.gaussian_filter(late.astype(np.float32), blur)
@@ -128,18 +128,18 @@ def make_perfusion(
     cbv = flow * (4.0 * gm + 1.6 * wm + 0.1 * (1 - gm - wm))
     cbv *= (1 + 0.2 * h * (1 - c)) * (1 - random.uniform(0.4, 0.6) * c)
     cbv *= (1 - 0.75 * old) * (1 - 0.5 * pale)
-    mtt = 4.2 * gm + 5.2 * wm + 7.0 * (1 - gm - wm)
-    mtt *= (1 + random.uniform(0.9, 1.6) * h) * (1 + 0.4 * n)
+    mtt = 4.2 * gm + 5.2 * wm + 9.0 * (1 - gm - wm)
+    mtt *= (1 + random.uniform(0.9, 1.6) * h) * (1 + 0.55 * n)
     tmax = 1.2 + random.uniform(5.0, 8.0) * h + random.uniform(3.5, 6.0) * n * (1 - h)
     for _ in range(random.integers(0, 6)):
         tmax += random.uniform(3, 6) * _blob(tissue & ~late, anatomy, random, (4.0, 8.0))
 
-    cbv = np.maximum(cbv + 0.45 * smooth_noise(random, 3.0), 0.05)
+    cbv = np.maximum(cbv + 0.35 * smooth_noise(random, 3.0), 0.05)
     mtt = np.maximum(mtt * (1 + 0.12 * smooth_noise(random, 3.0)), 1.0)
     tmax = np.maximum(tmax + 1.0 * smooth_noise(random, 3.0), 0)
     brain = anatomy.brain
     maps = {"cbv": cbv * brain, "mtt": mtt * brain, "tmax": tmax * brain}
-    maps["cbf"] = np.maximum(60 * cbv / mtt + 2.5 * smooth_noise(random, 3.0), 0) * brain
+    maps["cbf"] = np.maximum(60 * cbv / mtt + 2.0 * smooth_noise(random, 3.0), 0) * brain
     return maps | {"core": c, "old": old, "pale": pale, "late": h}, lesion, occlusion
 
 
@@ -151,7 +151,7 @@ def make_ct(
     away_mm = ndimage.distance_transform_edt(~brain, SPACING_MM)
     head = np.select([away_mm <= 2, away_mm <= 9, away_mm <= 14], [8.0, 950.0, 20.0], -1000.0)
     tissue = 38 * gm + 29 * wm + 7 * (1 - gm - wm)
-    tissue -= random.uniform(3, 6) * maps["core"] + 5 * maps["pale"]
+    tissue -= random.uniform(4, 7) * maps["core"] + 5 * maps["pale"]
     tissue += (9 - tissue) * 0.85 * maps["old"]
     ncct = np.where(brain, tissue, head)
     # Vessels run in the sulci and cisterns; fewer are filled behind the occlusion.
@@ -175,7 +175,7 @@ def _territory(anatomy: Anatomy, arteries: tuple[str, ...], side: int) -> NDArra
 def _occlude(
     territory: NDArray[np.bool_], anatomy: Anatomy, random: Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the hypoperfused part of a territory, and its core: a twentieth to a quarter of it."""
+    """Return the hypoperfused part of a territory, and its core: a tenth to a quarter of it."""
     centre = random.choice(anatomy.mni_mm[territory])
     distance_mm = np.linalg.norm(anatomy.mni_mm - centre, axis=-1)
     irregular = distance_mm + 9 * smooth_noise(random, 12.0)
@@ -184,7 +184,7 @@ def _occlude(
     heart = random.choice(anatomy.mni_mm[late])
     distance_mm = np.linalg.norm(anatomy.mni_mm - heart, axis=-1)
     irregular = distance_mm + 7 * smooth_noise(random, 9.0)
-    share = random.uniform(0.05, 0.23)
+    share = random.uniform(0.09, 0.25)
     return late, late & (irregular <= np.quantile(irregular[late], share))
 
 

@@ -1,0 +1,435 @@
+"""`prepare`: whole or not at all, once, continued, and one line for each bad case."""
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image as Picture
+from rich.console import Console
+
+from tests.trainer.data import trees
+from trainer.configfile import ConfigError
+from trainer.data import prepare as prepare_module
+from trainer.data.prepare import prepare
+from trainer.data.store import MANIFEST, Store
+
+
+def run(dataset: Path, out: Path, **settings: object) -> tuple[Store, str]:
+    """Prepare in this process; return the store and what was printed."""
+    text = io.StringIO()
+    settings = {"image_size": 32, "workers": 1} | settings
+    store = prepare(dataset, out, console=Console(file=text, width=100), **settings)
+    return store, text.getvalue()
+
+
+@pytest.fixture
+def count_cases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the cases that are really prepared from now on."""
+    done: list[str] = []
+    real = prepare_module.prepare_case
+
+    def counted(case, *rest):
+        done.append(case.case_id)
+        return real(case, *rest)
+
+    monkeypatch.setattr(prepare_module, "prepare_case", counted)
+    return done
+
+
+def test_the_store_holds_every_case_with_its_parts(tmp_path):
+    root = trees.isles24(tmp_path / "data", 6)
+
+    store, text = run(root, tmp_path / "out")
+
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    with pa.memory_map(str(tmp_path / "out" / "slices.arrow")) as source:
+        slices = pa.ipc.open_file(source).read_all().to_pylist()
+    assert [case.case_id for case in store.cases] == [f"sub-stroke000{n}" for n in range(1, 7)]
+    assert store.modalities == ("ncct", "cbf", "tmax")
+    assert [case.first for case in store.cases] == [6 * n for n in range(6)]
+    assert len(slices) == store.num_slices == 36
+    assert slices[7]["case_id"] == "sub-stroke0002"
+    assert slices[7]["slice"] == 1
+    assert slices[7]["split"] == store.cases[1].split
+    assert slices[7]["spacing_mm"] == pytest.approx(store.cases[1].spacing_mm)
+    assert manifest["content_hash"] == store.content_hash
+    assert {*manifest["splits"]["test"]} == {case.case_id for case in store.test_cases()}
+    assert store.cases[0].clinical == {"Age": 61.0, "NIHSS at admission": None}
+    assert store.cases[0].lesion_ml == pytest.approx(3 * 3 * 2 * 96 / 1000)
+    assert "note: no case has cta, cbv, mtt: left out" in text
+    assert str(tmp_path / "out" / "contact_sheet.png") in text
+
+
+def test_values_are_the_files_and_the_mask_is_binary(tmp_path):
+    store, _ = run(trees.isles24(tmp_path / "data"), tmp_path / "out", image_size=64)
+    case = store.cases[0]
+    brain = store.brain(case.rows).astype(bool)
+    truth, inside = trees.head()
+
+    for channel, factor, offset in ((0, 1, 0), (1, 1, 20), (2, 0.1, 0)):
+        values = store.images(case.rows)[:, channel].astype(float)
+        expected = truth[inside].mean() * factor + offset
+        assert values[brain].mean() == pytest.approx(expected, rel=0.03)
+    assert set(np.unique(store.masks(case.rows))) == {0, 1}
+    stored_ml = store.masks(case.rows).sum() * np.prod(case.spacing_mm) / 1000
+    assert stored_ml == pytest.approx(case.lesion_ml, rel=0.25)
+    np.testing.assert_array_equal(store.native_mask(case), trees.lesion(size=3) > 0)
+    assert case.spacing_mm[0] == case.spacing_mm[1]
+    assert case.spacing_mm[2] == 6.0
+
+
+def test_orientation_of_the_files_changes_nothing(tmp_path):
+    def reorient(path: Path, axes: str) -> None:
+        image = nibabel.load(path)
+        change = nibabel.orientations.ornt_transform(
+            nibabel.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(axes)
+        )
+        nibabel.save(nibabel.Nifti1Image.from_image(image).as_reoriented(change), path)
+
+    plain, _ = run(trees.isles24(tmp_path / "a", 4), tmp_path / "plain")
+    turned = trees.isles24(tmp_path / "b", 4)
+    reorient(trees.ncct(turned), "LAS")
+    reorient(trees.mask(turned), "LPS")
+    reorient(trees.tmax(turned), "PSR")
+    store, _ = run(turned, tmp_path / "turned")
+
+    assert store.content_hash == plain.content_hash
+
+
+def test_the_content_hash_follows_the_content_only(tmp_path):
+    root = trees.isles24(tmp_path / "data", 4)
+    first, _ = run(root, tmp_path / "one")
+    parallel, _ = run(root, tmp_path / "two", workers=2)
+    moved = root.rename(tmp_path / "moved")
+    again, _ = run(moved, tmp_path / "three")
+    other_seed, _ = run(moved, tmp_path / "four", seed=1)
+    trees.write(trees.tmax(moved), trees.head()[0] / 9)
+    changed, _ = run(moved, tmp_path / "five")
+
+    assert first.content_hash == parallel.content_hash == again.content_hash
+    assert len({first.content_hash, other_seed.content_hash, changed.content_hash}) == 3
+
+
+def test_a_second_call_does_nothing(tmp_path, count_cases):
+    root = trees.isles24(tmp_path / "data")
+    run(root, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    del count_cases[:]
+
+    start = time.monotonic()
+    _, text = run(root, tmp_path / "out")
+
+    assert time.monotonic() - start < 1
+    assert count_cases == []
+    assert "nothing to do" in text
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "change, rule",
+    [
+        (lambda root: {"image_size": 48}, "image_size 32, not 48"),
+        (lambda root: {"seed": 7}, "seed 0, not 7"),
+        (lambda root: os.utime(trees.tmax(root)) or {}, "other or changed files"),
+        (lambda root: trees.isles24(root / "x").rename(root / "y") and {}, None),
+    ],
+    ids=["image size", "seed", "a file's time", "files that no reader takes"],
+)
+def test_another_input_or_setting_is_refused(tmp_path, change, rule):
+    root = trees.isles24(tmp_path / "data")
+    run(root, tmp_path / "out")
+    kept = (tmp_path / "out" / MANIFEST).read_bytes()
+    settings = change(root)
+
+    if rule is None:
+        run(root, tmp_path / "out", **settings)
+    else:
+        with pytest.raises(ConfigError, match=rule) as error:
+            run(root, tmp_path / "out", **settings)
+        assert len(error.value.lines) == 1
+    assert (tmp_path / "out" / MANIFEST).read_bytes() == kept
+
+
+def test_a_folder_that_is_no_store_is_not_touched(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(ConfigError, match="exists and is not a prepared store"):
+        run(trees.isles24(tmp_path / "data"), tmp_path / "out")
+
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_an_interrupted_call_continues_with_the_finished_cases(tmp_path, monkeypatch, count_cases):
+    root = trees.isles24(tmp_path / "data", 5)
+    whole, _ = run(root, tmp_path / "whole")
+    del count_cases[:]
+    counted = prepare_module.prepare_case
+
+    def interrupted(case, *rest):
+        if case.case_id == "sub-stroke0003":
+            (tmp_path / "out.unfinished" / "cases" / "sub-stroke0003.99.tmp").write_bytes(b"half")
+            raise KeyboardInterrupt
+        return counted(case, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(prepare_module, "prepare_case", interrupted)
+        run(root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert count_cases == ["sub-stroke0001", "sub-stroke0002"]
+    store, text = run(root, tmp_path / "out")
+
+    assert count_cases == [f"sub-stroke000{n}" for n in range(1, 6)]
+    assert "2 of them finished earlier" in text
+    assert store.content_hash == whole.content_hash
+    assert not (tmp_path / "out.unfinished").exists()
+    assert len([*(tmp_path / "out" / "cases").iterdir()]) == 10
+
+
+def test_a_case_file_that_was_torn_is_made_again(tmp_path, monkeypatch, count_cases):
+    root = trees.isles24(tmp_path / "data", 4)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(
+            prepare_module, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        run(root, tmp_path / "out")
+    torn = tmp_path / "out.unfinished" / "cases" / "sub-stroke0002.arrow"
+    torn.write_bytes(torn.read_bytes()[:1000])
+    del count_cases[:]
+
+    run(root, tmp_path / "out")
+
+    assert count_cases == ["sub-stroke0002"]
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def _not_nifti(path: Path) -> None:
+    path.write_bytes(b"<html>404</html>")
+
+
+def _four_d(path: Path) -> None:
+    trees.write(path, np.zeros((*trees.SHAPE, 3), np.float32))
+
+
+def _nan(path: Path) -> None:
+    trees.write(path, trees.head()[0] * np.nan)
+
+
+def _other_shape(path: Path) -> None:
+    trees.write(path, trees.lesion()[:, :-3])
+
+
+def _other_affine(path: Path) -> None:
+    image = nibabel.load(path)
+    moved = image.affine + np.eye(4, k=3) * 200
+    trees.write(path, np.asarray(image.dataobj), moved)
+
+
+BAD_CASES = {
+    "truncated gzip": (trees.tmax, _truncate, "truncated or damaged"),
+    "empty file": (trees.ncct, _empty, "is empty"),
+    "not a NIfTI": (trees.mask, _not_nifti, "NIfTI|damaged"),
+    "4D": (trees.tmax, _four_d, "is 4D 40x46x6x3, but must be 3D"),
+    "mask of another shape": (trees.mask, _other_shape, "shape 40x43x6, but must match 40x46x6"),
+    "mask with another affine": (trees.mask, _other_affine, "affine does not match"),
+    "modality from elsewhere": (trees.tmax, _other_affine, "do not match"),
+    "missing modality": (trees.tmax, Path.unlink, "is missing"),
+    "missing reference": (trees.ncct, Path.unlink, "is missing"),
+    "missing mask": (trees.mask, Path.unlink, "is missing"),
+    "non-finite voxels": (trees.tmax, _nan, "non-finite"),
+}
+
+
+@pytest.mark.parametrize("which, damage, rule", BAD_CASES.values(), ids=BAD_CASES)
+def test_a_bad_case_is_one_line_and_nothing_is_written(tmp_path, which, damage, rule):
+    root = trees.isles24(tmp_path / "data", 4)
+    damage(which(root, 2))
+
+    with pytest.raises(ConfigError, match=rule) as error:
+        run(root, tmp_path / "out")
+
+    assert len(error.value.lines) == 1
+    assert "\n" not in error.value.lines[0]
+    assert error.value.lines[0].startswith(str(which(root, 2)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_bad_cases_are_listed_at_once(tmp_path, workers):
+    root = trees.isles24(tmp_path / "data", 5)
+    _empty(trees.tmax(root, 4))
+    trees.mask(root, 1).unlink()
+
+    with pytest.raises(ConfigError) as error:
+        run(root, tmp_path / "out", workers=workers)
+
+    assert [line.split(": ")[0] for line in error.value.lines] == [
+        str(trees.mask(root, 1)),
+        str(trees.tmax(root, 4)),
+    ]
+
+
+def test_bad_cases_are_skipped_on_request_and_listed_at_the_end(tmp_path, count_cases):
+    root = trees.isles24(tmp_path / "data", 5)
+    _truncate(trees.ncct(root, 2))
+    with pytest.raises(ConfigError):
+        run(root, tmp_path / "out")
+    del count_cases[:]
+
+    store, text = run(root, tmp_path / "out", skip_bad=True)
+    _, again = run(root, tmp_path / "out", skip_bad=True)
+
+    assert [case.case_id[-1] for case in store.cases] == ["1", "3", "4", "5"]
+    assert count_cases == ["sub-stroke0002"], "the good cases of the first call are kept"
+    assert f"skipped: {trees.ncct(root, 2)}: is truncated" in text
+    assert f"skipped: {trees.ncct(root, 2)}: is truncated" in again
+
+
+def test_skipping_every_case_is_refused(tmp_path):
+    root = trees.isles24(tmp_path / "data", 2)
+    _empty(trees.mask(root, 1))
+    _empty(trees.mask(root, 2))
+
+    with pytest.raises(ConfigError) as error:
+        run(root, tmp_path / "out", skip_bad=True)
+
+    assert len(error.value.lines) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_data_set_without_foreground_is_refused(tmp_path):
+    root = trees.isles24(tmp_path / "data", 3)
+    for number in (1, 2, 3):
+        trees.write(trees.mask(root, number), np.zeros(trees.SHAPE, np.uint8))
+
+    with pytest.raises(ConfigError, match="no foreground: the masks of all 3 cases are empty"):
+        run(root, tmp_path / "out")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("settings", [{"image_size": 8}, {"workers": 0}, {"format": "dicom"}])
+def test_a_bad_setting_is_one_line(tmp_path, settings):
+    with pytest.raises(ConfigError) as error:
+        run(trees.isles24(tmp_path / "data", 1), tmp_path / "out", **settings)
+
+    assert len(error.value.lines) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_one_empty_mask_among_others_is_a_case_without_lesion(tmp_path):
+    root = trees.isles24(tmp_path / "data", 3)
+    trees.write(trees.mask(root, 2), np.zeros(trees.SHAPE, np.uint8))
+
+    store, _ = run(root, tmp_path / "out")
+
+    assert [case.lesion_ml > 0 for case in store.cases] == [True, False, True]
+    assert not store.lesion_slice[store.cases[1].rows].any()
+
+
+def test_a_lesion_outside_the_brain_stays_in_the_box_and_is_said(tmp_path):
+    root = trees.isles24(tmp_path / "data", 1)
+    outside = trees.lesion()
+    outside[1:3, 20:22, 5] = 1
+    trees.write(trees.mask(root), outside)
+
+    store, text = run(root, tmp_path / "out", image_size=64)
+
+    case = store.cases[0]
+    back = store.to_native(case, store.masks(case.rows)) > 0.5
+    assert back[1:3, 20:22, 5].any()
+    assert "sub-stroke0001: 4 of 76 lesion voxels lie outside the brain mask" in text
+    assert "sub-stroke0001: the box was grown beyond the brain" in text
+
+
+def test_a_lesion_that_vanishes_in_large_pixels_is_said(tmp_path):
+    root = trees.isles24(tmp_path / "data", 2)
+    speck = np.zeros(trees.SHAPE, np.uint8)
+    speck[22, 22, 3] = 1
+    trees.write(trees.mask(root), speck)
+
+    _, text = run(root, tmp_path / "out", image_size=16)
+
+    assert "sub-stroke0001: the lesion is too small to be seen at this image size" in text
+
+
+def test_another_grid_is_resampled_and_said(tmp_path):
+    root = trees.isles24(tmp_path / "data", 2)
+    affine = trees.AFFINE @ np.diag([0.5, 0.5, 1, 1])
+    fine = np.repeat(np.repeat(trees.head()[0] / 10, 2, axis=0), 2, axis=1)
+    affine[:3, 3] -= trees.AFFINE[:3, :3] @ (0.25, 0.25, 0)
+    trees.write(trees.tmax(root, 1), fine, affine)
+
+    store, text = run(root, tmp_path / "out")
+
+    assert "sub-stroke0001: tmax was resampled from its own 80x92x6 grid" in text
+    first, second = (store.images(case.rows, ["tmax"]).astype(float) for case in store.cases)
+    inside = store.brain(store.cases[0].rows)[:, None] > 0
+    assert np.abs(first - second)[inside].mean() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(64, 40, 5), (40, 64, 5)])
+def test_non_square_slices_keep_their_proportions(tmp_path, shape):
+    x, y, _ = np.meshgrid(*(np.arange(n) - n / 2 for n in shape), indexing="ij")
+    disc = (x**2 + y**2 < 15**2).astype(np.uint8)
+    for folder, data in (("images", disc * 100.0), ("labels", disc)):
+        trees.write(tmp_path / "data" / folder / "a.nii.gz", data, np.diag([2.0, 2.0, 5.0, 1]))
+
+    store, _ = run(tmp_path / "data", tmp_path / "out", image_size=64)
+
+    mask = store.masks([2])[0]
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=1)
+    assert store.native_mask(store.cases[0]).shape == shape
+
+
+@pytest.mark.parametrize("num_cases, empty", [(3, "2, 3, 4"), (4, "3, 4"), (5, "4"), (7, None)])
+def test_few_cases_work_and_empty_folds_are_said(tmp_path, num_cases, empty):
+    store, text = run(trees.isles24(tmp_path / "data", num_cases), tmp_path / "out")
+
+    training, validation = store.split(0)
+    assert training
+    assert validation
+    if empty:
+        assert f"note: too few cases for five folds: {empty} have none" in text
+        with pytest.raises(ConfigError, match="fold 4 leaves"):
+            store.split(4)
+    else:
+        assert "too few" not in text
+
+
+def test_pictures_become_a_store(tmp_path):
+    store, _ = run(trees.pictures(tmp_path / "data", 5), tmp_path / "out", image_size=48)
+
+    case = store.cases[0]
+    assert case.num_slices == 1
+    picture = store.images(case.rows)[0, 0]
+    assert picture.max() == pytest.approx(120 / 255, abs=1e-3)
+    rows, columns = np.nonzero(store.masks(case.rows)[0])
+    # The mask is in the picture's upper left quarter, and so it is in the store.
+    assert rows.mean() < 24
+    assert columns.mean() < 24
+
+
+def test_the_pictures_to_look_at_are_drawn(tmp_path):
+    run(trees.isles24(tmp_path / "data", 4), tmp_path / "out")
+
+    with Picture.open(tmp_path / "out" / "contact_sheet.png") as sheet:
+        pixels = np.asarray(sheet.convert("RGB")).astype(int)
+    with Picture.open(tmp_path / "out" / "lesion_volumes.png") as histogram:
+        assert histogram.size[0] >= 600
+    outline = (pixels == (255, 90, 60)).all(-1)
+    assert outline.sum() > 4 * 2 * 20, "four cases, two modalities"
