@@ -41,6 +41,7 @@ class TrainState:
             config.model,
             in_channels=len(input_channels(store, config)),
             image_size=store.image_size,
+            outputs_logits=config.diffusion.target == "x_start",
         ).to(device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(

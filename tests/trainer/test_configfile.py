@@ -62,7 +62,11 @@ def test_all_mistakes_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a: [1", "not YAML"), ("- 1", "expected a mapping"), ("a: 1\na: 2\n", "key 'a' is given twice")],
+    [
+        ("a: [1", "not YAML"),
+        ("- 1", "expected a mapping"),
+        ("a: 1\na: 2\n", "key 'a' is given twice"),
+    ],
 )
 def test_files_that_are_no_configuration(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(content)
@@ -79,7 +83,10 @@ def test_files_that_are_no_configuration(content: str, message: str, tmp_path: P
 def test_the_command_answers_in_lines_and_status_2(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("data.store: nowhere\n")
     result = subprocess.run(
-        [sys.executable, "-m", "trainer", "train", *words], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "trainer", "train", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 2
     assert "Traceback" not in result.stderr

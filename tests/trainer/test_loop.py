@@ -44,7 +44,9 @@ def config(phantom_store: Path) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def whole(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Validation]]:
+def whole(
+    config: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Validation]]:
     """The uninterrupted run of four epochs."""
     run_dir = tmp_path_factory.mktemp("whole")
     return run_dir, list(fit(config, run_dir))
@@ -123,7 +125,10 @@ def test_killed_while_validating_repeats_the_validation_only(
 
 
 def test_a_damaged_checkpoint_is_passed_over(
-    config: TrainConfig, whole: tuple[Path, list[Validation]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: TrainConfig,
+    whole: tuple[Path, list[Validation]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = fit(config, tmp_path)
     for _ in range(3):
@@ -140,7 +145,9 @@ def test_a_damaged_checkpoint_is_passed_over(
 def test_another_configuration_does_not_continue_the_run(
     config: TrainConfig, whole: tuple[Path, list[Validation]], phantom_store: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"config.yaml: optimizer.lr: 0.001: this run was begun so"):
+    with pytest.raises(
+        ValueError, match=r"config.yaml: optimizer.lr: 0.001: this run was begun so"
+    ):
         next(fit(tiny_config(phantom_store, optimizer__lr=2e-3), whole[0]))
     assert list(fit(tiny_config(phantom_store), whole[0], received=4)) == []
 
@@ -190,7 +197,9 @@ def test_out_of_memory_halves_the_micro_batch(
     assert state["micro"] == 2
 
 
-def test_one_image_too_large(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_too_large(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory")
 

@@ -64,7 +64,9 @@ def test_average_has_the_half_life_in_images(phantom_store: Path) -> None:
 
 
 def test_learning_rate_in_closed_form() -> None:
-    optimizer = tiny_config(Path("store"), optimizer__lr=1.0, optimizer__warmup_images=100).optimizer
+    optimizer = tiny_config(
+        Path("store"), optimizer__lr=1.0, optimizer__warmup_images=100
+    ).optimizer
     rates = [learning_rate(optimizer, images, 10, 1000) for images in (0, 40, 90, 500, 990)]
     cosine = [(1 + np.cos(np.pi * images / 1000)) / 2 for images in (0, 40, 90, 500, 990)]
     assert rates == pytest.approx(np.array([0.1, 0.5, 1, 1, 1]) * cosine)

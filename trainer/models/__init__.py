@@ -1,12 +1,18 @@
 """Networks that map a noisy mask and an image to a diffusion target, or to a mask."""
 
+from torch import nn
+
 from trainer.config import ModelConfig
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
 from trainer.models.unet import PlainUNet
 
+PRIOR_LOGIT = -4.0
+"""Logit of a lesion share of 1.8 %, with which mask logits begin (Lin et al. 2017, sec. 4.1): from
+0, most of a short training would go into learning that most pixels are background."""
+
 
 def build_model(
-    config: ModelConfig, *, in_channels: int, image_size: int
+    config: ModelConfig, *, in_channels: int, image_size: int, outputs_logits: bool
 ) -> MedSegDiffV1 | PlainUNet:
     """Build a network with fresh weights from torch's global generator, which the caller seeds.
 
@@ -18,6 +24,8 @@ def build_model(
         config: Family and size.
         in_channels: Channels of the image.
         image_size: H and W in pixels; the weights of medsegdiff_v1 depend on it.
+        outputs_logits: The output is the logits of a mask (diffusion target x_start, or direct
+            segmentation): it begins at the lesions' share.
 
     Raises:
         ValueError: The depth does not suit the image size.
@@ -28,8 +36,13 @@ def build_model(
             f"image_size is {image_size}, but model.depth {config.depth} needs a multiple of "
             f"{stride} (2**(depth - 1))"
         )
+    model: MedSegDiffV1 | PlainUNet
     match config.family:
         case "medsegdiff_v1":
-            return MedSegDiffV1(config, in_channels=in_channels, image_size=image_size)
+            model = MedSegDiffV1(config, in_channels=in_channels, image_size=image_size)
         case "unet":
-            return PlainUNet(config, in_channels=in_channels, image_size=image_size)
+            model = PlainUNet(config, in_channels=in_channels, image_size=image_size)
+    if outputs_logits or model.segments_directly:
+        assert model.head.bias is not None
+        nn.init.constant_(model.head.bias, PRIOR_LOGIT)
+    return model

@@ -5,10 +5,6 @@ from torch import Tensor, nn
 from trainer.config import ModelConfig
 from trainer.models.blocks import level_widths
 
-PRIOR_LOGIT = -4.0
-"""Logit of a lesion share of 1.8 %, with which the head begins (Lin et al. 2017, sec. 4.1): from 0,
-most of a short training would go into learning that most pixels are background."""
-
 
 class PlainUNet(nn.Module):
     """MONAI's residual U-Net (Kerfoot et al. 2018) on the image alone; returns mask logits."""
@@ -31,7 +27,7 @@ class PlainUNet(nn.Module):
 
         # MONAI's own last level decodes to one channel and normalises that, which takes away the
         # very amplitude that tells an empty slice from one with lesion.
-        body = UNet(
+        self.body = UNet(
             spatial_dims=2,
             in_channels=in_channels,
             out_channels=config.width,
@@ -41,10 +37,7 @@ class PlainUNet(nn.Module):
             norm="instance",
             dropout=config.dropout,
         )
-        head = nn.Conv2d(config.width, 1, 1)
-        assert head.bias is not None
-        nn.init.constant_(head.bias, PRIOR_LOGIT)
-        self.net = nn.Sequential(body, head)
+        self.head = nn.Conv2d(config.width, 1, 1)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Segment the image.
@@ -57,4 +50,4 @@ class PlainUNet(nn.Module):
         Returns:
             Mask logits, (b, 1, H, W).
         """
-        return self.net(cond)
+        return self.head(self.body(cond))

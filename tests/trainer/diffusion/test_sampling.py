@@ -203,7 +203,7 @@ def test_noise_is_asked_for_only_where_it_is_used(method, eta, calls):
 def test_a_mask_does_not_depend_on_the_batch_it_was_drawn_in(method):
     torch.manual_seed(0)
     config = ModelConfig(width=8, depth=2)
-    model = build_model(config, in_channels=2, image_size=8).double().eval()
+    model = build_model(config, in_channels=2, image_size=8, outputs_logits=False).double().eval()
     process = Process(DiffusionConfig(target="v"))
     cond = normal(0, 3, 2, 8, 8)
     noises = [normal(1 + i, 3, 1, 8, 8) for i in range(6)]

@@ -17,7 +17,9 @@ from trainer.models.medsegdiff_v1 import AttentiveFusion, FFParser, MedSegDiffV1
 def build(seed: int = 0, *, in_channels: int = 2, image_size: int = 16, **settings) -> MedSegDiffV1:
     torch.manual_seed(seed)
     config = ModelConfig(**{"width": 8, "depth": 3, **settings})
-    model = build_model(config, in_channels=in_channels, image_size=image_size)
+    model = build_model(
+        config, in_channels=in_channels, image_size=image_size, outputs_logits=False
+    )
     assert isinstance(model, MedSegDiffV1)
     return model
 
@@ -72,7 +74,7 @@ def test_an_image_size_that_does_not_divide_is_refused_in_one_line(family):
         ValueError,
         match=r"^image_size is 56, but model.depth 5 needs a multiple of 16 .*$",
     ):
-        build_model(config, in_channels=1, image_size=56)
+        build_model(config, in_channels=1, image_size=56, outputs_logits=False)
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_res_blocks": 2, "attention_levels": 3}])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import pytest
 import torch
 
 from trainer.config import ModelConfig
@@ -14,7 +15,7 @@ from trainer.models.unet import PlainUNet
 def build(**settings) -> PlainUNet:
     torch.manual_seed(0)
     config = ModelConfig(family="unet", **{"width": 8, "depth": 3, **settings})
-    return build_model(config, in_channels=3, image_size=32)
+    return build_model(config, in_channels=3, image_size=32, outputs_logits=True)
 
 
 def test_segments_the_image_and_ignores_diffusion():
@@ -45,3 +46,12 @@ def test_a_single_coarsest_pixel_is_refused_in_one_line():
 def test_monai_is_imported_only_for_the_control():
     program = "import sys, trainer.models, trainer.losses; sys.exit('monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+@pytest.mark.parametrize("family", ["medsegdiff_v1", "unet"])
+def test_logits_begin_at_the_lesions_share(family):
+    config = ModelConfig(family=family, width=8, depth=3)
+    x_t, t, cond = torch.randn(2, 1, 32, 32), torch.tensor([3, 999]), torch.randn(2, 3, 32, 32)
+    torch.manual_seed(0)
+    model = build_model(config, in_channels=3, image_size=32, outputs_logits=True).eval()
+    assert 0.002 < torch.sigmoid(model(x_t, t, cond)).mean() < 0.1
