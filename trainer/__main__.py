@@ -57,9 +57,7 @@ def overfit(config: str, overrides: tuple[str, ...], max_images: int) -> None:
             f"{progress.images:6d} images  dice {progress.dice:.3f}  {progress.seconds:.0f} s"
         )
     if reached <= GOAL:
-        click.echo(
-            f"Dice {reached:.3f} after {max_images} images: four slices are not learned"
-        )
+        click.echo(f"Dice {reached:.3f} after {max_images} images: four slices are not learned")
         sys.exit(1)
 
 

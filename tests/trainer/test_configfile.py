@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a mistake and its answer stand on one line
 """Configuration files: YAML 1.2 numbers, dotted keys, and errors that name the remedy."""
 
 import subprocess

@@ -164,7 +164,9 @@ def test_a_small_unet_goes_well_beyond_the_threshold(store):
     rows = np.concatenate([case.rows for case in training])
     lesions = rows[store.lesion_slice[rows]]
     config = ModelConfig(family="unet", width=16, depth=4)
-    model = build_model(config, in_channels=len(store.modalities), image_size=store.image_size, outputs_logits=True)
+    model = build_model(
+        config, in_channels=len(store.modalities), image_size=store.image_size, outputs_logits=True
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=200)
     for _ in range(200):

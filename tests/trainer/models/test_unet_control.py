@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-import pytest
 import torch
 
 from trainer.config import ModelConfig
