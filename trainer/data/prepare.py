@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -66,7 +67,7 @@ def prepare(
     Raises:
         ConfigError: One line per unusable file or setting; OUT is then untouched.
     """
-    dataset, out, console = Path(dataset), Path(out), console or Console(highlight=False)
+    dataset, out, console = Path(dataset), Path(out), console or Console()
     if image_size < 16:
         raise ConfigError([f"command line: image-size: {image_size}: must be at least 16"])
     if workers is not None and workers < 1:
@@ -76,52 +77,71 @@ def prepare(
     prints = {case.case_id: fingerprint(case, dataset, settings) for case in found.cases}
     request = {"image_size": image_size, "seed": seed, "input": _digest([name, prints])}
     if _is_done(out, request):
-        console.print(f"{out}: already prepared from this input, nothing to do", soft_wrap=True)
+        _say(console, f"{out}: already prepared from this input, nothing to do")
         return _summarize(out, console)
 
     unfinished = out.with_name(out.name + ".unfinished")
+    try:
+        records, problems = _prepare_cases(
+            dataset, name, found.cases, unfinished, settings, prints, workers, console
+        )
+        if not records:
+            shutil.rmtree(unfinished)
+            raise ConfigError(problems)
+        if problems and not skip_bad:
+            _say(
+                console,
+                f"{len(records)} good cases wait in {unfinished} for the next call, which may "
+                f"leave the {len(problems)} bad ones out with --skip-bad",
+            )
+            raise ConfigError(problems)
+        if not any(record["lesion_ml"] for record in records):
+            shutil.rmtree(unfinished)
+            raise ConfigError(
+                [f"{dataset}: no foreground: the masks of all {len(records)} cases are empty"]
+            )
+        modalities = list(found.cases[0].images)
+        _finish(unfinished, records, modalities, request, name, found.notes, problems)
+        store = Store.open(unfinished)
+        contact_sheet(store, unfinished / CONTACT_SHEET)
+        lesion_histogram(store, unfinished / HISTOGRAM)
+        os.replace(unfinished, out)
+    except OSError as error:
+        raise ConfigError([f"{unfinished}: {error.strerror or error}"]) from error
+    return _summarize(out, console)
+
+
+def _prepare_cases(
+    dataset: Path,
+    format: str,
+    cases: list[RawCase],
+    unfinished: Path,
+    settings: CaseSettings,
+    prints: dict[str, str],
+    workers: int | None,
+    console: Console,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Prepare what an earlier call has not.
+
+    Returns:
+        The records of all good cases, in order, and one line for each bad one.
+    """
     folder = unfinished / "cases"
     folder.mkdir(parents=True, exist_ok=True)
-    records = {}
-    for case in found.cases:
+    results: dict[str, dict[str, Any] | str] = {}
+    for case in cases:
         if record := finished(folder, case.case_id, prints[case.case_id]):
-            records[case.case_id] = record
-    todo = [case for case in found.cases if case.case_id not in records]
-    kept = f", {len(records)} of them finished earlier" if records else ""
-    console.print(f"{dataset}: {name}, {len(found.cases)} cases{kept}", soft_wrap=True)
-
-    bad: dict[str, str] = {}
+            results[case.case_id] = record
+    kept = f", {len(results)} of them finished earlier" if results else ""
+    _say(console, f"{dataset}: {format}, {len(cases)} cases{kept}")
+    todo = [case for case in cases if case.case_id not in results]
     jobs = _run(todo, folder, settings, prints, workers or _num_cpus())
-    for case_id, result in _with_progress(jobs, len(todo), console):
-        if isinstance(result, str):
-            bad[case_id] = result
-        else:
-            records[case_id] = result
-    problems = [bad[case_id] for case_id in sorted(bad)]
-    if not records:
-        shutil.rmtree(unfinished)
-        raise ConfigError(problems)
-    if problems and not skip_bad:
-        console.print(
-            f"{len(records)} good cases wait in {unfinished} for the next call, which may leave "
-            f"the {len(bad)} bad ones out with --skip-bad",
-            soft_wrap=True,
-        )
-        raise ConfigError(problems)
-    if not any(record["lesion_ml"] for record in records.values()):
-        shutil.rmtree(unfinished)
-        raise ConfigError(
-            [f"{dataset}: no foreground: the masks of all {len(records)} cases are empty"]
-        )
-
-    cases = [records[case.case_id] for case in found.cases if case.case_id in records]
-    modalities = list(found.cases[0].images)
-    _finish(unfinished, cases, modalities, request, name, found.notes, problems)
-    store = Store.open(unfinished)
-    contact_sheet(store, unfinished / CONTACT_SHEET)
-    lesion_histogram(store, unfinished / HISTOGRAM)
-    os.replace(unfinished, out)
-    return _summarize(out, console)
+    results |= dict(_with_progress(jobs, len(todo), console))
+    in_order = [results[case.case_id] for case in cases]
+    return (
+        [result for result in in_order if isinstance(result, dict)],
+        [result for result in in_order if isinstance(result, str)],
+    )
 
 
 def _is_done(out: Path, request: dict[str, Any]) -> bool:
@@ -162,7 +182,8 @@ def _run(
         yield from ((job[0].case_id, _attempt(*job)) for job in jobs)
         return
     # Spawned, not forked: the caller may have threads (Ray, torch), and forks of those hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         futures = {pool.submit(_attempt, *job): job[0].case_id for job in jobs}
         try:
             for future in as_completed(futures):
@@ -174,6 +195,18 @@ def _run(
             ) from error  # fmt: skip
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when its parent is killed: otherwise it would wait for work for ever."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _attempt(
@@ -197,7 +230,7 @@ def _with_progress(
     for number, job in enumerate(jobs, 1):
         if time.monotonic() - said > PLAIN_PROGRESS_EVERY_S:
             said = time.monotonic()
-            console.print(f"prepared {number} of {total} cases")
+            _say(console, f"prepared {number} of {total} cases")
         yield job
 
 
@@ -292,9 +325,13 @@ def _summarize(out: Path, console: Console) -> Store:
         lines.append(f"note: and {len(by_note) - MAX_NOTES} more in {out / MANIFEST}")
     lines += [f"skipped: {line}" for line in manifest["skipped"]]
     lines.append(f"look at {out / CONTACT_SHEET} and {out / HISTOGRAM}")
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
+    _say(console, "\n".join(lines))
     return store
+
+
+def _say(console: Console, text: str) -> None:
+    """Print as it is: paths may be long and hold brackets."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _digest(value: Any) -> str:

@@ -3,6 +3,9 @@
 import io
 import json
 import os
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -190,6 +193,49 @@ def test_an_interrupted_call_continues_with_the_finished_cases(tmp_path, monkeyp
     assert store.content_hash == whole.content_hash
     assert not (tmp_path / "out.unfinished").exists()
     assert len([*(tmp_path / "out" / "cases").iterdir()]) == 10
+
+
+def test_a_killed_call_leaves_no_process_and_is_continued(tmp_path):
+    root, out = trees.isles24(tmp_path / "data", 24), tmp_path / "out"
+    script = tmp_path / "prepare_it.py"
+    script.write_text(
+        "from trainer.data.prepare import prepare\n"
+        "if __name__ == '__main__':\n"
+        f"    prepare({str(root)!r}, {str(out)!r}, image_size=256, workers=2)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    process = subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.glob("out.unfinished/cases/*.arrow")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    workers = children.read_text().split() if children.exists() else []
+    process.kill()
+    process.wait()
+
+    _, text = run(root, out, image_size=256)
+
+    assert re.search(r"24 cases, \d+ of them finished earlier", text)
+    while any(map(_runs, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in workers if _runs(pid)]
+
+
+def _runs(pid: str) -> bool:
+    """Tell whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigError, match="Not a directory") as error:
+        run(trees.isles24(tmp_path / "data", 1), tmp_path / "file" / "out")
+
+    assert len(error.value.lines) == 1
 
 
 def test_a_case_file_that_was_torn_is_made_again(tmp_path, monkeypatch, count_cases):
