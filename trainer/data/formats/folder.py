@@ -14,6 +14,10 @@ from trainer.data.nifti import PICTURE_SUFFIXES, Source
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "segmentations", "annotations")
 MASK_ENDINGS = ("_mask", "_msk", "_label", "_seg", "_segmentation", "-mask", "-msk", "-seg")
+PICTURE_NOTE = (
+    "pictures tell neither their spacing (1 mm is assumed) nor their patient: each is a case of its "
+    "own, and one patient may lie on both sides of a split"
+)
 
 
 def find(root: Path) -> Found | None:
@@ -32,6 +36,7 @@ def find(root: Path) -> Found | None:
         return None
 
     first = next(iter(images.values()))
+    is_picture = first.name.lower().endswith(PICTURE_SUFFIXES)
     colours = ("picture_red", "picture_green", "picture_blue") if _is_colour(first) else None
     cases = []
     for name in sorted({*images, *masks}):
@@ -40,10 +45,9 @@ def find(root: Path) -> Found | None:
         if colours:
             sources = {colour: Source(image, channel) for channel, colour in enumerate(colours)}
         else:
-            is_picture = first.name.lower().endswith(PICTURE_SUFFIXES)
             sources = {"picture" if is_picture else "image": Source(image)}
         cases.append(RawCase(name, sources, Source(mask)))
-    return Found(cases)
+    return Found(cases, [PICTURE_NOTE] if is_picture else [])
 
 
 def _is_mask(path: Path) -> bool:
