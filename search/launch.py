@@ -183,7 +183,7 @@ def _conclude(live: LiveStudy) -> int:
     print(f"\nLook at  {live.folder}")
     print(f"MLflow   {ui_command(live.folder.parent)}", flush=True)
     if live.broken:
-        print(f"The study was given up: {live.broken}")
+        print(f"Mend what is wrong and delete that folder to begin anew: {live.broken}")
         return 1
     if not live.finished:
         print("The study is not finished; the same command again continues it.")

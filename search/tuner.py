@@ -150,10 +150,11 @@ class Attendant(tune.Callback):
 
     def _stop_trials(self) -> None:
         carried = self._proposer.carried()
-        self._progress.say(
-            f"stopping ({self._live.broken or self._live.stopping}): "
-            f"{len(carried)} trials write their checkpoints; a second signal ends at once"
-        )
+        if self._live.stopping:
+            self._progress.say(
+                f"stopping ({self._live.stopping}): {len(carried)} trials write their checkpoints; "
+                "a second signal ends at once"
+            )
         for number in carried:
             run_dir = self._live.trial_dir(number)
             run_dir.mkdir(parents=True, exist_ok=True)
@@ -173,9 +174,11 @@ class Attendant(tune.Callback):
             self._progress.say(f"the best threshold could not be computed: {reason}")
 
     def finish(self) -> None:
-        """Wait for what is still under way, unless the study is being stopped."""
-        self._collect_threshold(wait_s=0 if self._told_to_stop else 600)
+        """Wait for the threshold, unless the study is being stopped; record what is left."""
         self._look_around()
+        while self._threshold is not None and not self._told_to_stop:
+            self._collect_threshold(wait_s=self.PERIOD_S)
+            self._look_around()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles callbacks, and this one's copy is never used."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from search.launch import launch
+from search.launch import _create_or_continue, launch
+from search.ledger import Ledger
 from search.study import load_study
 from tests.search.conftest import Driver, events, write_study
 from tests.search.toy import dice
@@ -141,6 +142,7 @@ def test_endings_and_dead_workers(
     )
     driver = drive(study)
     driver.wait_for(lambda: any(e["trial"] == 1 for e in driver.events("reported")))
+    assert "Traceback" not in driver.log.read_text()
     [started] = [event for event in driver.events("started") if event["trial"] == 1]
     os.kill(started["pid"], signal.SIGKILL)
     driver.finish()
@@ -167,14 +169,17 @@ def test_gives_up(tmp_path: Path, store: Path, drive: Drive) -> None:
 
 
 def test_too_large_for_every_node(tmp_path: Path, store: Path, drive: Drive) -> None:
-    """Resources that no node has are refused before the first trial."""
+    """Resources that no node has are refused before the first trial; then they may be changed."""
     study = write_study(tmp_path, store, trials={"num_trials": 1, "gpus_per_trial": 1})
     driver = drive(study)
     assert driver.wait() == 2
     assert "no node has them" in driver.log.read_text().splitlines()[-1]
     assert not driver.events("proposed")
-    study.write_text(study.read_text().replace("gpus_per_trial: 1", "gpus_per_trial: 0"))
-    drive(study).finish()
+
+    settings = load_study(study, ["trials.gpus_per_trial=0", "seed=2"])
+    with Ledger.open(driver.folder / "ledger.jsonl", writer=True) as ledger:
+        _create_or_continue(settings, "another store", driver.folder, ledger)
+    assert driver.events("study")[-1]["config"]["seed"] == 2
 
 
 def test_finished(calm: Driver, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,3 +231,19 @@ def test_ray_client(calm: Driver) -> None:
     """Ray Client would run the searcher elsewhere, and write the ledger there."""
     with pytest.raises(ConfigError, match="Ray Client"):
         launch(load_study(calm.study), calm.folder.parent, "ray://head:10001")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_to_the_whole_group(
+    tmp_path: Path, store: Path, mlflow_uri: str, number: signal.Signals
+) -> None:
+    """Its own Ray is in the driver's process group, and must outlive the trials all the same."""
+    study = write_study(tmp_path, store, toy={"slow": 0.3})
+    driver = Driver(study, tmp_path, env={"MLFLOW_TRACKING_URI": mlflow_uri})
+    driver.wait_for(lambda: len(driver.events("reported")) >= 2)
+    os.killpg(driver.process.pid, number)
+    assert "the same command again continues it" in driver.finish()
+    assert len(driver.events("interrupted")) == 1
+    with pytest.raises(ProcessLookupError):
+        os.killpg(driver.process.pid, 0)
