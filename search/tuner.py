@@ -22,6 +22,7 @@ from search.live import LiveStudy
 from search.progress import Progress
 from search.sampler import Proposer, Sampler
 from search.scheduler import Scheduler
+from search.slots import Slots
 from search.trainable import Trainable
 
 
@@ -192,57 +193,6 @@ def _threshold(store: str, fold: int) -> dict[str, Any]:
     from trainer.threshold import best_threshold
 
     return best_threshold(Store.open(store), fold)
-
-
-class Slots:
-    """How many trials the cluster can hold at once. It follows nodes that come and go.
-
-    Args:
-        cpus: Of one trial.
-        gpus: Of one trial; below 1, trials share a device.
-    """
-
-    PERIOD_S = 5.0
-
-    def __init__(self, cpus: int, gpus: float):
-        self._cpus = cpus
-        self._gpus = gpus
-        self._count = 0
-        self._next_s = 0.0
-
-    def count(self) -> int:
-        """Return the number of trials that fit, at most PERIOD_S old."""
-        if time.monotonic() >= self._next_s:
-            self._count = sum(self._on(node["Resources"]) for node in _nodes())
-            self._next_s = time.monotonic() + self.PERIOD_S
-        return self._count
-
-    def check(self) -> None:
-        """Refuse trials that fit on no node: Tune would wait for ever.
-
-        Raises:
-            ValueError: With what a trial needs and the nodes have.
-        """
-        if self.count() == 0:
-            resources = [node["Resources"] for node in _nodes()]
-            have = " and ".join(f"{r.get('CPU', 0):g} + {r.get('GPU', 0):g}" for r in resources)
-            raise ValueError(
-                f"trials: cpus_per_trial {self._cpus} + gpus_per_trial {self._gpus:g}: no node has "
-                f"them; the nodes have {have}"
-            )
-
-    def _on(self, resources: dict[str, float]) -> int:
-        by_cpus = int(resources.get("CPU", 0) // self._cpus)
-        if not self._gpus:
-            return by_cpus
-        devices = resources.get("GPU", 0)
-        if self._gpus < 1:  # a share lies on one device
-            return min(by_cpus, int(devices) * int(1 / self._gpus + 1e-9))
-        return min(by_cpus, int(devices // self._gpus))
-
-
-def _nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager

@@ -1,0 +1,32 @@
+"""How many trials fit, on clusters that are only described."""
+
+import pytest
+
+from search.slots import Slots
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "nodes", "fit"),
+    [
+        (1, 0, [(2, 0)], 2),
+        (8, 1, [(16, 4), (16, 1)], 3),  # two by the first one's CPUs, one by the second's GPU
+        (1, 0.5, [(16, 2)], 4),
+        (1, 0.4, [(16, 2)], 4),  # a share lies on one device: 5 x 0.4 = 2 does not fit
+        (1, 2, [(16, 3), (16, 1)], 1),
+        (4, 0, [(2, 0), (2, 0)], 0),  # a trial lies on one node
+    ],
+)
+def test_slots(
+    monkeypatch: pytest.MonkeyPatch,
+    cpus: int,
+    gpus: float,
+    nodes: list[tuple[int, int]],
+    fit: int,
+) -> None:
+    described = [{"Resources": {"CPU": float(c), "GPU": float(g)}} for c, g in nodes]
+    monkeypatch.setattr("search.slots._nodes", lambda: described)
+    slots = Slots(cpus, gpus)
+    assert slots.count() == fit
+    if fit == 0:
+        with pytest.raises(ValueError, match=r"cpus_per_trial 4 .*the nodes have 2 \+ 0 and 2"):
+            slots.check()
