@@ -24,6 +24,8 @@ class Section(BaseModel):
 class DataConfig(Section):
     store: Annotated[str, AfterValidator(_absolute)]
     """Folder that `segtune prepare` wrote."""
+    store_hash: str | None = None
+    """Content hash that the store must have; None takes any. A run's config.yaml names its own."""
     fold: int = Field(default=0, ge=0, le=4)
     """Validation fold; the other four are trained on. Test cases are in none of them."""
     modalities: tuple[str, ...] | None = None

@@ -1,6 +1,5 @@
 """The training loop: `fit` trains one configuration and yields its validations. Read this first."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -41,7 +40,8 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
         A validation every `config.validate_every` epochs and at the last.
 
     Raises:
-        ValueError: The folder holds another configuration's run, or the store another data set.
+        ValueError: The folder holds another configuration's run, or the store other data than
+            were asked for.
         Diverged: A loss is not finite.
         OutOfMemory: One image does not fit on the device.
     """
@@ -127,10 +127,17 @@ def claim(run_dir: Path, config: TrainConfig, store: Store) -> None:
     """Write the run's configuration, or check that the folder already holds this very run.
 
     Raises:
-        ValueError: It holds another run; the message names the first setting that differs.
+        ValueError: It holds another run, and the message names the first setting that differs; or
+            the store does not have the content that the configuration names.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    mine = {"store_hash": store.content_hash} | json.loads(config.model_dump_json())
+    mine = config.model_dump(mode="json")
+    if mine["data"]["store_hash"] not in (None, store.content_hash):
+        raise ValueError(
+            f"{config.data.store}: data.store_hash: {store.content_hash[:12]}: this is not the data "
+            f"that was asked for ({config.data.store_hash})"
+        )
+    mine["data"]["store_hash"] = store.content_hash
     path = run_dir / "config.yaml"
     if path.exists():
         flat, found = flatten(mine), flatten(yaml.safe_load(path.read_text()))

@@ -221,3 +221,16 @@ def test_the_control_is_trained_by_the_same_loop(phantom_store: Path, tmp_path: 
     first, second = fit(control, tmp_path)
     assert "train/noise" not in first.metrics
     assert second.metrics["train/loss"] < first.metrics["train/loss"]
+
+
+def test_a_run_names_its_data_and_takes_no_other(
+    config: TrainConfig, whole: tuple[Path, list[Validation]], phantom_store: Path, tmp_path: Path
+) -> None:
+    written = yaml.safe_load((whole[0] / "config.yaml").read_text())
+    again = TrainConfig.model_validate(written)  # such a file is a configuration itself
+    assert again.model_copy(update={"data": config.data}) == config
+    assert list(fit(again, whole[0], received=4)) == []
+    other = tiny_config(phantom_store, data__store_hash="0" * 64)
+    with pytest.raises(ValueError, match="not the data that was asked for"):
+        next(fit(other, tmp_path))
+    assert not (tmp_path / "config.yaml").exists()

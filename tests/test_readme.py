@@ -1,0 +1,52 @@
+"""What the README says exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from search.cli import main as segtune
+from trainer.__main__ import cli as trainer
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README, re.M | re.S)
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in BLOCKS
+    for line in block.splitlines()
+    if re.match(r"(segtune|make|python -m trainer) ", line)
+]
+
+
+def test_it_shows_commands() -> None:
+    assert len(COMMANDS) > 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_exists(command: str) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+        assert words[1] in targets
+        return
+    group, words = (segtune, words[1:]) if words[0] == "segtune" else (trainer, words[3:])
+    name, *rest = words
+    assert name in group.commands
+    # Parsing refuses an option that the command does not have, and a missing argument.
+    group.commands[name].make_context(name, rest, parent=click.Context(group))
+
+
+def test_the_tree_names_every_file() -> None:
+    tree = BLOCKS[-1]
+    for folder in ("search", "trainer", "trainer/data", "spaces"):
+        for path in (ROOT / folder).iterdir():
+            named = path.suffix in (".py", ".yaml") and not path.name.startswith("__")
+            if named and folder != "trainer/data":
+                assert path.name in tree, f"{folder}/{path.name} is not in the README's tree"
+    for name in re.findall(r"\b[\w/]+\.(?:py|yaml|txt)\b", tree):
+        found = [p for p in ROOT.rglob(Path(name).name) if ".venv" not in p.parts]
+        if name not in ("study.yaml", "config.yaml"):
+            assert found, f"{name} is in the README's tree, but is nowhere"
