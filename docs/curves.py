@@ -27,9 +27,11 @@ def main(folder: Path, out: Path) -> None:
         if trial.kind == "control":
             style, label = {"color": CONTROL, "lw": 2, "ls": "--"}, "control (U-Net)"
         elif trial.protected:
-            style, label = {"color": REFERENCE, "lw": 2, "ls": "-."}, "reference: where one starts from"
+            style = {"color": REFERENCE, "lw": 2, "ls": "-."}
+            label = "reference: where one starts from"
         elif trial is best:
-            style, label = {"color": SEARCHED, "lw": 2.5}, f"best of the search (trial {trial.number})"
+            style = {"color": SEARCHED, "lw": 2.5}
+            label = f"best of the search (trial {trial.number})"
         axes.plot(epochs, values, label=label, **style)
         if trial.ending == "stopped":
             axes.plot(epochs[-1], values[-1], "x", color=SEARCHED)

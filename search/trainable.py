@@ -15,6 +15,7 @@ from typing import Any
 from ray import tune
 
 from trainer.config import TrainConfig
+from trainer.configfile import ConfigError
 
 WORKSPACE_BYTES = 128 << 20
 """GPU memory that CUDA's libraries may keep in a process for good."""
@@ -100,6 +101,8 @@ def _end(ending: str, reason: str) -> dict[str, Any]:
 
 def _ending(error: Exception) -> str | None:
     """Return how a trial ends by what `fit` raised; None if that is no measurement but a fault."""
+    if isinstance(error, ConfigError):  # these settings, on these data
+        return "infeasible"
     loop = sys.modules.get("trainer.loop")  # it imports torch: where it is absent it raised nothing
     if loop and isinstance(error, loop.Diverged):
         return "diverged"

@@ -11,7 +11,7 @@ import yaml
 from trainer import checkpoint
 from trainer.checkpoint import write_atomically
 from trainer.config import TrainConfig
-from trainer.configfile import flatten
+from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
 from trainer.record import Record, Validation, touch
@@ -40,6 +40,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
         A validation every `config.validate_every` epochs and at the last.
 
     Raises:
+        ConfigError: The settings do not suit the data.
         ValueError: The folder holds another configuration's run, or the store other data than
             were asked for.
         Diverged: A loss is not finite.
@@ -50,8 +51,8 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
     store = Store.open(config.data.store)
     training, held_out = store.split(config.data.fold)
     if not any(case.lesion_ml for case in held_out):
-        raise ValueError(
-            f"{config.data.store}: no lesion among the validation cases of fold {config.data.fold}"
+        raise ConfigError(
+            [f"{config.data.store}: no lesion in the validation cases of fold {config.data.fold}"]
         )
     draws = Draws(store, config, rows_of(training))
     claim(run_dir, config, store)
@@ -134,8 +135,8 @@ def claim(run_dir: Path, config: TrainConfig, store: Store) -> None:
     mine = config.model_dump(mode="json")
     if mine["data"]["store_hash"] not in (None, store.content_hash):
         raise ValueError(
-            f"{config.data.store}: data.store_hash: {store.content_hash[:12]}: this is not the data "
-            f"that was asked for ({config.data.store_hash})"
+            f"{config.data.store}: content {store.content_hash[:12]}: this is not the data that "
+            f"was asked for (data.store_hash {config.data.store_hash})"
         )
     mine["data"]["store_hash"] = store.content_hash
     path = run_dir / "config.yaml"

@@ -43,7 +43,7 @@ class Validator:
         *,
         batch_size: int,
         autocast: torch.autocast,
-        alive: Callable[[], None] = lambda: None,
+        alive: Callable[[], object] = lambda: None,
     ) -> list[CaseScore]:
         """Predict and score every case.
 
@@ -80,7 +80,7 @@ class Validator:
         *,
         batch_size: int,
         autocast: torch.autocast,
-        alive: Callable[[], None] = lambda: None,
+        alive: Callable[[], object] = lambda: None,
     ) -> np.ndarray:
         """Return the lesion probability of all validation slices, float32 (n, H, W)."""
         model.eval()

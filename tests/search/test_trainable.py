@@ -85,6 +85,7 @@ def test_the_next_trial_begins_clean(tmp_path: Path) -> None:
     [
         ("diverge", "diverged", "step 7: dice is nan"),
         ("oom", "infeasible", "one image does not fit"),
+        ("unsuited", "infeasible", "image_size is 50"),
     ],
 )
 def test_endings_are_results(tmp_path: Path, fault: str, ending: str, reason: str) -> None:

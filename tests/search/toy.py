@@ -2,7 +2,7 @@
 
 Its Dice depends on lr and the epoch alone, so every test knows the right numbers. Faults are
 ordered by files in the study's folder `toy`: `slow` holds the seconds of an epoch, and `diverge`,
-`oom` and `raise` the numbers of the trials that meet it in their second epoch.
+`oom`, `unsuited` and `raise` the numbers of the trials that meet it in their second epoch.
 """
 
 import os
@@ -13,6 +13,7 @@ from math import log10
 from pathlib import Path
 
 from trainer.config import TrainConfig
+from trainer.configfile import ConfigError
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def _fault(run_dir: Path, epoch: int) -> None:
         from trainer.loop import Diverged
 
         raise Diverged("step 7: dice is nan")
+    if epoch == 2 and trial in _order(run_dir, "unsuited").split():
+        raise ConfigError(["image_size is 50"])
     if epoch == 2 and trial in _order(run_dir, "oom").split():
         from trainer.loop import OutOfMemory
 

@@ -1,7 +1,7 @@
 """Training batches: gathered from the mapped store by counter, one step ahead, in one thread."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import TypeVar
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import TrainConfig
+from trainer.configfile import ConfigError
 from trainer.data.augment import augment, draw_light
 from trainer.data.store import Case, Store
 from trainer.randomness import generator
@@ -46,19 +47,21 @@ def input_channels(store: Store, config: TrainConfig) -> tuple[str, ...]:
     """Return the modalities that the model sees.
 
     Raises:
-        ValueError: One is not in the store, or a window is given for a modality that is not used.
+        ConfigError: One is not in the store, or a window is given for a modality that is not used.
     """
     modalities = config.data.modalities or store.modalities
     for name in modalities:
         if name not in store.modalities:
-            raise ValueError(
-                f"data.modalities: {name!r}: not in {config.data.store}, "
-                f"which has {', '.join(store.modalities)}"
+            raise ConfigError(
+                [
+                    f"data.modalities: {name!r}: not in {config.data.store}, "
+                    f"which has {', '.join(store.modalities)}"
+                ]
             )
     for name in config.data.windows:
         if name not in modalities:
-            raise ValueError(
-                f"data.windows: {name!r}: not among the modalities {', '.join(modalities)}"
+            raise ConfigError(
+                [f"data.windows: {name!r}: not among the modalities {', '.join(modalities)}"]
             )
     return tuple(modalities)
 
@@ -102,9 +105,11 @@ class Draws:
         self.rows = rows
         self.lesion_rows = rows[store.lesion_slice[rows]]
         if not len(self.lesion_rows):
-            raise ValueError(
-                f"{config.data.store}: no lesion among the training cases "
-                f"of fold {config.data.fold}"
+            raise ConfigError(
+                [
+                    f"{config.data.store}: no lesion among the training cases "
+                    f"of fold {config.data.fold}"
+                ]
             )
 
     def row(self, image: int) -> int:
@@ -153,7 +158,7 @@ def rows_of(cases: Sequence[Case]) -> np.ndarray:
     return np.concatenate([case.rows for case in cases])
 
 
-def prefetch(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
+def prefetch(items: Iterator[Item], depth: int = 2) -> Generator[Item]:
     """Yield from an endless iterator that a thread keeps `depth` items ahead."""
     with ThreadPoolExecutor(1, "prefetch") as thread:
         ahead = deque(thread.submit(next, items) for _ in range(depth))

@@ -81,6 +81,7 @@ def lesion_histogram(store: Store, path: Path) -> None:
     )  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}" if high < 5 * low else "")
     axes.set_xlabel("lesion volume (mL)")
     axes.set_ylabel("cases")
     axes.set_title(

@@ -3,6 +3,7 @@
 from torch import nn
 
 from trainer.config import ModelConfig
+from trainer.configfile import ConfigError
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
 from trainer.models.unet import PlainUNet
 
@@ -28,13 +29,15 @@ def build_model(
             segmentation): it begins at the lesions' share.
 
     Raises:
-        ValueError: The depth does not suit the image size.
+        ConfigError: The depth does not suit the image size.
     """
     stride = 2 ** (config.depth - 1)
     if image_size % stride:
-        raise ValueError(
-            f"image_size is {image_size}, but model.depth {config.depth} needs a multiple of "
-            f"{stride} (2**(depth - 1))"
+        raise ConfigError(
+            [
+                f"image_size is {image_size}, but model.depth {config.depth} needs a multiple of "
+                f"{stride} (2**(depth - 1))"
+            ]
         )
     model: MedSegDiffV1 | PlainUNet
     match config.family:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
+from trainer.configfile import ConfigError
 from trainer.models.blocks import level_widths
 
 
@@ -14,13 +15,15 @@ class PlainUNet(nn.Module):
     def __init__(self, config: ModelConfig, *, in_channels: int, image_size: int):
         """
         Raises:
-            ValueError: The coarsest level is a single pixel, which instance norm cannot normalise.
+            ConfigError: The coarsest level is a single pixel, which instance norm cannot normalise.
         """
         super().__init__()
         if image_size < 2**config.depth:
-            raise ValueError(
-                f"image_size is {image_size}, but model.depth {config.depth} of family unet needs "
-                f"at least {2**config.depth} (2**depth)"
+            raise ConfigError(
+                [
+                    f"image_size is {image_size}, but model.depth {config.depth} of a unet needs "
+                    f"at least {2**config.depth} (2**depth)"
+                ]
             )
         # Takes seconds, and only the control needs it.
         from monai.networks.nets.unet import UNet
