@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 DATASET ?= datasets/phantom
 STORE ?= prepared/$(notdir $(abspath $(DATASET)))
+# Pixels of a slice: small, for two CPU cores.
+SIZE ?= 48
 
 .PHONY: setup search test test-slow bench lint format
 
@@ -22,7 +24,7 @@ datasets/phantom: | setup
 
 # Your own data must be there; the phantom is written when it is not.
 search: setup $(filter datasets/phantom,$(DATASET))
-	$(BIN)/segtune prepare $(DATASET) $(STORE)
+	$(BIN)/segtune prepare $(DATASET) $(STORE) --image-size $(SIZE)
 	$(BIN)/segtune launch spaces/quickstart.yaml --runs $(RUNS) data.store=$(STORE) study=quickstart-$(notdir $(STORE))
 
 test: setup

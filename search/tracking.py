@@ -8,6 +8,7 @@ may repeat itself without doubling a point, since the points' times are the ledg
 import json
 import logging
 import os
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -39,7 +40,9 @@ def tracking_uri(runs: Path) -> str:
 def ui_command(runs: Path) -> str:
     """Return what shows the runs in a browser: a command, or the server's address."""
     uri = tracking_uri(runs)
-    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else uri
+    if not uri.startswith("sqlite:"):
+        return uri
+    return f"{Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}"
 
 
 class Tracker:

@@ -62,12 +62,15 @@ def overfit(config: str, overrides: tuple[str, ...], max_images: int) -> None:
 
 
 def main() -> None:
-    """Run the command; a user's mistake is one line on stderr and exit status 2."""
+    """Run the command; a user's mistake is one line on stderr and status 2, divergence status 1."""
     try:
         cli(standalone_mode=True)
     except ValueError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
+    except (ArithmeticError, MemoryError) as error:  # diverged, or out of memory
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -26,3 +26,14 @@ def test_says_when_it_does_not(phantom_store: Path, tmp_path: Path) -> None:
     )
     assert result.returncode == 1
     assert "four slices are not learned" in result.stdout.splitlines()[-1]
+
+
+def test_divergence_is_one_line(phantom_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        f"{{data.store: {phantom_store}, model.width: 8, model.depth: 2, optimizer.lr: 1e+30}}"
+    )
+    command = [sys.executable, "-m", "trainer", "train", "c.yaml", "optimizer.warmup_images=0"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("Diverged: step ") and "is nan" in line
