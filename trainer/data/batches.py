@@ -35,7 +35,7 @@ class Batch:
     """(b, 5 + 2M) float32, or (b, 0) for none."""
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
     def micro(self, size: int) -> Iterator["Batch"]:
         """Split into micro-batches of `size` images."""
@@ -146,10 +146,7 @@ class Draws:
     def batches(self, first: int, device: torch.device) -> Iterator[Batch]:
         """Yield the steps from image number `first` on, for ever."""
         while True:
-            batch = self.batch(first)
-            if device.type == "cuda":
-                batch = Batch(*(getattr(batch, f.name).pin_memory() for f in fields(batch)))
-            yield batch.to(device)
+            yield self.batch(first).to(device)
             first += self.config.batch.effective
 
 
