@@ -8,6 +8,7 @@ import click
 import pytest
 
 from search.cli import main as segtune
+from search.study import load_study
 from trainer.__main__ import cli as trainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +38,13 @@ def test_command_exists(command: str) -> None:
     assert name in group.commands
     # Parsing refuses an option that the command does not have, and a missing argument.
     group.commands[name].make_context(name, rest, parent=click.Context(group))
+
+
+def test_the_example_study_is_sound(tmp_path: Path) -> None:
+    [example] = re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S)
+    (tmp_path / "mine.yaml").write_text(example)
+    study = load_study(tmp_path / "mine.yaml")
+    assert study.references and study.space["loss.warm_in_fraction"].when
 
 
 def test_the_tree_names_every_file() -> None:
