@@ -75,13 +75,14 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
                 metrics = state.epoch_means() | {"time/epoch_s": time.perf_counter() - begun}
                 if not record.has(epoch):
                     begun = time.perf_counter()
-                    scores = validator.scores(
+                    probability = validator.probabilities(
                         state.ema,
                         epoch,
                         batch_size=4 * state.micro,
                         autocast=state.autocast,
                         alive=signs.live,
                     )
+                    scores = validator.scores(probability)
                     metrics |= summarize(scores) | {"time/validate_s": time.perf_counter() - begun}
                     record.add(Validation(epoch, metrics), scores)
                     yield record.validations[-1]

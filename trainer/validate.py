@@ -36,43 +36,6 @@ class Validator:
         self.channels = input_channels(store, config)
         self.rows = rows_of(cases)
 
-    def scores(
-        self,
-        model: nn.Module,
-        epoch: int,
-        *,
-        batch_size: int,
-        autocast: torch.autocast,
-        alive: Callable[[], object] = lambda: None,
-    ) -> list[CaseScore]:
-        """Predict and score every case.
-
-        Args:
-            model: The weights to judge.
-            epoch: Names the noise: every trial sees the same at an epoch, and fresh at the next.
-            batch_size: Slices sampled together, across cases; halved while they do not fit.
-            autocast: Precision of the model's forward passes.
-            alive: Called between batches.
-        """
-        probability = self.probabilities(
-            model, epoch, batch_size=batch_size, autocast=autocast, alive=alive
-        )
-        scores = []
-        for case in self.cases:
-            alive()
-            rows = np.searchsorted(self.rows, case.rows)
-            native = self.store.to_native(case, probability[rows])
-            scores.append(
-                score_case(
-                    case.case_id,
-                    self.store.native_mask(case),
-                    native >= self.config.sampling.threshold,
-                    self.store.native_brain(case),
-                    case.native_spacing_mm,
-                )
-            )
-        return scores
-
     def probabilities(
         self,
         model: nn.Module,
@@ -82,7 +45,18 @@ class Validator:
         autocast: torch.autocast,
         alive: Callable[[], object] = lambda: None,
     ) -> np.ndarray:
-        """Return the lesion probability of all validation slices, float32 (n, H, W)."""
+        """Predict every slice of the cases.
+
+        Args:
+            model: The weights to judge.
+            epoch: Names the noise: every trial sees the same at an epoch, and fresh at the next.
+            batch_size: Slices sampled together, across cases; halved while they do not fit.
+            autocast: Precision of the model's forward passes.
+            alive: Called between batches.
+
+        Returns:
+            Lesion probability in the order of `rows`, float32 (n, H, W).
+        """
         model.eval()
         names = [(case.case_id, index) for case in self.cases for index in range(case.num_slices)]
         parts: list[np.ndarray] = []
@@ -119,6 +93,23 @@ class Validator:
             parts.append(predicted[:, 0].cpu().numpy())
             start = stop
         return np.concatenate(parts)
+
+    def scores(self, probability: np.ndarray) -> list[CaseScore]:
+        """Score what `probabilities` predicted, case by case on the native grid."""
+        scores = []
+        for case in self.cases:
+            rows = np.searchsorted(self.rows, case.rows)
+            native = self.store.to_native(case, probability[rows])
+            scores.append(
+                score_case(
+                    case.case_id,
+                    self.store.native_mask(case),
+                    native >= self.config.sampling.threshold,
+                    self.store.native_brain(case),
+                    case.native_spacing_mm,
+                )
+            )
+        return scores
 
 
 def summarize(scores: Sequence[CaseScore]) -> dict[str, float]:

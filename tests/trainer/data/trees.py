@@ -1,6 +1,7 @@
 """Small data sets in the known layouts, written for one test each."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
+from rich.console import Console
+
+from trainer.data.prepare import prepare
+from trainer.data.store import Store
 
 SHAPE = (40, 46, 6)
 AFFINE = np.array([[4.0, 0, 0, -80], [0, 4, 0, -100], [0, 0, 6, -20], [0, 0, 0, 1]])
@@ -99,3 +104,11 @@ def mask(root: Path, number: int = 1) -> Path:
     """Return the path of a case's lesion mask."""
     case = f"sub-stroke{number:04d}"
     return root / "derivatives" / case / "ses-02" / f"{case}_ses-02_lesion-msk.nii.gz"
+
+
+def run(dataset: Path, out: Path, **settings: object) -> tuple[Store, str]:
+    """Prepare in this process; return the store and what was printed."""
+    text = io.StringIO()
+    settings = {"image_size": 32, "workers": 1} | settings
+    store = prepare(dataset, out, console=Console(file=text, width=100), **settings)
+    return store, text.getvalue()
