@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainer.config import OptimizerConfig, TrainConfig
+from trainer.configfile import ConfigError
 from trainer.data.batches import Batch, Windows, augmented, input_channels
 from trainer.data.store import Store
 from trainer.diffusion.process import Process
@@ -174,13 +175,18 @@ def learning_rate(config: OptimizerConfig, images: int, batch: int, total: int) 
 
 
 def pick_device(config: TrainConfig) -> torch.device:
-    """Return the configured device; auto takes the accelerator where there is one."""
-    if config.device != "auto":
-        return torch.device(config.device)
-    accelerator = (
-        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    )
-    return torch.device(accelerator.type if accelerator else "cpu")
+    """Return the configured device; auto takes the accelerator where there is one.
+
+    Raises:
+        ConfigError: This machine, or this build of torch, does not have it.
+    """
+    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    found = here.type if here else "cpu"
+    if config.device not in ("auto", "cpu", found):
+        raise ConfigError(
+            [f"device: {config.device}: not here; auto takes what there is ({found})"]
+        )
+    return torch.device("cpu" if config.device == "cpu" else found)
 
 
 def wants_bf16(config: TrainConfig, device: torch.device) -> bool:

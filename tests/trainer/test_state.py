@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainer.tiny import tiny_config
+from trainer.configfile import ConfigError
 from trainer.data.augment import augment, draw_light
 from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
-from trainer.state import TrainState, learning_rate
+from trainer.state import TrainState, learning_rate, pick_device
 
 CPU = torch.device("cpu")
 
@@ -61,6 +62,29 @@ def test_average_has_the_half_life_in_images(phantom_store: Path) -> None:
         state._average(4)
     for average in state.ema.parameters():
         torch.testing.assert_close(average, torch.full_like(average, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("has", "wants", "takes"),
+    [
+        (None, "auto", "cpu"),
+        ("cuda", "auto", "cuda"),
+        ("cuda", "cpu", "cpu"),
+        ("mps", "mps", "mps"),
+    ],
+)
+def test_auto_takes_the_accelerator(
+    monkeypatch: pytest.MonkeyPatch, has: str | None, wants: str, takes: str
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has is not None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(has or ""))
+    assert pick_device(tiny_config(Path("store"), device=wants)) == torch.device(takes)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
+def test_a_device_that_is_not_here_is_refused() -> None:
+    with pytest.raises(ConfigError, match="device: cuda: not here; auto takes what there is .cpu"):
+        pick_device(tiny_config(Path("store"), device="cuda"))
 
 
 def test_learning_rate_in_closed_form() -> None:
