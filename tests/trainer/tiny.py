@@ -8,6 +8,7 @@ from trainer.configfile import build, nest
 from trainer.loop import Validation
 
 TINY = {
+    "device": "cpu",  # where runs are equal bit for bit
     "model.width": 8,
     "model.depth": 3,
     "epochs": 4,
