@@ -85,7 +85,8 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
                     scores = validator.scores(probability)
                     metrics |= summarize(scores) | {"time/validate_s": time.perf_counter() - begun}
                     record.add(Validation(epoch, metrics), scores)
-                    yield record.validations[-1]
+                    if epoch > received:  # not so after a damaged checkpoint
+                        yield record.validations[-1]
                 begun = time.perf_counter()
             if epoch >= config.epochs:
                 return

@@ -124,11 +124,13 @@ def test_killed_while_validating_repeats_the_validation_only(
     assert without_times([again]) == without_times(kept[1:])
 
 
+@pytest.mark.parametrize("received", [2, 3])
 def test_a_damaged_checkpoint_is_passed_over(
     config: TrainConfig,
     whole: tuple[Path, list[Validation]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    received: int,
 ) -> None:
     run = fit(config, tmp_path)
     for _ in range(3):
@@ -136,9 +138,9 @@ def test_a_damaged_checkpoint_is_passed_over(
     run.close()
     newest = sorted((tmp_path / "checkpoints").glob("*.pt"))[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
-    rest = list(fit(config, tmp_path, received=2))
+    rest = list(fit(config, tmp_path, received=received))
     assert newest.name in capsys.readouterr().out
-    assert without_times(rest) == without_times(whole[1][2:])
+    assert without_times(rest) == without_times(whole[1][received:])
     assert_equal_runs(tmp_path, whole[0])
 
 
