@@ -17,6 +17,7 @@ from search.progress import Progress
 from search.state import StudyState
 from search.study import StudyConfig
 from search.tracking import Tracker, ui_command
+from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError, build, flatten
 
 MAY_CHANGE = {"data.store"}
@@ -106,9 +107,8 @@ def _create_or_continue(study: StudyConfig, store_hash: str, folder: Path, ledge
             }
         )
     text = "# Resolved settings of this study; written by `segtune launch`.\n"
-    temporary = folder / "study.yaml.tmp"
-    temporary.write_text(text + yaml.safe_dump(config, sort_keys=False))
-    temporary.replace(folder / "study.yaml")
+    text += yaml.safe_dump(config, sort_keys=False)
+    write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
 
 
 def _changes(begun: dict[str, Any], config: dict[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ import yaml
 
 from search.ledger import Event
 from search.live import LiveStudy
+from trainer.atomic import write_atomically
 from trainer.configfile import flatten
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}
@@ -128,9 +129,8 @@ class Tracker:
         events = self._events[self._cursor : self._cursor + self.CHUNK]
         self._view.show(events)
         self._cursor += len(events)
-        temporary = self._cursor_path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"uri": self._uri, "delivered": self._cursor}))
-        temporary.replace(self._cursor_path)
+        text = json.dumps({"uri": self._uri, "delivered": self._cursor})
+        write_atomically(self._cursor_path, lambda temporary: temporary.write_text(text))
 
     def _load_cursor(self) -> int:
         try:

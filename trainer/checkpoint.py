@@ -1,26 +1,14 @@
 """Checkpoints: written atomically, loaded without running code, the newest readable one wins."""
 
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from trainer.atomic import write_atomically
+
 KEEP = 2
 """The one before the newest is the way back when the newest is damaged."""
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(temporary_path)`, flush it to disk, and move it to `path` in one step."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save(folder: Path, images: int, state: dict[str, Any]) -> None:

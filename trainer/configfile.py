@@ -20,7 +20,7 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.lines))
 
 
-class Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-4 as a number (YAML 1.2) and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -33,7 +33,7 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-Loader.add_implicit_resolver(
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
         r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
@@ -41,7 +41,7 @@ Loader.add_implicit_resolver(
     list("-+.0123456789"),
 )
 # Resolvers are tried in order of registration: a plain integer must stay one.
-for _first, _resolvers in Loader.yaml_implicit_resolvers.items():
+for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
     _resolvers.sort(key=lambda resolver: resolver[0] != "tag:yaml.org,2002:int")
 
 
@@ -53,7 +53,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            values = yaml.load(file, Loader)
+            values = yaml.load(file, _Loader)
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -76,7 +76,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         try:
             if not (equals and key):
                 raise ValueError("expected KEY=VALUE")
-            values[key] = yaml.load(text, Loader)
+            values[key] = yaml.load(text, _Loader)
         except (ValueError, yaml.YAMLError):
             problems.append(f"command line: {word}: expected KEY=VALUE")
     if problems:

@@ -9,12 +9,12 @@ import torch
 import yaml
 
 from trainer import checkpoint
-from trainer.checkpoint import write_atomically
+from trainer.atomic import write_atomically
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
-from trainer.record import Record, Validation, touch
+from trainer.record import Record, Validation
 from trainer.state import Diverged, OutOfMemory, TrainState, pick_device
 from trainer.validate import Validator, summarize
 
@@ -112,7 +112,7 @@ class Signs:
     def live(self) -> bool:
         """Touch `alive` and return whether `stop` is there; the disk is asked once a second."""
         if time.monotonic() >= self.next_s:
-            touch(self.run_dir / "alive")
+            (self.run_dir / "alive").touch()
             self.stop = (self.run_dir / "stop").exists()
             self.next_s = time.monotonic() + self.PERIOD_S
         return self.stop
@@ -150,6 +150,5 @@ def claim(run_dir: Path, config: TrainConfig, store: Store) -> None:
                     f"{path}: {key}: {found.get(key)!r}: this run was begun so "
                     f"and cannot go on with {flat.get(key)!r}"
                 )
-    write_atomically(
-        path, lambda temporary: temporary.write_text(yaml.safe_dump(mine, sort_keys=False))
-    )
+    text = yaml.safe_dump(mine, sort_keys=False)
+    write_atomically(path, lambda temporary: temporary.write_text(text))

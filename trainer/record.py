@@ -1,14 +1,13 @@
 """What a run measured: `metrics.jsonl`, a line a validation, and `cases.parquet`, a row a case."""
 
 import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer.checkpoint import write_atomically
+from trainer.atomic import write_atomically
 from trainer.metrics import CaseScore
 
 
@@ -46,7 +45,7 @@ class Record:
         """Record one validation; cases first, so that a metrics line never lacks them."""
         table = pa.table(
             {"epoch": [validation.epoch] * len(scores)}
-            | {name: [asdict(s)[name] for s in scores] for name in CaseScore.__dataclass_fields__}
+            | {f.name: [getattr(score, f.name) for score in scores] for f in fields(CaseScore)}
         )
         if self.cases_path.exists():
             earlier = pq.read_table(self.cases_path)
@@ -58,10 +57,4 @@ class Record:
 
     def _write_metrics(self) -> None:
         lines = [json.dumps({"epoch": v.epoch} | v.metrics) + "\n" for v in self.validations]
-        write_atomically(self.metrics_path, lambda path: Path(path).write_text("".join(lines)))
-
-
-def touch(path: Path) -> None:
-    """Set a file's modification time to now, creating it if need be."""
-    with open(path, "a"):
-        os.utime(path)
+        write_atomically(self.metrics_path, lambda path: path.write_text("".join(lines)))

@@ -34,7 +34,6 @@ class TrainState:
 
     def __init__(self, config: TrainConfig, store: Store, device: torch.device):
         self.config = config
-        self.device = device
         self.process = Process(config.diffusion)
         self.windows = Windows(store, config, device)
         torch.manual_seed(torch_seed(config.seed, "weights"))

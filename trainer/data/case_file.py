@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from trainer.atomic import write_atomically
 from trainer.data.brain import brain_mask
 from trainer.data.formats.case import RawCase
 from trainer.data.geometry import fit_box, to_slices
@@ -126,22 +127,24 @@ def _write(
     native: dict[str, NDArray[np.bool_]],
     record: dict[str, Any],
 ) -> None:
-    temporary = folder / f"{case_id}.{os.getpid()}.tmp"
-    with temporary.open("wb") as file:
-        np.savez_compressed(
-            file, mask=np.packbits(native["mask"]), brain=np.packbits(native["brain"])
-        )
-    os.replace(temporary, folder / f"{case_id}.npz")
-
     arrays = {
         name: pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values[0].size)
         for name, values in columns.items()
     }
     batch = pa.RecordBatch.from_pydict(arrays)
     schema = batch.schema.with_metadata({_METADATA: json.dumps(record)})
-    with temporary.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
-        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-    os.replace(temporary, folder / f"{case_id}.arrow")
+
+    def write_native(path: Path) -> None:
+        mask, brain = np.packbits(native["mask"]), np.packbits(native["brain"])
+        with path.open("wb") as file:  # given a name, numpy would append a suffix to it
+            np.savez_compressed(file, mask=mask, brain=brain)
+
+    def write_slices(path: Path) -> None:
+        with path.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
+            writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+
+    write_atomically(folder / f"{case_id}.npz", write_native)
+    write_atomically(folder / f"{case_id}.arrow", write_slices)
 
 
 def _hash(arrays: dict[str, NDArray]) -> str:

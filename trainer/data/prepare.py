@@ -22,6 +22,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import Progress
 
+from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
 from trainer.data.case_file import CaseSettings, fingerprint, finished, prepare_case
 from trainer.data.formats import find_cases
@@ -300,9 +301,8 @@ def _finish(
         "skipped": skipped,
         "request": request,
     }
-    temporary = unfinished / f"{MANIFEST}.tmp"
-    temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, unfinished / MANIFEST)
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    write_atomically(unfinished / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _summarize(out: Path, console: Console) -> Store:
