@@ -9,7 +9,7 @@ from typing import Any
 
 from search.ledger import Ledger
 from search.preview import align
-from search.state import StudyState, TrialState
+from search.state import StudyState, TrialState, threshold_rule
 from search.study import StudyConfig
 from trainer.configfile import ConfigError, build
 
@@ -188,9 +188,7 @@ def _cells(result: dict[str, Any]) -> tuple[Cells, Cells]:
         for row in result["references"]
     ]
     if threshold := result["threshold"]:
-        side = ">=" if threshold["above"] else "<"
-        rule = f"{threshold['modality']} {side} {threshold['threshold']:.4g}"
-        row = ["threshold", "", rule, "", _number(threshold["dice"])]
+        row = ["threshold", "", threshold_rule(threshold), "", _number(threshold["dice"])]
         beside.append(row + [""] * (len(head) - len(row)))
     return ranked, beside
 

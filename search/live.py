@@ -62,6 +62,4 @@ class LiveStudy:
     @property
     def finished(self) -> bool:
         """Whether no trial is left to propose or to carry on."""
-        study, state = self.study, self.state
-        planned = 1 + len(study.references) + study.trials.num_trials
-        return state.next_number >= planned and not state.live()
+        return self.state.finished(self.study)

@@ -5,6 +5,7 @@ from typing import Any
 
 from search.ledger import Event
 from search.live import LiveStudy
+from search.state import threshold_rule
 
 
 class Progress:
@@ -43,8 +44,7 @@ class Progress:
                 said = f"{event['ending']:11s} at epoch {event['epoch']}: {event['reason']}"
                 return said + self._best()
             case "threshold":
-                side = ">=" if event["above"] else "<"
-                rule = f"{event['modality']} {side} {event['threshold']:.4g}"
+                rule = threshold_rule(event)
                 return f"the best single threshold, {rule}, has Dice {event['dice']:.4f}"
         return ""
 

@@ -176,7 +176,7 @@ class Proposer(Searcher):
         """Record and return a new trial: control, references, enqueued, then sampled; or None."""
         study, state = self._live.study, self._live.state
         number = state.next_number
-        first_searched = 1 + len(study.references)
+        first_searched = study.num_protected
         if number < first_searched:
             kind = "control" if number == 0 else "enqueued"
             params = study.control_params if number == 0 else study.references[number - 1]

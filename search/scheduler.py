@@ -12,9 +12,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from search.ledger import Event
 from search.live import LiveStudy
-from search.state import ending_of
+from search.state import Report, judge, settle
 
 MAX_FAILURES = 3
 """A trial has failed when so many of its carriers in a row died without a new report."""
@@ -39,28 +38,14 @@ class Scheduler(TrialScheduler):
         """Record a validation and the decision on it with one fsync, and return the decision."""
         number, epoch, metrics = trial.config["trial"], result["epoch"], dict(result["metrics"])
         live = self._live
-        value = metrics[live.study.objective.metric]
-        if live.state.trials[number].protected:
-            decision = live.asha.report_protected(epoch, value)
-        else:
-            decision = live.asha.report(number, epoch, value)
-        about = {"trial": number, "epoch": epoch}
-        events: list[Event] = [
-            {"event": "reported", **about, "value": value, "metrics": metrics},
-            {
-                "event": "decided",
-                **about,
-                "action": decision.action,
-                "reason": decision.reason,
-                "rung": decision.rung,
-            },
-        ]
-        ending = ending_of(decision.action, value)
-        if ending:
-            events.append({"event": "ended", **about, "ending": ending, "reason": decision.reason})
-        live.record(*events)
+        report = Report(epoch, metrics[live.study.objective.metric], metrics)
+        decision = judge(live.asha, live.state.trials[number], report)
+        live.record(
+            {"event": "reported", "trial": number, **report._asdict()},
+            *settle(number, report, decision),
+        )
         self._failures.pop(number, None)
-        return self.STOP if ending else self.CONTINUE
+        return self.CONTINUE if decision.action == "continue" else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record how a carrier left that ended by itself, with a result instead of a validation."""

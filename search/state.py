@@ -16,7 +16,7 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
@@ -162,6 +162,11 @@ class StudyState:
             case "interrupted":
                 trial.running = False
 
+    def finished(self, study: StudyConfig) -> bool:
+        """Return whether no trial is left to propose or to carry on."""
+        planned = study.num_protected + study.trials.num_trials
+        return self.next_number >= planned and not self.live()
+
     @property
     def next_number(self) -> int:
         """The number of the next proposal; the control is 0."""
@@ -200,16 +205,10 @@ class StudyState:
         for trial in self.live():
             if not trial.reports:
                 continue
-            decision = decisions[trial.number]
-            about = {"trial": trial.number, "epoch": trial.epoch}
+            decided, *ended = settle(trial.number, trial.reports[-1], decisions[trial.number])
             if trial.decided is None or trial.decided.epoch < trial.epoch:
-                judged = {"action": decision.action, "reason": decision.reason}
-                events.append({"event": "decided", **about, **judged, "rung": decision.rung})
-            ending = ending_of(decision.action, trial.reports[-1].value)
-            if ending:
-                events.append(
-                    {"event": "ended", **about, "ending": ending, "reason": decision.reason}
-                )
+                events.append(decided)
+            events += ended
         return events
 
     def _judge_again(self, study: StudyConfig) -> tuple[Asha, dict[int, Decision]]:
@@ -219,8 +218,28 @@ class StudyState:
             asha.add(trial.number)
         decisions = {}
         for number, report in self._reported:
-            if self.trials[number].protected:
-                decisions[number] = asha.report_protected(report.epoch, report.value)
-            else:
-                decisions[number] = asha.report(number, report.epoch, report.value)
+            decisions[number] = judge(asha, self.trials[number], report)
         return asha, decisions
+
+
+def judge(asha: Asha, trial: TrialState, report: Report) -> Decision:
+    """Return the decision on a report: by the rungs, or for a protected trial beside them."""
+    if trial.protected:
+        return asha.report_protected(report.epoch, report.value)
+    return asha.report(trial.number, report.epoch, report.value)
+
+
+def settle(trial: int, report: Report, decision: Decision) -> list[Event]:
+    """Return the `decided` event of a report, then the `ended` one if the trial ends by it."""
+    about = {"trial": trial, "epoch": report.epoch}
+    judged = {"action": decision.action, "reason": decision.reason, "rung": decision.rung}
+    events: list[Event] = [{"event": "decided", **about, **judged}]
+    if ending := ending_of(decision.action, report.value):
+        events.append({"event": "ended", **about, "ending": ending, "reason": decision.reason})
+    return events
+
+
+def threshold_rule(threshold: Mapping[str, Any]) -> str:
+    """Return in words what the best threshold calls lesion, for example `tmax >= 4.711`."""
+    side = ">=" if threshold["above"] else "<"
+    return f"{threshold['modality']} {side} {threshold['threshold']:.4g}"

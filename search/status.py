@@ -26,18 +26,16 @@ def status(folder: Path) -> dict[str, Any]:
         trial.ending or going_on[trial.running and driver is not None]
         for trial in state.trials.values()
     )
-    searched = state.searched()
-    protected = 1 + len(study.references)
     return {
         "study": study.study,
         "folder": str(folder),
         "driver": driver,
-        "finished": len(searched) >= study.trials.num_trials and not state.live(),
+        "finished": state.finished(study),
         "num_trials": study.trials.num_trials,
-        "searched": len(searched),
+        "searched": len(state.searched()),
         "trials": dict(sorted(counts.items())),
         "epochs": sum(trial.epoch for trial in state.trials.values()),
-        "max_epochs": (study.trials.num_trials + protected) * study.scheduler.max_t,
+        "max_epochs": (study.num_protected + study.trials.num_trials) * study.scheduler.max_t,
         "objective": study.objective.metric,
         "best": _score(state.best(study.objective.mode)),
         "control": _score(state.control()),

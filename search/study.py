@@ -182,6 +182,11 @@ class StudyConfig(Section):
         return [params_of(entry) for entry in self.enqueue if entry.get("protected", False)]
 
     @property
+    def num_protected(self) -> int:
+        """How many trials come before the first searched one: the control and the references."""
+        return 1 + len(self.references)
+
+    @property
     def enqueued(self) -> list[dict[str, Any]]:
         """The parameters, perhaps not all, of the searched trials that `enqueue` names."""
         return [params_of(entry) for entry in self.enqueue if not entry.get("protected", False)]
