@@ -36,6 +36,39 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
 
 
+@dataclass(frozen=True)
+class Tree:
+    """A BIDS-like data set: the raw files and the derived files of each subject."""
+
+    raw: Path
+    derivatives: Path
+    subjects: list[str]
+    """In either of the two, sorted."""
+    raw_files: dict[str, list[Path]]
+    derived_files: dict[str, list[Path]]
+
+    def has_raw(self, modality: str) -> bool:
+        """Return whether any subject has a raw file of a modality."""
+        named = f"_{modality}."
+        return any(named in path.name for paths in self.raw_files.values() for path in paths)
+
+
+def subject_tree(root: Path) -> Tree | None:
+    """Return the tree of `raw_data` (or `rawdata`) and `derivatives`, None where one is missing."""
+    raw = next((root / name for name in ("raw_data", "rawdata") if (root / name).is_dir()), None)
+    derivatives = root / "derivatives"
+    if raw is None or not derivatives.is_dir():
+        return None
+    subjects = sorted({path.name for part in (raw, derivatives) for path in part.glob("sub-*")})
+    return Tree(
+        raw,
+        derivatives,
+        subjects,
+        raw_files={subject: image_files(raw / subject) for subject in subjects},
+        derived_files={subject: image_files(derivatives / subject) for subject in subjects},
+    )
+
+
 def stem(path: Path) -> str:
     """Return a file's name without its (double) suffix."""
     for suffix in (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES):

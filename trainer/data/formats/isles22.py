@@ -6,22 +6,17 @@ every case has it.
 
 from pathlib import Path
 
-from trainer.data.formats.case import Found, RawCase, ending, image_files
+from trainer.data.formats.case import Found, RawCase, ending, subject_tree
 from trainer.data.formats.clinical import clinical_tables
 from trainer.data.nifti import Source
 
 
 def find(root: Path) -> Found | None:
     """Return the cases, or None if this is no ISLES22 tree."""
-    raw = next((root / name for name in ("rawdata", "raw_data") if (root / name).is_dir()), None)
-    derivatives = root / "derivatives"
-    if raw is None or not derivatives.is_dir():
+    tree = subject_tree(root)
+    if tree is None or not tree.has_raw("dwi"):
         return None
-    subjects = sorted({path.name for tree in (raw, derivatives) for path in tree.glob("sub-*")})
-    files = {subject: image_files(raw / subject) for subject in subjects}
-    masks = {subject: image_files(derivatives / subject) for subject in subjects}
-    if not any("_dwi." in path.name for paths in files.values() for path in paths):
-        return None
+    subjects, files = tree.subjects, tree.raw_files
 
     flairs = sum(any("_flair." in path.name for path in paths) for paths in files.values())
     has_flair = flairs == len(subjects)
@@ -31,11 +26,11 @@ def find(root: Path) -> Found | None:
         name = f"{subject}/ses-0001/{subject}_ses-0001"
         images = {
             modality: Source(
-                ending(files[subject], f"_{modality}", raw / f"{name}_{modality}.nii.gz")
+                ending(files[subject], f"_{modality}", tree.raw / f"{name}_{modality}.nii.gz")
             )
             for modality in ("dwi", "adc", *(("flair",) if has_flair else ()))
         }
-        mask = ending(masks[subject], "msk", derivatives / f"{name}_msk.nii.gz")
+        mask = ending(tree.derived_files[subject], "msk", tree.derivatives / f"{name}_msk.nii.gz")
         cases.append(RawCase(subject, images, Source(mask), clinical[subject]))
     left_out = [f"flair is left out: only {flairs} of {len(subjects)} cases have it"]
     return Found(cases, left_out if flairs and not has_flair else [])

@@ -7,7 +7,7 @@ comes from the raw data and is the reference; all else from the derivatives regi
 
 from pathlib import Path
 
-from trainer.data.formats.case import Found, RawCase, ending, image_files
+from trainer.data.formats.case import Found, RawCase, ending, subject_tree
 from trainer.data.formats.clinical import clinical_tables
 from trainer.data.nifti import Source
 
@@ -21,15 +21,10 @@ def find(root: Path) -> Found | None:
     """
     if not (root / "derivatives").is_dir() and (root / "train" / "derivatives").is_dir():
         root = root / "train"
-    raw = next((root / name for name in ("raw_data", "rawdata") if (root / name).is_dir()), None)
-    derivatives = root / "derivatives"
-    if raw is None or not derivatives.is_dir():
+    tree = subject_tree(root)
+    if tree is None or not tree.has_raw("ncct"):
         return None
-    subjects = sorted({path.name for tree in (raw, derivatives) for path in tree.glob("sub-*")})
-    raw_files = {subject: image_files(raw / subject) for subject in subjects}
-    files = {subject: image_files(derivatives / subject) for subject in subjects}
-    if not any("_ncct." in path.name for paths in raw_files.values() for path in paths):
-        return None
+    derivatives, files = tree.derivatives, tree.derived_files
 
     present = [
         modality
@@ -38,12 +33,12 @@ def find(root: Path) -> Found | None:
             f"_space-ncct_{modality}." in path.name for paths in files.values() for path in paths
         )
     ]
-    clinical = clinical_tables(root / "phenotype", subjects)
+    clinical = clinical_tables(root / "phenotype", tree.subjects)
     cases = []
-    for subject in subjects:
+    for subject in tree.subjects:
         baseline, maps = f"{subject}/ses-01", "perfusion-maps/"
-        ncct = raw / baseline / f"{subject}_ses-01_ncct.nii.gz"
-        images = {"ncct": Source(ending(raw_files[subject], "_ncct", ncct))}
+        ncct = tree.raw / baseline / f"{subject}_ses-01_ncct.nii.gz"
+        images = {"ncct": Source(ending(tree.raw_files[subject], "_ncct", ncct))}
         for modality in present:
             folder = "" if modality == "cta" else maps
             name = f"{baseline}/{folder}{subject}_ses-01_space-ncct_{modality}.nii.gz"
