@@ -3,10 +3,21 @@
 Imports neither torch nor monai, so that a study is checked without them.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from trainer.data.windows import window
+from trainer.diffusion.respacing import timesteps
 
 
 def _absolute(path: str) -> str:
@@ -30,33 +41,72 @@ class DataConfig(Section):
     """Validation fold; the other four are trained on. Test cases are in none of them."""
     modalities: tuple[str, ...] | None = None
     """Input channels in this order; None takes all that the store has."""
-    windows: dict[str, tuple[float, float]] = {}
-    """Physical values (low, high) mapped to [-1, 1], by modality; others as in the store."""
+    windows: dict[str, Annotated[tuple[float, float], BeforeValidator(window)]] = {}
+    """Physical values (low, high) mapped to [-1, 1], by modality; others as in the store. Also in
+    radiology's words: w80l40 (width 80, level 40) is (0, 80)."""
+    context_slices: int = Field(default=0, ge=0, le=3)
+    """Neighbouring slices on either side that the model sees too, each a channel per modality."""
     foreground_fraction: float = Field(default=0.5, ge=0, le=1)
     """Share of the training images drawn from slices with lesion; the rest come from all slices."""
-    augment: Literal["none", "light"] = "light"
-    """light: left-right flip, shift and scale by up to 10 %, rotation by up to 10°, contrast."""
+    augment: Literal["none", "light", "heavy"] = "light"
+    """light: left-right flip, shift and scale by up to 10 %, rotation by up to 10°, contrast.
+    heavy: twice as far, and elastic deformation, gamma, noise and blur."""
 
-    @model_validator(mode="after")
-    def _windows_rise(self) -> Self:
-        for modality, (low, high) in self.windows.items():
-            if not low < high:
-                raise ValueError(f"windows.{modality} is {low}..{high}, but low must be below high")
-        return self
+
+PRESETS = {
+    "S": {"width": 64, "depth": 5, "num_res_blocks": 2, "attention_levels": 1},
+    "B": {"width": 64, "depth": 6, "num_res_blocks": 2, "attention_levels": 2},
+    "L": {"width": 64, "depth": 7, "num_res_blocks": 2, "attention_levels": 3},
+}
+"""MedSegDiff's sizes. The paper gives the 4, 5 and 6 down-samplings; the official recipe the
+residual blocks and attention from 16 x 16 down at 256 px; the width is our choice."""
+
+
+class V2Config(Section):
+    """What MedSegDiff-V2 has beyond V1 (Wu et al. 2024, arXiv 2301.11798)."""
+
+    anchor_levels: int = Field(default=1, ge=1, le=2)
+    """Levels at which Uncertain Spatial Attention anchors the noisy encoder: the text of the paper
+    names the finest, its first version draws two."""
+    anchor_kernel: Literal[3, 5, 7] = 5
+    """Side of the learnable Gaussian; not in the paper."""
+    anchor_sigma: float = Field(default=1.0, gt=0)
+    """Standard deviation in pixels with which the learnable Gaussian begins; not in the paper."""
+    ss_former_blocks: int = Field(default=1, ge=1, le=8)
+    """Stacked SS-Former blocks between the two U-Nets' deepest features."""
+    ss_former_product: Literal["attention", "elementwise"] = "attention"
+    """attention is the AAAI version's M = (F(c) Wq)(F(e) Wk)^T; elementwise the first version's
+    product of spectra with a sine."""
+    nbp_blocks: int = Field(default=3, ge=1, le=8)
+    """Blocks of the network that computes the neural band-pass filter (R; the paper has 6)."""
 
 
 class ModelConfig(Section):
-    family: Literal["medsegdiff_v1", "unet"] = "medsegdiff_v1"
-    """medsegdiff_v1 (Wu et al. 2023, arXiv 2211.00611); unet is MONAI's and segments directly."""
-    width: int = Field(default=32, ge=8, multiple_of=8)
+    family: Literal[
+        "medsegdiff_v1", "medsegdiff_v2", "diffusion_unet", "unet", "dynunet", "swin_unetr"
+    ] = "medsegdiff_v1"
+    """medsegdiff_v1 and _v2 (arXiv 2211.00611, 2301.11798); diffusion_unet is MONAI's
+    DiffusionModelUNet; unet, dynunet and swin_unetr are MONAI's and segment directly."""
+    preset: Literal["S", "B", "L"] | None = None
+    """MedSegDiff's sizes for width, depth, num_res_blocks and attention_levels, where not given."""
+    width: int = Field(default=32, ge=4)
     """Channels at full resolution; level i has width * min(2**i, 8)."""
     depth: int = Field(default=4, ge=2, le=7)
     """Resolution levels; the image size must be a multiple of 2**(depth - 1)."""
-    num_res_blocks: int = Field(default=1, ge=1, le=4)
+    num_res_blocks: int = Field(default=1, ge=1, le=12)
     """Residual blocks per level."""
     attention_levels: int = Field(default=1, ge=0)
-    """How many of the coarsest levels have self-attention; not used by unet."""
+    """How many of the coarsest levels have self-attention; not used by unet and dynunet."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    v2: V2Config = V2Config()
+    """Only medsegdiff_v2."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and (sizes := PRESETS.get(values.get("preset") or "")):
+            return {**sizes, **values}
+        return values
 
     @model_validator(mode="after")
     def _attention_within_depth(self) -> Self:
@@ -67,50 +117,130 @@ class ModelConfig(Section):
             )
         return self
 
+    @property
+    def segments_directly(self) -> bool:
+        """Whether the network maps the image to a mask, without diffusion."""
+        return self.family in ("unet", "dynunet", "swin_unetr")
+
 
 class DiffusionConfig(Section):
     num_timesteps: int = Field(default=1000, ge=2)
     """T. Training draws from all of them, whatever the respacing of sampling."""
     target: Literal["eps", "x_start", "v"] = "x_start"
     """What the network predicts (improved-diffusion's ModelMeanType, MONAI's prediction_type)."""
-    noise_schedule: Literal["linear", "cosine"] = "cosine"
-    """linear is Ho et al. 2020 rescaled with T; cosine is Nichol & Dhariwal 2021."""
+    noise_schedule: Literal["linear", "cosine", "sigmoid"] = "cosine"
+    """linear is Ho et al. 2020 rescaled with T; cosine is Nichol & Dhariwal 2021; sigmoid is
+    Jabri et al. 2023 (arXiv 2212.11972)."""
+    zero_terminal_snr: bool = False
+    """Rescale so that the last timestep is pure noise (Lin et al. 2024, arXiv 2305.08891)."""
     input_scale: float = Field(default=1.0, gt=0, le=1)
     """b of Chen 2023 (arXiv 2301.10972): x_start is scaled by b, x_t back to unit variance."""
+    variance: Literal["fixed_small", "fixed_large", "learned_range"] = "fixed_small"
+    """Of the reverse step, used by sampling.method ddpm; learned_range interpolates the logarithms
+    and adds the hybrid loss (Nichol & Dhariwal 2021, sec. 3.1)."""
+    timestep_sampling: Literal["uniform", "loss_second_moment"] = "uniform"
+    """How training draws timesteps (Nichol & Dhariwal 2021, sec. 3.3)."""
+    self_conditioning: float = Field(default=0.0, ge=0, le=1)
+    """Share of the training images that also show the network its own estimate of x_start (Chen et
+    al. 2023, arXiv 2208.04202); above 0, sampling always does."""
+    recycling: float = Field(default=0.0, ge=0, le=1)
+    """Share of the training images whose x_t is made of the network's own prediction from pure
+    noise instead of the truth (Fu et al. 2023, arXiv 2303.06040)."""
+
+    @model_validator(mode="after")
+    def _suits_target(self) -> Self:
+        if self.zero_terminal_snr and self.target == "eps":
+            raise ValueError(
+                "zero_terminal_snr is true, but with target eps pure noise says nothing of "
+                "x_start: use x_start or v"
+            )
+        if self.recycling and self.target != "x_start":
+            raise ValueError(f"recycling needs target x_start, but target is {self.target}")
+        if self.recycling and self.self_conditioning:
+            raise ValueError("recycling and self_conditioning exclude each other")
+        return self
 
 
 class SamplingConfig(Section):
-    method: Literal["ddim", "ddpm"] = "ddim"
-    timestep_respacing: int = Field(default=10, ge=1)
-    """Sampling steps, a subset of the T timesteps that begins at pure noise."""
+    method: Literal["ddim", "ddpm", "dpmpp_2m"] = "ddim"
+    """dpmpp_2m is DPM-Solver++(2M), Lu et al. 2022 (arXiv 2211.01095)."""
+    timestep_respacing: int | str = 10
+    """Sampling steps: a number, spread so that the first is pure noise; ddim50, every 20th of 1000
+    as improved-diffusion does; or 10,20,30, that many in each third of the timesteps."""
     eta: float = Field(default=0.0, ge=0, le=1)
     """DDIM's share of fresh noise (Song et al. 2021, eq. 16)."""
     num_ensemble: int = Field(default=1, ge=1)
-    """Masks sampled per case and averaged."""
+    """Masks sampled per case."""
+    fuse: Literal["mean", "majority", "staple"] = "mean"
+    """How the ensemble's masks become one probability; staple is Warfield et al. 2004."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
 
 
 class LossConfig(Section):
     noise: float = Field(default=1.0, ge=0)
-    """Weight of the mean squared error on the diffusion target."""
+    """Weight of the error on the diffusion target."""
+    noise_loss: Literal["mse", "l1", "huber"] = "mse"
+    """Of the error on the diffusion target; huber is quadratic within 1, as torch's default."""
+    noise_weighting: Literal["plain", "uniform", "min_snr", "sigmoid"] = "plain"
+    """Weight over the timesteps. plain: the error on the target as it is. Others are weights of the
+    squared x_start error, so that equal predictions cost the same with every target: uniform 1,
+    min_snr min(SNR, gamma) (Hang et al. 2023), sigmoid e^bias sigmoid(log SNR - bias) (Hoogeboom
+    et al. 2024, arXiv 2410.19324)."""
+    min_snr_gamma: float = Field(default=5.0, gt=0)
+    """Used only with min_snr."""
+    sigmoid_bias: float = 0.0
+    """Used only with sigmoid."""
     dice: float = Field(default=0.5, ge=0)
-    """Weight of the soft Dice loss on the predicted x_start."""
+    """Weight of the soft Dice loss on the predicted mask."""
     bce: float = Field(default=0.5, ge=0)
-    """Weight of the binary cross-entropy on the predicted x_start."""
-    weighting: Literal["fixed", "warm_in"] = "fixed"
-    """warm_in raises the weights of dice and bce linearly from 0."""
+    """Weight of the binary cross-entropy on the predicted mask."""
+    focal: float = Field(default=0.0, ge=0)
+    """Weight of the focal loss (Lin et al. 2017, gamma 2) on the predicted mask."""
+    tversky: float = Field(default=0.0, ge=0)
+    """Weight of the Tversky loss (Salehi et al. 2017, missed pixels 0.7, false ones 0.3)."""
+    boundary: float = Field(default=0.0, ge=0)
+    """Weight of the boundary loss (Kervadec et al. 2019), only beside dice, bce, focal or tversky:
+    alone, the empty mask is its optimum."""
+    anchor: float = Field(default=1.0, ge=0)
+    """Weight of medsegdiff_v2's loss on its Condition U-Net's mask: Dice + anchor_beta * BCE."""
+    anchor_alpha: int = Field(default=5, ge=1)
+    """The anchor loss is paid where t is a multiple of this. As t is drawn per image, that is a
+    random 1/alpha of the images; 1 is every image."""
+    anchor_beta: float = Field(default=10.0, ge=0)
+    """Cross-entropy's share in the anchor loss."""
+    weighting: Literal["fixed", "warm_in", "learned"] = "fixed"
+    """warm_in raises all weights but noise's from 0; learned divides each term by its own learned
+    variance (Kendall et al. 2018, arXiv 1705.07115), beginning at the given weights."""
+    warm_in_shape: Literal["step", "linear", "cosine"] = "linear"
+    """Used only with warm_in; step switches on at the end of warm_in_fraction."""
     warm_in_fraction: float = Field(default=0.2, gt=0, le=1)
     """Share of training over which warm_in rises; used only with it."""
     snr_gate: float = Field(default=1.0, gt=0)
-    """With the eps target, dice and bce apply where the signal-to-noise ratio is at least this."""
+    """With the eps target, the losses on the predicted mask apply where the signal-to-noise ratio
+    is at least this."""
+
+    @property
+    def segmentation(self) -> dict[str, float]:
+        """Weights of the losses on the predicted mask, those above 0."""
+        names = ("dice", "bce", "focal", "tversky", "boundary")
+        return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
+
+    @model_validator(mode="after")
+    def _boundary_not_alone(self) -> Self:
+        if list(self.segmentation) == ["boundary"]:
+            raise ValueError(
+                "boundary is the only loss on the mask, but the empty mask is its optimum: "
+                "it needs dice, bce, focal or tversky beside it"
+            )
+        return self
 
 
 class OptimizerConfig(Section):
     lr: float = Field(default=1e-4, gt=0)
     """AdamW's peak learning rate."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    lr_schedule: Literal["constant", "cosine"] = "cosine"
-    """After the warm-up; cosine falls to zero at the last image."""
+    lr_schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    """After the warm-up; cosine and linear fall to zero at the last image."""
     warmup_images: int = Field(default=400, ge=0)
     """Training images over which the learning rate rises from zero."""
     clip_norm: float = Field(default=1.0, gt=0)
@@ -152,23 +282,29 @@ class TrainConfig(Section):
     """auto is bf16 autocast where the device is fast at it (GPUs), else fp32."""
     num_threads: int = Field(default=1, ge=1)
     """torch's CPU threads; pinned, since another number rounds differently."""
+    channels_last: bool = True
+    """Memory layout; other rounding, and faster convolutions on most devices."""
+    compile: bool = False
+    """torch.compile: a minute at the start, faster steps after it."""
+    gradient_checkpointing: bool = False
+    """Keep only each level's input for the backward pass and compute the rest again."""
+    memory_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the GPU's memory that this process may take, where several trials share one."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.sampling.timestep_respacing > self.diffusion.num_timesteps:
-            raise ValueError(
-                f"sampling.timestep_respacing is {self.sampling.timestep_respacing}, "
-                f"but must be at most diffusion.num_timesteps ({self.diffusion.num_timesteps})"
-            )
         if self.batch.effective > self.epoch_images:
             raise ValueError(
                 f"batch.effective is {self.batch.effective}, "
                 f"but must be at most epoch_images ({self.epoch_images})"
             )
-        if self.loss.dice + self.loss.bce == 0 and self.model.family == "unet":
-            raise ValueError("loss.dice and loss.bce are both 0, but model.family unet needs one")
-        if self.loss.noise + self.loss.dice + self.loss.bce == 0:
+        direct = self.model.segments_directly
+        if direct and not self.loss.segmentation:
             raise ValueError(
-                "loss.noise, loss.dice and loss.bce are all 0, but one must be positive"
+                f"loss: no loss on the mask has a weight, but model.family {self.model.family} "
+                "needs one"
             )
+        if not self.loss.noise and not self.loss.segmentation:
+            raise ValueError("loss: all weights are 0, but one must be positive")
+        timesteps(self.diffusion.num_timesteps, self.sampling.timestep_respacing)
         return self

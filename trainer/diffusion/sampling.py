@@ -9,25 +9,7 @@ from torch import Tensor
 
 from trainer.config import SamplingConfig
 from trainer.diffusion.process import Process, at_least_float32
-
-
-def timesteps(num_timesteps: int, respacing: int) -> list[int]:
-    """Return the timesteps to sample at: falling, evenly spaced, the first at pure noise.
-
-    Trailing spacing (Lin et al. 2024, arXiv 2305.08891, table 2): T-1 is always the first, where
-    "ddim50" of improved-diffusion begins at 980, which is not pure noise. All counts are valid.
-
-    Raises:
-        ValueError: respacing is not in 1..num_timesteps.
-    """
-    if not 1 <= respacing <= num_timesteps:
-        raise ValueError(
-            f"timestep_respacing is {respacing}, but must be in 1..num_timesteps ({num_timesteps})"
-        )
-    # round(T i / N) - 1 in integers
-    return [
-        (2 * num_timesteps * i + respacing) // (2 * respacing) - 1 for i in range(respacing, 0, -1)
-    ]
+from trainer.diffusion.respacing import timesteps
 
 
 @torch.no_grad()
