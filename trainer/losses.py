@@ -1,6 +1,8 @@
-"""Training losses: one value per sample and term, and the weights of the terms over time."""
+"""Training losses: one value per sample and term; `trainer.loss_weighting` weighs them."""
 
 import torch
+from monai.losses import BoundaryLoss, TverskyLoss
+from monai.losses.focal_loss import sigmoid_focal_loss
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -9,6 +11,31 @@ from trainer.diffusion.process import Process, at_least_float32
 
 DICE_SMOOTHING = 1e-3
 """Share of a slice's pixels added to Dice's numerator and denominator (see soft_dice_loss)."""
+
+TVERSKY_MISSED = 0.7
+"""Weight of a missed lesion pixel; a false one has the rest (Salehi et al. 2017, table 1)."""
+
+
+def term_names(
+    config: LossConfig, *, segments_directly: bool, has_anchor: bool, learned_range: bool
+) -> tuple[str, ...]:
+    """Return the terms that are paid; one whose weight is 0 is left out.
+
+    Args:
+        config: The weights.
+        segments_directly: The network ignores diffusion: neither noise nor vb.
+        has_anchor: The network has a Condition U-Net with a mask head (medsegdiff_v2): anchor.
+        learned_range: The network's second channel is the variance: vb, whatever the weights.
+    """
+    names = []
+    if config.noise > 0 and not segments_directly:
+        names.append("noise")
+    if learned_range and not segments_directly:
+        names.append("vb")
+    names += config.segmentation
+    if has_anchor and config.anchor > 0:
+        names.append("anchor")
+    return tuple(names)
 
 
 def loss_terms(
@@ -21,16 +48,23 @@ def loss_terms(
     t: Tensor,
     config: LossConfig,
     segments_directly: bool,
+    anchor_logits: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Return the raw loss terms of each sample; a term whose weight is 0 is left out.
+    """Return the raw loss terms of each sample, those of `term_names` in its order.
 
-    noise is the mean squared error in the space of the diffusion target; dice and bce compare the
-    predicted mask's logits with the mask. With target eps, a sample with less signal than
-    config.snr_gate has dice and bce of exactly 0 and no gradient from them: there x_start is the
-    output magnified by up to 20,000.
+    noise is the error on the diffusion target, weighted over the timesteps; vb trains a learned
+    variance; dice, bce, focal, tversky and boundary compare the predicted mask's logits with the
+    mask. With target eps, a sample with less signal than config.snr_gate has exactly 0 of these
+    five and no gradient from them: there x_start is the output magnified by up to 20,000.
+
+    anchor is medsegdiff_v2's Dice + anchor_beta * cross-entropy of the Condition U-Net's own mask
+    (Wu et al. 2024, arXiv 2301.11798, eq. 7), where t is a multiple of config.anchor_alpha, and
+    exactly 0 elsewhere. That U-Net sees no t, and t is drawn per image: it is paid for a random
+    1/anchor_alpha of the images, and its mean is that share of what it would be on all of them.
 
     Args:
-        output: Network output, (b, 1, H, W); mask logits if segments_directly.
+        output: Network output, (b, 1 or 2, H, W), the second channel a learned variance; mask
+            logits (b, 1, H, W) if segments_directly.
         process: The diffusion process.
         x_start: Clean mask, -1 or 1, (b, 1, H, W).
         x_t: Noisy mask that the network saw, (b, 1, H, W).
@@ -38,31 +72,52 @@ def loss_terms(
         t: Timesteps, int64, (b,).
         config: Which terms, and the gate.
         segments_directly: The network ignores diffusion: no noise term, no gate.
+        anchor_logits: Mask logits of the Condition U-Net, (b, 1, H, W); None if there is none.
 
     Returns:
-        Any of "noise", "dice" and "bce", each (b,), float32 (float64 for float64 output).
+        Terms by name, each (b,) and >= 0, float32 (float64 for float64 output).
     """
     output = at_least_float32(output)
+    names = term_names(
+        config,
+        segments_directly=segments_directly,
+        has_anchor=anchor_logits is not None,
+        learned_range=False,
+    )
     terms = {}
-    if config.noise > 0 and not segments_directly:
+    if "noise" in names:
         error = process.prediction(output) - process.target(x_start, noise, t)
-        terms["noise"] = error.square().mean(dim=(1, 2, 3))
-    if config.dice == config.bce == 0:
-        return terms
-
-    gated = process.predicts == "eps" and not segments_directly
-    open_gate = process.snr(t) >= config.snr_gate if gated else torch.ones_like(t, dtype=torch.bool)
-    # Selected before the division by a_t and again after the loss: a magnified or non-finite output
-    # behind a closed gate would otherwise reach the gradient as 0 * inf.
-    output = torch.where(open_gate[:, None, None, None], output, 0)
-    logits = output if segments_directly else process.logits(output, x_t, t)
-    mask = (x_start > 0).to(logits.dtype)
-    if config.dice > 0:
-        terms["dice"] = torch.where(open_gate, soft_dice_loss(logits, mask), 0)
-    if config.bce > 0:
-        bce = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
-        terms["bce"] = torch.where(open_gate, bce.mean(dim=(1, 2, 3)), 0)
+        terms["noise"] = noise_loss(error, config)
+    mask = (x_start > 0).to(output.dtype)
+    if config.segmentation:
+        gated = process.predicts == "eps" and not segments_directly
+        opens = process.snr(t) >= config.snr_gate if gated else torch.ones_like(t, dtype=torch.bool)
+        # Selected before the division by a_t and again after the loss: a magnified or non-finite
+        # output behind a closed gate would otherwise reach the gradient as 0 * inf.
+        output = torch.where(opens[:, None, None, None], output, 0)
+        logits = output if segments_directly else process.logits(output, x_t, t)
+        for name in config.segmentation:
+            terms[name] = torch.where(opens, SEGMENTATION[name](logits, mask), 0)
+    if "anchor" in names:
+        assert anchor_logits is not None
+        paid = t % config.anchor_alpha == 0
+        logits = torch.where(paid[:, None, None, None], at_least_float32(anchor_logits), 0)
+        anchor = soft_dice_loss(logits, mask) + config.anchor_beta * cross_entropy(logits, mask)
+        terms["anchor"] = torch.where(paid, anchor, 0)
+    assert tuple(terms) == names
     return terms
+
+
+def noise_loss(error: Tensor, config: LossConfig) -> Tensor:
+    """Return config.noise_loss of an error (b, 1, H, W) against 0, mean over pixels, (b,)."""
+    match config.noise_loss:
+        case "mse":
+            pixels = error.square()
+        case "l1":
+            pixels = error.abs()
+        case "huber":
+            pixels = F.huber_loss(error, torch.zeros_like(error), reduction="none")
+    return pixels.mean(dim=(1, 2, 3))
 
 
 def soft_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
@@ -86,12 +141,71 @@ def soft_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     return 1 - (2 * overlap + smoothing) / (total + smoothing)
 
 
-def weights(config: LossConfig, progress: float) -> dict[str, float]:
-    """Return the weight of each term after a share `progress` in [0, 1] of training.
+def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the binary cross-entropy of each sample in nats, mean over pixels, (b,)."""
+    pixels = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
+    return pixels.mean(dim=(1, 2, 3))
 
-    warm_in raises dice and bce linearly from 0 over config.warm_in_fraction; noise is constant.
-    Terms whose configured weight is 0 are left out.
+
+def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the focal loss of each sample, mean over pixels, (b,).
+
+    Cross-entropy times (1 - p)^2, p the probability of the true class (Lin et al. 2017, eq. 4).
+    MONAI's function rather than its class, which would round float64 to float32.
     """
+    return sigmoid_focal_loss(logits, mask, gamma=2.0).mean(dim=(1, 2, 3))
+
+
+def tversky_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return 1 - Tversky index of each sample, in [0, 1), (b,).
+
+    TP / (TP + 0.7 FN + 0.3 FP) of the soft counts (Salehi et al. 2017, eq. 4). Both sides carry the
+    smoothing of soft_dice_loss, which is this loss with 0.5 and 0.5.
+    """
+    smoothing = DICE_SMOOTHING * mask[0].numel() / 2
+    criterion = TverskyLoss(
+        sigmoid=True,
+        alpha=1 - TVERSKY_MISSED,
+        beta=TVERSKY_MISSED,
+        smooth_nr=smoothing,
+        smooth_dr=smoothing,
+        reduction="none",
+    )
+    return criterion(logits, mask)[:, 0]
+
+
+def boundary_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the boundary loss of each sample (Kervadec et al. 2019, eq. 3 and 5), (b,).
+
+    The mean over pixels of (probability - mask) * d: what a wrong pixel costs is its distance d
+    from the lesion's outline, negative inside the lesion, as a share of the image's side, so that
+    the loss does not depend on the image size. Subtracting the mask, a constant, makes the perfect
+    mask cost 0 and all others more. d runs from pixel centres to pixel edges, half a pixel less
+    than to the next pixel's centre: the same inside and outside, and never 0, so that a lesion one
+    pixel wide counts.
+
+    An empty or a full mask has no outline: it costs 0 whatever is predicted, without gradient.
+    """
+    distance = BoundaryLoss().compute_distance_map(mask)
+    side = (mask.shape[-2] * mask.shape[-1]) ** 0.5
+    # MONAI's map is 0 at the lesion's outermost pixels, and 0 throughout where there is no outline.
+    outlined = distance.amax(dim=(1, 2, 3), keepdim=True) > 0
+    distance = torch.where(outlined, distance - 0.5, 0) / side
+    return ((torch.sigmoid(logits) - mask) * distance).mean(dim=(1, 2, 3))
+
+
+SEGMENTATION = {
+    "dice": soft_dice_loss,
+    "bce": cross_entropy,
+    "focal": focal_loss,
+    "tversky": tversky_loss,
+    "boundary": boundary_loss,
+}
+"""Losses of mask logits (b, 1, H, W) against a mask of 0 and 1, each (b,), by LossConfig's name."""
+
+
+def weights(config: LossConfig, progress: float) -> dict[str, float]:
+    """Return the weight of each term after a share `progress` in [0, 1] of training."""
     warmth = 1.0 if config.weighting == "fixed" else min(1.0, progress / config.warm_in_fraction)
     all_terms = {"noise": config.noise, "dice": config.dice * warmth, "bce": config.bce * warmth}
     return {name: weight for name, weight in all_terms.items() if getattr(config, name) > 0}
