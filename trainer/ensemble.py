@@ -35,15 +35,17 @@ def predict(
     Returns:
         float32, (b, 1, H, W) in [0, 1]: the mean over the ensemble.
     """
+    with autocast:
+        condition = model.condition(cond)
     if model.segments_directly:
         x_t = torch.zeros_like(cond[:, :1])
         with autocast:
-            logits = model(x_t, torch.zeros(len(cond), dtype=torch.int64, device=cond.device), cond)
+            logits = model(x_t, torch.zeros(len(cond), dtype=torch.int64, device=cond.device), condition)
         return torch.sigmoid(logits.float())
 
     def output(x_t: Tensor, t: Tensor) -> Tensor:
         with autocast:
-            return model(x_t, t, cond).float()
+            return model(x_t, t, condition).float()
 
     shape = (1, *cond.shape[2:])
     total = torch.zeros_like(cond[:, :1])

@@ -121,7 +121,7 @@ class TrainState:
         cond, x_start = augmented(batch, self.windows)
         x_t = self.process.q_sample(x_start, batch.t, batch.noise)
         with self.autocast:
-            output = self.model(x_t, batch.t, cond)
+            output = self.model(x_t, batch.t, self.model.condition(cond))
         return loss_terms(
             output,
             process=self.process,

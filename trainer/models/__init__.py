@@ -1,10 +1,12 @@
 """Networks that map a noisy mask and an image to a diffusion target, or to a mask."""
 
+import torch
 from torch import nn
 
 from trainer.config import ModelConfig
 from trainer.configfile import ConfigError
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
+from trainer.models.network import Network
 from trainer.models.unet import PlainUNet
 
 PRIOR_LOGIT = -4.0
@@ -13,20 +15,26 @@ PRIOR_LOGIT = -4.0
 
 
 def build_model(
-    config: ModelConfig, *, in_channels: int, image_size: int, outputs_logits: bool
-) -> MedSegDiffV1 | PlainUNet:
+    config: ModelConfig,
+    *,
+    in_channels: int,
+    image_size: int,
+    mask_channels: int = 1,
+    out_channels: int = 1,
+    outputs_logits: bool,
+    gradient_checkpointing: bool = False,
+) -> Network:
     """Build a network with fresh weights from torch's global generator, which the caller seeds.
-
-    Every network is called as `model(x_t, t, cond)` with the noisy mask (b, 1, H, W), timesteps
-    (b,) int64 and the image (b, in_channels, H, W), and returns (b, 1, H, W) float32. Its
-    `segments_directly` says whether that is a diffusion target or mask logits.
 
     Args:
         config: Family and size.
         in_channels: Channels of the image.
         image_size: H and W in pixels; the weights of medsegdiff_v1 depend on it.
+        mask_channels: Channels of x_t: 2 with self-conditioning.
+        out_channels: Channels of the output: 2 with a learned variance, the second.
         outputs_logits: The output is the logits of a mask (diffusion target x_start, or direct
             segmentation): it begins at the lesions' share.
+        gradient_checkpointing: Compute each level's activations again in the backward pass.
 
     Raises:
         ConfigError: The depth does not suit the image size.
@@ -39,13 +47,29 @@ def build_model(
                 f"{stride} (2**(depth - 1))"
             ]
         )
-    model: MedSegDiffV1 | PlainUNet
+    model: Network
     match config.family:
         case "medsegdiff_v1":
-            model = MedSegDiffV1(config, in_channels=in_channels, image_size=image_size)
+            model = MedSegDiffV1(
+                config,
+                in_channels=in_channels,
+                image_size=image_size,
+                mask_channels=mask_channels,
+                out_channels=out_channels,
+            )
         case "unet":
-            model = PlainUNet(config, in_channels=in_channels, image_size=image_size)
+            model = PlainUNet(
+                config, in_channels=in_channels, image_size=image_size, out_channels=out_channels
+            )
+        case family:
+            raise ConfigError([f"model.family: {family}: not built yet"])
     if outputs_logits or model.segments_directly:
-        assert model.head.bias is not None
-        nn.init.constant_(model.head.bias, PRIOR_LOGIT)
+        begin_at_prior(model.head)
     return model
+
+
+def begin_at_prior(head: nn.Conv2d) -> None:
+    """Let a head's first channel, logits of a mask, begin at the lesions' share."""
+    assert head.bias is not None
+    with torch.no_grad():
+        head.bias[0] = PRIOR_LOGIT

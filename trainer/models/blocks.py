@@ -4,11 +4,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NUM_GROUPS = 8
-"""Groups of every GroupNorm: widths are multiples of 8."""
+from trainer.config import ModelConfig
+
+MAX_GROUPS = 8
+"""Most groups of a GroupNorm."""
 
 HEAD_CHANNELS = 32
-"""Channels per attention head, where the width allows more than one."""
+"""Fewest channels per attention head, where there is more than one."""
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """Return the largest divisor of `number` that is at most `limit`, and at least 1."""
+    return next((d for d in range(limit, 1, -1) if number % d == 0), 1)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return a GroupNorm for any number of channels: 8 groups, or the next fewer that divide it."""
+    return nn.GroupNorm(largest_divisor(channels, MAX_GROUPS), channels)
 
 
 def level_widths(width: int, depth: int) -> list[int]:
@@ -60,23 +72,25 @@ class ResBlock(nn.Module):
     """GroupNorm, SiLU, convolution, twice, with the timestep in between and a shortcut.
 
     As in Ho et al. 2020, with the timestep as scale and shift of the second norm (Dhariwal &
-    Nichol 2021, sec. 3.1).
+    Nichol 2021, sec. 3.1). Without `time_channels` it knows no timestep.
     """
 
-    def __init__(self, channels: int, time_channels: int, dropout: float):
+    def __init__(self, channels: int, time_channels: int | None, dropout: float):
         super().__init__()
-        self.norm1 = nn.GroupNorm(NUM_GROUPS, channels)
+        self.norm1 = group_norm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.time = nn.Linear(time_channels, 2 * channels)
-        self.norm2 = nn.GroupNorm(NUM_GROUPS, channels)
+        self.time = nn.Linear(time_channels, 2 * channels) if time_channels else None
+        self.norm2 = group_norm(channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """Map (b, c, H, W) and the timestep embedding (b, time_channels) to (b, c, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.time(F.silu(time))[..., None, None].chunk(2, dim=1)
-        h = self.norm2(h) * (1 + scale) + shift
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if self.time is not None:
+            assert time is not None
+            scale, shift = self.time(F.silu(time))[..., None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
         return x + self.conv2(self.dropout(F.silu(h)))
 
 
@@ -85,8 +99,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.num_heads = max(1, channels // HEAD_CHANNELS)
-        self.norm = nn.GroupNorm(NUM_GROUPS, channels)
+        self.num_heads = largest_divisor(channels, channels // HEAD_CHANNELS)
+        self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zero_init(nn.Conv2d(channels, channels, 1))
 
@@ -110,3 +124,22 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, H, W) to the same shape."""
         return self.norm(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class Level(nn.Module):
+    """The residual blocks of one resolution, and its self-attention if it has one."""
+
+    def __init__(
+        self, channels: int, time_channels: int | None, config: ModelConfig, *, attention: bool
+    ):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            ResBlock(channels, time_channels, config.dropout) for _ in range(config.num_res_blocks)
+        )
+        self.attention = SelfAttention(channels) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        """Map (b, c, H, W) and the timestep embedding, if there is one, to (b, c, H, W)."""
+        for block in self.blocks:
+            x = block(x, time)
+        return self.attention(x)

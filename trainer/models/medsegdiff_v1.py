@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 from trainer.config import ModelConfig
 from trainer.models.blocks import (
-    NUM_GROUPS,
     ChannelNorm,
-    ResBlock,
-    SelfAttention,
+    Level,
     TimeEmbedding,
+    group_norm,
     level_widths,
 )
+from trainer.models.network import ImageItself, Network
 
 
 class FFParser(nn.Module):
@@ -59,24 +59,7 @@ class AttentiveFusion(nn.Module):
         return self.norm_image(m_image) * self.norm_mask(m_mask) * m_image
 
 
-class Level(nn.Module):
-    """The residual blocks of one resolution, and its self-attention if it has one."""
-
-    def __init__(self, channels: int, time_channels: int, config: ModelConfig, attention: bool):
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            ResBlock(channels, time_channels, config.dropout) for _ in range(config.num_res_blocks)
-        )
-        self.attention = SelfAttention(channels) if attention else nn.Identity()
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Map (b, c, H, W) and the timestep embedding to (b, c, H, W)."""
-        for block in self.blocks:
-            x = block(x, time)
-        return self.attention(x)
-
-
-class MedSegDiffV1(nn.Module):
+class MedSegDiffV1(Network):
     """D((E^I(I, t) + E^x(x_t, t)), t): two encoders, of the image and the noisy mask, one decoder.
 
     At the middle two levels the mask feature passes an FF-Parser and is fused with the image
@@ -94,7 +77,15 @@ class MedSegDiffV1(nn.Module):
 
     segments_directly = False
 
-    def __init__(self, config: ModelConfig, *, in_channels: int, image_size: int):
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        in_channels: int,
+        image_size: int,
+        mask_channels: int,
+        out_channels: int,
+    ):
         super().__init__()
         widths = level_widths(config.width, config.depth)
         time_channels = 4 * config.width
@@ -111,10 +102,11 @@ class MedSegDiffV1(nn.Module):
                 nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
             )
 
+        self.condition = ImageItself()
         self.time = TimeEmbedding(time_channels)
         self.image_stem = nn.Conv2d(in_channels, config.width, 3, padding=1)
         self.image_levels, self.image_downs = levels(), downs()
-        self.mask_stem = nn.Conv2d(1, config.width, 3, padding=1)
+        self.mask_stem = nn.Conv2d(mask_channels, config.width, 3, padding=1)
         self.mask_levels, self.mask_downs = levels(), downs()
 
         middle = (config.depth - 1) // 2
@@ -125,22 +117,13 @@ class MedSegDiffV1(nn.Module):
         self.decoder_levels = levels()
         self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths[:-1])
-        self.head_norm = nn.GroupNorm(NUM_GROUPS, config.width)
-        self.head = nn.Conv2d(config.width, 1, 3, padding=1)
+        self.head_norm = group_norm(config.width)
+        self.head = nn.Conv2d(config.width, out_channels, 3, padding=1)
         # GPUs' native layout, and up to 6 % faster on a CPU; torch's types lack the argument.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        """Predict the diffusion target.
-
-        Args:
-            x_t: Noisy mask, (b, 1, H, W).
-            t: Timesteps, int64, (b,).
-            cond: Image, (b, in_channels, H, W).
-
-        Returns:
-            The target's prediction, (b, 1, H, W), at least float32.
-        """
+    def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
+        (cond,) = condition
         time = self.time(t)
         m_image = self.image_stem(cond.contiguous(memory_format=torch.channels_last))
         m_mask = self.mask_stem(x_t.contiguous(memory_format=torch.channels_last))

@@ -1,18 +1,22 @@
 """The control: MONAI's U-Net, which segments the image without diffusion."""
 
+import torch
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
 from trainer.configfile import ConfigError
 from trainer.models.blocks import level_widths
+from trainer.models.network import ImageItself, Network
 
 
-class PlainUNet(nn.Module):
+class PlainUNet(Network):
     """MONAI's residual U-Net (Kerfoot et al. 2018) on the image alone; returns mask logits."""
 
     segments_directly = True
 
-    def __init__(self, config: ModelConfig, *, in_channels: int, image_size: int):
+    def __init__(
+        self, config: ModelConfig, *, in_channels: int, image_size: int, out_channels: int
+    ):
         """
         Raises:
             ConfigError: The coarsest level is a single pixel, which instance norm cannot normalise.
@@ -30,6 +34,7 @@ class PlainUNet(nn.Module):
 
         # MONAI's own last level decodes to one channel and normalises that, which takes away the
         # very amplitude that tells an empty slice from one with lesion.
+        self.condition = ImageItself()
         self.body = UNet(
             spatial_dims=2,
             in_channels=in_channels,
@@ -40,17 +45,9 @@ class PlainUNet(nn.Module):
             norm="instance",
             dropout=config.dropout,
         )
-        self.head = nn.Conv2d(config.width, 1, 1)
+        self.head = nn.Conv2d(config.width, out_channels, 1)
 
-    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        """Segment the image.
-
-        Args:
-            x_t: Ignored.
-            t: Ignored.
-            cond: Image, (b, in_channels, H, W).
-
-        Returns:
-            Mask logits, (b, 1, H, W).
-        """
-        return self.head(self.body(cond))
+    def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
+        x = self.body(condition[0])
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(x.to(self.head.weight.dtype))
