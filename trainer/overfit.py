@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from trainer.config import TrainConfig
-from trainer.data.batches import Draws, input_channels, prefetch, rows_of
+from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
 from trainer.ensemble import predict
 from trainer.metrics import dice
@@ -54,8 +54,7 @@ def overfit(config: TrainConfig, *, max_images: int = 20_000) -> Iterator[Overfi
     device = pick_device(config)
     state = TrainState(config, store, device)
     truth = store.masks(rows).astype(bool)
-    images = torch.from_numpy(store.images(rows, input_channels(store, config))).to(device)
-    cond = state.windows(images)
+    cond = state.inputs.window(state.inputs.gather(rows).to(device))
     batches = prefetch(Draws(store, config, rows).batches(0, device))
     begun, checked = time.monotonic(), 0
     while checked < max_images:

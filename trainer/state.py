@@ -10,7 +10,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainer.config import OptimizerConfig, TrainConfig
 from trainer.configfile import ConfigError
-from trainer.data.batches import Batch, Windows, augmented, input_channels
+from trainer.data.batches import Batch, augmented
+from trainer.data.inputs import Inputs
 from trainer.data.store import Store
 from trainer.diffusion.process import Process
 from trainer.losses import loss_terms, weights
@@ -35,11 +36,11 @@ class TrainState:
     def __init__(self, config: TrainConfig, store: Store, device: torch.device):
         self.config = config
         self.process = Process(config.diffusion)
-        self.windows = Windows(store, config, device)
+        self.inputs = Inputs(store, config, device)
         torch.manual_seed(torch_seed(config.seed, "weights"))
         self.model = build_model(
             config.model,
-            in_channels=len(input_channels(store, config)),
+            in_channels=self.inputs.num_channels,
             image_size=store.image_size,
             outputs_logits=config.diffusion.target == "x_start",
         ).to(device)
@@ -118,17 +119,18 @@ class TrainState:
         return values | weighted | {"loss": sum(weighted.values())}
 
     def _raw_terms(self, batch: Batch) -> dict[str, Tensor]:
-        cond, x_start = augmented(batch, self.windows)
-        x_t = self.process.q_sample(x_start, batch.t, batch.noise)
+        cond, x_start = augmented(batch, self.inputs)
+        t = batch.position.long().to(cond.device)
+        x_t = self.process.q_sample(x_start, t, batch.noise)
         with self.autocast:
-            output = self.model(x_t, batch.t, self.model.condition(cond))
+            output = self.model(x_t, t, cond)
         return loss_terms(
             output,
             process=self.process,
             x_start=x_start,
             x_t=x_t,
             noise=batch.noise,
-            t=batch.t,
+            t=t,
             config=self.config.loss,
             segments_directly=self.model.segments_directly,
         )

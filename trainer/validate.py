@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from trainer.config import TrainConfig
-from trainer.data.batches import Windows, input_channels, rows_of
+from trainer.data.batches import rows_of
+from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
 from trainer.diffusion.process import Process
 from trainer.ensemble import predict
@@ -32,8 +33,7 @@ class Validator:
         self.config = config
         self.process = process
         self.device = device
-        self.windows = Windows(store, config, device)
-        self.channels = input_channels(store, config)
+        self.inputs = Inputs(store, config, device)
         self.rows = rows_of(cases)
 
     def probabilities(
@@ -64,11 +64,7 @@ class Validator:
         while start < len(self.rows):
             alive()
             stop = min(start + batch_size, len(self.rows))
-            cond = self.windows(
-                torch.from_numpy(self.store.images(self.rows[start:stop], self.channels)).to(
-                    self.device
-                )
-            )
+            cond = self.inputs.window(self.inputs.gather(self.rows[start:stop]).to(self.device))
             noise = [
                 [
                     generator(self.config.seed, "validate", *name, epoch, member)

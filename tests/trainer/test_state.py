@@ -108,7 +108,7 @@ def test_draws_follow_the_image_not_the_batch_nor_the_sampling(phantom_store: Pa
         rows,
     )
     first, second, both = four.batch(0), four.batch(4), eight.batch(0)
-    for name in ("images", "masks", "t", "noise", "augmentation"):
+    for name in ("images", "masks", "numbers", "position", "noise", "coins", "augmentation"):
         halves = torch.cat([getattr(first, name), getattr(second, name)])
         assert torch.equal(halves, getattr(both, name)), name
 
@@ -117,7 +117,7 @@ def test_timesteps_are_drawn_from_all_of_them(phantom_store: Path) -> None:
     store = Store.open(phantom_store)
     config = tiny_config(phantom_store, batch__effective=24, epoch_images=24)
     draws = Draws(store, config, rows_of(store.split(0)[0]))
-    t = torch.cat([draws.batch(first).t for first in range(0, 2400, 24)])
+    t = torch.cat([draws.batch(first).position.long() for first in range(0, 2400, 24)])
     counts = torch.histc(t.double(), 10, 0, 999)
     assert counts.min() > 180  # 240 expected, sd 15
     assert len(t.unique()) > 850  # 909 expected of 1000, whatever the respacing of 3

@@ -66,7 +66,7 @@ def test_noise_is_fresh_at_each_epoch_and_equal_between_trials(store: Store) -> 
 
 def test_an_ensemble_is_the_mean_of_its_members(store: Store) -> None:
     state, validator = untrained(tiny_config(store.path), store)
-    cond = state.windows(torch.from_numpy(store.images(validator.rows[:3])))
+    cond = state.inputs.window(state.inputs.gather(validator.rows[:3]))
 
     def masks(members: Sequence[int]) -> torch.Tensor:
         noise = [[generator(0, "test", member, row) for row in range(3)] for member in members]

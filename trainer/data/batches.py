@@ -13,6 +13,7 @@ from torch import Tensor
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 from trainer.data.augment import augment, draw_light
+from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
 from trainer.randomness import generator
 
@@ -24,18 +25,24 @@ class Batch:
     """One optimizer step's images, before windowing; `b` is the effective batch."""
 
     images: Tensor
-    """(b, M, H, W) float16, physical units."""
+    """(b, C, H, W) float16, physical units."""
     masks: Tensor
     """(b, 1, H, W) uint8, 0 or 1."""
-    t: Tensor
-    """(b,) int64 timesteps."""
+    numbers: Tensor
+    """(b,) int64: which training image each is, counted from 0 over the whole training."""
+    position: Tensor
+    """(b,) float64 in [0, T): its integer part is a uniform timestep. Stays on the CPU, since
+    Apple's GPUs have no float64."""
     noise: Tensor
     """(b, 1, H, W) float32."""
+    coins: Tensor
+    """(b,) float32 in [0, 1): below a share, the image belongs to it (self-conditioning...)."""
     augmentation: Tensor
     """(b, 5 + 2M) float32, or (b, 0) for none."""
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
+        return Batch(**moved | {"position": self.position})
 
     def micro(self, size: int) -> Iterator["Batch"]:
         """Split into micro-batches of `size` images."""
@@ -43,49 +50,9 @@ class Batch:
             yield Batch(*parts)
 
 
-def input_channels(store: Store, config: TrainConfig) -> tuple[str, ...]:
-    """Return the modalities that the model sees.
-
-    Raises:
-        ConfigError: One is not in the store, or a window is given for a modality that is not used.
-    """
-    modalities = config.data.modalities or store.modalities
-    for name in modalities:
-        if name not in store.modalities:
-            raise ConfigError(
-                [
-                    f"data.modalities: {name!r}: not in {config.data.store}, "
-                    f"which has {', '.join(store.modalities)}"
-                ]
-            )
-    for name in config.data.windows:
-        if name not in modalities:
-            raise ConfigError(
-                [f"data.windows: {name!r}: not among the modalities {', '.join(modalities)}"]
-            )
-    return tuple(modalities)
-
-
-class Windows:
-    """Maps each channel's physical window to [-1, 1]."""
-
-    def __init__(self, store: Store, config: TrainConfig, device: torch.device):
-        bounds = [
-            config.data.windows.get(name, store.windows[name])
-            for name in input_channels(store, config)
-        ]
-        low, high = torch.tensor(bounds, dtype=torch.float32, device=device).unbind(1)
-        self.low = low[:, None, None]
-        self.width = (high - low)[:, None, None]
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(b, M, H, W) in physical units -> float32 in [-1, 1]."""
-        return ((images.float() - self.low) / self.width).clamp(0, 1) * 2 - 1
-
-
-def augmented(batch: Batch, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Return cond, windowed images (b, M, H, W), and x_start, (b, 1, H, W), both in [-1, 1]."""
-    images, masks = windows(batch.images), batch.masks.float()
+def augmented(batch: Batch, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Return cond, windowed images (b, C, H, W), and x_start, (b, 1, H, W), -1 or 1."""
+    images, masks = inputs.window(batch.images), batch.masks.float()
     if batch.augmentation.shape[1]:
         images, masks = augment(images, masks, batch.augmentation)
     return images, masks * 2 - 1
@@ -101,7 +68,7 @@ class Draws:
         """
         self.store = store
         self.config = config
-        self.channels = input_channels(store, config)
+        self.inputs = Inputs(store, config, torch.device("cpu"))
         self.rows = rows
         self.lesion_rows = rows[store.lesion_slice[rows]]
         if not len(self.lesion_rows):
@@ -118,36 +85,52 @@ class Draws:
         lesion = rng.random() < self.config.data.foreground_fraction
         return int(rng.choice(self.lesion_rows if lesion else self.rows))
 
-    def batch(self, first: int) -> Batch:
-        """Gather the optimizer step that begins with image number `first`."""
+    def batch(self, first: int, rank: int = 0, world_size: int = 1) -> Batch:
+        """Gather a rank's images of the optimizer step that begins with image number `first`.
+
+        Ranks take contiguous shares, which differ by one image where they must.
+        """
         seed, size = self.config.seed, self.store.image_size
-        numbers = range(first, first + self.config.batch.effective)
-        rows = np.array([self.row(number) for number in numbers])
+        start, stop = (
+            first + share * self.config.batch.effective // world_size for share in (rank, rank + 1)
+        )
+        numbers = range(start, stop)
         noise = [
             generator(seed, "noise", n).standard_normal((1, size, size), np.float32)
             for n in numbers
         ]
-        t = [
-            generator(seed, "timestep", n).integers(self.config.diffusion.num_timesteps)
-            for n in numbers
-        ]
-        if self.config.data.augment == "light":
-            drawn = [draw_light(generator(seed, "augment", n), len(self.channels)) for n in numbers]
-        else:
-            drawn = [np.empty(0, np.float32) for _ in numbers]
+        rows = np.array([self.row(number) for number in numbers])
         return Batch(
-            images=torch.from_numpy(self.store.images(rows, self.channels)),
+            images=self.inputs.gather(rows),
             masks=torch.from_numpy(self.store.masks(rows))[:, None],
-            t=torch.tensor(t, dtype=torch.int64),
+            numbers=torch.tensor(numbers, dtype=torch.int64),
+            position=torch.tensor([self._position(n) for n in numbers], dtype=torch.float64),
             noise=torch.from_numpy(np.stack(noise)),
-            augmentation=torch.from_numpy(np.stack(drawn)),
+            coins=torch.tensor(
+                [generator(seed, "coin", n).random(dtype=np.float32) for n in numbers]
+            ),
+            augmentation=torch.from_numpy(np.stack([self._augmentation(n) for n in numbers])),
         )
 
-    def batches(self, first: int, device: torch.device) -> Iterator[Batch]:
-        """Yield the steps from image number `first` on, for ever."""
+    def batches(
+        self, first: int, device: torch.device, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Batch]:
+        """Yield a rank's share of the steps from image number `first` on, for ever."""
         while True:
-            yield self.batch(first).to(device)
+            yield self.batch(first, rank, world_size).to(device)
             first += self.config.batch.effective
+
+    def _position(self, image: int) -> float:
+        rng = generator(self.config.seed, "timestep", image)
+        t = int(rng.integers(self.config.diffusion.num_timesteps))
+        # A fraction just below 1 would round up to the next timestep.
+        return min(t + rng.random(), float(np.nextafter(t + 1, t)))
+
+    def _augmentation(self, image: int) -> np.ndarray:
+        if self.config.data.augment == "none":
+            return np.empty(0, np.float32)
+        rng = generator(self.config.seed, "augment", image)
+        return draw_light(rng, len(self.inputs.channels))
 
 
 def rows_of(cases: Sequence[Case]) -> np.ndarray:

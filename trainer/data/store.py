@@ -72,6 +72,8 @@ class Store:
         self._case_of_row = np.repeat(
             np.arange(len(self.cases)), [case.num_slices for case in self.cases]
         )
+        self._first = np.array([case.first for case in self.cases], np.int64)
+        self._last = np.array([case.rows[-1] for case in self.cases], np.int64)
         self._columns = [self._map(case) for case in self.cases]
         slices = map_batch(path / "slices.arrow")
         self.lesion_slice: NDArray[np.bool_] = _array(slices.column("lesion_pixels"), np.int32) > 0
@@ -121,6 +123,11 @@ class Store:
     def test_cases(self) -> list[Case]:
         """Return the sealed test cases. Only a final confirmation may look at them."""
         return [case for case in self.cases if case.split == "test"]
+
+    def ends(self, rows: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the first and the last row of the case that each of (n,) rows belongs to."""
+        numbers = self._case_of_row[np.asarray(rows, np.int64).reshape(-1)]
+        return self._first[numbers], self._last[numbers]
 
     def images(
         self, rows: ArrayLike, modalities: Sequence[str] | None = None
