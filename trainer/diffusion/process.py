@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import DiffusionConfig
+from trainer.diffusion.chain import chain
 from trainer.diffusion.schedule import alphas_cumprod
 
 LINEAR_LOGIT = 6.0
@@ -19,6 +20,24 @@ LINEAR_LOGIT = 6.0
 def at_least_float32(x: Tensor) -> Tensor:
     """Return half-precision `x` as float32, any other as it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def learned_log_variance(output: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+    """Return a learned_range output's logarithm of the reverse step's variance.
+
+    Channel 1 is the place between the bounds, -1 the lower and 1 the upper; it may lie outside
+    (Nichol & Dhariwal 2021, eq. 15).
+
+    Args:
+        output: Network output, (b, 2, H, W).
+        low: Logarithm of the smallest variance, (b, 1, 1, 1) or one for all.
+        high: Logarithm of the largest.
+
+    Returns:
+        (b, 1, H, W), at least float32.
+    """
+    share = (at_least_float32(output[:, 1:]) + 1) / 2
+    return share * high + (1 - share) * low
 
 
 class Process:
@@ -31,12 +50,20 @@ class Process:
         predicts: What the network predicts, config.target: "eps", "x_start" or "v".
         num_timesteps: T.
         alphas_cumprod: Share of x_start in the variance of x_t, shape (T,), float64, on the CPU.
+        variance: Of DDPM's reverse step, config.variance.
+        mask_channels: Channels of the network's mask input: x_t, and with self-conditioning the
+            estimate of x_start.
+        output_channels: Channels of the network's output: the prediction, and with learned_range
+            the variance, as a place between -1 (smallest) and 1 (largest).
     """
 
     def __init__(self, config: DiffusionConfig):
         self.predicts = config.target
         self.num_timesteps = config.num_timesteps
         self.alphas_cumprod = alphas_cumprod(config)
+        self.variance = config.variance
+        self.mask_channels = 2 if config.self_conditioning > 0 else 1
+        self.output_channels = 2 if config.variance == "learned_range" else 1
         self._tables: dict[torch.device, Tensor] = {}
 
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -66,16 +93,39 @@ class Process:
             case _:
                 assert_never(self.predicts)
 
+    def model_input(self, x_t: Tensor, estimate: Tensor | None = None) -> Tensor:
+        """Return the network's mask input: x_t, with self-conditioning beside an estimate.
+
+        Chen et al. 2023 (arXiv 2208.04202), sec. 3.2.
+
+        Args:
+            x_t: Noisy mask, (b, 1, H, W).
+            estimate: The network's previous x_start, (b, 1, H, W); None or 0 where it has none.
+
+        Returns:
+            (b, mask_channels, H, W).
+        """
+        if self.mask_channels == 1:
+            return x_t
+        return torch.cat([x_t, torch.zeros_like(x_t) if estimate is None else estimate], dim=1)
+
     def prediction(self, output: Tensor) -> Tensor:
-        """Return the network's output in the space of `target`: tanh(z/2) for x_start."""
-        output = at_least_float32(output)
+        """Return the output's prediction in the space of `target`: tanh(z/2) for x_start.
+
+        Args:
+            output: Network output, (b, output_channels, H, W).
+
+        Returns:
+            (b, 1, H, W).
+        """
+        output = at_least_float32(output[:, :1])
         return torch.tanh(output / 2) if self.predicts == "x_start" else output
 
     def x_start(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return the clean mask that the network's output implies, not clamped.
 
         Args:
-            output: Network output, (b, 1, H, W).
+            output: Network output, (b, output_channels, H, W).
             x_t: Noisy mask that the network saw, (b, 1, H, W).
             t: Timesteps, int64, (b,).
         """
@@ -101,7 +151,7 @@ class Process:
         pixels near the decision (|x_start| < 0.5) still get most of their gradient.
         """
         if self.predicts == "x_start":
-            return at_least_float32(output)
+            return at_least_float32(output[:, :1])
         return LINEAR_LOGIT * self.x_start(output, x_t, t)
 
     def eps(self, x_start: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -109,15 +159,29 @@ class Process:
         a, s = self._scales(t, x_t)
         return (x_t - a * x_start) / s
 
+    def posterior(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what a reverse step from t to t - 1 is made of (see chain.Step).
+
+        Returns:
+            x_start_weight, min_log_variance and max_log_variance in x's precision, each
+            (b, 1, 1, 1).
+        """
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        x_start_weight, low, high = self._on(t.device)[2:, t].to(dtype)[..., None, None, None]
+        return x_start_weight, low, high
+
     def snr(self, t: Tensor) -> Tensor:
         """Return the signal-to-noise ratio a^2 / s^2 at each timestep, float64 (b,)."""
-        a, s = self._on(t.device)
+        a, s = self._on(t.device)[:2]
         return a[t] ** 2 / s[t] ** 2
 
     def _on(self, device: torch.device) -> Tensor:
-        """Return the tables (a, s), stacked to (2, T), on a device."""
+        """Return the tables of a, s and `posterior`, stacked to (5, T), on a device."""
         if device not in self._tables:
-            tables = torch.stack([self.alphas_cumprod, 1 - self.alphas_cumprod]).sqrt()
+            scales = torch.stack([self.alphas_cumprod, 1 - self.alphas_cumprod]).sqrt()
+            steps = reversed(chain(self.alphas_cumprod, list(reversed(range(self.num_timesteps)))))
+            rows = [(s.x_start_weight, s.min_log_variance, s.max_log_variance) for s in steps]
+            tables = torch.cat([scales, torch.tensor(rows, dtype=torch.float64).T])
             # Apple's GPUs have no float64.
             dtype = torch.float32 if device.type == "mps" else torch.float64
             self._tables[device] = tables.to(device=device, dtype=dtype)
@@ -126,5 +190,5 @@ class Process:
     def _scales(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return a_t and s_t in x's precision, each (b, 1, 1, 1)."""
         dtype = torch.promote_types(x.dtype, torch.float32)
-        a, s = self._on(t.device)[:, t].to(dtype)[..., None, None, None]
+        a, s = self._on(t.device)[:2, t].to(dtype)[..., None, None, None]
         return a, s

@@ -44,11 +44,11 @@ def _trailing(num_timesteps: int, count: int) -> list[int]:
 
 
 def _strided(num_timesteps: int, count: int) -> list[int]:
-    for stride in range(1, num_timesteps + 1):
+    for stride in range(1, num_timesteps):
         kept = range(0, num_timesteps, stride)
         if len(kept) == count:
             return list(reversed(kept))
-    valid = {len(range(0, num_timesteps, stride)) for stride in range(1, num_timesteps + 1)}
+    valid = {len(range(0, num_timesteps, stride)) for stride in range(1, num_timesteps)}
     nearest = min(valid, key=lambda n: abs(n - count))
     raise ValueError(
         f"timestep_respacing is 'ddim{count}', but no integer stride takes {count} of "

@@ -212,7 +212,7 @@ def test_a_mask_does_not_depend_on_the_batch_it_was_drawn_in(method):
     def draw(rows: slice) -> Tensor:
         return sample(
             process,
-            lambda x_t, t: model(x_t, t, cond[rows]),
+            lambda x_t, t: model(x_t, t, model.condition(cond[rows])),
             noises[5][rows],
             sampling,
             lambda i: noises[i][rows],
