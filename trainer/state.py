@@ -123,7 +123,7 @@ class TrainState:
         t = batch.position.long().to(cond.device)
         x_t = self.process.q_sample(x_start, t, batch.noise)
         with self.autocast:
-            output = self.model(x_t, t, cond)
+            output = self.model(x_t, t, self.model.condition(cond))
         return loss_terms(
             output,
             process=self.process,
