@@ -62,7 +62,7 @@ def overfit(config: TrainConfig, *, max_images: int = 20_000) -> Iterator[Overfi
         if state.images < checked + CHECK_EVERY_IMAGES:
             continue
         checked = state.images
-        probability = predict(
+        prediction = predict(
             state.ema,
             cond,
             process=state.process,
@@ -70,7 +70,7 @@ def overfit(config: TrainConfig, *, max_images: int = 20_000) -> Iterator[Overfi
             noise=[[generator(config.seed, "overfit", int(row)) for row in rows]],
             autocast=state.autocast,
         )
-        predicted = probability[:, 0].cpu().numpy() >= config.sampling.threshold
+        predicted = prediction.probability[:, 0].cpu().numpy() >= config.sampling.threshold
         score = float(np.mean([dice(t, p) for t, p in zip(truth, predicted, strict=True)]))
         yield Overfit(checked, score, time.monotonic() - begun)
         if score > GOAL:

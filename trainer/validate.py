@@ -5,15 +5,16 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from trainer.config import TrainConfig
 from trainer.data.batches import rows_of
 from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
 from trainer.diffusion.process import Process
-from trainer.ensemble import predict
+from trainer.ensemble import fuse, in_batches, num_members, sample_members
 from trainer.metrics import CaseScore, score_case
+from trainer.models.network import Network
 from trainer.randomness import generator
 
 
@@ -38,7 +39,7 @@ class Validator:
 
     def probabilities(
         self,
-        model: nn.Module,
+        model: Network,
         epoch: int,
         *,
         batch_size: int,
@@ -50,7 +51,8 @@ class Validator:
         Args:
             model: The weights to judge.
             epoch: Names the noise: every trial sees the same at an epoch, and fresh at the next.
-            batch_size: Slices sampled together, across cases; halved while they do not fit.
+            batch_size: Masks sampled together, slices times members, across cases; halved while
+                they do not fit.
             autocast: Precision of the model's forward passes.
             alive: Called between batches.
 
@@ -58,37 +60,37 @@ class Validator:
             Lesion probability in the order of `rows`, float32 (n, H, W).
         """
         model.eval()
+        sampling = self.config.sampling
         names = [(case.case_id, index) for case in self.cases for index in range(case.num_slices)]
-        parts: list[np.ndarray] = []
-        start = 0
-        while start < len(self.rows):
+
+        def sample_some(members: range, slices: range) -> Tensor:
             alive()
-            stop = min(start + batch_size, len(self.rows))
-            cond = self.inputs.window(self.inputs.gather(self.rows[start:stop]).to(self.device))
-            noise = [
-                [
-                    generator(self.config.seed, "validate", *name, epoch, member)
-                    for name in names[start:stop]
-                ]
-                for member in range(self.config.sampling.num_ensemble)
-            ]
-            try:
-                predicted = predict(
-                    model,
-                    cond,
-                    process=self.process,
-                    sampling=self.config.sampling,
-                    noise=noise,
-                    autocast=autocast,
-                )
-            except torch.OutOfMemoryError:
-                if batch_size == 1:
-                    raise
-                batch_size //= 2
-                continue
-            parts.append(predicted[:, 0].cpu().numpy())
-            start = stop
-        return np.concatenate(parts)
+            rows = self.rows[slices.start : slices.stop]
+            return sample_members(
+                model,
+                self.inputs.window(self.inputs.gather(rows).to(self.device)),
+                process=self.process,
+                sampling=sampling,
+                noise=[
+                    [
+                        generator(self.config.seed, "validate", *names[index], epoch, member)
+                        for index in slices
+                    ]
+                    for member in members
+                ],
+                autocast=autocast,
+            ).cpu()
+
+        batches = in_batches(len(self.rows), num_members(model, sampling), batch_size, sample_some)
+        # A batch may end within a case, and STAPLE needs all of it.
+        sampled, probabilities = next(batches), []
+        for case in self.cases:
+            while sampled.shape[1] < case.num_slices:
+                sampled = torch.cat([sampled, next(batches)], 1)
+            fused = fuse(sampled[:, : case.num_slices], sampling.fuse)
+            probabilities.append(fused.probability.numpy())
+            sampled = sampled[:, case.num_slices :]
+        return np.concatenate(probabilities)
 
     def scores(self, probability: np.ndarray) -> list[CaseScore]:
         """Score what `probabilities` predicted, case by case on the native grid."""

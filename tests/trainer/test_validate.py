@@ -1,6 +1,5 @@
 """Validation: masks that depend on no batch, ensembles, averages with empty cases, thresholds."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +7,10 @@ import pytest
 import torch
 
 from tests.trainer.tiny import tiny_config
-from trainer.config import SamplingConfig, TrainConfig
+from trainer.config import TrainConfig
 from trainer.data.store import Store
-from trainer.ensemble import predict
 from trainer.metrics import CaseScore
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
-from trainer.randomness import generator
 from trainer.state import TrainState
 from trainer.threshold import best_threshold
 from trainer.validate import Validator, summarize
@@ -62,26 +59,6 @@ def test_noise_is_fresh_at_each_epoch_and_equal_between_trials(store: Store) -> 
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, later)
-
-
-def test_an_ensemble_is_the_mean_of_its_members(store: Store) -> None:
-    state, validator = untrained(tiny_config(store.path), store)
-    cond = state.inputs.window(state.inputs.gather(validator.rows[:3]))
-
-    def masks(members: Sequence[int]) -> torch.Tensor:
-        noise = [[generator(0, "test", member, row) for row in range(3)] for member in members]
-        return predict(
-            state.ema,
-            cond,
-            process=state.process,
-            sampling=SamplingConfig(timestep_respacing=3, num_ensemble=len(members)),
-            noise=noise,
-            autocast=FP32,
-        )
-
-    alone = torch.stack([masks([member]) for member in range(3)])
-    assert not torch.equal(alone[0], alone[1])
-    torch.testing.assert_close(masks([0, 1, 2]), alone.mean(0))
 
 
 def test_a_batch_that_does_not_fit_is_halved(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
