@@ -6,6 +6,7 @@ from torch import nn
 from trainer.config import ModelConfig
 from trainer.configfile import ConfigError
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
+from trainer.models.medsegdiff_v2 import MedSegDiffV2
 from trainer.models.network import Network
 from trainer.models.unet import PlainUNet
 
@@ -57,6 +58,14 @@ def build_model(
                 mask_channels=mask_channels,
                 out_channels=out_channels,
             )
+        case "medsegdiff_v2":
+            model = v2 = MedSegDiffV2(
+                config,
+                in_channels=in_channels,
+                mask_channels=mask_channels,
+                out_channels=out_channels,
+            )
+            begin_at_prior(v2.condition.mask_head)
         case "unet":
             model = PlainUNet(
                 config, in_channels=in_channels, image_size=image_size, out_channels=out_channels

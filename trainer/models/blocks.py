@@ -36,6 +36,12 @@ def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
+def in_full_precision(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Apply a layer in its weights' precision, at least float32, also under autocast."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.to(layer.weight.dtype))
+
+
 class TimeEmbedding(nn.Module):
     """Sinusoids of the timestep, then an MLP (Vaswani et al. 2017, sec. 3.5; Ho et al. 2020).
 

@@ -12,6 +12,7 @@ from trainer.models.blocks import (
     Level,
     TimeEmbedding,
     group_norm,
+    in_full_precision,
     level_widths,
 )
 from trainer.models.network import ImageItself, Network
@@ -143,6 +144,4 @@ class MedSegDiffV1(Network):
         for level in reversed(range(len(self.ups))):
             x = F.interpolate(self.ups[level](x), scale_factor=2.0, mode="nearest")
             x = self.decoder_levels[level](x + self.skips[level](encoded[level]), time)
-        x = F.silu(self.head_norm(x))
-        with torch.autocast(x.device.type, enabled=False):
-            return self.head(x.to(self.head.weight.dtype))
+        return in_full_precision(self.head, F.silu(self.head_norm(x)))

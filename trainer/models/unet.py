@@ -1,11 +1,10 @@
 """The control: MONAI's U-Net, which segments the image without diffusion."""
 
-import torch
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
 from trainer.configfile import ConfigError
-from trainer.models.blocks import level_widths
+from trainer.models.blocks import in_full_precision, level_widths
 from trainer.models.network import ImageItself, Network
 
 
@@ -48,6 +47,4 @@ class PlainUNet(Network):
         self.head = nn.Conv2d(config.width, out_channels, 1)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
-        x = self.body(condition[0])
-        with torch.autocast(x.device.type, enabled=False):
-            return self.head(x.to(self.head.weight.dtype))
+        return in_full_precision(self.head, self.body(condition[0]))
