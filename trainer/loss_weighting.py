@@ -13,8 +13,14 @@ MAX_LOG_VARIANCE = 7.0
 """A learned weight stays within e^7, about 1,100 times, of the configured one, either way: enough
 to bring terms of any usual size together, and a term that is nearly solved is not blown up."""
 
-LEARNING_RATE = 1e-2
-"""Step of Adam on a log-variance at the schedule's peak, whatever the network's learning rate."""
+OPTIMIZER = {"lr": 1e-2, "betas": (0.9, 0.9), "weight_decay": 0.0}
+"""AdamW's settings for log-variances; lr is that at the peak of the schedule.
+
+A step changes a weight by about 1 %, whatever the network's learning rate, which says how far its
+own weights may move and nothing of these: a weight finds its place, be it a thousand times more or
+less, in 200 to 700 steps. With Adam's usual memory of 1,000 steps, a term a thousand times too
+large would take 5,000: its first gradients are that large, and hold back the later ones.
+"""
 
 VARIANCE_WEIGHT = 1.0
 """Of the vb term: hybrid loss's own (Nichol & Dhariwal 2021, eq. 16), in every mode."""
@@ -23,17 +29,17 @@ VARIANCE_WEIGHT = 1.0
 class TermWeights(nn.Module):
     """The weight of each loss term after a share of training.
 
-    fixed: the configured weights. warm_in: as fixed, but all except noise's rise from 0. learned:
-    with s the logarithm of a term's variance, a term costs exp(-s) w L + s (Kendall et al. 2018,
-    arXiv 1705.07115, sec. 3.3, without the factor 1/2), so that s follows log(w E[L]) and every
-    term comes to weigh the same, whatever its size; what is 0 for some images (behind the gate of
-    eps, or the anchor loss) counts in E[L] with those zeros.
+    fixed: the configured weights. warm_in: the same, but all except noise's rise from 0. learned:
+    with s the logarithm of its variance, a term costs exp(-s) w L + s (Kendall et al. 2018, arXiv
+    1705.07115, without the factor 1/2). So s follows log(w E[L]), and every term comes to weigh 1,
+    whatever its size: the configured weights are only the beginning. What is 0 for some images
+    (behind the gate of eps, or the anchor loss) counts in E[L] with those zeros.
 
     The vb term has the constant weight 1 in every mode: it trains the variance alone.
 
     Attributes:
-        log_variance: The learned s by term, each beginning at 0; empty unless learned. They belong
-            in the optimizer without weight decay, and `clamp_` after each of its steps.
+        log_variance: The learned s by term, each beginning at 0; empty unless learned. They are
+            optimized as OPTIMIZER says, and `clamp_` follows each step.
     """
 
     def __init__(self, config: LossConfig, names: Sequence[str]):

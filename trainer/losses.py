@@ -8,12 +8,14 @@ from torch.nn import functional as F
 
 from trainer.config import LossConfig
 from trainer.diffusion.process import Process, at_least_float32
+from trainer.diffusion.variational import vb_term
+from trainer.diffusion.weighting import error_scale
 
 DICE_SMOOTHING = 1e-3
 """Share of a slice's pixels added to Dice's numerator and denominator (see soft_dice_loss)."""
 
 TVERSKY_MISSED = 0.7
-"""Weight of a missed lesion pixel; a false one has the rest (Salehi et al. 2017, table 1)."""
+"""Weight of a missed lesion pixel; a false one has the rest (see tversky_loss)."""
 
 
 def term_names(
@@ -58,8 +60,8 @@ def loss_terms(
     five and no gradient from them: there x_start is the output magnified by up to 20,000.
 
     anchor is medsegdiff_v2's Dice + anchor_beta * cross-entropy of the Condition U-Net's own mask
-    (Wu et al. 2024, arXiv 2301.11798, eq. 7), where t is a multiple of config.anchor_alpha, and
-    exactly 0 elsewhere. That U-Net sees no t, and t is drawn per image: it is paid for a random
+    (Wu et al. 2024, arXiv 2301.11798), where t is a multiple of config.anchor_alpha, and exactly 0
+    elsewhere. That U-Net sees no t, and t is drawn per image: so it is paid for a random
     1/anchor_alpha of the images, and its mean is that share of what it would be on all of them.
 
     Args:
@@ -82,12 +84,15 @@ def loss_terms(
         config,
         segments_directly=segments_directly,
         has_anchor=anchor_logits is not None,
-        learned_range=False,
+        learned_range=process.output_channels == 2,
     )
     terms = {}
     if "noise" in names:
         error = process.prediction(output) - process.target(x_start, noise, t)
-        terms["noise"] = noise_loss(error, config)
+        scale = error_scale(process, t, config).to(error.dtype)
+        terms["noise"] = noise_loss(scale[:, None, None, None] * error, config)
+    if "vb" in names:
+        terms["vb"] = vb_term(process, output, x_start=x_start, x_t=x_t, t=t)
     mask = (x_start > 0).to(output.dtype)
     if config.segmentation:
         gated = process.predicts == "eps" and not segments_directly
@@ -150,8 +155,8 @@ def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
 def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the focal loss of each sample, mean over pixels, (b,).
 
-    Cross-entropy times (1 - p)^2, p the probability of the true class (Lin et al. 2017, eq. 4).
-    MONAI's function rather than its class, which would round float64 to float32.
+    Cross-entropy times (1 - p)^2, p the probability of the true class (Lin et al. 2017, arXiv
+    1708.02002). MONAI's function rather than its class, which would round float64 to float32.
     """
     return sigmoid_focal_loss(logits, mask, gamma=2.0).mean(dim=(1, 2, 3))
 
@@ -159,8 +164,8 @@ def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
 def tversky_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Return 1 - Tversky index of each sample, in [0, 1), (b,).
 
-    TP / (TP + 0.7 FN + 0.3 FP) of the soft counts (Salehi et al. 2017, eq. 4). Both sides carry the
-    smoothing of soft_dice_loss, which is this loss with 0.5 and 0.5.
+    TP / (TP + 0.7 FN + 0.3 FP) of the soft counts (Salehi et al. 2017, arXiv 1706.05721). Both
+    sides carry the smoothing of soft_dice_loss, which is this loss with 0.5 and 0.5.
     """
     smoothing = DICE_SMOOTHING * mask[0].numel() / 2
     criterion = TverskyLoss(
@@ -175,7 +180,7 @@ def tversky_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def boundary_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return the boundary loss of each sample (Kervadec et al. 2019, eq. 3 and 5), (b,).
+    """Return the boundary loss of each sample (Kervadec et al. 2019, arXiv 1812.07032), (b,).
 
     The mean over pixels of (probability - mask) * d: what a wrong pixel costs is its distance d
     from the lesion's outline, negative inside the lesion, as a share of the image's side, so that
@@ -202,10 +207,3 @@ SEGMENTATION = {
     "boundary": boundary_loss,
 }
 """Losses of mask logits (b, 1, H, W) against a mask of 0 and 1, each (b,), by LossConfig's name."""
-
-
-def weights(config: LossConfig, progress: float) -> dict[str, float]:
-    """Return the weight of each term after a share `progress` in [0, 1] of training."""
-    warmth = 1.0 if config.weighting == "fixed" else min(1.0, progress / config.warm_in_fraction)
-    all_terms = {"noise": config.noise, "dice": config.dice * warmth, "bce": config.bce * warmth}
-    return {name: weight for name, weight in all_terms.items() if getattr(config, name) > 0}

@@ -1,23 +1,46 @@
 """Loss terms against their formulas, and their gradients where implementations go wrong."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from monai.losses import BoundaryLoss, DiceLoss, FocalLoss, TverskyLoss
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from trainer.config import DiffusionConfig, LossConfig
 from trainer.diffusion.process import Process
-from trainer.losses import loss_terms, soft_dice_loss, weights
+from trainer.diffusion.variational import vb_term
+from trainer.losses import (
+    SEGMENTATION,
+    boundary_loss,
+    focal_loss,
+    loss_terms,
+    soft_dice_loss,
+    term_names,
+    tversky_loss,
+)
 
 TARGETS = ["eps", "x_start", "v"]
+ALL = {"dice": 1, "bce": 1, "focal": 1, "tversky": 1, "boundary": 1}
 
 
-def terms(output: Tensor, target: str, t: Tensor, direct: bool = False, **settings) -> dict:
+def terms(
+    output: Tensor,
+    target: str,
+    t: Tensor,
+    direct: bool = False,
+    anchor_logits: Tensor | None = None,
+    variance: str = "fixed_small",
+    **settings,
+) -> dict[str, Tensor]:
     """Loss terms of an output on masks with one, four and no lesion pixels (b = 3, 8 x 8)."""
-    process = Process(DiffusionConfig(target=target))
+    process = Process(DiffusionConfig(target=target, variance=variance))
     x_start, noise = masks(output.dtype), normal(1, output.dtype)
     return loss_terms(
         output,
+        anchor_logits=anchor_logits,
         process=process,
         x_start=x_start,
         x_t=process.q_sample(x_start, t, noise),
@@ -70,9 +93,10 @@ def test_terms_equal_their_formulas(target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_sample_does_not_see_its_batch(target):
-    output, process = normal(0), Process(DiffusionConfig(target=target))
-    x_start, noise = masks(), normal(1)
-    x_t = process.q_sample(x_start, T, noise)
+    process = Process(DiffusionConfig(target=target, variance="learned_range"))
+    output = torch.cat([normal(0), normal(2)], dim=1)
+    x_start, noise, t = masks(), normal(1), torch.tensor([100, 300, 450])
+    x_t = process.q_sample(x_start, t, noise)
 
     def of(rows: slice) -> dict[str, Tensor]:
         return loss_terms(
@@ -81,15 +105,19 @@ def test_a_sample_does_not_see_its_batch(target):
             x_start=x_start[rows],
             x_t=x_t[rows],
             noise=noise[rows],
-            t=T[rows],
-            config=LossConfig(),
+            t=t[rows],
+            config=LossConfig(**ALL, noise_weighting="min_snr", anchor_alpha=100),
             segments_directly=False,
+            anchor_logits=normal(3)[rows],
         )
 
     together = of(slice(0, 3))
-    for i in range(3):
-        for name, value in of(slice(i, i + 1)).items():
-            torch.testing.assert_close(value, together[name][i : i + 1], rtol=1e-12, atol=1e-12)
+    assert set(together) == {"noise", "vb", "anchor", *ALL}
+    for split in [[0, 1, 2, 3], [0, 2, 3], [0, 1, 3]]:
+        parts = [of(slice(*ends)) for ends in pairwise(split)]
+        for name, value in together.items():
+            separate = torch.cat([part[name] for part in parts])
+            torch.testing.assert_close(separate, value, rtol=1e-12, atol=1e-12, msg=name)
 
 
 def test_terms_without_weight_are_left_out():
@@ -167,10 +195,233 @@ def test_half_precision_outputs_are_scored_in_float32():
     assert {value.dtype for value in raw.values()} == {torch.float32}
 
 
-def test_warm_in_rises_linearly_to_the_configured_weights():
-    fixed = LossConfig(noise=1, dice=0.5, bce=0)
-    assert weights(fixed, 0.0) == weights(fixed, 1.0) == {"noise": 1.0, "dice": 0.5}
-    warm = LossConfig(noise=1, dice=0.5, bce=2, weighting="warm_in", warm_in_fraction=0.2)
-    assert weights(warm, 0.0) == {"noise": 1.0, "dice": 0.0, "bce": 0.0}
-    assert weights(warm, 0.05) == pytest.approx({"noise": 1.0, "dice": 0.125, "bce": 0.5})
-    assert weights(warm, 0.2) == weights(warm, 0.9) == {"noise": 1.0, "dice": 0.5, "bce": 2.0}
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("anchored", [False, True])
+@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
+@pytest.mark.parametrize("settings", [{}, {"noise": 0, "focal": 1, "anchor": 0}, {**ALL, "bce": 0}])
+def test_the_names_are_those_of_the_terms(direct, anchored, variance, settings):
+    output = torch.cat([normal(0), normal(2)], dim=1) if variance == "learned_range" else normal(0)
+    if direct:
+        output = output[:, :1]
+    raw = terms(output, "v", T, direct, normal(3) if anchored else None, variance, **settings)
+    assert tuple(raw) == term_names(
+        LossConfig(**settings),
+        segments_directly=direct,
+        has_anchor=anchored,
+        learned_range=variance == "learned_range",
+    )
+    assert ("vb" in raw) == (variance == "learned_range" and not direct)
+    assert all(value.shape == (3,) for value in raw.values())
+
+
+@pytest.mark.parametrize("noise_loss", ["mse", "l1", "huber"])
+def test_noise_loss_equals_torch_on_each_sample(noise_loss):
+    output, process = 3 * normal(0), Process(DiffusionConfig(target="v"))
+    raw = terms(output, "v", T, noise_loss=noise_loss)["noise"]
+    criterion = {
+        "mse": torch.nn.MSELoss(),
+        "l1": torch.nn.L1Loss(),
+        "huber": torch.nn.HuberLoss(),
+    }[noise_loss]
+    target = process.target(masks(), normal(1), T)
+    expected = [criterion(output[i], target[i]).item() for i in range(3)]
+    np.testing.assert_allclose(raw.numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("noise_loss", ["mse", "l1", "huber"])
+@pytest.mark.parametrize("weighting", ["uniform", "min_snr", "sigmoid"])
+def test_equal_predictions_cost_the_same_with_every_target(noise_loss, weighting):
+    t = torch.tensor([20, 500, 950])
+    predicted = torch.tanh(normal(5))
+    settings = {"noise_loss": noise_loss, "noise_weighting": weighting, "sigmoid_bias": -1.0}
+    costs = {}
+    for target in TARGETS:
+        process = Process(DiffusionConfig(target=target))
+        x_t = process.q_sample(masks(), t, normal(1))
+        eps = process.eps(predicted, x_t, t)
+        output = 2 * torch.atanh(predicted)
+        if target != "x_start":
+            output = process.target(predicted, eps, t)
+        costs[target] = terms(output, target, t, **settings)["noise"]
+        torch.testing.assert_close(process.x_start(output, x_t, t), predicted)
+    assert costs["x_start"].unique().numel() == 3
+    for target in ["eps", "v"]:
+        torch.testing.assert_close(costs[target], costs["x_start"], rtol=1e-8, atol=0)
+    plain = {
+        target: terms(normal(0), target, t, noise_loss=noise_loss)["noise"] for target in TARGETS
+    }
+    assert not torch.allclose(plain["eps"], plain["v"], rtol=1e-3)
+
+
+def test_vb_stands_beside_noise_when_the_variance_is_learned():
+    output, t = torch.cat([normal(0), normal(2)], dim=1).requires_grad_(), torch.tensor([0, 9, 400])
+    raw = terms(output, "eps", t, variance="learned_range", dice=0, bce=0)
+    process = Process(DiffusionConfig(target="eps", variance="learned_range"))
+    x_t = process.q_sample(masks(), t, normal(1))
+    assert torch.equal(raw["vb"], vb_term(process, output, x_start=masks(), x_t=x_t, t=t))
+    raw["noise"].sum().backward(retain_graph=True)
+    assert output.grad[:, 0].all() and not output.grad[:, 1].any()
+    output.grad = None
+    raw["vb"].sum().backward()
+    assert output.grad[:, 1].any() and not output.grad[:, 0].any()
+
+
+def disc(size: int, radius: float) -> Tensor:
+    """Logits-shaped mask (1, 1, size, size) of a disc; the radius is a share of the side."""
+    y, x = torch.meshgrid(*[(torch.arange(size) + 0.5) / size - 0.5] * 2, indexing="ij")
+    return (x**2 + y**2 <= radius**2).double()[None, None]
+
+
+def test_dice_and_tversky_equal_monai_at_their_smoothing():
+    logits, mask = normal(0), (masks() > 0).double()
+    dice = DiceLoss(sigmoid=True, smooth_nr=0.064, smooth_dr=0.064, reduction="none")
+    torch.testing.assert_close(soft_dice_loss(logits, mask), dice(logits, mask).flatten())
+    tversky = TverskyLoss(
+        sigmoid=True, alpha=0.3, beta=0.7, smooth_nr=0.032, smooth_dr=0.032, reduction="none"
+    )
+    torch.testing.assert_close(tversky_loss(logits, mask), tversky(logits, mask).flatten())
+
+    prob, truth, axes = 1 / (1 + np.exp(-logits.numpy())), mask.numpy(), (1, 2, 3)
+    overlap = (prob * truth).sum(axes)
+    missed, false = ((1 - prob) * truth).sum(axes), (prob * (1 - truth)).sum(axes)
+    index = (overlap + 0.032) / (overlap + 0.7 * missed + 0.3 * false + 0.032)
+    np.testing.assert_allclose(tversky_loss(logits, mask).numpy(), 1 - index, rtol=1e-12)
+
+
+def test_tversky_minds_a_missed_pixel_more_than_a_false_one():
+    mask = disc(32, 0.25)
+    shrunk, grown = disc(32, 0.2), disc(32, 0.25).roll(0)
+    extra = int(mask.sum() - shrunk.sum())
+    grown.view(-1)[:extra] = 1  # as many false pixels as shrunk misses
+    missed, false = (tversky_loss(80 * m - 40, mask).item() for m in (shrunk, grown))
+    assert missed > 1.5 * false > 0
+
+
+def test_focal_equals_monai_and_its_formula():
+    logits, mask = 2 * normal(0), (masks() > 0).double()
+    ours = focal_loss(logits, mask)
+    monai = FocalLoss(gamma=2.0, reduction="none")(logits, mask).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(ours.float(), monai)
+    prob = 1 / (1 + np.exp(-logits.numpy()))
+    true = np.where(mask.numpy() > 0, prob, 1 - prob)
+    np.testing.assert_allclose(
+        ours.numpy(), (-((1 - true) ** 2) * np.log(true)).mean((1, 2, 3)), rtol=1e-12
+    )
+
+
+def test_boundary_equals_monai_above_its_minimum_and_scipys_distances():
+    logits, mask = normal(0), (masks() > 0).double()
+    mask[1, 0, 4:, 3:7] = 1
+    ours, prob = boundary_loss(logits, mask), torch.sigmoid(logits)
+
+    monai = BoundaryLoss(reduction="none")
+    offset = 0.5 * (prob - mask).mean(dim=(1, 2, 3))
+    above = (monai(prob, mask) - monai(mask, mask)).flatten() - offset
+    torch.testing.assert_close(ours[:2], above[:2] / 8)
+
+    for i in range(2):
+        inside = mask[i, 0].numpy() > 0
+        distance = np.where(
+            inside, 0.5 - distance_transform_edt(inside), distance_transform_edt(~inside) - 0.5
+        )
+        wrong = (prob[i, 0] - mask[i, 0]).numpy()
+        np.testing.assert_allclose(ours[i].item(), (wrong * distance).mean() / 8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_mask_without_outline_has_no_boundary_loss_and_no_gradient(value):
+    logits = (10 * normal(0)).requires_grad_()
+    loss = boundary_loss(logits, torch.full_like(logits, value))
+    loss.sum().backward()
+    assert not loss.any() and not logits.grad.any()
+
+
+def test_boundary_is_0_for_the_perfect_mask_only_even_of_a_single_pixel():
+    for mask in [disc(32, 0.3), masks()[:1].gt(0).double()]:
+        perfect = boundary_loss(80 * mask - 40, mask).item()
+        nothing, all_of_it = (
+            boundary_loss(torch.full_like(mask, z), mask).item() for z in (-40, 40)
+        )
+        assert perfect == pytest.approx(0, abs=1e-12)
+        assert nothing > 1e-5 and all_of_it > 1e-2
+
+
+def test_boundary_and_the_others_do_not_depend_on_the_image_size():
+    for name, criterion in SEGMENTATION.items():
+        small, large = (
+            criterion(6 * disc(size, 0.2).roll(size // 16, dims=2) - 3, disc(size, 0.3)).item()
+            for size in (64, 256)
+        )
+        assert large == pytest.approx(small, rel=0.05), name
+
+
+@pytest.mark.parametrize("name", SEGMENTATION)
+@pytest.mark.parametrize("size", [1.0, 1e3, 1e30])
+@pytest.mark.parametrize("empty", [False, True])
+def test_gradients_are_finite_at_extreme_logits(name, size, empty):
+    mask = torch.zeros(3, 1, 8, 8) if empty else (masks(torch.float32) > 0).float()
+    logits = (size * normal(0, torch.float32)).requires_grad_()
+    loss = SEGMENTATION[name](logits, mask)
+    assert loss.isfinite().all() and (loss >= 0).all()
+    loss.sum().backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_anchor_is_dice_and_beta_cross_entropy_at_every_alpha_th_timestep_only():
+    logits, t = normal(3).requires_grad_(), torch.tensor([0, 7, 995])
+    raw = terms(normal(0), "eps", t, anchor_logits=logits, anchor_alpha=5, anchor_beta=3)["anchor"]
+    mask = (masks() > 0).double()
+    bce = torch.nn.BCEWithLogitsLoss()
+    for i in [0, 2]:  # not gated by the signal-to-noise ratio: this mask comes from the image alone
+        expected = soft_dice_loss(logits[i : i + 1], mask[i : i + 1])[0] + 3 * bce(
+            logits[i], mask[i]
+        )
+        torch.testing.assert_close(raw[i], expected)
+    raw.sum().backward()
+    assert raw[1] == 0 and not logits.grad[1].any()
+    assert logits.grad[0].all() and logits.grad[2].all()
+
+
+@pytest.mark.parametrize("absurd", [float("inf"), float("nan")])
+def test_an_anchor_that_is_not_paid_is_not_looked_at(absurd):
+    logits = normal(3, torch.float32)
+    logits[1] = absurd
+    logits.requires_grad_()
+    raw = terms(
+        normal(0, torch.float32), "v", torch.tensor([5, 6, 10]), anchor_logits=logits, noise=0
+    )
+    sum(raw.values()).sum().backward()
+    assert raw["anchor"][1] == 0 and not logits.grad[1].any() and logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("alpha", [1, 5, 8])
+def test_anchor_is_paid_for_one_in_alpha_of_the_images(alpha):
+    process, number = Process(DiffusionConfig()), 1000
+    t = torch.randint(1000, (number,), generator=torch.Generator().manual_seed(0))
+    zeros = torch.zeros(number, 1, 2, 2)
+    raw = loss_terms(
+        zeros,
+        process=process,
+        x_start=zeros - 1,
+        x_t=zeros,
+        noise=zeros,
+        t=t,
+        config=LossConfig(anchor_alpha=alpha),
+        segments_directly=False,
+        anchor_logits=zeros,
+    )
+    share = (raw["anchor"] > 0).double().mean().item()
+    assert share == pytest.approx(1 / alpha, abs=4 * (1 / alpha / number) ** 0.5)
+
+
+@pytest.mark.parametrize("absurd", [1e30, float("inf"), float("nan")])
+def test_every_segmentation_loss_is_gated(absurd):
+    t = torch.tensor([100, 999, 999])
+    output = normal(0, torch.float32)
+    output[1:] *= absurd
+    output.requires_grad_()
+    raw = terms(output, "eps", t, noise=0, **ALL)
+    assert set(raw) == set(ALL)
+    assert all(value[0] > 0 and (value[1:] == 0).all() for value in raw.values())
+    sum(raw.values()).sum().backward()
+    assert output.grad[0].any() and (output.grad[1:] == 0).all()
