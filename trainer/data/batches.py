@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
-from trainer.data.augment import augment, draw_light
+from trainer.data.augment import augment, draw_heavy, draw_light
 from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
 from trainer.randomness import generator
@@ -38,7 +38,7 @@ class Batch:
     coins: Tensor
     """(b,) float32 in [0, 1): below a share, the image belongs to it (self-conditioning...)."""
     augmentation: Tensor
-    """(b, 5 + 2M) float32, or (b, 0) for none."""
+    """(b, P) float32, as `trainer.data.augment` draws them; P = 0 for none."""
 
     def to(self, device: torch.device) -> "Batch":
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
@@ -54,7 +54,7 @@ def augmented(batch: Batch, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Return cond, windowed images (b, C, H, W), and x_start, (b, 1, H, W), -1 or 1."""
     images, masks = inputs.window(batch.images), batch.masks.float()
     if batch.augmentation.shape[1]:
-        images, masks = augment(images, masks, batch.augmentation)
+        images, masks = augment(images, masks, batch.augmentation, len(inputs.channels))
     return images, masks * 2 - 1
 
 
@@ -127,10 +127,14 @@ class Draws:
         return min(t + rng.random(), float(np.nextafter(t + 1, t)))
 
     def _augmentation(self, image: int) -> np.ndarray:
-        if self.config.data.augment == "none":
-            return np.empty(0, np.float32)
         rng = generator(self.config.seed, "augment", image)
-        return draw_light(rng, len(self.inputs.channels))
+        match self.config.data.augment:
+            case "none":
+                return np.empty(0, np.float32)
+            case "light":
+                return draw_light(rng, len(self.inputs.channels))
+            case "heavy":
+                return draw_heavy(rng, len(self.inputs.channels))
 
 
 def rows_of(cases: Sequence[Case]) -> np.ndarray:
