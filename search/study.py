@@ -29,6 +29,7 @@ METRICS: dict[str, Literal["min", "max"]] = {
     "val/lesion_f1": "max",
     "val/avd_ml": "min",
     "val/lesion_count_diff": "min",
+    "val/hd95_mm": "min",
     "val/false_positive_ml": "min",
     "train/loss": "min",
 }

@@ -50,7 +50,10 @@ class Record:
         if self.cases_path.exists():
             earlier = pq.read_table(self.cases_path)
             kept = [e < validation.epoch for e in earlier["epoch"].to_pylist()]
-            table = pa.concat_tables([earlier.filter(pa.array(kept, pa.bool_())), table])
+            # A run begun by an earlier version has no column for what that did not measure.
+            table = pa.concat_tables(
+                [earlier.filter(pa.array(kept, pa.bool_())), table], promote_options="default"
+            )
         write_atomically(self.cases_path, lambda path: pq.write_table(table, path))
         self.validations.append(validation)
         self._write_metrics()

@@ -37,6 +37,22 @@ class Validator:
         self.inputs = Inputs(store, config, device)
         self.rows = rows_of(cases)
 
+    def validate(
+        self,
+        model: Network,
+        epoch: int,
+        *,
+        batch_size: int,
+        autocast: torch.autocast,
+        alive: Callable[[], object] = lambda: None,
+    ) -> list[CaseScore]:
+        """Predict and score every case; arguments as for `probabilities`."""
+        if not self.cases:  # more processes than cases
+            return []
+        return self.scores(
+            self.probabilities(model, epoch, batch_size=batch_size, autocast=autocast, alive=alive)
+        )
+
     def probabilities(
         self,
         model: Network,
@@ -94,39 +110,51 @@ class Validator:
 
     def scores(self, probability: np.ndarray) -> list[CaseScore]:
         """Score what `probabilities` predicted, case by case on the native grid."""
-        scores = []
-        for case in self.cases:
-            rows = np.searchsorted(self.rows, case.rows)
-            native = self.store.to_native(case, probability[rows])
-            scores.append(
-                score_case(
-                    case.case_id,
-                    self.store.native_mask(case),
-                    native >= self.config.sampling.threshold,
-                    self.store.native_brain(case),
-                    case.native_spacing_mm,
-                )
-            )
-        return scores
+        threshold = self.config.sampling.threshold
+        return [
+            self.score(case, self.to_native(case, probability), threshold) for case in self.cases
+        ]
+
+    def to_native(self, case: Case, probability: np.ndarray) -> np.ndarray:
+        """Bring one case's part of what `probabilities` predicted to its native grid."""
+        rows = np.searchsorted(self.rows, case.rows)
+        return self.store.to_native(case, probability[rows])
+
+    def score(self, case: Case, native: np.ndarray, threshold: float) -> CaseScore:
+        """Score one case where its probability on the native grid is at least the threshold."""
+        return score_case(
+            case.case_id,
+            self.store.native_mask(case),
+            native >= threshold,
+            self.store.native_brain(case),
+            case.native_spacing_mm,
+        )
 
 
 def summarize(scores: Sequence[CaseScore]) -> dict[str, float]:
-    """Average the cases into metrics.
+    """Return the averages of `means` as a validation's metrics, `val/dice` and so on."""
+    metrics = {f"val/{name}": value for name, value in means(scores).items()}
+    assert "val/dice" in metrics, "a validation fold without lesion says nothing about Dice"
+    return metrics
 
-    `val/dice` averages the cases that have a lesion, `val/dice_official` all of them with 1 where
-    both masks are empty; `val/false_positive_ml` averages the cases without lesion and is absent
-    where there are none.
+
+def means(scores: Sequence[CaseScore]) -> dict[str, float]:
+    """Average some cases, at least one.
+
+    `dice` averages the cases that have a lesion, `dice_official` all of them with 1 where both
+    masks are empty, `false_positive_ml` the cases without lesion; what there are no cases for is
+    absent. The others average all cases.
     """
     with_lesion = [s for s in scores if s.has_lesion]
     empty = [s for s in scores if not s.has_lesion]
-    assert with_lesion, "a validation fold without lesion says nothing about Dice"
-    metrics = {
-        "val/dice": fmean(s.dice for s in with_lesion),
-        "val/dice_official": fmean(s.dice for s in scores),
-        "val/avd_ml": fmean(s.avd_ml for s in scores),
-        "val/lesion_f1": fmean(s.lesion_f1 for s in scores),
-        "val/lesion_count_diff": fmean(s.lesion_count_diff for s in scores),
+    averages = {"dice": fmean(s.dice for s in with_lesion)} if with_lesion else {}
+    averages |= {
+        "dice_official": fmean(s.dice for s in scores),
+        "avd_ml": fmean(s.avd_ml for s in scores),
+        "lesion_f1": fmean(s.lesion_f1 for s in scores),
+        "lesion_count_diff": fmean(s.lesion_count_diff for s in scores),
+        "hd95_mm": fmean(s.hd95_mm for s in scores),
     }
     if empty:
-        metrics["val/false_positive_ml"] = fmean(s.false_positive_ml for s in empty)
-    return metrics
+        averages["false_positive_ml"] = fmean(s.false_positive_ml for s in empty)
+    return averages

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
-from trainer.metrics import dice, lesion_f1, score_case
+from trainer.metrics import dice, hd95_mm, lesion_f1, score_case
 
 SPACING_MM = (0.5, 0.8, 2.0)
 
@@ -56,11 +57,18 @@ def test_empty_masks() -> None:
     brain = np.ones((4, 4, 4), bool)
     both = score_case("a", nothing, nothing, brain, SPACING_MM)
     assert (both.dice, both.lesion_f1, both.lesion_count_diff, both.avd_ml) == (1, 1, 0, 0)
+    assert both.hd95_mm == 0
     missed = score_case("a", something, nothing, brain, SPACING_MM)
     assert (missed.dice, missed.lesion_f1, missed.lesion_count_diff) == (0, 0, 1)
     invented = score_case("a", nothing, something, brain, SPACING_MM)
     assert (invented.dice, invented.lesion_f1, invented.has_lesion) == (0, 0, False)
     assert invented.false_positive_ml == pytest.approx(16 * 0.0008)
+    # The diagonal of the brain's box, not of the image.
+    brain[:, :2], brain[3:] = False, False
+    invented = score_case("a", nothing, something, brain, SPACING_MM)
+    missed = score_case("a", something, nothing, brain, SPACING_MM)
+    diagonal_mm = ((3 * 0.5) ** 2 + (2 * 0.8) ** 2 + (4 * 2.0) ** 2) ** 0.5
+    assert invented.hd95_mm == missed.hd95_mm == pytest.approx(diagonal_mm)
 
 
 def test_a_component_is_matched_once() -> None:
@@ -68,3 +76,50 @@ def test_a_component_is_matched_once() -> None:
     truth[0:4, 1, 1] = truth[5:9, 1, 1] = True  # two lesions
     prediction[0:9, 1, 1] = True  # bridged by one component, IoU 4/9 with each
     assert lesion_f1(truth, prediction) == (2 * 1 / 3, 1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_hd95_equals_monai_and_a_brute_force(seed: int) -> None:
+    from monai.metrics.hausdorff_distance import HausdorffDistanceMetric
+
+    truth = blobs(seed, 0.05)
+    prediction = np.roll(truth, 1 + seed, axis=seed % 3) | blobs(100 + seed, 0.01)
+    found = hd95_mm(truth, prediction, SPACING_MM)
+    assert found > 0
+
+    metric = HausdorffDistanceMetric(include_background=True, percentile=95)
+    monai = metric(
+        torch.from_numpy(prediction)[None, None].float(),
+        torch.from_numpy(truth)[None, None].float(),
+        spacing=SPACING_MM,
+    )
+    assert found == pytest.approx(float(monai), rel=1e-5)
+
+    def surface(mask: np.ndarray) -> np.ndarray:
+        padded = np.pad(mask, 1)
+        inside = np.ones_like(mask)
+        for axis in range(3):
+            for shift in (-1, 1):
+                inside &= np.roll(padded, shift, axis)[1:-1, 1:-1, 1:-1]
+        return np.argwhere(mask & ~inside) * SPACING_MM
+
+    a, b = surface(truth), surface(prediction)
+    distances = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    brute = max(np.percentile(distances.min(1), 95), np.percentile(distances.min(0), 95))
+    assert found == pytest.approx(brute)
+
+
+def test_hd95_in_closed_form() -> None:
+    """Two parallel plates, 3 slices of 2 mm apart."""
+    truth, prediction = np.zeros((2, 6, 6, 8), bool)
+    truth[..., 1] = prediction[..., 4] = True
+    assert hd95_mm(truth, prediction, SPACING_MM) == pytest.approx(6)
+    assert hd95_mm(truth, truth, SPACING_MM) == 0
+
+
+def test_hd95_of_noise_is_quick_and_nearly_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    truth, noise = blobs(0, 0.05), rng.random((24, 20, 12)) < 0.3
+    exact = hd95_mm(truth, noise, SPACING_MM)
+    monkeypatch.setattr("trainer.metrics.MAX_SURFACE", 300)
+    assert hd95_mm(truth, noise, SPACING_MM) == pytest.approx(exact, rel=0.1)

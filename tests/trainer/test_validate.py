@@ -93,7 +93,7 @@ def test_the_true_mask_scores_high_on_the_native_grid(store: Store) -> None:
 
 def score(case_id: str, dice: float, lesion_ml: float, false_positive_ml: float) -> CaseScore:
     has_lesion = lesion_ml > 0
-    return CaseScore(case_id, dice, 1.0, 0.5, 2, lesion_ml, 3.0, false_positive_ml, has_lesion)
+    return CaseScore(case_id, dice, 1.0, 0.5, 2, 8.0, lesion_ml, 3.0, false_positive_ml, has_lesion)
 
 
 def test_cases_without_lesion_stay_out_of_dice() -> None:
@@ -102,6 +102,7 @@ def test_cases_without_lesion_stay_out_of_dice() -> None:
     assert metrics["val/dice"] == pytest.approx(0.5)
     assert metrics["val/dice_official"] == pytest.approx(1 / 3)
     assert metrics["val/false_positive_ml"] == 7
+    assert metrics["val/hd95_mm"] == 8
     assert "val/false_positive_ml" not in summarize(scores[:2])
 
 
