@@ -14,16 +14,21 @@ KEEP = 2
 def save(folder: Path, images: int, state: dict[str, Any]) -> None:
     """Write `<images>.pt`, images being the training images seen, and keep the newest two."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{images:012d}.pt", lambda path: torch.save(state, path))
+    write(folder / f"{images:012d}.pt", state)
     for old in sorted(folder.glob("*.pt"))[:-KEEP]:
         old.unlink(missing_ok=True)
 
 
-def load_latest(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """Load the newest checkpoint that can be read; None where there is none."""
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Write one file atomically."""
+    write_atomically(path, lambda temporary: torch.save(state, temporary))
+
+
+def load_latest(folder: Path) -> dict[str, Any] | None:
+    """Load the newest checkpoint that can be read, on the CPU; None where there is none."""
     for path in sorted(folder.glob("*.pt"), reverse=True):
         try:
-            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises whatever its unzipping and unpickling raise
             print(f"{path}: damaged, the checkpoint before it is used ({type(error).__name__})")
             continue

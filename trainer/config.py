@@ -278,8 +278,8 @@ class TrainConfig(Section):
     """Epochs between validations; the last epoch is always validated."""
     seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto is bf16 autocast where the device is fast at it (GPUs), else fp32."""
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    """auto is bf16 autocast where the device is fast at it (GPUs), else fp32; fp64 is for proofs."""
     num_threads: int = Field(default=1, ge=1)
     """torch's CPU threads; pinned, since another number rounds differently."""
     channels_last: bool = True

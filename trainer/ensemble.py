@@ -67,7 +67,8 @@ def sample_members(
     Returns:
         Probabilities, (members, b, H, W) in [0, 1], at least float32: (x_start + 1) / 2.
     """
-    dtype = at_least_float32(cond).dtype
+    dtype = next(model.parameters()).dtype
+    cond = cond.to(dtype)
     shape = (1, *cond.shape[2:])
     with autocast:
         condition = model.condition(cond)

@@ -14,13 +14,18 @@ from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
+from trainer.metrics import CaseScore
+from trainer.parallel import first_says, from_first, gather, rank, world_size
 from trainer.record import Record, Validation
-from trainer.state import Diverged, OutOfMemory, TrainState, pick_device
+from trainer.state import Diverged, OutOfMemory, TrainState, limit_memory, pick_device
 from trainer.validate import Validator, summarize
 
 __all__ = ["Diverged", "OutOfMemory", "Validation", "fit"]
 
-MAY_CHANGE = {"epochs", "device", "num_threads", "data.store"}
+BEST = "best.pt"
+"""The weights with the best val/dice so far, for use (trainer/trained.py)."""
+
+MAY_CHANGE = {"epochs", "device", "num_threads", "data.store", "compile", "memory_share"}
 """Settings with which a run may be continued otherwise than it was begun."""
 
 
@@ -30,6 +35,9 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
     A checkpoint is written after the epoch's last optimizer step, before its validation, so a run
     killed during a validation repeats the validation and no training. Between optimizer steps the
     loop touches `run_dir/alive` and looks for `run_dir/stop`: then it checkpoints and ends.
+
+    In several processes (trainer/parallel.py) all call it and get the same validations; the first
+    alone reads and writes the folder.
 
     Args:
         config: What to train.
@@ -47,27 +55,33 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
         OutOfMemory: One image does not fit on the device.
     """
     torch.set_num_threads(config.num_threads)
-    device = pick_device(config)
+    device, first = pick_device(config), rank() == 0
+    limit_memory(config, device)
     store = Store.open(config.data.store)
     training, held_out = store.split(config.data.fold)
     if not any(case.lesion_ml for case in held_out):
         raise ConfigError(
             [f"{config.data.store}: no lesion in the validation cases of fold {config.data.fold}"]
         )
+    if config.batch.effective < world_size():
+        raise ConfigError(
+            [f"batch.effective: {config.batch.effective}: less than the {world_size()} processes"]
+        )
     draws = Draws(store, config, rows_of(training))
-    claim(run_dir, config, store)
+    if first:
+        claim(run_dir, config, store)
 
     state = TrainState(config, store, device)
-    validator = Validator(store, held_out, config, state.process, device)
-    saved = checkpoint.load_latest(run_dir / "checkpoints", device)
+    validator = Validator(store, held_out[rank() :: world_size()], config, state.process, device)
+    saved = from_first(checkpoint.load_latest(run_dir / "checkpoints") if first else None)
     if saved:
         state.load_state_dict(saved)
-    record = Record(run_dir)
+    record = Record(run_dir, keeps=first)
     record.forget_after(state.images // config.epoch_images)
     yield from [v for v in record.validations if v.epoch > received]
 
     signs = Signs(run_dir)
-    with closing(prefetch(draws.batches(state.images, device))) as batches:
+    with closing(prefetch(draws.batches(state.images, device, rank(), world_size()))) as batches:
         begun = time.perf_counter()
         while True:
             epoch, ended = state.images // config.epoch_images, due(config, state)
@@ -75,32 +89,48 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
                 metrics = state.epoch_means() | {"time/epoch_s": time.perf_counter() - begun}
                 if not record.has(epoch):
                     begun = time.perf_counter()
-                    probability = validator.probabilities(
-                        state.ema,
-                        epoch,
-                        batch_size=4 * state.micro,
-                        autocast=state.autocast,
-                        alive=signs.live,
+                    scores = gather_by_case(
+                        validator.validate(
+                            state.ema,
+                            epoch,
+                            batch_size=4 * state.micro,
+                            autocast=state.autocast,
+                            alive=signs.live,
+                        )
                     )
-                    scores = validator.scores(probability)
-                    metrics |= summarize(scores) | {"time/validate_s": time.perf_counter() - begun}
-                    record.add(Validation(epoch, metrics), scores)
+                    metrics |= summarize(scores) if first else {}
+                    metrics |= {"time/validate_s": time.perf_counter() - begun}
+                    validation = from_first(Validation(epoch, metrics))
+                    if first and record.is_best(validation):
+                        best = state.for_use() | {"epoch": epoch, "metrics": metrics}
+                        checkpoint.write(run_dir / BEST, best)
+                    record.add(validation, scores)
                     if epoch > received:  # not so after a damaged checkpoint
-                        yield record.validations[-1]
+                        yield validation
                 begun = time.perf_counter()
             if epoch >= config.epochs:
                 return
-            if signs.live():
-                if not ended:
+            if first_says(signs.live(), device):
+                if first and not ended:
                     checkpoint.save(run_dir / "checkpoints", state.images, state.state_dict())
                 return
             state.step(next(batches))
-            if due(config, state):
+            if first and due(config, state):
                 checkpoint.save(run_dir / "checkpoints", state.images, state.state_dict())
 
 
+def gather_by_case(scores: list[CaseScore]) -> list[CaseScore]:
+    """Return all processes' scores in the first, in the order that one process would have."""
+    shares = gather(scores)
+    longest = max(len(share) for share in shares)
+    return [share[i] for i in range(longest) for share in shares if i < len(share)]
+
+
 class Signs:
-    """A run's sign of life, `alive`, and the sign to stop, `stop`: files, for anyone to see."""
+    """A run's sign of life, `alive`, and the sign to stop, `stop`: files, for anyone to see.
+
+    Of several processes, each touches the folder that it sees and the first is asked to stop.
+    """
 
     PERIOD_S = 1.0
 
@@ -112,7 +142,8 @@ class Signs:
     def live(self) -> bool:
         """Touch `alive` and return whether `stop` is there; the disk is asked once a second."""
         if time.monotonic() >= self.next_s:
-            (self.run_dir / "alive").touch()
+            if self.run_dir.exists():
+                (self.run_dir / "alive").touch()
             self.stop = (self.run_dir / "stop").exists()
             self.next_s = time.monotonic() + self.PERIOD_S
         return self.stop

@@ -9,6 +9,10 @@ import pyarrow.parquet as pq
 
 from trainer.atomic import write_atomically
 from trainer.metrics import CaseScore
+from trainer.parallel import from_first
+
+BY = "val/dice"
+"""What the best validation is best by."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +24,21 @@ class Validation:
 
 
 class Record:
-    """The validations of one run folder, in order of epochs."""
+    """The validations of one run folder, in order of epochs.
 
-    def __init__(self, run_dir: Path):
+    Of several processes only the first keeps files; all know the validations.
+    """
+
+    def __init__(self, run_dir: Path, *, keeps: bool = True):
+        self.keeps = keeps
         self.metrics_path = run_dir / "metrics.jsonl"
         self.cases_path = run_dir / "cases.parquet"
         self.validations: list[Validation] = []
-        if self.metrics_path.exists():
+        if keeps and self.metrics_path.exists():
             for line in self.metrics_path.read_text().splitlines():
                 values = json.loads(line)
                 self.validations.append(Validation(values.pop("epoch"), values))
+        self.validations = from_first(self.validations)
 
     def forget_after(self, epoch: int) -> None:
         """Drop validations later than `epoch`: their training is not in the checkpoint."""
@@ -41,8 +50,18 @@ class Record:
     def has(self, epoch: int) -> bool:
         return any(v.epoch == epoch for v in self.validations)
 
+    def is_best(self, validation: Validation) -> bool:
+        """Say whether no recorded validation has a higher val/dice."""
+        return all(v.metrics[BY] < validation.metrics[BY] for v in self.validations)
+
     def add(self, validation: Validation, scores: list[CaseScore]) -> None:
         """Record one validation; cases first, so that a metrics line never lacks them."""
+        if self.keeps:
+            self._write_cases(validation, scores)
+        self.validations.append(validation)
+        self._write_metrics()
+
+    def _write_cases(self, validation: Validation, scores: list[CaseScore]) -> None:
         table = pa.table(
             {"epoch": [validation.epoch] * len(scores)}
             | {f.name: [getattr(score, f.name) for score in scores] for f in fields(CaseScore)}
@@ -55,9 +74,9 @@ class Record:
                 [earlier.filter(pa.array(kept, pa.bool_())), table], promote_options="default"
             )
         write_atomically(self.cases_path, lambda path: pq.write_table(table, path))
-        self.validations.append(validation)
-        self._write_metrics()
 
     def _write_metrics(self) -> None:
+        if not self.keeps:
+            return
         lines = [json.dumps({"epoch": v.epoch} | v.metrics) + "\n" for v in self.validations]
         write_atomically(self.metrics_path, lambda path: path.write_text("".join(lines)))

@@ -8,14 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from trainer.config import OptimizerConfig, TrainConfig
+from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 from trainer.data.batches import Batch, augmented
 from trainer.data.inputs import Inputs
 from trainer.data.store import Store
+from trainer.diffusion.own_estimate import own_estimate, recycled
 from trainer.diffusion.process import Process
-from trainer.losses import loss_terms, weights
+from trainer.diffusion.timestep_sampling import TimestepSampler
+from trainer.loss_weighting import TermWeights
+from trainer.losses import loss_terms, term_names
 from trainer.models import build_model
+from trainer.models.dropout import set_images
+from trainer.optimizer import learning_rate_share, make_optimizer, set_learning_rate
+from trainer.parallel import rank, sum_over_processes, world_size
 from trainer.randomness import torch_seed
 
 EMA_RAMP = 0.1
@@ -31,31 +37,53 @@ class OutOfMemory(MemoryError):
 
 
 class TrainState:
-    """Model, EMA weights, optimizer and counters: what a checkpoint holds."""
+    """Model, EMA weights, optimizer, histories and counters: what a checkpoint holds.
+
+    With several processes each has the same state and adds its share of every batch: gradients and
+    losses are sums over the effective batch, so that they are equal up to rounding for any number
+    of processes and any micro-batch.
+    """
 
     def __init__(self, config: TrainConfig, store: Store, device: torch.device):
         self.config = config
         self.process = Process(config.diffusion)
         self.inputs = Inputs(store, config, device)
+        direct = config.model.segments_directly
         torch.manual_seed(torch_seed(config.seed, "weights"))
         self.model = build_model(
             config.model,
             in_channels=self.inputs.num_channels,
             image_size=store.image_size,
+            mask_channels=self.process.mask_channels,
+            out_channels=1 if direct else self.process.output_channels,
             outputs_logits=config.diffusion.target == "x_start",
-        ).to(device)
-        self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=config.optimizer.lr,
-            weight_decay=config.optimizer.weight_decay,
+            gradient_checkpointing=config.gradient_checkpointing,
         )
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
+        # torch's types lack the argument.
+        self.model.to(device, self.dtype, memory_format=layout)  # type: ignore[call-overload]
+        self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
+        names = term_names(
+            config.loss,
+            segments_directly=direct,
+            has_anchor=self.model.has_anchor,
+            learned_range=config.diffusion.variance == "learned_range",
+        )
+        self.term_weights = TermWeights(config.loss, names).to(device, self.dtype)
+        self.timestep_sampler = TimestepSampler(config.diffusion)
+        self.optimizer = make_optimizer(config.optimizer, self.model, self.term_weights)
+        if config.compile:
+            for network in (self.model, self.ema):
+                network.compile()
+                network.condition.compile()
         self.autocast = torch.autocast(
             device.type, torch.bfloat16, enabled=wants_bf16(config, device)
         )
         self.images = 0
         """Training images seen."""
-        self.micro = config.batch.micro or config.batch.effective
+        self.micro = config.batch.micro or -(-config.batch.effective // world_size())
+        """Images per forward pass of one process."""
         self.totals: dict[str, float] = {}
         """Sums since the last validation: terms by image, gradient norm by step, and counts."""
 
@@ -63,77 +91,148 @@ class TrainState:
     def step_number(self) -> int:
         return self.images // self.config.batch.effective
 
+    @property
+    def progress(self) -> float:
+        """Share of training that is over."""
+        return self.images / (self.config.epochs * self.config.epoch_images)
+
     def step(self, batch: Batch) -> None:
-        """Take one optimizer step on one effective batch.
+        """Take one optimizer step.
+
+        Args:
+            batch: This process's share of one effective batch.
 
         Raises:
             Diverged: A loss term or the gradient is not finite; weights are as before the step.
             OutOfMemory: One image does not fit.
         """
-        while True:
-            try:
-                terms = self._accumulate(batch)
-                break
-            except torch.OutOfMemoryError as error:
-                if self.micro == 1:
-                    raise OutOfMemory("one image does not fit on the device") from error
-                self.micro = next(
-                    d for d in range(self.micro // 2, 0, -1) if self.config.batch.effective % d == 0
-                )
         config, size = self.config.optimizer, self.config.batch.effective
+        terms = self._gradients(batch)
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm))
         if not math.isfinite(norm):
             raise Diverged(f"step {self.step_number}: the gradient's norm is {norm}")
-        lr = learning_rate(config, self.images, size, self.config.epochs * self.config.epoch_images)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        total = self.config.epochs * self.config.epoch_images
+        set_learning_rate(self.optimizer, learning_rate_share(config, self.images, size, total))
         self.optimizer.step()
+        self.term_weights.clamp_()
         self.images += size
         self._average(size)
-        for name, value in (
-            terms | {"grad_norm": norm, "lr": lr, "steps": 1, "images": size}
-        ).items():
+        by_step = {"grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"], "steps": 1}
+        for name, value in (terms | by_step | {"images": size}).items():
             self.totals[name] = self.totals.get(name, 0.0) + value
 
-    def _accumulate(self, batch: Batch) -> dict[str, float]:
-        """Fill the gradients; return each raw and weighted term summed over the batch's images."""
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.manual_seed(torch_seed(self.config.seed, "dropout", self.images))
-        weight = weights(
-            self.config.loss, self.images / (self.config.epochs * self.config.epoch_images)
+    def _gradients(self, batch: Batch) -> dict[str, float]:
+        """Fill the gradients of all processes' images.
+
+        Returns:
+            Each raw and weighted term summed over the effective batch.
+        """
+        t, importance = self.timestep_sampler.draw(batch.position)
+        sums, losses, failed = self._fit_in_memory(batch, t, importance)
+        failures = sums.new_tensor([float(failed is not None)])
+        # What the timestep sampler must know of every image of the batch, whoever had it.
+        history = sums.new_zeros(2, self.config.batch.effective)
+        begin = rank() * self.config.batch.effective // world_size()
+        history[:, begin : begin + len(t)] = torch.stack([t.to(losses), losses])
+        sum_over_processes(
+            [*(p.grad for p in self._parameters() if p.grad is not None), sums, history, failures]
         )
-        sums: dict[str, Tensor] = {}
-        for part in batch.micro(self.micro):
-            raw = self._raw_terms(part)
-            per_image = torch.stack([weight[name] * term for name, term in raw.items()]).sum(0)
-            # The denominator is the effective batch's, so that the micro-batch only rounds.
-            (per_image.sum() / self.config.batch.effective).backward()
-            for name, term in raw.items():
-                sums[name] = sums.get(name, 0.0) + term.detach().sum()
-        values = dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))
+        if failures.item():
+            raise OutOfMemory("one image does not fit on the device") from failed
+        weight = self.term_weights.current(self.progress)
+        values = dict(zip(weight, sums.tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
                 raise Diverged(f"step {self.step_number}: loss term {name} is {value}")
+        self.timestep_sampler.update(history[0].round().long(), history[1])
         weighted = {f"{name}_weighted": weight[name] * value for name, value in values.items()}
         return values | weighted | {"loss": sum(weighted.values())}
 
-    def _raw_terms(self, batch: Batch) -> dict[str, Tensor]:
-        cond, x_start = augmented(batch, self.inputs)
-        t = batch.position.long().to(cond.device)
-        x_t = self.process.q_sample(x_start, t, batch.noise)
+    def _fit_in_memory(
+        self, batch: Batch, t: Tensor, importance: Tensor
+    ) -> tuple[Tensor, Tensor, torch.OutOfMemoryError | None]:
+        """Accumulate over micro-batches, smaller ones while they do not fit.
+
+        Returns:
+            The raw terms summed over the images, (terms,); each image's weighted loss, (b,); and
+            the error if not even one image fits, which the other processes must hear of.
+        """
+        while True:
+            try:
+                return *self._accumulate(batch, t, importance), None
+            except torch.OutOfMemoryError as error:
+                if self.micro == 1:
+                    self._zero_gradients()
+                    names = self.term_weights.names
+                    return batch.noise.new_zeros(len(names)), batch.noise.new_zeros(len(t)), error
+                self.micro = next(
+                    d for d in range(self.micro // 2, 0, -1) if self.config.batch.effective % d == 0
+                )
+
+    def _accumulate(self, batch: Batch, t: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
+        self.model.train()
+        self._zero_gradients()
+        sums: list[Tensor] = []
+        losses: list[Tensor] = []
+        parts = zip(
+            batch.micro(self.micro), t.split(self.micro), importance.split(self.micro), strict=True
+        )
+        for part, part_t, part_importance in parts:
+            device = part.images.device
+            raw = self._raw_terms(part, part_t.to(device))
+            per_image = self.term_weights(raw, self.progress)
+            # The denominator is the effective batch's, so that the micro-batch only rounds.
+            loss = (per_image * part_importance.to(device)).sum() / self.config.batch.effective
+            loss.backward()
+            losses.append(per_image.detach())
+            sums.append(torch.stack([term.detach().sum() for term in raw.values()]))
+        return torch.stack(sums).sum(0), torch.cat(losses)
+
+    def _raw_terms(self, batch: Batch, t: Tensor) -> dict[str, Tensor]:
+        cond, x_start = (x.to(self.dtype) for x in augmented(batch, self.inputs))
+        noise = batch.noise.to(self.dtype)
+        set_images(self.model, self.config.seed, batch.numbers)
         with self.autocast:
-            output = self.model(x_t, t, self.model.condition(cond))
+            condition = self.model.condition(cond)
+        x_t = self.process.q_sample(x_start, t, noise)
+        estimate = None
+
+        def model_fn(model_input: Tensor, t: Tensor) -> Tensor:
+            with self.autocast:
+                return self.model(model_input, t, condition)
+
+        if (chosen := self._chosen(batch, self.config.diffusion.recycling)) is not None:
+            again = recycled(self.process, model_fn, noise, t)
+            x_t = torch.where(chosen, again, x_t)
+        if (chosen := self._chosen(batch, self.config.diffusion.self_conditioning)) is not None:
+            own = own_estimate(self.process, model_fn, x_t, t)
+            estimate = torch.where(chosen, own, 0)
+        output = model_fn(self.process.model_input(x_t, estimate), t)
         return loss_terms(
             output,
             process=self.process,
             x_start=x_start,
             x_t=x_t,
-            noise=batch.noise,
+            noise=noise,
             t=t,
             config=self.config.loss,
             segments_directly=self.model.segments_directly,
+            anchor_logits=condition[0] if self.model.has_anchor else None,
         )
+
+    @staticmethod
+    def _chosen(batch: Batch, share: float) -> Tensor | None:
+        """Return which images belong to a share of all, (b, 1, 1, 1) bool; None if none does."""
+        chosen = batch.coins < share
+        return chosen[:, None, None, None] if chosen.any() else None
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [*self.model.parameters(), *self.term_weights.parameters()]
+
+    def _zero_gradients(self) -> None:
+        """Set all gradients to 0, none to None: all processes' must have the same places."""
+        for parameter in self._parameters():
+            parameter.grad = torch.zeros_like(parameter)
 
     def _average(self, size: int) -> None:
         half_life = min(self.config.optimizer.ema_half_life_images, EMA_RAMP * self.images)
@@ -147,11 +246,21 @@ class TrainState:
         by_step = {"grad_norm", "lr"}
         return {f"train/{k}": v / (steps if k in by_step else images) for k, v in totals.items()}
 
-    def state_dict(self) -> dict[str, Any]:
+    def for_use(self) -> dict[str, Any]:
+        """Return all that predicting needs (trainer/trained.py)."""
         return {
-            "model": self.model.state_dict(),
+            "config": self.config.model_dump(mode="json"),
+            "inputs": self.inputs.describe(),
             "ema": self.ema.state_dict(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a run needs to go on, and all that its use needs."""
+        return self.for_use() | {
+            "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "term_weights": self.term_weights.state_dict(),
+            "timestep_sampler": self.timestep_sampler.state_dict(),
             "images": self.images,
             "micro": self.micro,
             "totals": self.totals,
@@ -161,18 +270,10 @@ class TrainState:
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.term_weights.load_state_dict(state["term_weights"])
+        self.timestep_sampler.load_state_dict(state["timestep_sampler"])
         self.images, self.micro = state["images"], state["micro"]
         self.totals = dict(state["totals"])
-
-
-def learning_rate(config: OptimizerConfig, images: int, batch: int, total: int) -> float:
-    """Return the learning rate of the step that begins after `images` of `total` images."""
-    ramp = min(1.0, (images + batch) / max(config.warmup_images, 1))
-    match config.lr_schedule:
-        case "constant":
-            return config.lr * ramp
-        case "cosine":
-            return config.lr * ramp * (1 + math.cos(math.pi * min(images / total, 1))) / 2
 
 
 def pick_device(config: TrainConfig) -> torch.device:
@@ -188,6 +289,12 @@ def pick_device(config: TrainConfig) -> torch.device:
             [f"device: {config.device}: not here; auto takes what there is ({found})"]
         )
     return torch.device("cpu" if config.device == "cpu" else found)
+
+
+def limit_memory(config: TrainConfig, device: torch.device) -> None:
+    """Keep this process to its share of a GPU: its neighbours' trials are not its to end."""
+    if device.type == "cuda" and config.memory_share < 1:
+        torch.cuda.set_per_process_memory_fraction(config.memory_share)
 
 
 def wants_bf16(config: TrainConfig, device: torch.device) -> bool:

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def last_weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    state = load_latest(run_dir / "checkpoints", CPU)
+    state = load_latest(run_dir / "checkpoints")
     assert state is not None
     optimizer = {
         f"optimizer.{number}.{name}": value
@@ -93,7 +93,7 @@ def test_stopped_by_its_file_within_an_epoch(
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", step_then_ask_to_stop)
         assert list(run) == []
-    state = load_latest(tmp_path / "checkpoints", CPU)
+    state = load_latest(tmp_path / "checkpoints")
     assert state is not None
     assert state["images"] == config.epoch_images + 3 * config.batch.effective
     assert (tmp_path / "alive").exists()
@@ -194,7 +194,7 @@ def test_out_of_memory_halves_the_micro_batch(
     told = list(fit(tiny_config(phantom_store, batch__micro=2), tmp_path / "told"))
     # The first validation's batch is sized by the micro-batch, which only rounds.
     assert [v.metrics["train/loss"] for v in fitted] == [v.metrics["train/loss"] for v in told]
-    state = load_latest(tmp_path / "fitted" / "checkpoints", CPU)
+    state = load_latest(tmp_path / "fitted" / "checkpoints")
     assert state is not None
     assert state["micro"] == 2
 

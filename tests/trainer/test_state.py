@@ -5,50 +5,81 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from tests.trainer.tiny import tiny_config
 from trainer.configfile import ConfigError
-from trainer.data.augment import augment, draw_light
 from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
-from trainer.state import TrainState, learning_rate, pick_device
+from trainer.loss_weighting import OPTIMIZER
+from trainer.optimizer import has_fused_adamw, learning_rate_share, set_learning_rate
+from trainer.state import TrainState, pick_device
 
 CPU = torch.device("cpu")
 
 
-class InFloat64(nn.Module):
-    """Runs a network in float64 on float32 inputs."""
-
-    segments_directly = False
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = net.double()
-
-    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        return self.net(x_t.double(), t, cond.double())
+def shaken(state: TrainState) -> TrainState:
+    """Move the weights away from zero-initialised layers, where most gradients vanish."""
+    for index, parameter in enumerate(state.model.parameters()):
+        torch.manual_seed(index)
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return state
 
 
-@pytest.mark.parametrize("target", ["eps", "x_start", "v"])
-def test_gradient_does_not_depend_on_the_micro_batch(phantom_store: Path, target: str) -> None:
+VARIANTS: dict[str, dict[str, object]] = {
+    "eps": {"diffusion__target": "eps"},
+    "x_start": {"diffusion__target": "x_start"},
+    "v": {"diffusion__target": "v"},
+    "dropout": {"model__dropout": 0.3},
+    "learned": {"loss__weighting": "learned", "diffusion__variance": "learned_range"},
+    "self_conditioning": {"diffusion__self_conditioning": 0.5},
+    "recycling": {"diffusion__recycling": 0.5},
+    "v2": {"model__family": "medsegdiff_v2", "loss__anchor_alpha": 2},
+    "heavy": {"data__augment": "heavy", "data__context_slices": 1},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_gradient_does_not_depend_on_the_micro_batch(phantom_store: Path, name: str) -> None:
     store = Store.open(phantom_store)
     gradients = []
     for micro in (1, 2, 4):
-        config = tiny_config(phantom_store, batch__micro=micro, diffusion__target=target)
-        state = TrainState(config, store, CPU)
-        # Away from the zero-initialised head, where most gradients vanish.
-        for parameter in state.model.parameters():
-            torch.manual_seed(0)
-            parameter.data += 0.05 * torch.randn_like(parameter)
-        state.model = InFloat64(state.model)  # type: ignore[assignment]
+        config = tiny_config(phantom_store, batch__micro=micro, precision="fp64", **VARIANTS[name])
+        state = shaken(TrainState(config, store, CPU))
         training, _ = store.split(0)
-        state._accumulate(Draws(store, config, rows_of(training)).batch(0))
-        gradients.append(torch.cat([p.grad.flatten() for p in state.model.parameters()]))
+        state._gradients(Draws(store, config, rows_of(training)).batch(0))
+        gradients.append(torch.cat([p.grad.flatten() for p in state._parameters()]))
     assert gradients[0].dtype == torch.float64
     assert gradients[0].abs().max() > 1e-3
     for gradient in gradients[1:]:
         torch.testing.assert_close(gradient, gradients[0], rtol=0, atol=1e-10)
+
+
+def test_one_fused_kernel_steps_as_the_plain_loop_does(phantom_store: Path) -> None:
+    store = Store.open(phantom_store)
+    config = tiny_config(phantom_store)
+    assert has_fused_adamw(CPU)
+    batch = Draws(store, config, rows_of(store.split(0)[0])).batch(0)
+    fused, plain = TrainState(config, store, CPU), TrainState(config, store, CPU)
+    plain.optimizer = torch.optim.AdamW(
+        plain.model.parameters(), weight_decay=config.optimizer.weight_decay, foreach=False
+    )
+    plain.optimizer.param_groups[0]["peak_lr"] = config.optimizer.lr
+    for state in (fused, plain):
+        state.step(batch)
+    for one, other in zip(fused.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
+
+
+def test_learned_loss_weights_have_their_own_optimizer_settings(phantom_store: Path) -> None:
+    config = tiny_config(phantom_store, loss__weighting="learned")
+    state = TrainState(config, Store.open(phantom_store), CPU)
+    network, learned = state.optimizer.param_groups
+    assert network["weight_decay"] == config.optimizer.weight_decay
+    assert learned["weight_decay"] == 0
+    assert len(learned["params"]) == 3  # noise, dice, bce
+    set_learning_rate(state.optimizer, 0.5)
+    assert network["lr"] == config.optimizer.lr / 2
+    assert learned["lr"] == OPTIMIZER["lr"] / 2
 
 
 def test_average_has_the_half_life_in_images(phantom_store: Path) -> None:
@@ -88,14 +119,18 @@ def test_a_device_that_is_not_here_is_refused() -> None:
 
 
 def test_learning_rate_in_closed_form() -> None:
-    optimizer = tiny_config(
-        Path("store"), optimizer__lr=1.0, optimizer__warmup_images=100
-    ).optimizer
-    rates = [learning_rate(optimizer, images, 10, 1000) for images in (0, 40, 90, 500, 990)]
+    def shares(**settings: object) -> list[float]:
+        config = tiny_config(
+            Path("store"), **{f"optimizer__{k}": v for k, v in settings.items()}
+        ).optimizer
+        return [learning_rate_share(config, images, 10, 1000) for images in (0, 40, 90, 500, 990)]
+
     cosine = [(1 + np.cos(np.pi * images / 1000)) / 2 for images in (0, 40, 90, 500, 990)]
-    assert rates == pytest.approx(np.array([0.1, 0.5, 1, 1, 1]) * cosine)
-    constant = optimizer.model_copy(update={"lr_schedule": "constant", "warmup_images": 0})
-    assert learning_rate(constant, 990, 10, 1000) == 1.0
+    ramp = np.array([0.1, 0.5, 1, 1, 1])
+    assert shares(warmup_images=100) == pytest.approx(ramp * cosine)
+    linear = ramp * [1, 0.96, 0.91, 0.5, 0.01]
+    assert shares(warmup_images=100, lr_schedule="linear") == pytest.approx(linear)
+    assert shares(warmup_images=0, lr_schedule="constant") == [1.0] * 5
 
 
 def test_draws_follow_the_image_not_the_batch_nor_the_sampling(phantom_store: Path) -> None:
@@ -135,19 +170,3 @@ def test_lesion_slices_have_their_share_and_test_cases_none(phantom_store: Path)
         assert store.lesion_slice[drawn].mean() == pytest.approx(expected, abs=0.1)
     kept = {case.case_id for case in training} | {case.case_id for case in held_out}
     assert not kept & {case.case_id for case in store.test_cases()}
-
-
-def test_augmentation_moves_image_and_mask_together() -> None:
-    rng = np.random.default_rng(0)
-    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
-    blob = (((y - 12) ** 2 + (x - 20) ** 2) < 30).float()[None, None].repeat(64, 1, 1, 1)
-    parameters = torch.from_numpy(np.stack([draw_light(rng, 1) for _ in range(64)]))
-    parameters[:, 5], parameters[:, 6] = 1.0, 0.0  # intensities as they are
-    images, masks = augment(blob * 2 - 1, blob, parameters)
-    assert set(masks.unique().tolist()) == {0.0, 1.0}
-    assert ((images > 0) == (masks > 0.5)).float().mean() > 0.999
-    centres = (masks * x).sum((1, 2, 3)) / masks.sum((1, 2, 3))
-    assert centres.min() < 14 < 18 < centres.max()  # flipped and not
-    identity = torch.tensor([[1.0, 0, 1, 0, 0, 1, 0]]).repeat(64, 1)
-    same, _ = augment(blob, blob, identity)
-    torch.testing.assert_close(same, blob, rtol=0, atol=1e-5)
