@@ -56,7 +56,7 @@ class TermWeights(nn.Module):
         self.log_variance = nn.ParameterDict({s: nn.Parameter(torch.zeros(())) for s in learned})
 
     def forward(self, raw: dict[str, Tensor], progress: float) -> Tensor:
-        """Return each image's weighted loss; learned adds the sum of all s to each.
+        """Return each image's loss: its weighted terms, and once the penalty.
 
         Args:
             raw: The terms, each (b,).
@@ -67,8 +67,12 @@ class TermWeights(nn.Module):
         """
         terms = {name: self._given(name, progress) * term for name, term in raw.items()}
         for name, s in self.log_variance.items():
-            terms[name] = torch.exp(-s) * terms[name] + s
-        return torch.stack(list(terms.values())).sum(0)
+            terms[name] = torch.exp(-s) * terms[name]
+        return torch.stack(list(terms.values())).sum(0) + self.penalty()
+
+    def penalty(self) -> Tensor | int:
+        """Return the sum of all s, the price of learned weights; it may be negative."""
+        return sum(self.log_variance.values())
 
     def current(self, progress: float) -> dict[str, float]:
         """Return the weight that multiplies each raw term after this share of training."""

@@ -74,6 +74,7 @@ def test_a_learned_weight_pays_its_log_variance_once_an_image():
         for noise, dice in [(1.0, 0.5), (2.0, 0.25)]
     ]
     assert weights(raw, 0.0).tolist() == pytest.approx(expected, rel=1e-6)
+    assert weights.penalty().item() == pytest.approx(-0.8)
     assert weights.current(0.0) == pytest.approx(
         {"noise": 2 * math.exp(1.5), "dice": 0.5 * math.exp(-0.7)}, rel=1e-6
     )
