@@ -78,8 +78,8 @@ def _fit(
     for values, lesion in with_lesion:
         # Voxels at or above each candidate, of all and of lesion, from the ranks among candidates.
         rank = np.searchsorted(candidates, values, side="right")
-        above_all = _at_least(rank, len(candidates))
-        above_lesion = _at_least(rank[lesion], len(candidates))
+        above_all = at_least(rank, len(candidates))
+        above_lesion = at_least(rank[lesion], len(candidates))
         predicted = above_all if above else len(values) - above_all
         hit = above_lesion if above else int(lesion.sum()) - above_lesion
         dice += 2 * hit / np.maximum(predicted + lesion.sum(), 1)
@@ -88,7 +88,7 @@ def _fit(
     return float(dice[index]), modality, above, float(candidates[index])
 
 
-def _at_least(rank: np.ndarray, num_candidates: int) -> np.ndarray:
+def at_least(rank: np.ndarray, num_candidates: int) -> np.ndarray:
     """Count the voxels at or above each candidate; rank = candidates at or below the voxel."""
     counts = np.bincount(rank, minlength=num_candidates + 1)
     return counts[::-1].cumsum()[::-1][1:]
