@@ -11,7 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 from trainer.data.batches import Batch, augmented
-from trainer.data.inputs import Inputs
+from trainer.data.inputs import Inputs, InputSpec
 from trainer.data.store import Store
 from trainer.diffusion.own_estimate import own_estimate, recycled
 from trainer.diffusion.process import Process
@@ -20,6 +20,7 @@ from trainer.loss_weighting import TermWeights
 from trainer.losses import loss_terms, term_names
 from trainer.models import build_model
 from trainer.models.dropout import set_images
+from trainer.models.network import Network
 from trainer.optimizer import learning_rate_share, make_optimizer, set_learning_rate
 from trainer.parallel import rank, sum_over_processes, world_size
 from trainer.randomness import torch_seed
@@ -48,25 +49,13 @@ class TrainState:
         self.config = config
         self.process = Process(config.diffusion)
         self.inputs = Inputs(store, config, device)
-        direct = config.model.segments_directly
         torch.manual_seed(torch_seed(config.seed, "weights"))
-        self.model = build_model(
-            config.model,
-            in_channels=self.inputs.num_channels,
-            image_size=store.image_size,
-            mask_channels=self.process.mask_channels,
-            out_channels=1 if direct else self.process.output_channels,
-            outputs_logits=config.diffusion.target == "x_start",
-            gradient_checkpointing=config.gradient_checkpointing,
-        )
-        layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
-        # torch's types lack the argument.
-        self.model.to(device, self.dtype, memory_format=layout)  # type: ignore[call-overload]
+        self.model = new_network(config, self.inputs.spec, device)
+        self.dtype = dtype(config)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         names = term_names(
             config.loss,
-            segments_directly=direct,
+            segments_directly=self.model.segments_directly,
             has_anchor=self.model.has_anchor,
             learned_range=config.diffusion.variance == "learned_range",
         )
@@ -274,6 +263,33 @@ class TrainState:
         self.timestep_sampler.load_state_dict(state["timestep_sampler"])
         self.images, self.micro = state["images"], state["micro"]
         self.totals = dict(state["totals"])
+
+
+def new_network(config: TrainConfig, inputs: InputSpec, device: torch.device) -> Network:
+    """Build the configured network with fresh weights from torch's global generator.
+
+    Raises:
+        ConfigError: Its depth does not suit the image size.
+    """
+    process = Process(config.diffusion)
+    network = build_model(
+        config.model,
+        in_channels=inputs.num_channels,
+        image_size=inputs.image_size,
+        mask_channels=process.mask_channels,
+        out_channels=1 if config.model.segments_directly else process.output_channels,
+        outputs_logits=config.diffusion.target == "x_start",
+        gradient_checkpointing=config.gradient_checkpointing,
+    )
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    # torch's types lack the argument.
+    network.to(device, dtype(config), memory_format=layout)  # type: ignore[call-overload]
+    return network
+
+
+def dtype(config: TrainConfig) -> torch.dtype:
+    """Return the precision of weights and images; bf16 is autocast's, the weights are float32."""
+    return torch.float64 if config.precision == "fp64" else torch.float32
 
 
 def pick_device(config: TrainConfig) -> torch.device:
