@@ -27,8 +27,8 @@ def own_estimate(
         x_start in [-1, 1], (b, 1, H, W), without gradient.
     """
     x_start = process.x_start(model_fn(process.model_input(x_t), t), x_t, t).clamp(-1, 1)
-    # Under autocast the weights cast here would be used again by the training pass, which would
-    # then find no way back to the weights themselves.
+    # Under autocast, older torch would use the weights cast here in the training pass again,
+    # which would then find no way back to the weights themselves (its issue 112583).
     torch.clear_autocast_cache()
     return x_start
 

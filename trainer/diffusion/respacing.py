@@ -5,6 +5,7 @@ kept timesteps (Nichol & Dhariwal 2021, sec. 4); training draws from all T, what
 """
 
 import re
+from itertools import accumulate, repeat
 
 
 def timesteps(num_timesteps: int, respacing: int | str) -> list[int]:
@@ -67,6 +68,8 @@ def _sections(num_timesteps: int, counts: list[int]) -> list[int]:
                 f"but {count} are asked of it"
             )
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
-        kept += [start + round(stride * step) for step in range(count)]
+        # Summed, not multiplied, as published: halves round to the same side.
+        places = accumulate(repeat(stride, count - 1), initial=0.0)
+        kept += [start + round(place) for place in places]
         start += length
     return kept[::-1]

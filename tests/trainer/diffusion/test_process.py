@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.training_utils import compute_snr
 from torch import Tensor
 
 from trainer.config import DiffusionConfig
 from trainer.diffusion.process import Process
+from trainer.diffusion.schedule import betas
 
 TARGETS = ["eps", "x_start", "v"]
-SCHEDULES = ["linear", "cosine"]
+SCHEDULES = ["linear", "cosine", "sigmoid"]
 
 
 def draw(
@@ -55,6 +58,25 @@ def test_the_exact_output_gives_back_mask_and_noise(schedule, target, b):
     torch.testing.assert_close(process.eps(x_start, x_t, t), noise, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("target", ["x_start", "v"])
+@pytest.mark.parametrize("b", [1.0, 0.1])
+def test_pure_noise_is_pure_and_still_says_what_x_start_is(schedule, target, b):
+    process = Process(
+        DiffusionConfig(
+            noise_schedule=schedule, target=target, input_scale=b, zero_terminal_snr=True
+        )
+    )
+    x_start, noise, _ = draw(process)
+    x_start, t = 0.9 * x_start, torch.full((64,), 999)
+    assert torch.equal(process.q_sample(x_start, t, noise), noise)
+    assert process.snr(t).tolist() == [0.0] * 64
+    exact = process.target(x_start, noise, t)
+    output = 2 * torch.atanh(exact) if target == "x_start" else exact
+    torch.testing.assert_close(process.x_start(output, noise, t), x_start)
+    torch.testing.assert_close(process.eps(x_start, noise, t), noise)
+
+
 def test_v_is_the_rotation_of_mask_and_noise():
     process = Process(DiffusionConfig(target="v"))
     x_start, noise, t = draw(process)
@@ -69,6 +91,37 @@ def test_snr_and_the_magnification_of_an_eps_error():
     assert process.snr(t).dtype == torch.float64
     # Measured for cosine with T = 1000: sqrt((1 - abar) / abar)
     assert process.snr(t).rsqrt().tolist() == pytest.approx([6.4, 34, 642, 20291], rel=0.05)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_snr_is_diffusers(schedule):
+    scheduler = DDPMScheduler(trained_betas=betas(schedule, 1000).tolist())
+    t = torch.arange(0, 990, 10)
+    ours = Process(DiffusionConfig(noise_schedule=schedule)).snr(t)
+    torch.testing.assert_close(ours.float(), compute_snr(scheduler, t), rtol=5e-3, atol=0)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_variance_channel_is_no_part_of_the_prediction(target):
+    fixed = Process(DiffusionConfig(target=target))
+    learned = Process(DiffusionConfig(target=target, variance="learned_range"))
+    assert (fixed.output_channels, learned.output_channels) == (1, 2)
+    x_start, noise, t = draw(fixed)
+    x_t = fixed.q_sample(x_start, t, noise)
+    both = torch.cat([noise, 7 * x_start], dim=1)
+    assert torch.equal(learned.prediction(both), fixed.prediction(noise))
+    assert torch.equal(learned.x_start(both, x_t, t), fixed.x_start(noise, x_t, t))
+    assert torch.equal(learned.logits(both, x_t, t), fixed.logits(noise, x_t, t))
+
+
+def test_self_conditioning_shows_the_estimate_beside_x_t():
+    plain, process = Process(DiffusionConfig()), Process(DiffusionConfig(self_conditioning=0.5))
+    x_start, noise, _ = draw(process)
+    assert (plain.mask_channels, process.mask_channels) == (1, 2)
+    assert plain.model_input(noise) is noise and plain.model_input(noise, x_start) is noise
+    shown = process.model_input(noise, x_start)
+    assert torch.equal(shown[:, :1], noise) and torch.equal(shown[:, 1:], x_start)
+    assert torch.equal(process.model_input(noise), torch.cat([noise, 0 * noise], dim=1))
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -4,16 +4,25 @@ import math
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
+from pydantic import ValidationError
 
 from trainer.config import DiffusionConfig
 from trainer.diffusion.schedule import MAX_BETA, alphas_cumprod, betas
 
-SCHEDULES = ["linear", "cosine"]
+SCHEDULES = ["linear", "cosine", "sigmoid"]
 
 
-def kept(schedule: str, num_timesteps: int = 1000, b: float = 1.0) -> torch.Tensor:
+def kept(
+    schedule: str, num_timesteps: int = 1000, b: float = 1.0, zero_snr: bool = False
+) -> torch.Tensor:
     return alphas_cumprod(
-        DiffusionConfig(noise_schedule=schedule, num_timesteps=num_timesteps, input_scale=b)
+        DiffusionConfig(
+            noise_schedule=schedule,
+            num_timesteps=num_timesteps,
+            input_scale=b,
+            zero_terminal_snr=zero_snr,
+        )
     )
 
 
@@ -30,6 +39,37 @@ def test_cosine_product_is_nichol_and_dhariwals_closed_form():
     assert kept("cosine").tolist()[:999] == pytest.approx(expected, rel=1e-9)
 
 
+def test_sigmoid_product_is_jabri_et_als_closed_form():
+    def sigmoid(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    start, end = sigmoid(-3), sigmoid(3)
+    expected = [(end - sigmoid(-3 + 6 * (t + 1) / 1000)) / (end - start) for t in range(999)]
+    assert kept("sigmoid").tolist()[:999] == pytest.approx(expected, rel=1e-9)
+    assert kept("sigmoid")[499].item() == pytest.approx(0.5, abs=1e-9)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("num_timesteps", [2, 10, 1000])
+def test_zero_terminal_snr_is_lin_et_als_rescaling(schedule, num_timesteps):
+    base, table = kept(schedule, num_timesteps), kept(schedule, num_timesteps, zero_snr=True)
+    assert table[-1].item() == 0.0
+    assert table[0].item() == pytest.approx(base[0].item(), rel=1e-12)
+    assert (table.diff() < 0).all()
+    # Of the square roots, linearly: equal differences up to one factor.
+    ratios = table.sqrt().diff() / base.sqrt().diff()
+    torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios), rtol=1e-6, atol=0)
+    theirs = (1 - rescale_zero_terminal_snr(betas(schedule, num_timesteps))).cumprod(0)
+    torch.testing.assert_close(table, theirs, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("target", ["x_start", "v"])
+def test_zero_terminal_snr_is_refused_with_eps_only(target):
+    DiffusionConfig(target=target, zero_terminal_snr=True)
+    with pytest.raises(ValidationError, match="with target eps pure noise says nothing of x_start"):
+        DiffusionConfig(target="eps", zero_terminal_snr=True)
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("num_timesteps", [2, 3, 10, 50, 100, 1000, 4000])
 def test_every_length_falls_strictly_to_nearly_pure_noise(schedule, num_timesteps):
@@ -43,9 +83,11 @@ def test_every_length_falls_strictly_to_nearly_pure_noise(schedule, num_timestep
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("b", [1.0, 0.5, 0.1])
-def test_input_scale_equals_scaling_the_mask_and_renormalising(schedule, b):
-    gamma = kept(schedule)
-    scaled = kept(schedule, b=b)
+@pytest.mark.parametrize("zero_snr", [False, True])
+def test_input_scale_equals_scaling_the_mask_and_renormalising(schedule, b, zero_snr):
+    gamma = kept(schedule, zero_snr=zero_snr)
+    scaled = kept(schedule, b=b, zero_snr=zero_snr)
+    assert not zero_snr or scaled[-1].item() == 0.0
     # x_t = (a b x_start + s noise) / sqrt(a^2 b^2 + s^2): x_start's share of unit variance
     expected = (gamma * b**2) / (gamma * b**2 + 1 - gamma)
     torch.testing.assert_close(scaled, expected, rtol=1e-12, atol=0)
