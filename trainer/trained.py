@@ -1,0 +1,132 @@
+"""A trained network, ready for use, from a run folder or a checkpoint."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.config import TrainConfig
+from trainer.configfile import ConfigError, build, nest
+from trainer.data.inputs import InputSpec
+from trainer.diffusion.process import Process
+from trainer.models.network import Network
+from trainer.state import new_network, pick_device, wants_bf16
+
+BEST = "best.pt"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its averaged weights, in evaluation mode, and how to use it."""
+
+    path: Path
+    """The file that it was read from."""
+    config: TrainConfig
+    model: Network
+    process: Process
+    inputs: InputSpec
+    device: torch.device
+    autocast: torch.autocast
+
+
+def load(path: str | Path, device: torch.device | str = "auto") -> Trained:
+    """Load the averaged (EMA) weights and what they need, without running code from the file.
+
+    Args:
+        path: A run folder, of which best.pt is taken, or else the newest checkpoint that can be
+            read; or one such file.
+        device: Where to predict: a device, or a word of the setting `device`. Where the model was
+            trained does not matter.
+
+    Raises:
+        ConfigError: There is no such path, no checkpoint in the folder, the file is damaged or not
+            a checkpoint of segtune's, or the device is not here.
+    """
+    file, saved = _read(Path(path))
+    try:
+        values, inputs = saved["config"], InputSpec.parse(saved["inputs"])
+        weights = saved["ema"]
+        if not (isinstance(values, Mapping) and isinstance(weights, Mapping)):
+            raise TypeError
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError([f"{file}: not a segtune checkpoint"]) from error
+    config = build(TrainConfig, values, file)
+    if isinstance(device, str):
+        asked = build(TrainConfig, {**values, "device": device}, "command line")
+        device = pick_device(asked)
+    with torch.random.fork_rng(devices=[]):
+        model = new_network(config, inputs, device)
+    try:
+        model.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise ConfigError(
+            [f"{file}: its weights do not fit its own configuration: another version wrote it"]
+        ) from error
+    return Trained(
+        path=file,
+        config=config,
+        model=model.requires_grad_(False).eval(),
+        process=Process(config.diffusion),
+        inputs=inputs,
+        device=device,
+        autocast=torch.autocast(device.type, torch.bfloat16, enabled=wants_bf16(config, device)),
+    )
+
+
+def with_settings(trained: Trained, changed: Mapping[str, Any]) -> Trained:
+    """Return the model with other settings, such as `sampling.num_ensemble`; None keeps one.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+    given = {key: value for key, value in changed.items() if value is not None}
+    values = nest(given, trained.config.model_dump())
+    return replace(trained, config=build(TrainConfig, values, "command line"))
+
+
+def _read(path: Path) -> tuple[Path, Mapping[str, Any]]:
+    """Return the file that is meant by a path, and its content."""
+    if not path.exists():
+        raise ConfigError([f"{path}: no such file or folder"])
+    if path.is_file():
+        return path, _read_file(path)
+    if (best := path / BEST).is_file():
+        return best, _read_file(best)
+    files = sorted((path / "checkpoints").glob("*.pt"), reverse=True)
+    if not files:
+        raise ConfigError([f"{path}: no checkpoint in it ({BEST} or checkpoints/*.pt)"])
+    problems = []
+    for file in files:
+        try:
+            return file, _read_file(file)
+        except ConfigError as error:  # killed while the disk was full, say: the one before it
+            problems += error.lines
+    raise ConfigError(problems[:1])
+
+
+def _read_file(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as file:
+            begins_as_ours = file.read(2) == b"PK"
+        if not begins_as_ours:
+            raise ConfigError([f"{path}: not a segtune checkpoint"])
+        if not zipfile.is_zipfile(path):  # its directory is at the end
+            raise ConfigError([f"{path}: damaged: the file breaks off"])
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigError([f"{path}: not a segtune checkpoint"]) from error
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror or error}"]) from error
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError([f"{path}: damaged, or not a checkpoint ({type(error).__name__})"]) from (
+            error
+        )
+    if not isinstance(content, Mapping):
+        raise ConfigError([f"{path}: not a segtune checkpoint"])
+    return content
