@@ -1,12 +1,13 @@
-"""`python -m trainer train|overfit CONFIG [K=V…]`: one configuration, without Ray."""
+"""`python -m trainer train|overfit|evaluate`: one configuration, without Ray."""
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from trainer.config import TrainConfig
-from trainer.configfile import build, nest, parse_overrides, read_yaml
+from trainer.configfile import ConfigError, build, nest, parse_overrides, read_yaml
 
 
 @click.group()
@@ -59,6 +60,55 @@ def overfit(config: str, overrides: tuple[str, ...], max_images: int) -> None:
     if reached <= GOAL:
         click.echo(f"Dice {reached:.3f} after {max_images} images: four slices are not learned")
         sys.exit(1)
+
+
+@cli.command()
+@click.argument("model")
+@click.option(
+    "--split",
+    type=click.Choice(["val", "test"]),
+    default="val",
+    show_default=True,
+    help="The validation fold, or the sealed test set at the threshold that val has frozen.",
+)
+@click.option("--ensemble", type=int, help="Masks sampled per case.")
+@click.option("--fuse", type=click.Choice(["mean", "majority", "staple"]), help="How they are one.")
+@click.option("--steps", help="Sampling steps: 50, ddim50, or 10,20,30.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--store", help="Where the prepared data are now, if not where they were.")
+@click.option("--out", help="Folder for cases.csv and summary.json.  [default: in the run folder]")
+def evaluate(
+    model: str,
+    split: Literal["val", "test"],
+    ensemble: int | None,
+    fuse: str | None,
+    steps: str | None,
+    device: str,
+    store: str | None,
+    out: str | None,
+) -> None:
+    """Score MODEL, a run folder or a .pt file, case by case on the native grid."""
+    from trainer.data.store import Store
+    from trainer.evaluate import evaluate as run
+    from trainer.evaluate import run_folder
+    from trainer.evaluation_table import table, write
+    from trainer.trained import load, with_settings
+
+    changed = {
+        "sampling.num_ensemble": ensemble,
+        "sampling.fuse": fuse,
+        "sampling.timestep_respacing": int(steps) if steps and steps.isdigit() else steps,
+        "data.store": store,
+    }
+    trained = with_settings(load(model, device), changed)
+    run_dir = run_folder(trained.path)
+    folder = Path(out) if out else run_dir / f"evaluate_{split}"
+    if folder.exists() and not folder.is_dir():  # said before the test set is read in vain
+        raise ConfigError([f"{folder}: must be a folder"])
+    evaluation = run(trained, Store.open(trained.config.data.store), run_dir, split=split)
+    write(evaluation, folder)
+    click.echo(table(evaluation))
+    click.echo(f"written to {folder}: cases.csv, summary.json")
 
 
 def main() -> None:

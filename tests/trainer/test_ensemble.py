@@ -57,8 +57,11 @@ def ensemble(
         {"model__family": "medsegdiff_v1"},
         {"model__family": "medsegdiff_v1", "sampling__eta": 1.0},
         {"model__family": "medsegdiff_v1", "sampling__method": "ddpm", "diffusion__target": "v"},
+        {"model__family": "medsegdiff_v1", "diffusion__self_conditioning": 0.5},
+        {"model__family": "medsegdiff_v2", "sampling__eta": 1.0},
+        {"model__family": "medsegdiff_v2", "sampling__method": "dpmpp_2m"},
     ],
-    ids=["v1", "v1-eta", "v1-ddpm-v"],
+    ids=["v1", "v1-eta", "v1-ddpm-v", "v1-self-conditioned", "v2-eta", "v2-dpmpp"],
 )
 def test_members_are_the_same_alone_and_together(store: Store, settings: dict[str, object]) -> None:
     state = varied(tiny_config(store.path, **settings), store, torch.float64)
@@ -74,6 +77,19 @@ def test_members_are_the_same_alone_and_together(store: Store, settings: dict[st
     assert together.probability.shape == together.uncertainty.shape == (4, 1, 32, 32)
     torch.testing.assert_close(together.probability, alone.mean(0), atol=1e-9, rtol=0)
     torch.testing.assert_close(together.uncertainty, alone.std(0, correction=0), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["medsegdiff_v1", "medsegdiff_v2"])
+def test_what_depends_on_the_image_alone_is_computed_once(store: Store, family: str) -> None:
+    """Once for each slice: not for every member, and not at every step."""
+    state = varied(tiny_config(store.path, model__family=family), store, torch.float64)
+    images: list[int] = []
+    steps: list[int] = []
+    state.ema.condition.register_forward_hook(lambda _, args, __: images.append(len(args[0])))
+    state.ema.register_forward_hook(lambda _, args, __: steps.append(len(args[0])))
+    ensemble(state, store, range(3), range(4))
+    assert images == [4]
+    assert steps == [12, 12, 12]
 
 
 def test_a_model_that_segments_directly_is_its_own_ensemble(store: Store) -> None:
