@@ -78,7 +78,8 @@ class V2Config(Section):
     """attention is the AAAI version's M = (F(c) Wq)(F(e) Wk)^T; elementwise the first version's
     product of spectra with a sine."""
     nbp_blocks: int = Field(default=3, ge=1, le=8)
-    """Blocks of the network that computes the neural band-pass filter (R; the paper has 6)."""
+    """Blocks of the network that computes the neural band-pass filter (R; the paper has 6); used only
+    with the attention product."""
 
 
 class ModelConfig(Section):
@@ -90,13 +91,17 @@ class ModelConfig(Section):
     preset: Literal["S", "B", "L"] | None = None
     """MedSegDiff's sizes for width, depth, num_res_blocks and attention_levels, where not given."""
     width: int = Field(default=32, ge=4)
-    """Channels at full resolution; level i has width * min(2**i, 8)."""
+    """Channels at full resolution; level i has width * min(2**i, 8). swin_unetr rounds it up to a
+    multiple of 12."""
     depth: int = Field(default=4, ge=2, le=7)
-    """Resolution levels; the image size must be a multiple of 2**(depth - 1)."""
+    """Resolution levels; the image size must be a multiple of 2**(depth - 1). swin_unetr always has
+    6, and needs a multiple of 32."""
     num_res_blocks: int = Field(default=1, ge=1, le=12)
-    """Residual blocks per level."""
+    """Residual blocks per level; swin_unetr has pairs of transformer blocks, and dynunet always two
+    convolutions."""
     attention_levels: int = Field(default=1, ge=0)
-    """How many of the coarsest levels have self-attention; not used by unet and dynunet."""
+    """How many of the coarsest levels have self-attention; diffusion_unet has it between its
+    halves too. Not used by the families that segment directly."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     v2: V2Config = V2Config()
     """Only medsegdiff_v2."""
@@ -283,7 +288,8 @@ class TrainConfig(Section):
     num_threads: int = Field(default=1, ge=1)
     """torch's CPU threads; pinned, since another number rounds differently."""
     channels_last: bool = True
-    """Memory layout; other rounding, and faster convolutions on most devices."""
+    """Memory layout; other rounding, and faster convolutions on most devices. The families that
+    segment directly do not use it."""
     compile: bool = False
     """torch.compile: a minute at the start, faster steps after it."""
     gradient_checkpointing: bool = False

@@ -281,7 +281,8 @@ def new_network(config: TrainConfig, inputs: InputSpec, device: torch.device) ->
         outputs_logits=config.diffusion.target == "x_start",
         gradient_checkpointing=config.gradient_checkpointing,
     )
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    last = config.channels_last and network.channels_last
+    layout = torch.channels_last if last else torch.contiguous_format
     # torch's types lack the argument.
     network.to(device, dtype(config), memory_format=layout)  # type: ignore[call-overload]
     return network

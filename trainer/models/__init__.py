@@ -5,9 +5,14 @@ from torch import nn
 
 from trainer.config import ModelConfig
 from trainer.configfile import ConfigError
+from trainer.models.diffusion_unet import DiffusionUNet
+from trainer.models.dropout import count_dropout
+from trainer.models.dynunet import PlainDynUNet
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
 from trainer.models.medsegdiff_v2 import MedSegDiffV2
 from trainer.models.network import Network
+from trainer.models.recompute import recompute
+from trainer.models.swin_unetr import PlainSwinUNETR
 from trainer.models.unet import PlainUNet
 
 PRIOR_LOGIT = -4.0
@@ -38,8 +43,37 @@ def build_model(
         gradient_checkpointing: Compute each level's activations again in the backward pass.
 
     Raises:
-        ConfigError: The depth does not suit the image size.
+        ConfigError: The size of the network does not suit the image's.
     """
+    if config.family != "swin_unetr":
+        _needs_multiple(config, image_size)
+    sizes = {"in_channels": in_channels, "out_channels": out_channels}
+    model: Network
+    match config.family:
+        case "medsegdiff_v1":
+            model = MedSegDiffV1(
+                config, image_size=image_size, mask_channels=mask_channels, **sizes
+            )
+        case "medsegdiff_v2":
+            model = v2 = MedSegDiffV2(config, mask_channels=mask_channels, **sizes)
+            _begin_at_prior(v2.condition.mask_head)
+        case "diffusion_unet":
+            model = DiffusionUNet(config, mask_channels=mask_channels, **sizes)
+        case "unet":
+            model = PlainUNet(config, image_size=image_size, **sizes)
+        case "dynunet":
+            model = PlainDynUNet(config, image_size=image_size, **sizes)
+        case "swin_unetr":
+            model = PlainSwinUNETR(config, image_size=image_size, **sizes)
+    if outputs_logits or model.segments_directly:
+        _begin_at_prior(model.head)
+    count_dropout(model)
+    if gradient_checkpointing:
+        recompute(list(model.levels()))
+    return model
+
+
+def _needs_multiple(config: ModelConfig, image_size: int) -> None:
     stride = 2 ** (config.depth - 1)
     if image_size % stride:
         raise ConfigError(
@@ -48,36 +82,9 @@ def build_model(
                 f"{stride} (2**(depth - 1))"
             ]
         )
-    model: Network
-    match config.family:
-        case "medsegdiff_v1":
-            model = MedSegDiffV1(
-                config,
-                in_channels=in_channels,
-                image_size=image_size,
-                mask_channels=mask_channels,
-                out_channels=out_channels,
-            )
-        case "medsegdiff_v2":
-            model = v2 = MedSegDiffV2(
-                config,
-                in_channels=in_channels,
-                mask_channels=mask_channels,
-                out_channels=out_channels,
-            )
-            begin_at_prior(v2.condition.mask_head)
-        case "unet":
-            model = PlainUNet(
-                config, in_channels=in_channels, image_size=image_size, out_channels=out_channels
-            )
-        case family:
-            raise ConfigError([f"model.family: {family}: not built yet"])
-    if outputs_logits or model.segments_directly:
-        begin_at_prior(model.head)
-    return model
 
 
-def begin_at_prior(head: nn.Conv2d) -> None:
+def _begin_at_prior(head: nn.Conv2d) -> None:
     """Let a head's first channel, logits of a mask, begin at the lesions' share."""
     assert head.bias is not None
     with torch.no_grad():

@@ -120,14 +120,12 @@ class MedSegDiffV1(Network):
         self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths[:-1])
         self.head_norm = group_norm(config.width)
         self.head = nn.Conv2d(config.width, out_channels, 3, padding=1)
-        # GPUs' native layout, and up to 6 % faster on a CPU; torch's types lack the argument.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
         (cond,) = condition
         time = self.time(t)
-        m_image = self.image_stem(cond.contiguous(memory_format=torch.channels_last))
-        m_mask = self.mask_stem(x_t.contiguous(memory_format=torch.channels_last))
+        m_image = self.image_stem(cond)
+        m_mask = self.mask_stem(x_t)
         encoded = []
         for level, (image_level, mask_level) in enumerate(
             zip(self.image_levels, self.mask_levels, strict=True)

@@ -1,17 +1,16 @@
 """The control: MONAI's U-Net, which segments the image without diffusion."""
 
-from torch import Tensor, nn
+from collections.abc import Iterable
+
+from torch import nn
 
 from trainer.config import ModelConfig
-from trainer.configfile import ConfigError
-from trainer.models.blocks import in_full_precision, level_widths
-from trainer.models.network import ImageItself, Network
+from trainer.models.blocks import level_widths
+from trainer.models.network import DirectNetwork, needs_two_pixels
 
 
-class PlainUNet(Network):
+class PlainUNet(DirectNetwork):
     """MONAI's residual U-Net (Kerfoot et al. 2018) on the image alone; returns mask logits."""
-
-    segments_directly = True
 
     def __init__(
         self, config: ModelConfig, *, in_channels: int, image_size: int, out_channels: int
@@ -20,21 +19,13 @@ class PlainUNet(Network):
         Raises:
             ConfigError: The coarsest level is a single pixel, which instance norm cannot normalise.
         """
-        super().__init__()
-        if image_size < 2**config.depth:
-            raise ConfigError(
-                [
-                    f"image_size is {image_size}, but model.depth {config.depth} of a unet needs "
-                    f"at least {2**config.depth} (2**depth)"
-                ]
-            )
-        # Takes seconds, and only the control needs it.
+        needs_two_pixels(config, image_size)
+        # Takes seconds, and only MONAI's networks need it.
         from monai.networks.nets.unet import UNet
 
         # MONAI's own last level decodes to one channel and normalises that, which takes away the
         # very amplitude that tells an empty slice from one with lesion.
-        self.condition = ImageItself()
-        self.body = UNet(
+        body = UNet(
             spatial_dims=2,
             in_channels=in_channels,
             out_channels=config.width,
@@ -44,7 +35,9 @@ class PlainUNet(Network):
             norm="instance",
             dropout=config.dropout,
         )
-        self.head = nn.Conv2d(config.width, out_channels, 1)
+        super().__init__(body, channels=config.width, out_channels=out_channels)
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
-        return in_full_precision(self.head, self.body(condition[0]))
+    def levels(self) -> Iterable[nn.Module]:
+        from monai.networks.blocks.convolutions import ResidualUnit
+
+        return (module for module in self.body.modules() if isinstance(module, ResidualUnit))

@@ -1,0 +1,68 @@
+"""Diffusion on MONAI's DiffusionModelUNet, the image beside the noisy mask as input channels."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.config import ModelConfig
+from trainer.models.blocks import (
+    HEAD_CHANNELS,
+    MAX_GROUPS,
+    group_norm,
+    in_full_precision,
+    largest_divisor,
+    level_widths,
+)
+from trainer.models.network import ImageItself, Network
+
+
+class DiffusionUNet(Network):
+    """The U-Net of Ho et al. 2020 in MONAI's words (Pinaya et al. 2023), with our head.
+
+    Dropout, which it lacks, is where Ho et al. have it: before each residual block's second
+    convolution. Between encoder and decoder it has attention whatever `attention_levels` says.
+    """
+
+    segments_directly = False
+
+    def __init__(
+        self, config: ModelConfig, *, in_channels: int, mask_channels: int, out_channels: int
+    ):
+        # Takes seconds, and only MONAI's networks need it.
+        from monai.networks.nets.diffusion_model_unet import (
+            DiffusionModelUNet,
+            DiffusionUNetResnetBlock,
+        )
+
+        super().__init__()
+        widths = level_widths(config.width, config.depth)
+        first_attention = config.depth - config.attention_levels
+        self.condition = ImageItself()
+        self.body = DiffusionModelUNet(
+            spatial_dims=2,
+            in_channels=mask_channels + in_channels,
+            out_channels=out_channels,
+            num_res_blocks=config.num_res_blocks,
+            channels=widths,
+            attention_levels=[level >= first_attention for level in range(config.depth)],
+            # All widths are multiples of the first.
+            norm_num_groups=largest_divisor(config.width, MAX_GROUPS),
+            num_head_channels=[w // largest_divisor(w, w // HEAD_CHANNELS) for w in widths],
+            use_flash_attention=True,
+        )
+        for block in self.body.modules():
+            if isinstance(block, DiffusionUNetResnetBlock):
+                block.conv2 = nn.Sequential(nn.Dropout(config.dropout), block.conv2)
+        self.body.out = nn.Identity()
+        self.head_norm = group_norm(config.width)
+        self.head = nn.Conv2d(config.width, out_channels, 3, padding=1)
+
+    def levels(self) -> Iterable[nn.Module]:
+        yield from (*self.body.down_blocks, self.body.middle_block, *self.body.up_blocks)
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
+        (cond,) = condition
+        x = self.body(torch.cat([x_t, cond], dim=1), t)
+        return in_full_precision(self.head, F.silu(self.head_norm(x)))
