@@ -159,7 +159,8 @@ def test_a_small_unet_goes_well_beyond_the_threshold(store):
 
     def logits(rows: np.ndarray) -> torch.Tensor:
         cond = windowed(rows)
-        return model(torch.zeros_like(cond[:, :1]), torch.zeros(len(rows), dtype=torch.int64), cond)
+        t = torch.zeros(len(rows), dtype=torch.int64)
+        return model(torch.zeros_like(cond[:, :1]), t, model.condition(cond))
 
     rows = np.concatenate([case.rows for case in training])
     lesions = rows[store.lesion_slice[rows]]
