@@ -1,4 +1,4 @@
-"""`python -m trainer train|overfit|evaluate`: one configuration, without Ray."""
+"""`python -m trainer train|overfit|evaluate|predict`: one configuration, without Ray."""
 
 import sys
 from pathlib import Path
@@ -109,6 +109,55 @@ def evaluate(
     write(evaluation, folder)
     click.echo(table(evaluation))
     click.echo(f"written to {folder}: cases.csv, summary.json")
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("case", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("out")
+@click.option("--probability", is_flag=True, help="Write OUT's name with _probability too.")
+@click.option("--uncertainty", is_flag=True, help="And _uncertainty: deviation over the ensemble.")
+@click.option("--threshold", type=float, help="Probability from which a voxel is lesion.")
+@click.option("--ensemble", type=int, help="Masks sampled.")
+@click.option("--steps", help="Sampling steps: 50, ddim50, or 10,20,30.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+def predict(
+    model: str,
+    case: tuple[str, ...],
+    out: str,
+    probability: bool,
+    uncertainty: bool,
+    threshold: float | None,
+    ensemble: int | None,
+    steps: str | None,
+    device: str,
+) -> None:
+    """Write MODEL's mask of one case to OUT (.nii.gz), on the case's own grid.
+
+    INPUT is a subject's folder in an ISLES tree (DATASET/raw_data/sub-stroke0001), a case of any
+    data set that can be prepared (DATASET:CASE), a NIfTI file with as many channels as the model
+    sees, or one file a modality (ncct=FILE tmax=FILE), the first of which lends its grid.
+    """
+    from trainer.data.formats.single import find_case
+    from trainer.ensemble import num_members
+    from trainer.predict import outputs, predict_case, write
+    from trainer.trained import load, with_settings
+
+    changed = {
+        "sampling.threshold": threshold,
+        "sampling.num_ensemble": ensemble,
+        "sampling.timestep_respacing": int(steps) if steps and steps.isdigit() else steps,
+    }
+    trained = with_settings(load(model, device), changed)
+    name, images = find_case(case, trained.inputs.modalities)
+    paths = outputs(out, images, probability=probability, uncertainty=uncertainty)
+    if uncertainty and num_members(trained.model, trained.config.sampling) == 1:
+        click.echo("note: a single mask has an uncertainty of 0 everywhere", err=True)
+    prediction = predict_case(trained, name, images)
+    write(prediction, paths)
+    click.echo(
+        f"{name}: {prediction.lesion_ml:.1f} mL of lesion: {', '.join(map(str, paths.values()))}"
+    )
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from trainer.atomic import write_atomically
 from trainer.data.brain import brain_mask
 from trainer.data.formats.case import RawCase
-from trainer.data.geometry import fit_box, to_slices
-from trainer.data.nifti import on_grid_of, read_mask, read_volume
+from trainer.data.geometry import Box, fit_box, to_slices
+from trainer.data.nifti import Source, Volume, on_grid_of, read_mask, read_volume
 from trainer.data.store import FORMAT
 from trainer.data.windows import scale
 
@@ -64,11 +65,9 @@ def prepare_case(
     Raises:
         BadFile: One of the files cannot be used.
     """
-    (reference_name, reference_source), *_ = case.images.items()
-    reference = read_volume(reference_source)
+    reference, brain = read_reference(case.images)
     mask = read_mask(case.mask, reference)
     spacing_mm = reference.spacing_mm
-    brain = brain_mask(reference.data, spacing_mm, reference_name)
     box = fit_box(brain | mask, spacing_mm)
 
     notes = []
@@ -83,15 +82,10 @@ def prepare_case(
     columns: dict[str, NDArray] = {}
     factors = {}
     for name, source in case.images.items():
-        volume = reference if source == reference_source else read_volume(source)
-        values, resampled = on_grid_of(volume, reference, brain, float(volume.data.min()))
-        if resampled:
-            was = "x".join(map(str, volume.data.shape))
-            notes.append(f"{name} was resampled from its own {was} grid")
-        stored, offset, divisor = scale(values, name, brain)
-        factors[name] = {"offset": offset, "divisor": divisor}
-        slices = to_slices(stored, box, spacing_mm, settings.image_size, float(stored.min()))
-        columns[f"image:{name}"] = slices.astype(np.float16)
+        image = to_pixels(name, source, reference, brain, box, settings.image_size)
+        columns[f"image:{name}"] = image.slices
+        factors[name] = {"offset": image.offset, "divisor": image.divisor}
+        notes += image.notes
     for name, voxels in (("mask", mask), ("brain", brain)):
         share = to_slices(voxels, box, spacing_mm, settings.image_size, 0.0)
         columns[name] = (share >= 0.5).astype(np.uint8)
@@ -118,6 +112,59 @@ def prepare_case(
     }
     _write(folder, case.case_id, columns, {"mask": mask, "brain": brain}, record)
     return record
+
+
+def read_reference(images: Mapping[str, Source]) -> tuple[Volume, NDArray[np.bool_]]:
+    """Read a case's first image, on whose grid all else is brought, and derive its brain mask.
+
+    Raises:
+        BadFile: It cannot be used.
+    """
+    name, source = next(iter(images.items()))
+    reference = read_volume(source)
+    return reference, brain_mask(reference.data, reference.spacing_mm, name)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One modality of a case as a store holds it."""
+
+    slices: NDArray[np.float16]
+    """(num_slices, H, W), physical units or scaled MRI."""
+    offset: float
+    divisor: float
+    """slices = (read - offset) / divisor."""
+    notes: list[str]
+
+
+def to_pixels(
+    name: str,
+    source: Source,
+    reference: Volume,
+    brain: NDArray[np.bool_],
+    box: Box,
+    image_size: int,
+) -> Pixels:
+    """Read one modality and bring it to the store's units and pixels.
+
+    Args:
+        name: Modality.
+        source: Its file; the reference's own is not read again.
+        reference: The volume whose grid it is brought to.
+        brain: Brain mask on the reference grid.
+        box: Part of the reference to show.
+        image_size: Rows and columns of a slice.
+
+    Raises:
+        BadFile: It cannot be used, or does not show the reference's brain.
+    """
+    volume = reference if source == reference.source else read_volume(source)
+    values, resampled = on_grid_of(volume, reference, brain, float(volume.data.min()))
+    was = "x".join(map(str, volume.data.shape))
+    notes = [f"{name} was resampled from its own {was} grid"] if resampled else []
+    stored, offset, divisor = scale(values, name, brain)
+    slices = to_slices(stored, box, reference.spacing_mm, image_size, float(stored.min()))
+    return Pixels(slices.astype(np.float16), offset, divisor, notes)
 
 
 def _write(

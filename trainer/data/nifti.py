@@ -7,10 +7,13 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 from PIL import Image as Picture
 from scipy import ndimage
+
+from trainer.atomic import write_atomically
 
 SAME_GRID_MM = 0.1
 """Two grids are the same if no voxel lies further apart than this: affines carry noise of 1e-5."""
@@ -19,6 +22,10 @@ MIN_COVERAGE = 0.5
 LOSSLESS_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 PICTURE_SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+_GRID_FIELDS = (
+    "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
+    "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
+)  # fmt: skip
 
 
 class BadFile(ValueError):
@@ -40,11 +47,15 @@ class Source:
 class Volume:
     """A volume with canonical axes: x to the patient's right, y to anterior, z to superior."""
 
-    path: Path
+    source: Source
     data: NDArray[np.float32]
     """(X, Y, Z), in the file's own units."""
     affine: NDArray[np.float64]
     """(4, 4), from voxel indices to mm."""
+
+    @property
+    def path(self) -> Path:
+        return self.source.path
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -60,16 +71,71 @@ def read_volume(source: Source) -> Volume:
         BadFile: Missing, empty, truncated, not an image, not 3D, or with non-finite voxels.
     """
     path = source.path
-    if not path.is_file():
-        raise BadFile(path, "is missing")
-    if path.stat().st_size == 0:
-        raise BadFile(path, "is empty (0 bytes)")
+    _check_there(path)
     is_picture = path.name.lower().endswith(PICTURE_SUFFIXES)
     data, affine = _read_picture(source) if is_picture else _read_nifti(source)
     bad = data.size - int(np.isfinite(data).sum())
     if bad:
         raise BadFile(path, f"has {bad} non-finite voxels (NaN or infinite)")
-    return Volume(path, data, affine)
+    return Volume(source, data, affine)
+
+
+def num_channels(path: Path) -> int:
+    """Return how many volumes a NIfTI file holds: the last of 4 axes, 1 where there are 3.
+
+    Raises:
+        BadFile: Missing, empty, not NIfTI, or damaged at its beginning.
+    """
+    _check_there(path)
+    shape = _load(path).shape
+    return int(shape[3]) if len(shape) == 4 else 1
+
+
+def write_like(out: Path, values: NDArray, reference: Path) -> None:
+    """Write a volume on the grid of a NIfTI file: its axes, affine and codes, to the last bit.
+
+    Nothing else of its header is kept: neither its display range nor what it may say of a patient.
+
+    Args:
+        out: Path that ends in .nii or .nii.gz; replaced atomically.
+        values: (X, Y, Z), canonical axes, as `read_volume(reference)` has them; uint8 or float32.
+        reference: The file whose grid it is.
+    """
+    image = _load(reference)
+    canonical = orientations.axcodes2ornt("RAS")
+    own = orientations.io_orientation(image.affine)
+    data = orientations.apply_orientation(values, orientations.ornt_transform(canonical, own))
+    assert data.shape == image.shape[:3], (data.shape, image.shape)
+    header = type(image.header)()
+    header.set_data_dtype(data.dtype)
+    for field in _GRID_FIELDS:
+        header[field] = image.header[field]
+    header["pixdim"][:4] = image.header["pixdim"][:4]
+    # The same bytes each time: no time stamp in the compressed file.
+    content = type(image)(data, image.affine, header).to_bytes()
+    if out.name.endswith(".gz"):
+        content = gzip.compress(content, compresslevel=3, mtime=0)
+    write_atomically(out, lambda path: path.write_bytes(content))
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise BadFile(path, "is missing")
+    if path.stat().st_size == 0:
+        raise BadFile(path, "is empty (0 bytes)")
+
+
+def _load(path: Path) -> nibabel.Nifti1Image:
+    """Read a NIfTI file's header."""
+    try:
+        image = nibabel.load(path)
+    except ImageFileError as error:
+        raise BadFile(path, _why_no_image(path)) from error
+    except (EOFError, OSError, TypeError, ValueError, zlib.error) as error:
+        raise BadFile(path, f"is truncated or damaged ({' '.join(str(error).split())})") from error
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise BadFile(path, "is not a NIfTI file")
+    return image
 
 
 def read_mask(source: Source, reference: Volume) -> NDArray[np.bool_]:
@@ -135,10 +201,8 @@ def on_grid_of(
 
 def _read_nifti(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     path = source.path
+    image = _load(path)
     try:
-        image = nibabel.load(path)
-        if not isinstance(image, nibabel.Nifti1Image):
-            raise BadFile(path, "is not a NIfTI file")
         if source.channel is not None and len(image.shape) == 4:
             image = image.slicer[..., source.channel]
         shape = image.shape
@@ -147,8 +211,6 @@ def _read_nifti(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64
         if len(shape) != 3:
             raise BadFile(path, f"is {len(shape)}D {'x'.join(map(str, shape))}, but must be 3D")
         data = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
-    except ImageFileError as error:
-        raise BadFile(path, _why_no_image(path)) from error
     except (EOFError, OSError, TypeError, ValueError, zlib.error) as error:
         if isinstance(error, BadFile):
             raise

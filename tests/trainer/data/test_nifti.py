@@ -6,9 +6,18 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from tests.trainer.data.trees import AFFINE, SHAPE, head, lesion, write
-from trainer.data.nifti import BadFile, Source, Volume, on_grid_of, read_mask, read_volume
+from trainer.data.nifti import (
+    BadFile,
+    Source,
+    Volume,
+    on_grid_of,
+    read_mask,
+    read_volume,
+    write_like,
+)
 
 
 @pytest.fixture
@@ -167,3 +176,52 @@ def test_a_modality_from_elsewhere_does_not_match(tmp_path, reference):
 
     with pytest.raises(BadFile, match=r"tmax\.nii\.gz: .*do not match reference\.nii\.gz"):
         on_grid_of(volume, reference, head()[1], 0.0)
+
+
+@pytest.mark.parametrize("kind", ["both", "qform", "sform", "neither", "nifti2", "4D"])
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR"])
+def test_a_volume_is_written_on_the_grid_it_was_read_from(tmp_path, kind, axes):
+    rng = np.random.default_rng(0)
+    turn = Rotation.from_euler("xyz", [4, -7, 11], degrees=True).as_matrix()
+    affine = np.eye(4)
+    affine[:3] = np.c_[turn @ np.diag([0.383, 0.5, 2.0]), [-80.3, -100.7, 13.1]]
+    data = rng.integers(0, 3000, (7, 8, 5), dtype=np.int16)
+    image = nibabel.Nifti1Image(data, affine)
+    change = nibabel.orientations.axcodes2ornt(axes)
+    image = image.as_reoriented(
+        nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), change)
+    )
+    if kind == "4D":
+        image = nibabel.Nifti1Image(np.stack([image.dataobj] * 2, -1), image.affine)
+    if kind == "nifti2":
+        image = nibabel.Nifti2Image(np.asarray(image.dataobj), image.affine)
+    codes = {"qform": (2, 0), "sform": (0, 4), "neither": (0, 0)}.get(kind, (1, 1))
+    image.set_qform(image.affine if codes[0] else None, codes[0])
+    image.header["sform_code"] = codes[1]
+    image.header["cal_max"] = 80
+    image.header["descrip"] = b"Jane Doe"
+    image.header.set_slope_inter(2.0, -1024)
+    if kind == "neither":
+        image = nibabel.Nifti1Image(image.dataobj, None, image.header)
+    nibabel.save(image, tmp_path / "in.nii.gz")
+    volume = read_volume(Source(tmp_path / "in.nii.gz", 1))
+
+    for name, values in (
+        ("mask.nii.gz", (volume.data > 100).astype(np.uint8)),
+        ("probability.nii", volume.data),
+    ):
+        write_like(tmp_path / name, values, tmp_path / "in.nii.gz")
+
+        source, written = (nibabel.load(tmp_path / each) for each in ("in.nii.gz", name))
+        assert np.array_equal(written.affine, source.affine)
+        assert type(written) is type(source)
+        assert written.shape == source.shape[:3]
+        assert (written.header["qform_code"], written.header["sform_code"]) == codes
+        assert written.header.get_xyzt_units() == source.header.get_xyzt_units()
+        assert written.get_data_dtype() == values.dtype
+        assert written.header["cal_max"] == 0
+        assert written.header["descrip"] == b""
+        np.testing.assert_array_equal(read_volume(Source(tmp_path / name)).data, values)
+        original = source.get_fdata()[..., 0] if kind == "4D" else source.get_fdata()
+        expected = original > 100 if name == "mask.nii.gz" else original
+        np.testing.assert_array_equal(written.get_fdata(), expected)

@@ -53,13 +53,19 @@ class Tree:
         return any(named in path.name for paths in self.raw_files.values() for path in paths)
 
 
-def subject_tree(root: Path) -> Tree | None:
-    """Return the tree of `raw_data` (or `rawdata`) and `derivatives`, None where one is missing."""
+def subject_tree(root: Path, only: str | None = None) -> Tree | None:
+    """Return the tree of `raw_data` (or `rawdata`) and `derivatives`, None where one is missing.
+
+    Args:
+        root: Folder of both.
+        only: Look at this subject alone.
+    """
     raw = next((root / name for name in ("raw_data", "rawdata") if (root / name).is_dir()), None)
     derivatives = root / "derivatives"
     if raw is None or not derivatives.is_dir():
         return None
-    subjects = sorted({path.name for part in (raw, derivatives) for path in part.glob("sub-*")})
+    named = {path.name for part in (raw, derivatives) for path in part.glob("sub-*")}
+    subjects = sorted(name for name in named if only in (None, name))
     return Tree(
         raw,
         derivatives,

@@ -27,6 +27,8 @@ def clinical_tables(folder: Path, case_ids: Iterable[str]) -> dict[str, Row]:
     )
     for path in paths:
         owner = re.search(r"sub-[A-Za-z0-9]+", path.name)
+        if owner and owner.group() not in values:
+            continue  # another patient's: a single case should not wait for a whole data set's
         for row in _rows(path):
             named = (str(value) for value in row.values() if str(value) in values)
             case_id = next(named, owner.group() if owner else None)

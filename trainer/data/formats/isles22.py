@@ -11,9 +11,9 @@ from trainer.data.formats.clinical import clinical_tables
 from trainer.data.nifti import Source
 
 
-def find(root: Path) -> Found | None:
+def find(root: Path, only: str | None = None) -> Found | None:
     """Return the cases, or None if this is no ISLES22 tree."""
-    tree = subject_tree(root)
+    tree = subject_tree(root, only)
     if tree is None or not tree.has_raw("dwi"):
         return None
     subjects, files = tree.subjects, tree.raw_files

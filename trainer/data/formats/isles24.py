@@ -14,14 +14,14 @@ from trainer.data.nifti import Source
 MODALITIES = ("cta", "cbf", "cbv", "mtt", "tmax")
 
 
-def find(root: Path) -> Found | None:
+def find(root: Path, only: str | None = None) -> Found | None:
     """Return the cases, or None if this is no ISLES24 tree.
 
     A modality that no case has is left out; one that some cases lack is missing there.
     """
     if not (root / "derivatives").is_dir() and (root / "train" / "derivatives").is_dir():
         root = root / "train"
-    tree = subject_tree(root)
+    tree = subject_tree(root, only)
     if tree is None or not tree.has_raw("ncct"):
         return None
     derivatives, files = tree.derivatives, tree.derived_files

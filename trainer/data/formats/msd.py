@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainer.configfile import ConfigError
 from trainer.data.formats.case import Found, RawCase, image_files, modality_name, stem
-from trainer.data.nifti import Source
+from trainer.data.nifti import Source, num_channels
 
 
 def find(root: Path) -> Found | None:
@@ -42,6 +42,40 @@ def find(root: Path) -> Found | None:
         mask = label_paths.get(case_id, labels / f"{case_id}{suffix}")
         cases.append(RawCase(case_id, sources, Source(mask)))
     return Found(cases)
+
+
+def find_image(path: Path) -> tuple[str, dict[str, Source]] | None:
+    """Return the case that an image of such a data set belongs to, and its channels.
+
+    Args:
+        path: A file in `imagesTr` or `imagesTs` beside `dataset.json`, of nnU-Net's the first.
+
+    Returns:
+        None where there is no `dataset.json` that names channels.
+
+    Raises:
+        ConfigError: The file has another number of channels.
+        BadFile: It is not readable.
+    """
+    channels = _channels(path.absolute().parent.parent / "dataset.json")
+    if not channels:
+        return None
+    name = stem(path)
+    case_id, suffix = re.sub(r"_\d{4}$", "", name), path.name[len(name) :]
+    if case_id == name:
+        several = len(channels) > 1
+        if (count := num_channels(path)) != len(channels):
+            raise ConfigError(
+                [f"{path}: channels: {count}: dataset.json names {', '.join(channels)}"]
+            )
+        return case_id, {
+            channel: Source(path, number if several else None)
+            for number, channel in enumerate(channels)
+        }
+    return case_id, {
+        channel: Source(path.with_name(f"{case_id}_{number:04d}{suffix}"))
+        for number, channel in enumerate(channels)
+    }
 
 
 def _channels(path: Path) -> list[str]:
