@@ -205,7 +205,7 @@ class LossConfig(Section):
     """Weight of the Tversky loss (Salehi et al. 2017, missed pixels 0.7, false ones 0.3)."""
     boundary: float = Field(default=0.0, ge=0)
     """Weight of the boundary loss (Kervadec et al. 2019), only beside dice, bce, focal or tversky:
-    alone, the empty mask is its optimum."""
+    alone, false lesions in slices without one would cost nothing."""
     anchor: float = Field(default=1.0, ge=0)
     """Weight of medsegdiff_v2's loss on its Condition U-Net's mask: Dice + anchor_beta * BCE."""
     anchor_alpha: int = Field(default=5, ge=1)
@@ -234,7 +234,7 @@ class LossConfig(Section):
     def _boundary_not_alone(self) -> Self:
         if list(self.segmentation) == ["boundary"]:
             raise ValueError(
-                "boundary is the only loss on the mask, but the empty mask is its optimum: "
+                "boundary is the only loss on the mask, but says nothing of slices without lesion: "
                 "it needs dice, bce, focal or tversky beside it"
             )
         return self

@@ -5,6 +5,7 @@
 
 trains the same images with the noise loss alone and with Dice and cross-entropy beside it, fixed,
 warmed in and learned, on three seeds; writes OUT/results.json and a picture, and prints a table.
+Learned weights bring each weighted term to 1, so that there only the terms themselves can fall.
 Called again it goes on where it was. Several processes share the work, say, with one mode each
 (`--modes learned`): each ends with a summary of all runs in OUT that are finished.
 """
