@@ -27,18 +27,26 @@ def load_config(path: str, overrides: tuple[str, ...]) -> TrainConfig:
     "--out", default="runs/single", show_default=True, help="Run folder; run again to continue."
 )
 def train(config: str, overrides: tuple[str, ...], out: str) -> None:
-    """Train CONFIG, or continue it: the same command again."""
+    """Train CONFIG, or continue it: the same command again.
+
+    Over several devices: `torchrun --nproc-per-node 2 -m trainer train CONFIG`.
+    """
     settings = load_config(config, overrides)
     from trainer.loop import fit
+    from trainer.state import pick_device
+    from trainer.parallel import processes, rank
 
-    for validation in fit(settings, Path(out)):
-        m = validation.metrics
-        click.echo(
-            f"epoch {validation.epoch:4d}/{settings.epochs}  dice {m['val/dice']:.3f}  "
-            f"f1 {m['val/lesion_f1']:.3f}  avd {m['val/avd_ml']:6.1f} mL  "
-            f"loss {m['train/loss']:.4f}  {m['time/epoch_s']:.1f} s + {m['time/validate_s']:.1f} s"
-        )
-    click.echo(f"run folder: {out}")
+    with processes(pick_device(settings)):
+        say = click.echo if rank() == 0 else lambda text: None
+        for validation in fit(settings, Path(out)):
+            m = validation.metrics
+            say(
+                f"epoch {validation.epoch:4d}/{settings.epochs}  dice {m['val/dice']:.3f}  "
+                f"f1 {m['val/lesion_f1']:.3f}  avd {m['val/avd_ml']:6.1f} mL  "
+                f"loss {m['train/loss']:.4f}  "
+                f"{m['time/epoch_s']:.1f} s + {m['time/validate_s']:.1f} s"
+            )
+        say(f"run folder: {out}")
 
 
 @cli.command()
