@@ -47,8 +47,9 @@ class DiffusionUNet(Network):
             num_res_blocks=config.num_res_blocks,
             channels=widths,
             attention_levels=[level >= first_attention for level in range(config.depth)],
-            # All widths are multiples of the first.
-            norm_num_groups=largest_divisor(config.width, MAX_GROUPS),
+            # For all levels, as their widths are multiples of the first. MONAI adds the timestep
+            # before a norm, which would take all of it away if each channel were its own group.
+            norm_num_groups=largest_divisor(config.width, min(MAX_GROUPS, config.width // 4)),
             num_head_channels=[w // largest_divisor(w, w // HEAD_CHANNELS) for w in widths],
             use_flash_attention=True,
         )

@@ -83,9 +83,12 @@ class NeuralBandPassFilter(nn.Module):
 class AttentionProduct(nn.Module):
     """M = (F(q) Wq) (F(k) Wk)^T, M' = gate x M, f = F^-1(M') (v Wv): the AAAI version's.
 
-    The gate of the frequency pair (i, j) of M is g_q[i] g_k[j], and F^-1 runs over both axes of M.
-    Then all is linear: F^-1(M') is the product of the two filtered maps, and the n x n matrices M
-    and F^-1(M') need never be there, neither in memory nor in time, at any image size:
+    The paper leaves open, and here is chosen: F runs over the feature map's two axes, and F^-1 over
+    those of both tokens of M; the gate of a pair of frequencies (i, j) is g_q[i] g_k[j], of two
+    maps of the band-pass filter; f is divided by n sqrt(c).
+
+    All of this is linear, so that F^-1(M') is the product of two filtered maps, and the n x n
+    matrices need never be there, whatever the image size:
     f = F^-1(g_q F(q Wq)) (F^-1(g_k F(k Wk))^T (v Wv)).
     """
 
@@ -111,8 +114,8 @@ class AttentionProduct(nn.Module):
 class ElementwiseProduct(nn.Module):
     """f = F^-1(sin(F(q) Wq x F(k) Wk)) x (v Wv), all products elementwise: the first version's.
 
-    The sine is taken of real and imaginary part; being odd, it keeps the inverse real. There is
-    no band-pass filter.
+    The paper leaves open, and here is chosen: the sine is taken of real and imaginary part (being
+    odd, it keeps the inverse real), of unitary transforms. There is no band-pass filter.
     """
 
     def __init__(self, channels: int):

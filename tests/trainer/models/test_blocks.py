@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.models.blocks import ChannelNorm, ResBlock, SelfAttention, TimeEmbedding, level_widths
+from trainer.models.blocks import (
+    ChannelNorm,
+    ResBlock,
+    SelfAttention,
+    TimeEmbedding,
+    group_norm,
+    level_widths,
+)
 
 
 def test_level_widths_double_up_to_eightfold():
@@ -70,3 +77,25 @@ def test_channel_norm_standardises_each_position():
     normed = norm(5 + 3 * torch.randn(2, 16, 4, 4))
     torch.testing.assert_close(normed.mean(1), torch.zeros(2, 4, 4), atol=1e-5, rtol=0)
     torch.testing.assert_close(normed.var(1, correction=0), torch.ones(2, 4, 4), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(8, 8), (64, 8), (12, 6), (20, 5), (7, 7), (13, 1), (26, 2)]
+)
+def test_group_norm_has_the_most_groups_up_to_8_that_divide(channels, groups):
+    assert group_norm(channels).num_groups == groups
+
+
+@pytest.mark.parametrize(
+    ("channels", "heads"), [(20, 1), (32, 1), (64, 2), (96, 3), (160, 5), (104, 2), (76, 2)]
+)
+def test_attention_has_heads_of_32_channels_or_more(channels, heads):
+    assert SelfAttention(channels).num_heads == heads
+
+
+def test_without_a_timestep_a_res_block_has_nothing_for_it():
+    block = ResBlock(8, None, dropout=0.0)
+    assert not any("time" in name for name, _ in block.named_parameters())
+    nn.init.normal_(block.conv2.weight)
+    x = torch.randn(1, 8, 6, 6)
+    assert (block(x) - x).std() > 0.1
