@@ -78,8 +78,8 @@ class V2Config(Section):
     """attention is the AAAI version's M = (F(c) Wq)(F(e) Wk)^T; elementwise the first version's
     product of spectra with a sine."""
     nbp_blocks: int = Field(default=3, ge=1, le=8)
-    """Blocks of the network that computes the neural band-pass filter (R; the paper has 6); used only
-    with the attention product."""
+    """Blocks of the network that computes the neural band-pass filter (R; the paper has 6), which
+    only the attention product has."""
 
 
 class ModelConfig(Section):
@@ -214,8 +214,8 @@ class LossConfig(Section):
     anchor_beta: float = Field(default=10.0, ge=0)
     """Cross-entropy's share in the anchor loss."""
     weighting: Literal["fixed", "warm_in", "learned"] = "fixed"
-    """warm_in raises all weights but noise's from 0; learned divides each term by its own learned
-    variance (Kendall et al. 2018, arXiv 1705.07115), beginning at the given weights."""
+    """warm_in raises all weights from 0 beside the noise loss's; learned divides each term by its
+    own learned variance (Kendall et al. 2018, arXiv 1705.07115), from the given weights on."""
     warm_in_shape: Literal["step", "linear", "cosine"] = "linear"
     """Used only with warm_in; step switches on at the end of warm_in_fraction."""
     warm_in_fraction: float = Field(default=0.2, gt=0, le=1)
@@ -284,7 +284,8 @@ class TrainConfig(Section):
     seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
-    """auto is bf16 autocast where the device is fast at it (GPUs), else fp32; fp64 is for proofs."""
+    """auto is bf16 autocast where the device is fast at it (GPUs), else fp32; fp64 is for
+    proofs."""
     num_threads: int = Field(default=1, ge=1)
     """torch's CPU threads; pinned, since another number rounds differently."""
     channels_last: bool = True

@@ -17,6 +17,7 @@ from torch import Tensor
 from trainer.config import SamplingConfig
 from trainer.diffusion.process import Process, at_least_float32
 from trainer.diffusion.sampling import sample
+from trainer.endings import OutOfMemory
 from trainer.models.network import Network
 from trainer.staple import staple
 
@@ -113,7 +114,7 @@ def in_batches(
         All members of the next slices, (members, slices, ...).
 
     Raises:
-        torch.OutOfMemoryError: One mask does not fit.
+        OutOfMemory: One mask does not fit.
     """
     start = 0
     while start < num_slices:
@@ -123,9 +124,9 @@ def in_batches(
                 sample_some(range(first, min(first + batch_size, members)), slices)
                 for first in range(0, members, batch_size)
             ]
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             if batch_size == 1:
-                raise
+                raise OutOfMemory("one image does not fit on the device") from error
             batch_size //= 2
             continue
         yield torch.cat(parts)

@@ -14,16 +14,15 @@ from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
+from trainer.endings import Diverged, OutOfMemory
 from trainer.metrics import CaseScore
 from trainer.parallel import first_says, from_first, gather, rank, world_size
 from trainer.record import Record, Validation
-from trainer.state import Diverged, OutOfMemory, TrainState, limit_memory, pick_device
+from trainer.state import TrainState, limit_memory, pick_device
+from trainer.trained import BEST
 from trainer.validate import Validator, summarize
 
 __all__ = ["Diverged", "OutOfMemory", "Validation", "fit"]
-
-BEST = "best.pt"
-"""The weights with the best val/dice so far, for use (trainer/trained.py)."""
 
 MAY_CHANGE = {"epochs", "device", "num_threads", "data.store", "compile", "memory_share"}
 """Settings with which a run may be continued otherwise than it was begun."""
@@ -68,8 +67,9 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
             [f"batch.effective: {config.batch.effective}: less than the {world_size()} processes"]
         )
     draws = Draws(store, config, rows_of(training))
+    config = naming_its_data(config, store)
     if first:
-        claim(run_dir, config, store)
+        claim(run_dir, config)
 
     state = TrainState(config, store, device)
     validator = Validator(store, held_out[rank() :: world_size()], config, state.process, device)
@@ -157,21 +157,29 @@ def due(config: TrainConfig, state: TrainState) -> bool:
     return ended and (epoch % config.validate_every == 0 or epoch >= config.epochs)
 
 
-def claim(run_dir: Path, config: TrainConfig, store: Store) -> None:
-    """Write the run's configuration, or check that the folder already holds this very run.
+def naming_its_data(config: TrainConfig, store: Store) -> TrainConfig:
+    """Return the configuration with the store's content hash, which names the data for ever.
 
     Raises:
-        ValueError: It holds another run, and the message names the first setting that differs; or
-            the store does not have the content that the configuration names.
+        ValueError: It already names other data.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    mine = config.model_dump(mode="json")
-    if mine["data"]["store_hash"] not in (None, store.content_hash):
+    if config.data.store_hash not in (None, store.content_hash):
         raise ValueError(
             f"{config.data.store}: content {store.content_hash[:12]}: this is not the data that "
             f"was asked for (data.store_hash {config.data.store_hash})"
         )
-    mine["data"]["store_hash"] = store.content_hash
+    data = config.data.model_copy(update={"store_hash": store.content_hash})
+    return config.model_copy(update={"data": data})
+
+
+def claim(run_dir: Path, config: TrainConfig) -> None:
+    """Write the run's configuration, or check that the folder already holds this very run.
+
+    Raises:
+        ValueError: It holds another run, and the message names the first setting that differs.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    mine = config.model_dump(mode="json")
     path = run_dir / "config.yaml"
     if path.exists():
         flat, found = flatten(mine), flatten(yaml.safe_load(path.read_text()))

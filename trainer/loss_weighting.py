@@ -98,7 +98,8 @@ class TermWeights(nn.Module):
         if name == "vb":
             return VARIANCE_WEIGHT
         weight: float = getattr(self.config, name)
-        rises = self.config.weighting == "warm_in" and name != "noise"
+        # Without a noise loss there is nothing that the others could be warmed in beside.
+        rises = self.config.weighting == "warm_in" and name != "noise" and "noise" in self.names
         return weight * warm_in(self.config, progress) if rises else weight
 
 

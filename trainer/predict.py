@@ -21,7 +21,7 @@ from trainer.data.inputs import Window
 from trainer.data.nifti import NIFTI_SUFFIXES, write_like
 from trainer.ensemble import Prediction, fuse, in_batches, num_members, sample_members
 from trainer.randomness import generator
-from trainer.state import OutOfMemory, dtype
+from trainer.state import dtype
 from trainer.trained import Trained
 
 BATCH = 16
@@ -120,10 +120,7 @@ def predict_slices(
         ).cpu()
 
     members = num_members(trained.model, config.sampling)
-    try:
-        parts = [*in_batches(len(slices), members, BATCH, sample_some)]
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory("one slice does not fit on the device") from error
+    parts = [*in_batches(len(slices), members, BATCH, sample_some)]
     fused = fuse(torch.cat(parts, 1), config.sampling.fuse)
     return Prediction(fused.probability.float(), fused.uncertainty.float())
 

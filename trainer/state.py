@@ -16,6 +16,7 @@ from trainer.data.store import Store
 from trainer.diffusion.own_estimate import own_estimate, recycled
 from trainer.diffusion.process import Process
 from trainer.diffusion.timestep_sampling import TimestepSampler
+from trainer.endings import Diverged, OutOfMemory
 from trainer.loss_weighting import TermWeights
 from trainer.losses import loss_terms, term_names
 from trainer.models import build_model
@@ -27,14 +28,6 @@ from trainer.randomness import torch_seed
 
 EMA_RAMP = 0.1
 """The half-life is at most this share of the images seen: early averages forget the start."""
-
-
-class Diverged(ArithmeticError):
-    """A loss or gradient is not finite; the message names the step and the term."""
-
-
-class OutOfMemory(MemoryError):
-    """One image does not fit on the device."""
 
 
 class TrainState:
@@ -173,7 +166,7 @@ class TrainState:
             # The denominator is the effective batch's, so that the micro-batch only rounds.
             loss = (per_image * part_importance.to(device)).sum() / self.config.batch.effective
             loss.backward()
-            losses.append(per_image.detach())
+            losses.append((per_image - self.term_weights.penalty()).detach())
             sums.append(torch.stack([term.detach().sum() for term in raw.values()]))
         return torch.stack(sums).sum(0), torch.cat(losses)
 

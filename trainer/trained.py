@@ -17,6 +17,7 @@ from trainer.models.network import Network
 from trainer.state import new_network, pick_device, wants_bf16
 
 BEST = "best.pt"
+"""In a run folder: the weights with the best val/dice so far."""
 
 
 @dataclass(frozen=True)

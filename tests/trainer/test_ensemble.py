@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.trainer.tiny import tiny_config
 from trainer.config import SamplingConfig, TrainConfig
 from trainer.data.store import Store
+from trainer.endings import OutOfMemory
 from trainer.ensemble import Prediction, fuse, in_batches, predict, sample_members
 from trainer.randomness import generator
 from trainer.staple import staple
@@ -141,7 +142,7 @@ def test_one_mask_that_does_not_fit_is_an_error() -> None:
     def never(members: range, slices: range) -> Tensor:
         raise torch.OutOfMemoryError("out of memory")
 
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(OutOfMemory):
         list(in_batches(2, 2, 4, never))
 
 

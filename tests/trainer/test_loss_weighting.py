@@ -34,6 +34,11 @@ def test_fixed_weights_stay_and_sum_the_terms_of_each_image():
     assert not list(weights.parameters())
 
 
+def test_nothing_is_warmed_in_where_there_is_no_noise_loss():
+    config = LossConfig(dice=0.5, bce=2, weighting="warm_in")
+    assert TermWeights(config, ["dice", "bce"]).current(0.0) == {"dice": 0.5, "bce": 2}
+
+
 @pytest.mark.parametrize(
     ("shape", "heights"),
     [
