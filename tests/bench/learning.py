@@ -39,11 +39,12 @@ COMMON = {
     "loss.bce": 1.0,
     "sampling.timestep_respacing": 10,
 }
+RECYCLED = {"diffusion.recycling": 0.5}
 ROWS: dict[str, dict[str, Any]] = {
     "unet": {"model.family": "unet"},
-    "diffusion_unet": {"model.family": "diffusion_unet"},
-    "v1": {"model.family": "medsegdiff_v1"},
-    "v2": {"model.family": "medsegdiff_v2"},
+    "diffusion_unet": {"model.family": "diffusion_unet", **RECYCLED},
+    "v1": {"model.family": "medsegdiff_v1", **RECYCLED},
+    "v2": {"model.family": "medsegdiff_v2", **RECYCLED},
 } | {
     f"v1-{target}-{'dice' if dice else 'nodice'}-b{batch}": {
         "model.family": "medsegdiff_v1",
