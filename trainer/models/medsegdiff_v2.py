@@ -47,8 +47,9 @@ class MedSegDiffV2(Network):
     an SS-Former between the deepest features of both.
 
     The paper leaves open, and here is chosen:
-    - The decoder's skips of the anchored levels carry the sum f_d' + f_c. A gate alone can only
-      amplify noise where the lesion is, as image detail has no other way to the decoder.
+    - The decoder's skips of the anchored levels carry the sum f_d' + f_c. A gate alone amplifies
+      noise where the lesion is, and image detail has no other way to the decoder: four lesions of a
+      few pixels are then known by heart after 2,000 images instead of 1,200.
     - The decoder begins from e + c^N, the noisy deepest feature and what the SS-Former made of the
       condition's.
     - Both U-Nets have the same size, and V1's residual blocks, ways down, up and across.
