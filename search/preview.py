@@ -113,6 +113,9 @@ def preview(study: StudyConfig) -> str:
         f"{scheduler.smoothing}"
     )
     startup = f", the first {study.sampler.num_startup_trials} at random"
+    each = f"{trials.cpus_per_trial} CPUs, {trials.gpus_per_trial:g} GPUs"
+    if trials.workers_per_trial > 1:
+        each += f", shared equally by {trials.workers_per_trial} workers"
     head = [
         ("study", study.study),
         ("data", f"{study.data.store}, fold {study.data.fold}"),
@@ -122,7 +125,7 @@ def preview(study: StudyConfig) -> str:
             f"{trials.num_trials} searched ({len(study.enqueued)} enqueued), "
             f"1 control, {len(study.references)} protected",
         ),
-        ("each", f"{trials.cpus_per_trial} CPUs, {trials.gpus_per_trial:g} GPUs"),
+        ("each", each),
         ("sampler", f"{study.sampler.type}{startup if study.sampler.type == 'tpe' else ''}"),
         ("scheduler", asha if scheduler.type == "asha" else f"none: max_t {scheduler.max_t}"),
         ("seed", str(study.seed)),

@@ -128,6 +128,8 @@ class Cargo:
     """`module:function` with the contract of `trainer.loop.fit`."""
     cpus: float
     gpus: float
+    workers: int = 1
+    """Processes that share the CPUs and GPUs equally."""
 
 
 class Proposer(Searcher):
@@ -210,6 +212,7 @@ class Proposer(Searcher):
             fit=self._fit,
             cpus=study.trials.cpus_per_trial,
             gpus=study.trials.gpus_per_trial,
+            workers=study.trials.workers_per_trial,
         )
 
     def carried(self) -> set[int]:

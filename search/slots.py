@@ -9,8 +9,11 @@ import ray
 class Slots:
     """How many trials the cluster can hold at once. It follows nodes that come and go.
 
+    A trial lies on one node. Its workers share its CPUs and GPUs without a remainder, so that they
+    fit wherever it does as a whole.
+
     Args:
-        cpus: Of one trial.
+        cpus: Of one trial, all its workers together.
         gpus: Of one trial; below 1, trials share a device.
     """
 

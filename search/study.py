@@ -116,6 +116,10 @@ class Scheduler(Section):
         return self
 
 
+def _worker_a_gpu(trials: dict[str, Any]) -> int:
+    return max(1, int(trials.get("gpus_per_trial", 0)))
+
+
 class Trials(Section):
     num_trials: int = Field(ge=1)
     """Searched trials: sampled and unprotected enqueued ones. The control and the protected
@@ -123,12 +127,30 @@ class Trials(Section):
     cpus_per_trial: int = Field(default=1, ge=1)
     gpus_per_trial: float = Field(default=0, ge=0)
     """Below 1, trials share a device; above 1, a whole number."""
+    workers_per_trial: int = Field(default_factory=_worker_a_gpu, ge=1)
+    """Processes that share every batch of a trial, each with its part of the trial's CPUs and, of
+    several GPUs, one: by default as many as GPUs, else 1."""
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:
         if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
             raise ValueError(
                 f"gpus_per_trial is {self.gpus_per_trial}, but above 1 must be a whole number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _equal_workers(self) -> Self:
+        workers, gpus = self.workers_per_trial, max(1, int(self.gpus_per_trial))
+        if self.gpus_per_trial and workers != gpus:
+            raise ValueError(
+                f"workers_per_trial is {workers}, but must be {gpus} with gpus_per_trial "
+                f"{self.gpus_per_trial:g}"
+            )
+        if self.cpus_per_trial % workers:
+            raise ValueError(
+                f"cpus_per_trial is {self.cpus_per_trial}, but must be a multiple of "
+                f"workers_per_trial ({workers})"
             )
         return self
 

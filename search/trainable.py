@@ -8,14 +8,18 @@ exception costs the process; and every other exception is raised, because it sho
 import gc
 import importlib
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
+
+if TYPE_CHECKING:
+    from search.ranks import Ranks
 
 WORKSPACE_BYTES = 128 << 20
 """GPU memory that CUDA's libraries may keep in a process for good."""
@@ -26,13 +30,16 @@ class Trainable(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """Return the resources of one trial; equal ones share warm processes."""
-        return tune.PlacementGroupFactory([{"CPU": config["cpus"], "GPU": config["gpus"]}])
+        """Return the resources of one trial, a bundle a worker; equal ones share warm processes."""
+        workers = config["workers"]
+        bundle = {"CPU": config["cpus"] / workers, "GPU": config["gpus"] / workers}
+        return tune.PlacementGroupFactory([bundle] * workers, strategy="STRICT_PACK")
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin with nothing: a trial waits until this returns, and a hang here cannot be ended."""
         self._validations: Generator[Any, None, None] | None = None
         self._memory = 0
+        self._ranks: Ranks | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Let go of the last trial, which was perhaps stopped without being told.
@@ -41,8 +48,7 @@ class Trainable(tune.Trainable):
             RuntimeError: Its GPU memory did not come back; Ray then replaces this process.
         """
         self._release()
-        if (held := _gpu_memory()) > self._memory + WORKSPACE_BYTES:
-            raise RuntimeError(f"a trial left {held - self._memory} bytes of GPU memory behind")
+        check_memory(self._memory)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -66,7 +72,7 @@ class Trainable(tune.Trainable):
                 return _end("interrupted", "stopped")
             raise RuntimeError("the training ended before max_t") from None
         except Exception as error:
-            ending, reason = _ending(error), str(error)
+            ending, reason = ending_of(error), str(error)
             if ending is None:
                 raise
         else:
@@ -77,12 +83,14 @@ class Trainable(tune.Trainable):
 
     def _fit(self) -> Generator[Any, None, None]:
         """Start `fit`; its imports belong into the first step, where a hang is noticed."""
-        module, _, name = self.config["fit"].partition(":")
-        fit = getattr(importlib.import_module(module), name)
-        gc.freeze()  # what is imported stays: to search it for garbage at each reset costs 0.1 s
+        if self.config["workers"] > 1:
+            from search.ranks import Ranks  # it builds on this module
+
+            self._ranks = self._ranks or Ranks(self.config)
+            self._ranks.load(self.config)  # while this process loads it as well
+        fit = load(self.config)
         self._memory = _gpu_memory()
-        config = TrainConfig.model_validate(self.config["train"])
-        return fit(config, Path(self.config["run_dir"]), received=self.config["received"])
+        return self._ranks.train(fit) if self._ranks else fit()
 
     def _release(self) -> None:
         if self._validations is not None:
@@ -91,15 +99,29 @@ class Trainable(tune.Trainable):
         gc.collect()
 
     def cleanup(self) -> None:
-        """Close the trial's files and threads."""
+        """Close the trial's files and threads, and end its other processes."""
         self._release()
+        if self._ranks is not None:
+            self._ranks.end()
+
+
+def load(cargo: dict[str, Any]) -> Callable[[], Generator[Any, None, None]]:
+    """Import what trains a trial, and return it ready to begin."""
+    module, _, name = cargo["fit"].partition(":")
+    fit = getattr(importlib.import_module(module), name)
+    gc.freeze()  # what is imported stays: to search it for garbage at each reset costs 0.1 s
+    config = TrainConfig.model_validate(cargo["train"])
+    # Of a GPU that trials share, a trial may take no more than what was reserved for it.
+    share = min(config.memory_share, cargo["gpus"] or 1)
+    config = config.model_copy(update={"memory_share": share})
+    return partial(fit, config, Path(cargo["run_dir"]), received=cargo["received"])
 
 
 def _end(ending: str, reason: str) -> dict[str, Any]:
     return {"done": True, "ending": ending, "reason": reason}
 
 
-def _ending(error: Exception) -> str | None:
+def ending_of(error: Exception) -> str | None:
     """Return how a trial ends by what `fit` raised; None if that is no measurement but a fault."""
     if isinstance(error, ConfigError):  # these settings, on these data
         return "infeasible"
@@ -109,6 +131,16 @@ def _ending(error: Exception) -> str | None:
     if loop and isinstance(error, loop.OutOfMemory):
         return "infeasible"
     return None
+
+
+def check_memory(before: int = 0) -> None:
+    """Check that a trial's GPU memory came back.
+
+    Raises:
+        RuntimeError: It did not.
+    """
+    if (held := _gpu_memory()) > before + WORKSPACE_BYTES:
+        raise RuntimeError(f"a trial left {held - before} bytes of GPU memory behind")
 
 
 def _gpu_memory() -> int:

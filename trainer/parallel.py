@@ -39,7 +39,28 @@ def processes(device: torch.device) -> Iterator[None]:
         return
     if "LOCAL_RANK" in os.environ and device.type != "cpu":
         torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group(dist.get_default_backend_for_device(device), timeout=TIMEOUT)
+    with group(device):
+        yield
+
+
+@contextmanager
+def group(
+    device: torch.device,
+    store: "dist.Store | None" = None,
+    rank: int = -1,
+    world_size: int = -1,
+) -> Iterator[None]:
+    """Be one of several processes for as long as this lasts, with the device's own backend.
+
+    Args:
+        device: What this process computes on.
+        store: Where the processes find each other; None asks the environment, as for `torchrun`,
+            for this and the rest.
+        rank: This process's number.
+        world_size: How many there are.
+    """
+    backend = dist.get_default_backend_for_device(device)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)
     try:
         yield
     finally:

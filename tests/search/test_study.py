@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search.study import METRICS, StudyConfig, load_study
+from search.study import METRICS, StudyConfig, Trials, load_study
 from trainer.configfile import ConfigError
 
 EXAMPLE = """
@@ -112,6 +112,15 @@ def test_nested_and_dotted_settings_mean_the_same(example):
     assert load_study(example) == study
 
 
+@pytest.mark.parametrize(
+    ("gpus", "given", "workers"),
+    [(0, {}, 1), (0.5, {}, 1), (1, {}, 1), (2, {}, 2), (0, {"workers_per_trial": 4}, 4)],
+)
+def test_a_worker_for_each_gpu(gpus, given, workers):
+    trials = {"num_trials": 1, "cpus_per_trial": 4, "gpus_per_trial": gpus} | given
+    assert Trials.model_validate(trials).workers_per_trial == workers
+
+
 def test_without_a_scheduler_there_are_no_rungs(example):
     study = load_study(example, ["scheduler.type=none", "scheduler.grace_period=1000"])
     assert study.asha().rungs == [[]]
@@ -138,6 +147,12 @@ trials.num_trials=0
     command line: trials.num_trials: 0: must be greater than or equal to 1
 trials.gpus_per_trial=1.5
     command line: trials: gpus_per_trial is 1.5, but above 1 must be a whole
+trials={num_trials: 1, cpus_per_trial: 3, gpus_per_trial: 2}
+    command line: trials: cpus_per_trial is 3, but must be a multiple of workers_per_trial (2)
+trials={num_trials: 1, cpus_per_trial: 4, gpus_per_trial: 2, workers_per_trial: 4}
+    command line: trials: workers_per_trial is 4, but must be 2 with gpus_per_trial 2
+trials={num_trials: 1, cpus_per_trial: 4, gpus_per_trial: 0.5, workers_per_trial: 2}
+    command line: trials: workers_per_trial is 2, but must be 1 with gpus_per_trial 0.5
 objective.metric=val/dise
     command line: objective.metric: 'val/dise': must be one of
 objective.mode=min
