@@ -33,8 +33,8 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
     """
     settings = load_config(config, overrides)
     from trainer.loop import fit
-    from trainer.state import pick_device
     from trainer.parallel import processes, rank
+    from trainer.state import pick_device
 
     with processes(pick_device(settings)):
         say = click.echo if rank() == 0 else lambda text: None

@@ -1,8 +1,6 @@
 """Training losses: one value per sample and term; `trainer.loss_weighting` weighs them."""
 
 import torch
-from monai.losses import BoundaryLoss, TverskyLoss
-from monai.losses.focal_loss import sigmoid_focal_loss
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -158,6 +156,9 @@ def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
     Cross-entropy times (1 - p)^2, p the probability of the true class (Lin et al. 2017, arXiv
     1708.02002). MONAI's function rather than its class, which would round float64 to float32.
     """
+    # Here and below: importing MONAI takes seconds, and few configurations have these terms.
+    from monai.losses.focal_loss import sigmoid_focal_loss
+
     return sigmoid_focal_loss(logits, mask, gamma=2.0).mean(dim=(1, 2, 3))
 
 
@@ -167,6 +168,8 @@ def tversky_loss(logits: Tensor, mask: Tensor) -> Tensor:
     TP / (TP + 0.7 FN + 0.3 FP) of the soft counts (Salehi et al. 2017, arXiv 1706.05721). Both
     sides carry the smoothing of soft_dice_loss, which is this loss with 0.5 and 0.5.
     """
+    from monai.losses import TverskyLoss
+
     smoothing = DICE_SMOOTHING * mask[0].numel() / 2
     criterion = TverskyLoss(
         sigmoid=True,
@@ -191,6 +194,8 @@ def boundary_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
     An empty or a full mask has no outline: it costs 0 whatever is predicted, without gradient.
     """
+    from monai.losses import BoundaryLoss
+
     distance = BoundaryLoss().compute_distance_map(mask)
     side = (mask.shape[-2] * mask.shape[-1]) ** 0.5
     # MONAI's map is 0 at the lesion's outermost pixels, and 0 throughout where there is no outline.
