@@ -34,7 +34,9 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
+# med-seg-diff-pytorch's U-Net needs neither the torchvision nor the wandb that the package declares.
 bench: setup
+	$(BIN)/python -m pip install --quiet --no-deps med-seg-diff-pytorch==0.3.3 beartype==0.23.1
 	$(BIN)/python -m tests.bench
 
 lint: setup
