@@ -12,6 +12,8 @@ abort a collective from outside could let a step with half its gradients pass as
 import gc
 import os
 from collections.abc import Callable, Generator
+from contextlib import suppress
+from queue import Empty, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +46,6 @@ class Ranks:
     """
 
     def __init__(self, cargo: dict[str, Any]):
-        self._failure = ""
-        self._failed = Event()
         bundles, size = get_current_placement_group(), cargo["workers"]
         self._actors = [
             ray.remote(Rank)
@@ -80,8 +80,7 @@ class Ranks:
         ray.get(self._loaded)
         # Whoever serves asks for a free port itself: one found before could be taken meanwhile.
         store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
-        for actor in self._actors:
-            actor.begin.remote(store.port)
+        ray.get([actor.begin.remote(store.port) for actor in self._actors])
         own = _in_group(self._cargo, fit, store, 0)
         try:
             while (validation := self._step(own)) is not None:
@@ -94,37 +93,37 @@ class Ranks:
     def _step(self, own: Generator[Any, None, None]) -> Any:
         """Return rank 0's next validation once all ranks have it; None at the end."""
         steps = [actor.step.remote() for actor in self._actors]
-        returned = Event()
-        Thread(target=self._watch, args=(steps, returned), daemon=True).start()
+        returned, blame = Event(), Queue[str]()
+        Thread(target=self._watch, args=(steps, returned, blame), daemon=True).start()
         try:
             validation = next(own, None)
         except Exception as error:
             if ending_of(error) is None:
-                blamed = self._failed.wait(BLAME_S)
+                with suppress(Empty):
+                    error = RuntimeError(blame.get(timeout=BLAME_S))
                 self.end()
-                if blamed:
-                    raise RuntimeError(self._failure) from error
-            raise
+            raise error
         finally:
             returned.set()
         ray.get(steps, timeout=GRACE_S)
         return validation
 
-    def _watch(self, steps: list[ray.ObjectRef], returned: Event) -> None:
+    def _watch(self, steps: list[ray.ObjectRef], returned: Event, blame: Queue[str]) -> None:
         """Wait for the other ranks' answers; see to it that rank 0 ends when one of them does."""
         left = steps
         while left:
             [answered], left = ray.wait(left)
+            rank = 1 + steps.index(answered)
             try:
                 ending = ray.get(answered)
             except RayError as error:
                 cause = str(getattr(error, "cause", None) or error).splitlines()
-                self._failure = f"rank {1 + steps.index(answered)}: {' '.join(cause[:1])}"
-                self._failed.set()
+                blame.put(f"rank {rank}: {' '.join(cause[:1])}")
                 self.end()  # at which gloo, if not nccl, breaks off what the others wait for
             else:
                 if ending is None:
                     continue
+                blame.put(f"rank {rank}: alone {ending}")
             if not returned.wait(GRACE_S):
                 os._exit(1)
             return

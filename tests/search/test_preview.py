@@ -96,6 +96,12 @@ def test_preview_says_everything():
     assert any(line.startswith("0 27 (max_t) ") for line in lines)
 
 
+def test_preview_says_how_a_trial_is_shared():
+    assert "workers" not in preview(study())
+    trials = {"num_trials": 1, "cpus_per_trial": 8, "gpus_per_trial": 2}
+    assert "8 CPUs, 2 GPUs, shared equally by 2 workers" in preview(study(trials=trials))
+
+
 def manifest(folder: Path, **changes) -> str:
     values = {
         "cases": [{"split": "train", "fold": fold} for fold in (0, 1, 2)]

@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,29 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from search.study import StudyConfig, load_study
+from search.study import load_study
+from search.trainable import Trainable, load
 from tests.search.conftest import Driver, write_study
-from tests.trainer.tiny import TINY
+from tests.search.test_trainable import cargo
+from tests.trainer.tiny import TINY, without_times
 from trainer import loop
 from trainer.config import TrainConfig
+from trainer.configfile import ConfigError
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
 from trainer.parallel import rank
 
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="torch lacks gloo")
 
-Drive = Callable[..., Driver]
 Curve = list[tuple[int, dict[str, float]]]
 
 MAX_T = 3
-LR = 1e-3
-LR_WITHOUT_MEMORY = 1e-2
-LR_BROKEN = 2e-2
+PLAIN = {"optimizer.lr": 1e-3, "batch.effective": 4}
+FEWER_IMAGES_THAN_WORKERS = PLAIN | {"batch.effective": 1}
+WITHOUT_MEMORY = PLAIN | {"optimizer.lr": 1e-2}
+BROKEN = PLAIN | {"optimizer.lr": 2e-2}
+ALONE = PLAIN | {"optimizer.lr": 3e-2}
+UNHEARD = PLAIN | {"optimizer.lr": 4e-2}
+FIT = "tests.search.test_ranks:noting"
 
 
 def noting(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[loop.Validation]:
@@ -34,7 +41,7 @@ def noting(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator
     run_dir.mkdir(parents=True, exist_ok=True)
     with open(run_dir / f"rank{rank()}", "a") as file:
         file.write(f"{os.getpid()}\n")
-    forward = MedSegDiffV1.forward
+    forward, lr = MedSegDiffV1.forward, config.optimizer.lr
 
     def exhausted(self: MedSegDiffV1, *args: Any) -> torch.Tensor:
         if self.training:
@@ -42,126 +49,145 @@ def noting(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator
         return forward(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        if rank() == 1 and config.optimizer.lr == LR_WITHOUT_MEMORY:
+        if rank() == 1 and lr == WITHOUT_MEMORY["optimizer.lr"]:
             patch.setattr(MedSegDiffV1, "forward", exhausted)
+        if lr == UNHEARD["optimizer.lr"]:
+            patch.setattr("search.ranks.GRACE_S", 1.0)
         for validation in loop.fit(config, run_dir, received=received):
             yield validation
-            if rank() == 1 and config.optimizer.lr == LR_BROKEN and received == 0:
-                raise OSError("the store is gone")
+            if received == 0 and lr in [t["optimizer.lr"] for t in (BROKEN, ALONE, UNHEARD)]:
+                if rank() == 0 and lr == UNHEARD["optimizer.lr"]:
+                    time.sleep(600)  # as in nccl, which does not notice that no one answers
+                if rank() == 1:
+                    raise ConfigError([""]) if lr == ALONE["optimizer.lr"] else OSError("no store")
 
 
-def pids(driver: Driver, trial: int) -> list[list[int]]:
-    """Return the processes that carried a trial, one after the other, of rank 0 and of rank 1."""
-    run_dir = driver.folder / "trials" / f"{trial:04d}"
-    return [[int(pid) for pid in (run_dir / f"rank{n}").read_text().split()] for n in (0, 1)]
+class Study(Driver):
+    """A study of the control and of enqueued trials, each over two workers."""
 
+    def __init__(self, runs: Path, store: Path, enqueue: Sequence[dict[str, Any]], *drive: Any):
+        train = {k: v for k, v in TINY.items() if k not in {"epochs", *PLAIN}}
+        path = write_study(
+            runs,
+            store,
+            train=train | {"precision": "fp64"},
+            space={
+                "optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
+                "batch.effective": {"type": "categorical", "choices": [1, 4]},
+            },
+            control=PLAIN,
+            scheduler={"type": "none", "max_t": MAX_T},
+            trials={"num_trials": len(enqueue), "cpus_per_trial": 2, "workers_per_trial": 2},
+            enqueue=enqueue,
+        )
+        address, mlflow_uri = drive
+        super().__init__(path, runs, address, FIT, env={"MLFLOW_TRACKING_URI": mlflow_uri})
 
-def curve(driver: Driver, trial: int) -> Curve:
-    """Return what the ledger has of a trial, without times."""
-    return [
-        (event["epoch"], {k: v for k, v in event["metrics"].items() if not k.startswith("time/")})
-        for event in driver.events("reported")
-        if event["trial"] == trial
-    ]
+    def pids(self, trial: int) -> list[list[int]]:
+        """Return the processes that carried a trial, in order, of rank 0 and of rank 1."""
+        run_dir = self.folder / "trials" / f"{trial:04d}"
+        return [[int(pid) for pid in (run_dir / f"rank{n}").read_text().split()] for n in (0, 1)]
 
+    def curve(self, trial: int) -> Curve:
+        """Return what the ledger has of a trial."""
+        reported = [event for event in self.events("reported") if event["trial"] == trial]
+        return without_times([loop.Validation(e["epoch"], e["metrics"]) for e in reported])
 
-def write(tmp_path: Path, store: Path, enqueue: list[dict[str, Any]]) -> Path:
-    """Write a study of the control and the enqueued trials, each over two workers."""
-    searched = ("epochs", "optimizer.lr", "batch.effective")
-    return write_study(
-        tmp_path,
-        store,
-        train={k: v for k, v in TINY.items() if k not in searched} | {"precision": "fp64"},
-        space={
-            "optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
-            "batch.effective": {"type": "categorical", "choices": [1, 4]},
-        },
-        control={"optimizer.lr": LR, "batch.effective": 4},
-        scheduler={"type": "none", "max_t": MAX_T},
-        trials={"num_trials": len(enqueue), "cpus_per_trial": 2, "workers_per_trial": 2},
-        enqueue=enqueue,
-    )
+    def ended(self) -> list[str]:
+        """Return the trials' endings, in the order of trials."""
+        return [e["ending"] for e in sorted(self.events("ended"), key=lambda e: e["trial"])]
+
+    def interrupted(self) -> list[tuple[int, str]]:
+        """Return which carriers of which trials ended before their trial, and why."""
+        return [(event["trial"], event["reason"]) for event in self.events("interrupted")]
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[StudyConfig, int], Curve]:
-    """Return what a trial of a study, the control or an ordinary one, measures in one process."""
-    known: dict[int, Curve] = {}
-
-    def measure(study: StudyConfig, trial: int) -> Curve:
-        if trial not in known:
-            params = {"optimizer.lr": LR, "batch.effective": 4}
-            config = study.train_config(params if trial else study.control_params)
-            validations = loop.fit(config, tmp_path_factory.mktemp("alone"))
-            known[trial] = [
-                (v.epoch, {k: x for k, x in v.metrics.items() if not k.startswith("time/")})
-                for v in validations
-            ]
-        return known[trial]
-
-    return measure
+def study(
+    tmp_path_factory: pytest.TempPathFactory, phantom_store: Path, cluster: str, mlflow_uri: str
+) -> Study:
+    """A study in which rank 1 of trial 0 is killed, and trial 3 is stopped, after an epoch."""
+    trials = [WITHOUT_MEMORY, FEWER_IMAGES_THAN_WORKERS, PLAIN]
+    runs = tmp_path_factory.mktemp("ranks")
+    study = Study(runs, phantom_store, trials, cluster, mlflow_uri)
+    study.wait_for(lambda: study.curve(0), 120)
+    os.kill(study.pids(0)[1][0], signal.SIGKILL)
+    study.wait_for(lambda: study.curve(3), 120)
+    (study.folder / "trials" / "0003" / "stop").touch()
+    study.finish()
+    return study
 
 
-def assert_equal(found: Curve, expected: Curve) -> None:
-    assert [epoch for epoch, _ in found] == [epoch for epoch, _ in expected]
+@pytest.mark.parametrize("trial", [0, 3])
+def test_two_workers_measure_what_one_does(study: Study, tmp_path: Path, trial: int) -> None:
+    """Each epoch once, in order, although both trials were interrupted."""
+    settings = load_study(study.study)
+    params = PLAIN if trial else settings.control_params
+    expected = without_times(list(loop.fit(settings.train_config(params), tmp_path)))
+    found = study.curve(trial)
+    assert [epoch for epoch, _ in found] == [epoch for epoch, _ in expected] == [1, 2, 3]
     for (_, ours), (_, theirs) in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-6)
 
 
-def test_all_trials_in_the_same_two_processes(
-    tmp_path: Path, phantom_store: Path, drive: Drive, alone: Callable[..., Curve]
-) -> None:
-    """They measure what one process does, and end without a measurement as one process would."""
-    path = write(
-        tmp_path,
-        phantom_store,
-        [
-            {"optimizer.lr": LR_WITHOUT_MEMORY, "batch.effective": 4},
-            {"optimizer.lr": LR, "batch.effective": 1},  # fewer images than workers
-            {"optimizer.lr": LR, "batch.effective": 4},
-        ],
-    )
-    driver = drive(path, fit="tests.search.test_ranks:noting")
-    driver.finish()
-    ended = {event["trial"]: event for event in driver.events("ended")}
-    endings = ["completed", "infeasible", "infeasible", "completed"]
-    assert [ended[trial]["ending"] for trial in range(4)] == endings
-    assert ended[1]["reason"] == "one image does not fit on the device"
-    assert ended[2]["reason"] == "batch.effective: 1: less than the 2 processes"
-    carriers = [pids(driver, trial) for trial in range(4)]
-    assert carriers == [carriers[0]] * 4
-    [[first], [second]] = carriers[0]
-    assert first != second
-    for trial in (0, 3):
-        assert_equal(curve(driver, trial), alone(load_study(path), trial))
+def test_endings_without_a_measurement(study: Study) -> None:
+    assert study.ended() == ["completed", "infeasible", "infeasible", "completed"]
+    reasons = {event["trial"]: event["reason"] for event in study.events("ended")}
+    assert reasons[1] == "one image does not fit on the device"  # of rank 1
+    assert reasons[2] == "batch.effective: 1: less than the 2 processes"
 
 
-def test_deaths_faults_and_stops(
-    tmp_path: Path, phantom_store: Path, drive: Drive, alone: Callable[..., Curve]
+def test_a_dead_rank_is_replaced_with_its_trainable(study: Study) -> None:
+    (trial, reason), _ = study.interrupted()
+    assert trial == 0 and reason.startswith("RuntimeError: rank 1: The actor died")
+    [before, after], [rank_1_before, rank_1_after] = study.pids(0)
+    assert len({before, after, rank_1_before, rank_1_after}) == 4
+
+
+def test_ranks_are_warm(study: Study) -> None:
+    """The later trials, whatever their endings, have the processes that the first ended in."""
+    pair = [[pids[-1]] for pids in study.pids(0)]
+    assert study.pids(1) == study.pids(2) == pair
+
+
+def test_the_stop_file(study: Study) -> None:
+    assert study.interrupted()[1] == (3, "stopped")
+    assert study.pids(3) == [[pids[-1]] * 2 for pids in study.pids(0)]
+
+
+@pytest.mark.slow
+def test_other_faults(tmp_path: Path, phantom_store: Path, cluster: str, mlflow_uri: str) -> None:
+    """Rank 0 dies; rank 1 fails or ends alone; rank 0 does not hear that rank 1 failed."""
+    study = Study(tmp_path, phantom_store, [BROKEN, ALONE, UNHEARD], cluster, mlflow_uri)
+    study.wait_for(lambda: study.curve(0), 120)
+    os.kill(study.pids(0)[0][0], signal.SIGKILL)
+    study.finish()
+    assert study.ended() == ["completed"] * 4
+    assert [trial for trial, _ in study.interrupted()] == [0, 1, 2, 3]
+    reasons = [reason for _, reason in study.interrupted()]
+    assert reasons[0].startswith("ActorDiedError") and reasons[3].startswith("ActorDiedError")
+    assert reasons[1] == "RuntimeError: rank 1: no store"
+    assert reasons[2] == "RuntimeError: rank 1: alone infeasible"
+    for trial in range(4):
+        assert [epoch for epoch, _ in study.curve(trial)] == [1, 2, 3]
+        assert all(before != after for before, after in study.pids(trial))
+
+
+def test_a_bundle_a_worker(tmp_path: Path) -> None:
+    told = cargo(tmp_path / "trials" / "0007", cpus=8, gpus=4, workers=4)
+    request = Trainable.default_resource_request(told)
+    assert request.bundles == [{"CPU": 2, "GPU": 1}] * 4
+    assert request.strategy == "STRICT_PACK"
+
+
+def shares(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Any]:
+    """A fit that tells only its share of a GPU."""
+    yield config.memory_share
+
+
+@pytest.mark.parametrize(("gpus", "share"), [(0, 1), (0.25, 0.25), (1, 1), (2, 1)])
+def test_neighbours_on_a_gpu_keep_to_their_shares(
+    tmp_path: Path, gpus: float, share: float
 ) -> None:
-    """Each trial goes on in new processes from its checkpoint, and measures the same."""
-    path = write(
-        tmp_path,
-        phantom_store,
-        [
-            {"optimizer.lr": LR_BROKEN, "batch.effective": 4},
-            {"optimizer.lr": LR, "batch.effective": 4},
-        ],
-    )
-    driver = drive(path, fit="tests.search.test_ranks:noting")
-    driver.wait_for(lambda: len(curve(driver, 0)) == 1)
-    os.kill(pids(driver, 0)[1][0], signal.SIGKILL)
-    driver.wait_for(lambda: len(curve(driver, 2)) == 1)
-    (driver.folder / "trials" / "0002" / "stop").touch()
-    driver.finish()
-    assert [event["ending"] for event in driver.events("ended")] == ["completed"] * 3
-    reasons = [(event["trial"], event["reason"]) for event in driver.events("interrupted")]
-    assert [trial for trial, _ in reasons] == [0, 1, 2]
-    assert reasons[0][1].startswith("RuntimeError: rank 1: The actor died")
-    assert reasons[1:] == [(1, "RuntimeError: rank 1: the store is gone"), (2, "stopped")]
-    for trial, replaced in ((0, True), (1, True), (2, False)):
-        for before, after in pids(driver, trial):
-            assert (before != after) is replaced
-    for trial in (0, 2):
-        assert_equal(curve(driver, trial), alone(load_study(path), trial))
-    assert [epoch for epoch, _ in curve(driver, 1)] == [1, 2, 3]
+    told = cargo(tmp_path / "trials" / "0007", gpus=gpus, fit="tests.search.test_ranks:shares")
+    assert [*load(told)()] == [share]
