@@ -39,12 +39,15 @@ COMMON = {
     "loss.bce": 1.0,
     "sampling.timestep_respacing": 10,
 }
-RECYCLED = {"diffusion.recycling": 0.5}
+# Without it a network learns to copy the mask that shows through the noise, and at sampling copies
+# its own mistakes.
+NOISIER = {"diffusion.input_scale": 0.1}
 ROWS: dict[str, dict[str, Any]] = {
     "unet": {"model.family": "unet"},
-    "diffusion_unet": {"model.family": "diffusion_unet", **RECYCLED},
-    "v1": {"model.family": "medsegdiff_v1", **RECYCLED},
-    "v2": {"model.family": "medsegdiff_v2", **RECYCLED},
+    "diffusion_unet": {"model.family": "diffusion_unet", **NOISIER},
+    "v1": {"model.family": "medsegdiff_v1", **NOISIER},
+    "v2": {"model.family": "medsegdiff_v2", **NOISIER},
+    "v1-recycling": {"model.family": "medsegdiff_v1", "diffusion.recycling": 0.5},
 } | {
     f"v1-{target}-{'dice' if dice else 'nodice'}-b{batch}": {
         "model.family": "medsegdiff_v1",
