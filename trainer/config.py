@@ -313,5 +313,8 @@ class TrainConfig(Section):
             )
         if not self.loss.noise and not self.loss.segmentation:
             raise ValueError("loss: all weights are 0, but one must be positive")
-        timesteps(self.diffusion.num_timesteps, self.sampling.timestep_respacing)
+        try:
+            timesteps(self.diffusion.num_timesteps, self.sampling.timestep_respacing)
+        except ValueError as error:
+            raise ValueError(f"sampling.{error}") from error
         return self

@@ -171,8 +171,8 @@ train.validate_every=2
     FILE: scheduler.grace_period: 9: must be a multiple of train.validate
 train.model.widht=16
     command line: train.model.widht: no such key; did you mean model.width?
-train.model.width=17
-    command line: train.model.width: 17: must be a multiple of 8
+train.model.width=3
+    command line: train.model.width: 3: must be greater than or equal to 4
 train.epochs=3
     command line: train.epochs: cannot be set here; it is scheduler.max_t
 train.data.store=x
@@ -180,7 +180,7 @@ train.data.store=x
 train.optimizer.lr=1e-4
     FILE: space.optimizer.lr: is fixed in train too; give it in one place
 train.loss={dice: 0, bce: 0}
-    FILE: control: loss.dice and loss.bce are both 0, but model.family unet needs one
+    FILE: control.loss: no loss on the mask has a weight, but model.family unet needs one
 control={optimizer.lrr: 1}
     command line: control.optimizer.lrr: no such key; did you mean optimizer.lr?
 control={epoch_images: 7}
@@ -213,8 +213,8 @@ space.batch.effective={type: categorical}
     command line: space.batch.effective: choices: required
 space.optimizer.clip_norm={type: float, low: 1}
     command line: space.optimizer.clip_norm: high: required for a float
-space.model.width={type: int, low: 8, high: 64}
-    command line: space.model.width: 9: must be a multiple of 8
+space.model.width={type: int, low: 2, high: 64}
+    command line: space.model.width: 2: must be greater than or equal to 4
 space.model.width={type: int, low: 8.5, high: 64}
     command line: space.model.width: low is 8.5, but must be a whole
 space.model.width={type: int, low: 8, high: 63, step: 8}
@@ -243,8 +243,8 @@ enqueue=[{loss.warm_in_fraction: 0.5}]
     command line: enqueue.0.loss.warm_in_fraction: searched only when
 enqueue=[{model.widht: 8, protected: true}]
     command line: enqueue.0.model.widht: no such key; did you mean model.width?
-enqueue=[{model.width: 9, protected: true}]
-    command line: enqueue.0.model.width: 9: must be a multiple of 8
+enqueue=[{model.width: 3, protected: true}]
+    command line: enqueue.0.model.width: 3: must be greater than or equal to 4
 enqueue=[{epochs: 9, protected: true}]
     command line: enqueue.0.epochs: cannot be set here
 enqueue=[{optimizer.lr: 1e-4, protected: maybe}]
@@ -273,7 +273,7 @@ def test_all_problems_are_said_at_once_and_once(example):
         "diffusion.target", "diffusion.targt"
     )
     example.write_text(text.replace("mode: max", "mode: up") + "nonsense: 1\n")
-    lines = problems(example, "train.model.width=17", "scheduler.max_t=x")
+    lines = problems(example, "train.model.width=3", "scheduler.max_t=x")
     assert lines == [
         "FILE: space.optimizer.lr: low is 1e-05, but must be below high (5e-06)",
         "FILE: objective.mode: 'up': must be 'min' or 'max'",
@@ -281,7 +281,7 @@ def test_all_problems_are_said_at_once_and_once(example):
         "unable to parse string as an integer",
         "FILE: nonsense: no such key",
         "FILE: space.diffusion.targt: no such trainer setting; did you mean diffusion.target?",
-        "command line: train.model.width: 17: must be a multiple of 8",
+        "command line: train.model.width: 3: must be greater than or equal to 4",
     ]
 
 

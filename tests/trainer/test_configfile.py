@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config import TrainConfig
+from trainer.config import ModelConfig, TrainConfig
 from trainer.configfile import ConfigError, build, flatten, nest, parse_overrides, read_yaml
 
 
@@ -44,9 +44,17 @@ def test_dotted_keys_and_back() -> None:
         ({"optimizer.lr": float("nan")}, "f: optimizer.lr: nan: must be a finite number"),
         ({"batch.micro": 3}, "f: batch: micro is 3, but must divide effective (8)"),
         ({"batch.effective": 2000}, "f: batch.effective is 2000, but must be at most epoch_images (1000)"),
-        ({"loss.dice": 0, "loss.bce": 0, "model.family": "unet"}, "f: loss.dice and loss.bce are both 0, but model.family unet needs one"),
-        ({"sampling.timestep_respacing": 2000}, "f: sampling.timestep_respacing is 2000, but must be at most diffusion.num_timesteps (1000)"),
-        ({"data.windows": {"cbf": [3, 3]}}, "f: data: windows.cbf is 3.0..3.0, but low must be below high"),
+        ({"loss.dice": 0, "loss.bce": 0, "model.family": "unet"}, "f: loss: no loss on the mask has a weight, but model.family unet needs one"),
+        ({"loss.noise": 0, "loss.dice": 0, "loss.bce": 0}, "f: loss: all weights are 0, but one must be positive"),
+        ({"loss.dice": 0, "loss.bce": 0, "loss.boundary": 1}, "f: loss: boundary is the only loss on the mask, but says nothing of slices without lesion: it needs dice, bce, focal or tversky beside it"),
+        ({"diffusion.target": "eps", "diffusion.zero_terminal_snr": True}, "f: diffusion: zero_terminal_snr is true, but with target eps pure noise says nothing of x_start: use x_start or v"),
+        ({"diffusion.target": "v", "diffusion.recycling": 0.5}, "f: diffusion: recycling needs target x_start, but target is v"),
+        ({"diffusion.recycling": 0.5, "diffusion.self_conditioning": 0.5}, "f: diffusion: recycling and self_conditioning exclude each other"),
+        ({"sampling.timestep_respacing": "ddim300"}, "f: sampling.timestep_respacing is 'ddim300', but no integer stride takes 300 of 1000 timesteps: ddim334 does, and 300 without ddim always"),
+        ({"sampling.timestep_respacing": "fast"}, "f: sampling.timestep_respacing is 'fast', but must be a number of steps, ddimN, or the numbers of steps in equal sections such as 10,20,30"),
+        ({"data.windows": {"ncct": "80/40"}}, "f: data.windows.ncct: '80/40': must be [low, high], or width and level as in w80l40"),
+        ({"sampling.timestep_respacing": 2000}, "f: sampling.timestep_respacing is 2000, but must be in 1..num_timesteps (1000)"),
+        ({"data.windows": {"cbf": [3, 3]}}, "f: data.windows.cbf: 3..3: low must be below high"),
     ],
 )  # fmt: skip
 def test_one_line_per_mistake(settings: dict[str, object], line: str) -> None:
@@ -55,9 +63,18 @@ def test_one_line_per_mistake(settings: dict[str, object], line: str) -> None:
     assert error.value.lines == [line]
 
 
+def test_a_preset_fills_in_what_is_not_given() -> None:
+    def model(**settings: object) -> ModelConfig:
+        return build(TrainConfig, {"data": {"store": "s"}, "model": settings}, "f").model
+
+    assert [model(preset=size).depth for size in "SBL"] == [5, 6, 7]  # 4, 5, 6 down-samplings
+    assert model(preset="B", width=16).width == 16
+    assert model(**model(preset="L").model_dump()) == model(preset="L")
+
+
 def test_all_mistakes_at_once() -> None:
     with pytest.raises(ConfigError) as error:
-        build(TrainConfig, nest({"model.width": 7, "model.depth": 99, "seed": "x"}), "f")
+        build(TrainConfig, nest({"model.width": 3, "model.depth": 99, "seed": "x"}), "f")
     assert len(error.value.lines) == 4  # and data is missing
 
 

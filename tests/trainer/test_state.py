@@ -1,5 +1,6 @@
 """An optimizer step: gradients, weights' average, learning rate, draws."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
 from trainer.loss_weighting import OPTIMIZER
 from trainer.optimizer import has_fused_adamw, learning_rate_share, set_learning_rate
-from trainer.state import TrainState, pick_device
+from trainer.state import TrainState, limit_memory, pick_device
 
 CPU = torch.device("cpu")
 
@@ -170,3 +171,27 @@ def test_lesion_slices_have_their_share_and_test_cases_none(phantom_store: Path)
         assert store.lesion_slice[drawn].mean() == pytest.approx(expected, abs=0.1)
     kept = {case.case_id for case in training} | {case.case_id for case in held_out}
     assert not kept & {case.case_id for case in store.test_cases()}
+
+
+def test_a_shared_device_gives_this_process_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
+    for device, share in (("cuda", 0.25), ("cuda", 1.0), ("cpu", 0.25)):
+        limit_memory(tiny_config(Path("store"), memory_share=share), torch.device(device))
+    assert given == [0.25]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_steps_equal_plain_ones(phantom_store: Path) -> None:
+    store = Store.open(phantom_store)
+    weights = []
+    for compile in (False, True):
+        config = tiny_config(phantom_store, compile=compile, model__depth=2, model__dropout=0.2)
+        state = TrainState(config, store, CPU)
+        batches = Draws(store, config, rows_of(store.split(0)[0])).batches(0, CPU)
+        for _ in range(3):
+            state.step(next(batches))
+        weights.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]))
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=5e-4)
