@@ -3,6 +3,7 @@
 Imports neither torch nor monai, so that a study is checked without them.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,12 +17,28 @@ from pydantic import (
     model_validator,
 )
 
-from trainer.data.windows import window
 from trainer.diffusion.respacing import timesteps
 
 
 def _absolute(path: str) -> str:
     return str(Path(path).expanduser().resolve())
+
+
+def _window(given: Any) -> Any:
+    """Return (low, high) of a window in radiology's words, `w80l40`; anything else as it is.
+
+    Raises:
+        ValueError: Text in another form, or low is not below high.
+    """
+    if isinstance(given, str):
+        words = re.fullmatch(r"w(\d+(?:\.\d+)?)l(-?\d+(?:\.\d+)?)", given)
+        if not words:
+            raise ValueError(f"{given!r}: must be [low, high], or width and level as in w80l40")
+        width, level = float(words[1]), float(words[2])
+        given = (level - width / 2, level + width / 2)
+    if isinstance(given, list | tuple) and len(given) == 2 and not given[0] < given[1]:
+        raise ValueError(f"{given[0]}..{given[1]}: low must be below high")
+    return given
 
 
 class Section(BaseModel):
@@ -41,7 +58,7 @@ class DataConfig(Section):
     """Validation fold; the other four are trained on. Test cases are in none of them."""
     modalities: tuple[str, ...] | None = None
     """Input channels in this order; None takes all that the store has."""
-    windows: dict[str, Annotated[tuple[float, float], BeforeValidator(window)]] = {}
+    windows: dict[str, Annotated[tuple[float, float], BeforeValidator(_window)]] = {}
     """Physical values (low, high) mapped to [-1, 1], by modality; others as in the store. Also in
     radiology's words: w80l40 (width 80, level 40) is (0, 80)."""
     context_slices: int = Field(default=0, ge=0, le=3)

@@ -108,11 +108,11 @@ def test_dry_run_of_a_sound_study(phantom_store):
 
 
 def test_dry_run_of_a_wrong_study(tmp_path):
-    result = invoke("launch", SMOKE, "scheduler.mxt=3", "train.model.width=9", "--dry-run")
+    result = invoke("launch", SMOKE, "scheduler.mxt=3", "train.model.width=3", "--dry-run")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
         "command line: scheduler.mxt: no such key; did you mean scheduler.max_t?",
-        "command line: train.model.width: 9: must be a multiple of 8",
+        "command line: train.model.width: 3: must be greater than or equal to 4",
     ]
     missing = invoke("launch", tmp_path / "none.yaml", "--dry-run")
     assert missing.exit_code == 2

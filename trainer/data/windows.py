@@ -1,7 +1,6 @@
 """What each modality's numbers mean: its unit in the store, the range kept, the default window."""
 
-import re
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,23 +38,6 @@ def modality(name: str) -> Modality:
     if name.startswith("picture"):
         return PICTURE
     return MODALITIES.get(name, UNITLESS)
-
-
-def window(given: Any) -> Any:
-    """Return (low, high) of a window in radiology's words, `w80l40`; anything else as it is.
-
-    Raises:
-        ValueError: Text in another form, or low is not below high.
-    """
-    if isinstance(given, str):
-        words = re.fullmatch(r"w(\d+(?:\.\d+)?)l(-?\d+(?:\.\d+)?)", given)
-        if not words:
-            raise ValueError(f"{given!r}: must be [low, high], or width and level as in w80l40")
-        width, level = float(words[1]), float(words[2])
-        given = (level - width / 2, level + width / 2)
-    if isinstance(given, list | tuple) and len(given) == 2 and not given[0] < given[1]:
-        raise ValueError(f"{given[0]}..{given[1]}: low must be below high")
-    return given
 
 
 def scale(volume: NDArray, name: str, brain: NDArray[np.bool_]) -> tuple[NDArray, float, float]:
