@@ -86,7 +86,7 @@ class Asha:
         seed: int,
         validate_every: int,
     ):
-        assert 1 <= grace_period <= max_t and reduction_factor >= 2
+        assert grace_period >= 1 and max_t >= 0 and reduction_factor >= 2
         assert brackets >= 1 and smoothing >= 1 and validate_every >= 1 and mode in ("min", "max")
         self._settings = {
             "grace_period": grace_period,

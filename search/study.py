@@ -32,6 +32,7 @@ METRICS: dict[str, Literal["min", "max"]] = {
     "val/hd95_mm": "min",
     "val/false_positive_ml": "min",
     "train/loss": "min",
+    "time/case_s": "min",
 }
 """What every validation reports and a study may optimise, and which way is better."""
 
@@ -79,10 +80,14 @@ class Objective(Section):
 
 
 class Sampler(Section):
-    type: Literal["tpe", "random"] = "tpe"
-    """tpe is Optuna's tree-structured Parzen estimator."""
+    type: Literal["tpe", "random", "qmc", "gp", "grid", "nsga2"] = "tpe"
+    """Optuna's: tree-structured Parzen estimator, random, quasi-Monte Carlo (scrambled Sobol),
+    Gaussian process, every combination once, and a genetic algorithm. gp and nsga2 learn nothing
+    from trials that ASHA stops."""
     num_startup_trials: int = Field(default=10, ge=1)
-    """Random trials before tpe models anything."""
+    """Random trials before tpe or gp models anything."""
+    population_size: int = Field(default=12, ge=2)
+    """Trials of a generation of nsga2."""
 
 
 class Scheduler(Section):
@@ -90,8 +95,9 @@ class Scheduler(Section):
     """none trains every trial to max_t and ignores the settings of the rungs."""
     grace_period: int = Field(default=1, ge=1)
     """Epoch of the first rung; no trial is stopped before it."""
-    max_t: int = Field(default=27, ge=1)
-    """Epochs of a complete trial, and the horizon of its learning-rate schedule."""
+    max_t: int = Field(default=27, ge=0)
+    """Epochs of a complete trial, and the horizon of its learning-rate schedule. 0 trains nothing:
+    each trial is one validation of the weights that train.init_from names."""
     reduction_factor: int = Field(default=3, ge=2)
     """About one trial in this many passes a rung, and rungs are this factor apart."""
     brackets: int = Field(default=1, ge=1)
@@ -103,6 +109,8 @@ class Scheduler(Section):
     def _fits(self) -> Self:
         if self.type == "none":
             return self
+        if self.max_t == 0:
+            raise ValueError("max_t is 0, which leaves nothing to stop: it needs type none")
         if self.grace_period > self.max_t:
             raise ValueError(
                 f"grace_period is {self.grace_period}, but must be at most max_t ({self.max_t})"
@@ -114,6 +122,24 @@ class Scheduler(Section):
                 f"not below max_t ({self.max_t})"
             )
         return self
+
+
+class Stall(Section):
+    patience: int = Field(ge=1)
+    """Epochs without improvement after which a searched trial ends."""
+    min_delta: float = Field(default=0.005, ge=0)
+    """Smallest rise (or fall, for mode min) of the smoothed objective that is an improvement."""
+
+
+class Budget(Section):
+    """What a study may spend in all its launches; then its trials write checkpoints and end."""
+
+    epochs: int | None = Field(default=None, ge=1)
+    """Of all trials together, the protected ones included."""
+    gpu_hours: float | None = Field(default=None, gt=0)
+    """GPUs times hours of all trials' carriers, those that failed included."""
+    wall_hours: float | None = Field(default=None, gt=0)
+    """Hours of the launches together."""
 
 
 def _worker_a_gpu(trials: dict[str, Any]) -> int:
@@ -164,34 +190,54 @@ class StudyConfig(Section):
     space: dict[str, Dimension]
     """Searched settings by dotted trainer path."""
     objective: Objective = Objective()
+    further_objectives: tuple[Objective, ...] = ()
+    """Others that the sampler weighs against the first; `compare` shows the Pareto set. Pruning
+    follows the first alone."""
     sampler: Sampler = Sampler()
     scheduler: Scheduler = Scheduler()
+    stall: Stall | None = None
+    """None lets a trial that no longer improves go on."""
+    budget: Budget = Budget()
     trials: Trials
     enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(_dotted)], ...] = ()
     """Settings to try first. Plain ones are searched trials: the sampler fills in what they leave
     open. With `protected: true` they are references, at TrainConfig's default where left open."""
     control: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
     """The control's own settings over the fixed ones: a fair control needs its own learning rate.
-    Trial 0, protected, model.family unet."""
+    Trial 0, protected, model.family unet. There is none where nothing is trained (max_t 0)."""
     seed: int = Field(default=0, ge=0)
     """Of the sampler, the brackets and, unless `train` names one, of every training run."""
 
-    def train_config(self, params: Mapping[str, Any], where: str | Path = "") -> TrainConfig:
+    def train_config(
+        self,
+        params: Mapping[str, Any],
+        where: str | Path = "",
+        *,
+        epochs: int | None = None,
+        seed: int | None = None,
+        fold: int | None = None,
+    ) -> TrainConfig:
         """Return a trial's configuration.
 
         Args:
             params: The trial's own settings by dotted trainer path; they win over the fixed ones.
             where: What to name in errors; the study by default.
+            epochs: Of a resumed or confirming trial; scheduler.max_t by default.
+            seed: Of a confirming trial.
+            fold: Of a confirming trial.
 
         Raises:
             ConfigError: The trainer does not take these settings.
         """
         own = {
             "data.store": self.data.store,
-            "data.fold": self.data.fold,
-            "epochs": self.scheduler.max_t,
+            "data.fold": self.data.fold if fold is None else fold,
+            "epochs": self.scheduler.max_t if epochs is None else epochs,
         }
-        values = nest({"seed": self.seed, **self.train, **params, **own})
+        values = {"seed": self.seed, **self.train, **params, **own}
+        if seed is not None:
+            values["seed"] = seed
+        values = nest(values)
         return build(TrainConfig, values, where or self.study)
 
     @property
@@ -205,9 +251,14 @@ class StudyConfig(Section):
         return [params_of(entry) for entry in self.enqueue if entry.get("protected", False)]
 
     @property
+    def has_control(self) -> bool:
+        """Whether a control is trained: not where nothing is."""
+        return self.scheduler.max_t > 0
+
+    @property
     def num_protected(self) -> int:
         """How many trials come before the first searched one: the control and the references."""
-        return 1 + len(self.references)
+        return self.has_control + len(self.references)
 
     @property
     def enqueued(self) -> list[dict[str, Any]]:
@@ -219,14 +270,14 @@ class StudyConfig(Section):
         scheduler = self.scheduler
         prune = scheduler.type == "asha"
         return Asha(
-            grace_period=scheduler.grace_period if prune else scheduler.max_t,
+            grace_period=scheduler.grace_period if prune else max(1, scheduler.max_t),
             max_t=scheduler.max_t,
             reduction_factor=scheduler.reduction_factor,
             brackets=scheduler.brackets if prune else 1,
             smoothing=scheduler.smoothing,
             mode=self.objective.mode,
             seed=self.seed,
-            validate_every=self.train_config(self.control_params).validate_every,
+            validate_every=self.train_config({}).validate_every,
         )
 
     def config_hash(self) -> str:
