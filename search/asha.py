@@ -12,7 +12,7 @@ from bisect import insort
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-Action = Literal["continue", "stop", "complete"]
+Action = Literal["continue", "stop", "stall", "complete"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Decision:
     """What becomes of a trial after a report."""
 
     action: Action
-    """stop: judged not worth going on. complete: it reached max_t."""
+    """stop: judged not worth going on. stall: it no longer improves (search/stall.py). complete: it
+    reached max_t."""
     reason: str = ""
     """For people; empty when no rung was reached."""
     rung: int | None = None
@@ -131,20 +132,25 @@ class Asha:
         "complete" the trial is forgotten, its results stay. A value that is not finite stops.
         """
         progress = self._trials[trial]
-        decision = self.report_protected(epoch, value)
+        decision = self.report_protected(epoch, value, self.max_t)
         if decision.action == "continue":
             progress.recent = [*progress.recent, self.sign * value][-self.smoothing :]
             decision = self._walk(progress, epoch)
         if decision.action != "continue":
-            del self._trials[trial]
+            self.forget(trial)
         return decision
 
-    def report_protected(self, epoch: int, value: float) -> Decision:
+    def forget(self, trial: int) -> None:
+        """Drop a trial that has ended; what it recorded in the rungs stays."""
+        self._trials.pop(trial, None)
+
+    @staticmethod
+    def report_protected(epoch: int, value: float, max_t: int) -> Decision:
         """Judge a trial outside the rungs: it runs to max_t unless its value is not finite."""
         if not math.isfinite(value):
-            return Decision("stop", f"value is {value} at epoch {epoch}")
-        if epoch >= self.max_t:
-            return Decision("complete", f"reached max_t at epoch {epoch}")
+            return Decision("stop", f"epoch {epoch}: value is {value}")
+        if epoch >= max_t:
+            return Decision("complete", f"epoch {epoch} is its last")
         return Decision("continue")
 
     def _walk(self, progress: _Progress, epoch: int) -> Decision:
@@ -154,14 +160,21 @@ class Asha:
         while progress.next_rung < len(levels) and levels[progress.next_rung] <= epoch:
             rung = levels[progress.next_rung]
             results = self._results[progress.bracket][progress.next_rung]
-            cutoff = _cutoff(results, self.reduction_factor)
+            cutoff, before = _cutoff(results, self.reduction_factor), len(results)
             insort(results, rank)
             progress.next_rung += 1
-            if rank < cutoff:
-                shown, limit = self.sign * rank, self.sign * cutoff
-                worse = "below" if self.sign > 0 else "above"
-                return Decision("stop", f"{shown:.4g} is {worse} {limit:.4g} at rung {rung}", rung)
-            decision = Decision("continue", f"passed rung {rung}", rung)
+            stops = rank < cutoff
+            better = "above" if stops == (self.sign < 0) else "below"
+            reason = f"rung {rung}: {self.sign * rank:.4g} "
+            if not before:
+                reason += "is the first"
+            elif rank == cutoff:
+                reason += f"equals the cutoff of {before}"
+            else:
+                reason += f"{better} cutoff {self.sign * cutoff:.4g} of {before}"
+            if stops:
+                return Decision("stop", reason, rung)
+            decision = Decision("continue", reason, rung)
         return decision
 
     def snapshot(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from search.judge import judge_again
 from search.ledger import Event, Ledger
 from search.state import StudyState
 from search.study import StudyConfig
@@ -32,9 +33,9 @@ class LiveStudy:
         self.stopping = ""
         self.broken = ""
         self.error: Exception | None = None
-        self.record(*self.state.unsettled(study))
-        self.asha = self.state.asha(study)
-        self.listeners.append(self._enter_asha)
+        self.judge, missing = judge_again(study, self.state)
+        self.record(*missing)
+        self.listeners.append(self._enter_trial)
 
     def record(self, *events: Event) -> None:
         """Append events to the ledger with one fsync, then let everyone know of them.
@@ -51,9 +52,9 @@ class LiveStudy:
             self.error = error
             raise
 
-    def _enter_asha(self, event: Event) -> None:
-        if event["event"] == "proposed" and not event["protected"]:
-            self.asha.add(event["trial"])
+    def _enter_trial(self, event: Event) -> None:
+        if event["event"] == "proposed":
+            self.judge.add(self.state.trials[event["trial"]])
 
     def trial_dir(self, trial: int) -> Path:
         """Return the folder in which a trial trains."""

@@ -12,8 +12,9 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from search.judge import settle
 from search.live import LiveStudy
-from search.state import Report, judge, settle
+from search.state import Report
 
 MAX_FAILURES = 3
 """A trial has failed when so many of its carriers in a row died without a new report."""
@@ -39,7 +40,7 @@ class Scheduler(TrialScheduler):
         number, epoch, metrics = trial.config["trial"], result["epoch"], dict(result["metrics"])
         live = self._live
         report = Report(epoch, metrics[live.study.objective.metric], metrics)
-        decision = judge(live.asha, live.state.trials[number], report)
+        decision = live.judge.decide(live.state.trials[number], report)
         live.record(
             {"event": "reported", "trial": number, **report._asdict()},
             *settle(number, report, decision),

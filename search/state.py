@@ -4,14 +4,22 @@ The driver applies each event that it appends, so a study in progress and one re
 crash went through the same code. Each event has `event`, its kind, `time` and where it applies
 `trial`. The kinds and what else they have:
 
+    driver       host, pid; a launch begins, and whatever ran before is interrupted
     study        config, config_hash, store_hash, commit, versions
     threshold    what the best single-modality threshold scores
-    proposed     params, kind (control, enqueued, sampled), protected
-    started      attempt, host, pid
+    imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
+    proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
+                 sampler must remember); with kind confirm: of, seed, fold, epochs
+    started      attempt, host, pid, cpu, gpu, threads
     reported     epoch, value (of the objective), metrics
-    decided      epoch, action (continue, stop, complete), reason, rung (None if at none)
+    decided      epoch, action (continue, stop, stall, complete), reason, rung (None if at none)
     ended        ending, epoch, reason
     interrupted  epoch; the carrier is gone, the trial goes on later
+    resume       top, epochs, trials: what a `segtune resume` chose
+    resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs
+    budget       what, spent, limit: why the launch ended
+    verdict      what `segtune confirm` found
+    test_read    metrics on the sealed test set
     mlflow       run_id with a trial, experiment_id without
 """
 
@@ -20,21 +28,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
-from search.asha import Action, Asha, Decision
+from search.asha import Action
+from search.budget import Meter
 from search.study import StudyConfig
+from trainer.config import TrainConfig
 
 Event = dict[str, Any]
-Ending = Literal["completed", "stopped", "diverged", "infeasible", "failed"]
-
-
-def ending_of(action: Action, value: float) -> Ending | None:
-    """Return how a trial ends by a decision on a value of the objective, None if it goes on."""
-    match action:
-        case "complete":
-            return "completed"
-        case "stop":
-            return "stopped" if math.isfinite(value) else "diverged"
-    return None
+Ending = Literal["completed", "stopped", "stalled", "diverged", "infeasible", "failed"]
 
 
 class Report(NamedTuple):
@@ -44,6 +44,19 @@ class Report(NamedTuple):
     value: float
     """Of the objective."""
     metrics: dict[str, float]
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.value)
+
+
+class Segment(NamedTuple):
+    """A stretch of a resumed trial."""
+
+    after: int
+    """The epoch after which it begins."""
+    epochs: int
+    """The epoch at which it ends."""
 
 
 class Decided(NamedTuple):
@@ -61,9 +74,17 @@ class TrialState:
     number: int
     params: dict[str, Any]
     """Dotted trainer paths."""
-    kind: Literal["control", "enqueued", "sampled"]
+    kind: Literal["control", "enqueued", "sampled", "confirm"]
     protected: bool
-    """Runs to max_t, outside the rungs and the sampler."""
+    """Runs to its goal, outside the rungs and the sampler."""
+    of: int | None = None
+    """The trial that a confirming one trains again, with `seed` on `fold`."""
+    seed: int | None = None
+    fold: int | None = None
+    epochs: int | None = None
+    """Of a confirming trial; others train to scheduler.max_t first."""
+    segments: list[Segment] = field(default_factory=list)
+    """How it was resumed, in order."""
     reports: list[Report] = field(default_factory=list)
     decided: Decided | None = None
     """The last decision."""
@@ -81,9 +102,41 @@ class TrialState:
         return self.reports[-1].epoch if self.reports else 0
 
     @property
+    def received(self) -> int:
+        """The last epoch reported, -1 before the first: zero-epoch trials report epoch 0."""
+        return self.reports[-1].epoch if self.reports else -1
+
+    @property
     def value(self) -> float | None:
         """The objective at the last epoch reported."""
         return self.reports[-1].value if self.reports else None
+
+    @property
+    def begun_after(self) -> int:
+        """The epoch after which its last segment begins, -1 where it was not resumed."""
+        return self.segments[-1].after if self.segments else -1
+
+    def resumed_before(self, epoch: int) -> bool:
+        """Return whether the epoch belongs to a resumed segment."""
+        return any(segment.after < epoch for segment in self.segments)
+
+    def goal_at(self, study: StudyConfig, epoch: int) -> int:
+        """Return the number of epochs it was to reach when it trained an epoch."""
+        goal = study.scheduler.max_t if self.epochs is None else self.epochs
+        for segment in self.segments:
+            if segment.after < epoch:
+                goal = segment.epochs
+        return goal
+
+    def goal(self, study: StudyConfig) -> int:
+        """Return the number of epochs it is to reach."""
+        return self.segments[-1].epochs if self.segments else self.goal_at(study, 0)
+
+    def config(self, study: StudyConfig) -> TrainConfig:
+        """Return the configuration that it trains to its goal."""
+        return study.train_config(
+            self.params, epochs=self.goal(study), seed=self.seed, fold=self.fold
+        )
 
 
 class StudyState:
@@ -96,9 +149,17 @@ class StudyState:
         self.mlflow_experiment_id: str | None = None
         self.trials: dict[int, TrialState] = {}
         """By number, in the order of their proposal."""
+        self.reported: list[tuple[int, Report]] = []
+        """Every report and its trial's number, in order."""
+        self.imported: list[Event] = []
+        """Trials of earlier studies."""
+        self.resumes: list[Event] = []
+        self.verdicts: list[Event] = []
+        self.test_readings: list[Event] = []
+        self.meter = Meter()
+        """What has been spent."""
         self.last_time: float | None = None
         """Unix seconds of the last event."""
-        self._reported: list[tuple[int, Report]] = []
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> Self:
@@ -116,19 +177,36 @@ class StudyState:
             AssertionError: It contradicts those before it: an epoch twice, a report after the end.
         """
         self.last_time = event.get("time", self.last_time)
+        self.meter.apply(event)
         if event["event"] == "proposed":
             number = event["trial"]
             assert number not in self.trials, f"trial {number} is proposed twice"
+            again = {key: event.get(key) for key in ("of", "seed", "fold", "epochs")}
             self.trials[number] = TrialState(
-                number, event["params"], event["kind"], event["protected"]
+                number, event["params"], event["kind"], event["protected"], **again
             )
             return
         trial = self.trials[event["trial"]] if event.get("trial") is not None else None
         match event["event"], trial:
             case "study", None:
                 self.study = event
+            case "driver", None:
+                for other in self.trials.values():
+                    other.running = False
             case "threshold", None:
                 self.threshold = event
+            case "imported", None:
+                self.imported.append(event)
+            case "resume", None:
+                self.resumes.append(event)
+            case "verdict", None:
+                self.verdicts.append(event)
+            case "test_read", _:
+                self.test_readings.append(event)
+            case "budget", None:
+                pass
+            case "resumed", TrialState():
+                self._resume(trial, event)
             case "mlflow", None:
                 self.mlflow_experiment_id = event["experiment_id"]
             case "mlflow", TrialState():
@@ -139,6 +217,15 @@ class StudyState:
             case kind, _:
                 raise ValueError(f"ledger: unknown event {kind!r}: a newer segtune wrote it")
 
+    @staticmethod
+    def _resume(trial: TrialState, event: Event) -> None:
+        assert trial.ending is not None, f"trial {trial.number}: resumed before its end"
+        assert event["epoch"] == trial.epoch < event["epochs"], (
+            f"trial {trial.number}: resumed after epoch {event['epoch']} to {event['epochs']}"
+        )
+        trial.segments.append(Segment(event["epoch"], event["epochs"]))
+        trial.ending, trial.reason = None, ""
+
     def _apply_to_live(self, trial: TrialState, event: Event) -> None:
         match event["event"]:
             case "started":
@@ -146,11 +233,11 @@ class StudyState:
                 trial.running = True
             case "reported":
                 report = Report(event["epoch"], event["value"], event["metrics"])
-                assert report.epoch > trial.epoch, (
-                    f"trial {trial.number}: epoch {report.epoch} is reported after {trial.epoch}"
+                assert report.epoch > trial.received, (
+                    f"trial {trial.number}: epoch {report.epoch} is reported after {trial.received}"
                 )
                 trial.reports.append(report)
-                self._reported.append((trial.number, report))
+                self.reported.append((trial.number, report))
             case "decided":
                 assert event["epoch"] == trial.epoch, (
                     f"trial {trial.number}: decided at epoch {event['epoch']}, not {trial.epoch}"
@@ -162,14 +249,21 @@ class StudyState:
             case "interrupted":
                 trial.running = False
 
+    def planned(self, study: StudyConfig) -> bool:
+        """Return whether every trial of the plan is proposed."""
+        return (
+            (self.control() is not None or not study.has_control)
+            and len(self.references()) >= len(study.references)
+            and len(self.searched()) >= study.trials.num_trials
+        )
+
     def finished(self, study: StudyConfig) -> bool:
         """Return whether no trial is left to propose or to carry on."""
-        planned = study.num_protected + study.trials.num_trials
-        return self.next_number >= planned and not self.live()
+        return self.planned(study) and not self.live()
 
     @property
     def next_number(self) -> int:
-        """The number of the next proposal; the control is 0."""
+        """The number of the next proposal."""
         return max(self.trials, default=-1) + 1
 
     def live(self) -> list[TrialState]:
@@ -177,8 +271,16 @@ class StudyState:
         return [trial for trial in self.trials.values() if trial.ending is None]
 
     def searched(self) -> list[TrialState]:
-        """Return the trials that count as searched: all but the control and the references."""
+        """Return the trials that the sampler proposed or was given: none of the protected."""
         return [trial for trial in self.trials.values() if not trial.protected]
+
+    def references(self) -> list[TrialState]:
+        """Return the protected trials that `enqueue` names."""
+        return [t for t in self.trials.values() if t.protected and t.kind == "enqueued"]
+
+    def confirming(self) -> list[TrialState]:
+        """Return the trials that `confirm` trains again, with other seeds and folds."""
+        return [trial for trial in self.trials.values() if trial.kind == "confirm"]
 
     def control(self) -> TrialState | None:
         """Return the plain U-Net, None before its proposal."""
@@ -189,54 +291,6 @@ class StudyState:
         sign = 1 if mode == "max" else -1
         finite = [t for t in self.searched() if t.value is not None and math.isfinite(t.value)]
         return max(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
-
-    def asha(self, study: StudyConfig) -> Asha:
-        """Rebuild ASHA from the reports in their order; protected trials are not in it."""
-        return self._judge_again(study)[0]
-
-    def unsettled(self, study: StudyConfig) -> list[Event]:
-        """Return the `decided` and `ended` events that a crash in the middle of an append lost.
-
-        A report may have reached the disk without the decision that belongs to it, and a decision
-        without the end. A driver appends these before anything else; usually there are none.
-        """
-        _, decisions = self._judge_again(study)
-        events: list[Event] = []
-        for trial in self.live():
-            if not trial.reports:
-                continue
-            decided, *ended = settle(trial.number, trial.reports[-1], decisions[trial.number])
-            if trial.decided is None or trial.decided.epoch < trial.epoch:
-                events.append(decided)
-            events += ended
-        return events
-
-    def _judge_again(self, study: StudyConfig) -> tuple[Asha, dict[int, Decision]]:
-        """Feed all reports to a new ASHA; also return the last decision on each trial."""
-        asha = study.asha()
-        for trial in self.searched():
-            asha.add(trial.number)
-        decisions = {}
-        for number, report in self._reported:
-            decisions[number] = judge(asha, self.trials[number], report)
-        return asha, decisions
-
-
-def judge(asha: Asha, trial: TrialState, report: Report) -> Decision:
-    """Return the decision on a report: by the rungs, or for a protected trial beside them."""
-    if trial.protected:
-        return asha.report_protected(report.epoch, report.value)
-    return asha.report(trial.number, report.epoch, report.value)
-
-
-def settle(trial: int, report: Report, decision: Decision) -> list[Event]:
-    """Return the `decided` event of a report, then the `ended` one if the trial ends by it."""
-    about = {"trial": trial, "epoch": report.epoch}
-    judged = {"action": decision.action, "reason": decision.reason, "rung": decision.rung}
-    events: list[Event] = [{"event": "decided", **about, **judged}]
-    if ending := ending_of(decision.action, report.value):
-        events.append({"event": "ended", **about, "ending": ending, "reason": decision.reason})
-    return events
 
 
 def threshold_rule(threshold: Mapping[str, Any]) -> str:

@@ -214,7 +214,20 @@ def test_smaller_is_better_with_min():
     asha = make(mode="min")
     decisions = run(asha, [(0, 1, 5.0), (1, 1, 4.0), (2, 1, 9.0)])
     assert [decision.action for _, _, decision in decisions] == ["continue", "continue", "stop"]
-    assert decisions[2][2].reason == "9 is above 4.333 at rung 1"
+    assert decisions[2][2].reason == "rung 1: 9 above cutoff 4.333 of 2"
+
+
+def test_reasons_say_where_and_by_what():
+    asha = make(grace_period=9, max_t=81)
+    reports = [(0, 9, 0.2), (1, 9, 0.3), (2, 9, 0.1), (3, 9, 0.3), (3, 10, 0.0), (3, 81, 0.4)]
+    assert [decision.reason for _, _, decision in run(asha, reports)] == [
+        "rung 9: 0.2 is the first",
+        "rung 9: 0.3 above cutoff 0.2 of 1",
+        "rung 9: 0.1 below cutoff 0.2667 of 2",
+        "rung 9: 0.3 above cutoff 0.2333 of 3",
+        "",
+        "epoch 81 is its last",
+    ]
 
 
 def test_brackets_are_drawn_from_seed_and_number_alone():
@@ -233,7 +246,7 @@ def test_protected_trials_leave_no_trace():
     asha = make()
     run(asha, [(0, 1, 0.5)])
     before = asha.snapshot()
-    assert asha.report_protected(1, -9.0).action == "continue"
-    assert asha.report_protected(27, -9.0).action == "complete"
-    assert asha.report_protected(3, math.nan).action == "stop"
+    assert asha.report_protected(1, -9.0, 27).action == "continue"
+    assert asha.report_protected(27, -9.0, 27).action == "complete"
+    assert asha.report_protected(3, math.nan, 27).action == "stop"
     assert asha.snapshot() == before

@@ -2,11 +2,8 @@
 
 import json
 import math
-from itertools import takewhile
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from search.state import StudyState
 from search.study import StudyConfig
@@ -135,70 +132,38 @@ def test_a_newer_kind_of_event_is_refused():
         StudyState.replay([{"event": "teleported"}])
 
 
-def drive(steps: list[tuple[float, float]]) -> list[dict]:
-    """Write the events of a whole study as a driver does, ASHA deciding."""
-    state, events, asha = StudyState(), [], STUDY.asha()
-
-    def record(*new):
-        for event in new:
-            state.apply(event)
-            events.append(event)
-
-    record({"event": "study", "config": STUDY.model_dump(mode="json")})
-    for number in range(5):
-        record(proposed(number, "sampled" if number else "control"), started(number))
-        if number:
-            asha.add(number)
-    draws = iter(steps)
-    while live := state.live():
-        which, value = next(draws, (0.0, 0.5))
-        trial = live[int(which * len(live))]
-        epoch = trial.epoch + 1
-        if trial.protected:
-            decision = asha.report_protected(epoch, value)
-        else:
-            decision = asha.report(trial.number, epoch, value)
-        new = [
-            reported(trial.number, epoch, value),
-            {
-                **decided(trial.number, epoch, decision.action),
-                "reason": decision.reason,
-                "rung": decision.rung,
-            },
-        ]
-        if decision.action != "continue":
-            ending = {"stop": "stopped", "complete": "completed"}[decision.action]
-            if not math.isfinite(value):
-                ending = "diverged"
-            new.append({**ended(trial.number, ending, epoch), "reason": decision.reason})
-        record(*new)
-    return events
+def test_a_resumed_trial_lives_again_to_its_new_goal():
+    resumed = {"event": "resumed", "trial": 2, "epoch": 1, "epochs": 27}
+    state = StudyState.replay([*HISTORY, resumed, reported(2, 2, 0.7)])
+    two = state.trials[2]
+    assert (two.ending, two.goal(STUDY), two.config(STUDY).epochs) == (None, 27, 27)
+    assert [two.goal_at(STUDY, epoch) for epoch in (1, 2)] == [9, 27]
+    assert [two.resumed_before(epoch) for epoch in (1, 2)] == [False, True]
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    steps=st.lists(st.tuples(st.floats(0, 0.99), st.floats(0, 1) | st.just(math.nan)), max_size=45),
-    cut=st.floats(0, 1),
-)
-def test_a_ledger_cut_anywhere_is_settled_as_the_driver_would_have(steps, cut):
-    """Whatever line a crash comes after, the rebuilt ASHA and the settled events are the same."""
-    events = drive(steps)
-    at = max(1, int(cut * len(events)))
-    state = StudyState.replay(events[:at])
-    settled = state.unsettled(STUDY)
-    lost = takewhile(lambda event: event["event"] in ("decided", "ended"), events[at:])
-    assert settled == list(lost)
-    for event in settled:
-        state.apply(event)
-    assert state.unsettled(STUDY) == []
+def test_a_confirming_trial_has_its_own_seed_fold_and_epochs():
+    again = {"of": 1, "seed": 5, "fold": 2, "epochs": 27}
+    event = {**proposed(3, "confirm"), "protected": True, **again}
+    state = StudyState.replay([*HISTORY, event])
+    config = state.trials[3].config(STUDY)
+    assert (config.seed, config.data.fold, config.epochs) == (5, 2, 27)
+    assert [trial.number for trial in state.confirming()] == [3]
+    assert 3 not in [trial.number for trial in [*state.searched(), *state.references()]]
 
-    expected = STUDY.asha()
-    for trial in state.searched():
-        expected.add(trial.number)
-    for event in events[:at]:
-        if event["event"] == "reported" and event["trial"] != 0:
-            expected.report(event["trial"], event["epoch"], event["value"])
-    assert state.asha(STUDY).snapshot() == expected.snapshot()
+
+def test_a_driver_interrupts_what_ran_before_it():
+    state = StudyState.replay([*HISTORY, {"event": "driver", "host": "h", "pid": 2}])
+    assert [trial.number for trial in state.trials.values() if trial.running] == []
+
+
+def test_finished_counts_what_is_planned_whatever_the_numbers():
+    control = [proposed(0, "control"), ended(0, "completed", 0)]
+    again = {**proposed(1, "confirm"), "protected": True}
+    history = [*control, again, ended(1, "completed", 0)]
+    for number in range(2, 6):
+        assert not StudyState.replay(history).finished(STUDY)
+        history += [proposed(number), ended(number, "completed", 0)]
+    assert StudyState.replay(history).finished(STUDY)
 
 
 def test_state_depends_on_json_values_only():

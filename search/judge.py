@@ -1,0 +1,91 @@
+"""What becomes of a trial after a report: by the rungs, by the stall rule, or beside both."""
+
+from search.asha import Action, Asha, Decision
+from search.ledger import Event
+from search.stall import StallRule
+from search.state import Ending, Report, StudyState, TrialState
+from search.study import StudyConfig
+
+ENDINGS: dict[Action, Ending] = {"stop": "stopped", "stall": "stalled", "complete": "completed"}
+
+
+class Judge:
+    """ASHA and the stall rule of a study, fed with reports in the order of the ledger."""
+
+    def __init__(self, study: StudyConfig):
+        self.study = study
+        self.asha = study.asha()
+        self.stall_rule = _stall_rule(study)
+
+    def add(self, trial: TrialState) -> None:
+        """Enter a new trial; a protected one is judged beside the rungs."""
+        if not trial.protected:
+            self.asha.add(trial.number)
+
+    def decide(self, trial: TrialState, report: Report) -> Decision:
+        """Return the decision on a report, which need not be in the trial's reports yet.
+
+        A protected trial and a resumed one run to their goal unless a value is not finite.
+        """
+        epoch, value = report.epoch, report.value
+        goal = trial.goal_at(self.study, epoch)
+        if trial.protected or trial.resumed_before(epoch):
+            return Asha.report_protected(epoch, value, goal)
+        decision = self.asha.report(trial.number, epoch, value)
+        if self.stall_rule and decision.action == "continue":
+            if not (stalled := self.stall_rule.report(trial.number, epoch, value)):
+                return decision
+            self.asha.forget(trial.number)
+            decision = Decision("stall", stalled, decision.rung)
+        if self.stall_rule and decision.action != "continue":
+            self.stall_rule.forget(trial.number)
+        return decision
+
+
+def _stall_rule(study: StudyConfig) -> StallRule | None:
+    if study.stall is None:
+        return None
+    asha = study.scheduler.type == "asha"
+    return StallRule(
+        patience=study.stall.patience,
+        min_delta=study.stall.min_delta,
+        smoothing=study.scheduler.smoothing,
+        grace_period=study.scheduler.grace_period if asha else 0,
+        sign=1 if study.objective.mode == "max" else -1,
+    )
+
+
+def settle(trial: int, report: Report, decision: Decision) -> list[Event]:
+    """Return the `decided` event of a report, then the `ended` one if the trial ends by it."""
+    about = {"trial": trial, "epoch": report.epoch}
+    judged = {"action": decision.action, "reason": decision.reason, "rung": decision.rung}
+    events: list[Event] = [{"event": "decided", **about, **judged}]
+    if decision.action != "continue":
+        ending = ENDINGS[decision.action] if report.is_finite else "diverged"
+        events.append({"event": "ended", **about, "ending": ending, "reason": decision.reason})
+    return events
+
+
+def judge_again(study: StudyConfig, state: StudyState) -> tuple[Judge, list[Event]]:
+    """Rebuild a study's judge from all its reports.
+
+    Returns:
+        The judge, and the `decided` and `ended` events that a crash in the middle of an append
+        lost: a report may have reached the disk without its decision, and a decision without the
+        end. A driver appends these before anything else; usually there are none.
+    """
+    judge = Judge(study)
+    for trial in state.trials.values():
+        judge.add(trial)
+    decisions = {}
+    for number, report in state.reported:
+        decisions[number] = judge.decide(state.trials[number], report)
+    missing: list[Event] = []
+    for trial in state.live():
+        if not trial.reports or trial.epoch <= trial.begun_after:
+            continue
+        decided, *ended = settle(trial.number, trial.reports[-1], decisions[trial.number])
+        if trial.decided is None or trial.decided.epoch < trial.epoch:
+            missing.append(decided)
+        missing += ended
+    return judge, missing

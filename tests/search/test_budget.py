@@ -1,0 +1,89 @@
+"""What a study has spent."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search.budget import Meter, budget_rule, overspent
+from search.study import StudyConfig
+
+
+def meter(*events: tuple) -> Meter:
+    """Apply (time, event, trial, epoch) tuples."""
+    spent = Meter()
+    for time, kind, *rest in events:
+        about = dict(zip(("trial", "epoch"), rest, strict=False))
+        spent.apply({"time": time, "event": kind, **about})
+    return spent
+
+
+HOUR = 3600.0
+
+
+def test_reports_are_paid_as_they_come_and_failed_work_too():
+    spent = meter(
+        (0 * HOUR, "driver"),
+        (1 * HOUR, "started", 0),
+        (2 * HOUR, "reported", 0, 1),
+        (2 * HOUR, "started", 1),
+        (4 * HOUR, "interrupted", 1),  # two hours for nothing
+        (5 * HOUR, "reported", 0, 2),
+        (5 * HOUR, "ended", 0),
+    ).spent(gpus_per_trial=0.5)
+    assert spent == {"epochs": 2, "gpu_hours": 0.5 * (4 + 2), "wall_hours": 5}
+
+
+def test_nothing_runs_between_two_launches():
+    events = [
+        (0 * HOUR, "driver"),
+        (0 * HOUR, "started", 0),
+        (1 * HOUR, "reported", 0, 1),
+        (2 * HOUR, "threshold"),  # last sign of a driver that was killed some time after
+        (9 * HOUR, "driver"),
+        (9 * HOUR, "started", 0),
+        (10 * HOUR, "reported", 0, 2),
+    ]
+    assert meter(*events).spent(1) == {"epochs": 2, "gpu_hours": 3, "wall_hours": 3}
+    assert meter(*events[:5]).spent(1) == {"epochs": 1, "gpu_hours": 2, "wall_hours": 2}
+
+
+def test_what_runs_is_paid_until_now():
+    running = meter((0.0, "driver"), (0.0, "started", 0), (1 * HOUR, "reported", 0, 1))
+    assert running.spent(2, now=3 * HOUR) == {"epochs": 1, "gpu_hours": 6, "wall_hours": 3}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 3)), max_size=40))
+def test_a_clock_that_steps_back_never_pays_back(steps):
+    spent, now, before = Meter(), 0.0, (0.0, 0.0)
+    kinds = ["driver", "started", "interrupted", "threshold"]
+    for step, kind in steps:
+        now += step
+        spent.apply({"time": now, "event": kinds[kind], "trial": 0})
+        assert (spent.carrier_s, spent.wall_s) >= before
+        assert spent.carrier_s >= before[0] and spent.wall_s >= before[1]
+        before = (spent.carrier_s, spent.wall_s)
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"epochs": 3}, None),
+        ({"epochs": 2}, "the budget of 2 epochs is spent"),
+        ({"gpu_hours": 6.1, "wall_hours": 5.0}, "the budget of 5 wall hours is spent"),
+        ({"gpu_hours": 1}, "the budget of 1 gpu hours is spent"),
+    ],
+)
+def test_limits(budget, said):
+    study = StudyConfig.model_validate(
+        {
+            "study": "demo",
+            "data": {"store": "store"},
+            "space": {},
+            "trials": {"num_trials": 1, "gpus_per_trial": 1},
+            "budget": budget,
+        }
+    )
+    spent = meter((0.0, "driver"), (0.0, "started", 0), (5 * HOUR, "reported", 0, 2))
+    event = overspent(study, spent)
+    assert (event and budget_rule(event)) == said
