@@ -1,34 +1,65 @@
-"""Optuna behind Ray Tune's Searcher: which configuration is trained next, and by which carrier.
+"""Optuna: which configuration is tried next, drawn from the seed and the ledger alone.
 
-A Ray trial is only a carrier of one of the study's trials. When it dies, the same study trial is
-given to a new carrier, with the epoch after which its validations are still wanted.
+Whatever Optuna's samplers remember between two draws, they keep in their study: results, and notes
+in its and its trials' system attributes. Both are rebuilt from the ledger, event by event, so a
+study that is continued proposes what the uninterrupted one would have.
 """
 
+import math
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import Trial, TrialState
-from ray.tune.search import Searcher
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import (
+    BaseSampler,
+    BruteForceSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.storages import InMemoryStorage
+from optuna.trial import Trial, TrialState, create_trial
 
 from search.ledger import Event
-from search.live import LiveStudy
-from search.space import Dimension, active, ordered
+from search.space import Dimension, active, among, ordered
 from search.study import StudyConfig
-from trainer.configfile import ConfigError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@dataclass
+class _Running:
+    """A trial that Optuna is still told of."""
+
+    trial: Trial
+    reports: list[list[float]] = field(default_factory=list)
+    """Values of all objectives, report by report."""
 
 
 class Sampler:
     """Optuna's study, in memory, fed with the ledger's events one by one.
 
-    It has the searched trials only: neither the control nor another protected one. What it is told
-    of a trial is what ASHA judges by, the mean of its last `smoothing` reports, so that a single
-    lucky validation does not lead the search.
+    It has the searched and the imported trials: neither the control nor another protected one.
+    What it is told of a trial is what ASHA judges by, the mean of its last `smoothing` reports, so
+    that a single lucky validation does not lead the search. How an end is told:
+
+        completed, stalled    complete, with the mean at the end; a stalled trial had converged
+        stopped               pruned, with its values so far (of a single objective)
+        diverged, infeasible  pruned, and a violated constraint
+        failed                failed, which no sampler learns from
+
+    A resumed trial's later reports are not told: they are of another length of training.
 
     Attributes:
         optuna_study: Optuna's study as it stands.
@@ -36,41 +67,114 @@ class Sampler:
 
     def __init__(self, study: StudyConfig):
         self.study = study
-        direction = "maximize" if study.objective.mode == "max" else "minimize"
-        self.optuna_study = optuna.create_study(direction=direction)
-        self._trials: dict[int, Trial] = {}
-        self._values: dict[int, list[float]] = {}
+        self._objectives = (study.objective, *study.further_objectives)
+        self._distributions = {
+            name: _distribution(dimension) for name, dimension in ordered(study.space)
+        }
+        self._begin()
 
-    def propose(self, number: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Draw the parameters of a new trial from (study seed, number) and the results so far.
+    def _begin(self) -> None:
+        ways = {"max": "maximize", "min": "minimize"}
+        self._storage = InMemoryStorage()
+        self.optuna_study = optuna.create_study(
+            storage=self._storage,
+            sampler=RandomSampler(),
+            directions=[ways[objective.mode] for objective in self._objectives],
+        )
+        self._study_id = self._storage.get_study_id_from_name(self.optuna_study.study_name)
+        self._drawn: Trial | None = None
+        self._trials: dict[int, _Running] = {}
+        self._proposed_any = False
+
+    def propose(self, ordinal: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw a new trial from (study seed, ordinal) and the events so far.
 
         Args:
-            number: The study's trial.
+            ordinal: How many control, reference and searched trials come before it.
             given: Parameters that are not drawn; those of an enqueued trial.
+
+        Returns:
+            Its part of the `proposed` event, which `hear` expects next: `params`, and `optuna`
+            with the notes that the sampler took, if it did.
         """
-        seed = random.Random(f"propose/{self.study.seed}/{number}").getrandbits(32)
-        self._trials[number] = trial = self._ask(self._seeded(seed), given)
-        return dict(trial.params)
+        notes = self._storage.get_study_system_attrs(self._study_id)
+        self.optuna_study.sampler = self._seeded(ordinal)
+        if given:
+            self.optuna_study.enqueue_trial(self._encode(given))
+        self._drawn = trial = self.optuna_study.ask()
+        params: dict[str, Any] = {}
+        for name, distribution in self._distributions.items():
+            if name in active(self.study.space, params):
+                value = _suggest(trial, name, distribution)
+                params[name] = _decode(self.study.space[name], value)
+        self.optuna_study.sampler = RandomSampler()
+        return {"params": params} | self._notes_since(notes, trial)
+
+    def _notes_since(self, before: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
+        """Return what a draw wrote into Optuna's trial and study."""
+        trials = self._storage.get_trial_system_attrs(trial._trial_id)
+        studies = self._storage.get_study_system_attrs(self._study_id)
+        notes = {
+            "trial": {key: value for key, value in trials.items() if key != "fixed_params"},
+            "study": {key: value for key, value in studies.items() if before.get(key) != value},
+        }
+        notes = {where: values for where, values in notes.items() if values}
+        return {"optuna": notes} if notes else {}
 
     def hear(self, event: Event) -> None:
         """Take in an event, of the study in progress or of one that is replayed."""
         number = event.get("trial")
         match event["event"]:
-            case "proposed" if number not in self._trials and not event["protected"]:
-                # Of a replay. All is given, so that the cheap sampler draws nothing.
-                self._trials[event["trial"]] = self._ask(RandomSampler(), event["params"])
+            case "study" if not self._proposed_any:
+                self._begin()  # written again before it began: with its own imports, if any
+            case "imported":
+                self._import(event)
+            case "proposed":
+                self._proposed_any = True
+                if not event["protected"]:
+                    self._trials[event["trial"]] = self._enter(event)
             case "reported" if number in self._trials:
-                values = self._values.setdefault(number, [])
-                values.append(event["value"])
-                self._trials[number].report(self._smoothed(values), event["epoch"])
+                further = (event["metrics"][other.metric] for other in self._objectives[1:])
+                self._report(self._trials[number], event["epoch"], [event["value"], *further])
             case "ended" if number in self._trials:
-                self._tell(self._trials.pop(number), event["ending"], self._values.pop(number, []))
+                self._tell(self._trials.pop(number), event["ending"])
 
-    def _tell(self, trial: Trial, ending: str, values: list[float]) -> None:
+    def _enter(self, event: Event) -> _Running:
+        """Return a proposed trial: the one just drawn, or in a replay one made from the event."""
+        trial, self._drawn = self._drawn, None
+        if trial is None:
+            notes = event.get("optuna", {})
+            params = self._encode(event["params"])
+            frozen = create_trial(
+                state=TrialState.RUNNING,
+                params=params,
+                distributions={name: self._distributions[name] for name in params},
+                system_attrs=notes.get("trial", {}),
+            )
+            for key, value in notes.get("study", {}).items():
+                self._storage.set_study_system_attr(self._study_id, key, value)
+            number = self._storage.create_new_trial(self._study_id, frozen)
+            trial = Trial(self.optuna_study, number)
+        return _Running(trial)
+
+    def _import(self, event: Event) -> None:
+        """Let an earlier study's trial pass as one of this, from its proposal to its end."""
+        running = self._enter(event)
+        for epoch, *values in event["values"]:
+            self._report(running, epoch, values)
+        self._tell(running, event["ending"])
+
+    def _report(self, running: _Running, epoch: int, values: list[float]) -> None:
+        running.reports.append(values)
+        if len(self._objectives) == 1:  # Optuna takes no reports of several
+            running.trial.report(self._smoothed(running)[0], epoch)
+
+    def _tell(self, running: _Running, ending: str) -> None:
+        trial, values = running.trial, self._smoothed(running)
         match ending:
-            case "completed":
-                self.optuna_study.tell(trial, self._smoothed(values))
-            case "stopped":
+            case "completed" | "stalled" if all(map(math.isfinite, values)):
+                self.optuna_study.tell(trial, values)
+            case "completed" | "stalled" | "stopped":
                 self.optuna_study.tell(trial, state=TrialState.PRUNED)
             case "diverged" | "infeasible":
                 # As failures TPE would not see them, and propose their like again and again.
@@ -79,168 +183,95 @@ class Sampler:
             case "failed":
                 self.optuna_study.tell(trial, state=TrialState.FAIL)
 
-    def _smoothed(self, values: list[float]) -> float:
-        recent = values[-self.study.scheduler.smoothing :]
-        return sum(recent) / len(recent)
+    def _smoothed(self, running: _Running) -> list[float]:
+        """Return each objective's mean over the last reports; of a further one, where finite."""
+        recent = running.reports[-self.study.scheduler.smoothing :]
+        means = []
+        for index, column in enumerate(zip(*recent, strict=True)):
+            values = column if index == 0 else [v for v in column if math.isfinite(v)]
+            means.append(sum(values) / len(values) if values else math.nan)
+        return means
 
-    def _seeded(self, seed: int) -> BaseSampler:
+    def _seeded(self, ordinal: int) -> BaseSampler:
         """Return a new sampler, so that what it draws depends on no earlier draw."""
-        if self.study.sampler.type == "random":
-            return RandomSampler(seed)
-        return TPESampler(n_startup_trials=self.study.sampler.num_startup_trials, seed=seed)
+        settings = self.study.sampler
+        seed = _seed(f"propose/{self.study.seed}/{ordinal}")
+        startup = settings.num_startup_trials
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            match settings.type:
+                case "tpe":
+                    return TPESampler(n_startup_trials=startup, seed=seed)
+                case "random":
+                    return RandomSampler(seed)
+                case "qmc":
+                    return _WholeSobol(self._distributions, _seed(f"qmc/{self.study.seed}"))
+                case "gp":
+                    return GPSampler(
+                        n_startup_trials=startup, seed=seed, warn_independent_sampling=False
+                    )
+                case "grid":  # Optuna's GridSampler knows no conditions
+                    return BruteForceSampler(seed)
+                case "nsga2":
+                    return NSGAIISampler(population_size=settings.population_size, seed=seed)
 
-    def _ask(self, sampler: BaseSampler, given: Mapping[str, Any]) -> Trial:
-        self.optuna_study.sampler = sampler
-        if given:
-            self.optuna_study.enqueue_trial(dict(given))
-        trial = self.optuna_study.ask()
-        for name, dimension in ordered(self.study.space):
-            if name in active(self.study.space, trial.params):
-                _suggest(trial, name, dimension)
-        return trial
+    def _encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters as Optuna has them, in the order in which they are drawn."""
+        return {
+            name: _encode(self.study.space[name], params[name])
+            for name in self._distributions
+            if name in params
+        }
 
 
-def _suggest(trial: Trial, name: str, dimension: Dimension) -> None:
+class _WholeSobol(QMCSampler):
+    """Scrambled Sobol points of the whole space, whose inactive coordinates go unused.
+
+    Optuna's own would take the first finished trial's dimensions for the space, and so change
+    the sequence with the conditions that happened to hold in it.
+    """
+
+    def __init__(self, space: Mapping[str, BaseDistribution], seed: int):
+        super().__init__(scramble=True, seed=seed)
+        self._space = dict(sorted(space.items()))
+
+    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
+        return self._space
+
+
+def _seed(purpose: str) -> int:
+    return random.Random(purpose).getrandbits(32)
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
     low, high, step, log = dimension.low, dimension.high, dimension.step, dimension.log
     match dimension.type:
         case "categorical":
-            trial.suggest_categorical(name, dimension.choices)
+            assert dimension.choices is not None
+            return CategoricalDistribution(range(len(dimension.choices)))
         case "int":
-            trial.suggest_int(name, low, high, step=step or 1, log=log)
+            return IntDistribution(low, high, log=log, step=step or 1)
         case "float":
-            trial.suggest_float(name, low, high, step=step, log=log)
+            return FloatDistribution(low, high, log=log, step=step)
 
 
-@dataclass(frozen=True)
-class Cargo:
-    """What a carrier is told: everything that a worker needs to train one trial."""
-
-    trial: int
-    attempt: int
-    """1 for the first carrier of this trial."""
-    train: dict[str, Any]
-    """The resolved TrainConfig."""
-    run_dir: str
-    """Absolute."""
-    received: int
-    """Last epoch that the ledger has."""
-    fit: str
-    """`module:function` with the contract of `trainer.loop.fit`."""
-    cpus: float
-    gpus: float
-    workers: int = 1
-    """Processes that share the CPUs and GPUs equally."""
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, distribution.choices)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(name, low, high, step=step, log=log)
+    raise AssertionError(distribution)
 
 
-class Proposer(Searcher):
-    """Ray Tune's Searcher: interrupted trials first, then the control, enqueued, and sampled ones.
+def _encode(dimension: Dimension, value: Any) -> Any:
+    """Return a value as Optuna has it: a choice as its index, for it may be a list."""
+    if dimension.choices is None:
+        return value
+    return next(i for i, choice in enumerate(dimension.choices) if among(value, (choice,)))
 
-    Args:
-        live: The study.
-        sampler: Draws what is not enqueued.
-        slots: How many trials the cluster can run at once, at this moment.
-        fit: `module:function` that trains.
-    """
 
-    def __init__(self, live: LiveStudy, sampler: Sampler, slots: Callable[[], int], fit: str):
-        super().__init__(metric=None, mode=None)
-        self._live = live
-        self._sampler = sampler
-        self._slots = slots
-        self._fit = fit
-        self._carried: dict[str, int] = {}
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next carrier's cargo, None while the cluster is full, FINISHED at the end.
-
-        Tune asks several times a second. None is allowed only while a carrier lives: otherwise
-        Tune's loop would block. FINISHED is final, so not while a living carrier may still die.
-        """
-        if self._live.stopping or self._live.broken:
-            return Searcher.FINISHED
-        if self._carried and len(self._carried) >= self._slots():
-            return None
-        number = self._next()
-        if number is None:
-            return None if self._carried else Searcher.FINISHED
-        self._carried[trial_id] = number
-        return asdict(self._cargo(number))
-
-    def _next(self) -> int | None:
-        """Return the oldest trial without a carrier, proposing a new one if there is none."""
-        carried = set(self._carried.values())
-        for trial in self._live.state.live():
-            if trial.number not in carried:
-                return trial.number
-        return self._propose()
-
-    def _propose(self) -> int | None:
-        """Record and return a new trial: control, references, enqueued, then sampled; or None."""
-        study, state = self._live.study, self._live.state
-        number = state.next_number
-        first_searched = study.num_protected
-        if number < first_searched:
-            kind = "control" if number == 0 else "enqueued"
-            params = study.control_params if number == 0 else study.references[number - 1]
-        elif len(state.searched()) < study.trials.num_trials:
-            rest = study.enqueued[number - first_searched :]
-            kind = "enqueued" if rest else "sampled"
-            params = self._sampler.propose(number, given=rest[0] if rest else {})
-        else:
-            return None
-        event = {"event": "proposed", "trial": number, "params": params, "kind": kind}
-        events: list[Event] = [event | {"protected": number < first_searched}]
-        try:
-            study.train_config(params)
-        except ConfigError as error:  # each setting is possible, but not all of them together
-            ended = {"event": "ended", "trial": number, "epoch": 0, "ending": "infeasible"}
-            self._live.record(*events, ended | {"reason": error.lines[0]})
-            return self._propose()
-        self._live.record(*events)
-        return number
-
-    def _cargo(self, number: int) -> Cargo:
-        study, trial = self._live.study, self._live.state.trials[number]
-        run_dir = self._live.trial_dir(number)
-        (run_dir / "stop").unlink(missing_ok=True)
-        return Cargo(
-            trial=number,
-            attempt=trial.attempts + 1,
-            train=study.train_config(trial.params).model_dump(mode="json"),
-            run_dir=str(run_dir),
-            received=trial.epoch,
-            fit=self._fit,
-            cpus=study.trials.cpus_per_trial,
-            gpus=study.trials.gpus_per_trial,
-            workers=study.trials.workers_per_trial,
-        )
-
-    def carried(self) -> set[int]:
-        """Return the trials that have a living or waiting carrier."""
-        return set(self._carried.values())
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Do nothing: the scheduler records reports."""
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """Forget a carrier; its trial, unless it ended, gets a new one."""
-        self._carried.pop(trial_id, None)
-
-    def set_search_properties(self, *_: Any, **__: Any) -> bool:
-        """Accept Tune's empty search space: ours is in the study."""
-        return True
-
-    # Tune pickles searchers. This one needs no copy: all that it knows is in the ledger.
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def get_state(self) -> dict[str, Any]:
-        return {}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        pass
-
-    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        pass
+def _decode(dimension: Dimension, value: Any) -> Any:
+    return value if dimension.choices is None else dimension.choices[value]

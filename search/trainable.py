@@ -26,7 +26,7 @@ WORKSPACE_BYTES = 128 << 20
 
 
 class Trainable(tune.Trainable):
-    """A carrier of one trial after the other; its config is a `search.sampler.Cargo`."""
+    """A carrier of one trial after the other; its config is a `search.proposer.Cargo`."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:

@@ -20,7 +20,8 @@ from ray.tune.experiment import Trial
 from search.ledger import Event
 from search.live import LiveStudy
 from search.progress import Progress
-from search.sampler import Proposer, Sampler
+from search.proposer import Proposer
+from search.sampler import Sampler
 from search.scheduler import Scheduler
 from search.slots import Slots
 from search.trainable import Trainable

@@ -118,7 +118,7 @@ def _carriers(study: StudyConfig, folder: Path) -> Iterator[Any]:
     """
     import ray
 
-    from search.sampler import Cargo
+    from search.proposer import Cargo
     from search.trainable import Trainable
 
     ray.init(

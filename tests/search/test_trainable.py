@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from search.sampler import Cargo
+from search.proposer import Cargo
 from search.trainable import Trainable
 from tests.search.toy import dice
 from trainer.config import TrainConfig

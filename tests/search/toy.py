@@ -36,7 +36,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
     with open(run_dir / "begun", "a") as file:
         file.write(f"{os.getpid()}\n")
     done = max((int(path.stem) for path in checkpoints.glob("*.pt")), default=0)
-    for epoch in range(received + 1, done + 1):
+    for epoch in range(max(1, received + 1), done + 1):
         yield Validation(epoch, _metrics(config, epoch))
     for epoch in range(done + 1, config.epochs + 1):
         if (run_dir / "stop").exists():
