@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from search.asha import Asha
-from search.space import Dimension, check, params_of
+from search.check import check
+from search.space import Dimension, params_of
 from trainer.config import Section, TrainConfig
 from trainer.configfile import (
     ConfigError,

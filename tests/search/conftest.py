@@ -137,8 +137,8 @@ def write_study(
             "loss.weighting": {"type": "categorical", "choices": ["fixed", "warm_in"]},
             "loss.warm_in_fraction": {
                 "type": "float",
-                "low": 0.1,
-                "high": 0.9,
+                "low": 0.01,
+                "high": 0.1,
                 "when": {"loss.weighting": ["warm_in"]},
             },
         },

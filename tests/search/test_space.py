@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from search.space import Dimension, active, ordered
+from search.space import Dimension, active, circle, context, ordered
 
 
 def dimension(**values) -> Dimension:
@@ -33,6 +33,65 @@ def test_active(params, expected):
 
 def test_conditions_come_first():
     assert [name for name, _ in ordered(SPACE)] == ["kind", "size", "child"]
+
+
+def nested(**conditions) -> dict[str, Dimension]:
+    """Dimensions with the choices 1, 2 and 3 and conditions as given, in this order."""
+    return {
+        name: dimension(type="categorical", choices=(1, 2, 3), when=when)
+        for name, when in conditions.items()
+    }
+
+
+CHAIN = nested(last={"middle": [1]}, middle={"first": [1, 2]}, first={}, beside={"first": [3]})
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"first": 1, "middle": 1}, ["last", "middle", "first"]),
+        ({"first": 1, "middle": 2}, ["middle", "first"]),
+        # Left over from elsewhere: the middle is not searched, so neither is what hangs on it.
+        ({"first": 3, "middle": 1}, ["first", "beside"]),
+        ({"first": True, "middle": 1}, ["first"]),
+    ],
+)
+def test_a_chain_of_conditions(params, expected):
+    assert active(CHAIN, params) == expected
+    assert [name for name, _ in ordered(CHAIN)] == ["first", "middle", "beside", "last"]
+
+
+def test_context_meets_every_condition_on_the_way():
+    assert context(CHAIN, "last") == {"middle": 1, "first": 1}
+    both = nested(first={}, middle={"first": [1, 2]}, last={"middle": [3], "first": [3, 2]})
+    assert context(both, "last") == {"middle": 3, "first": 2}
+    never = nested(first={}, middle={"first": [1]}, last={"middle": [3], "first": [3, 2]})
+    assert context(never, "last") is None
+
+
+def test_circles():
+    assert circle(CHAIN) == []
+    tangled = nested(
+        hangs={"a": [1]}, a={"free": [1], "b": [1]}, b={"c": [1]}, c={"a": [1]}, free={}
+    )
+    assert circle(tangled) == ["a", "b", "c"]
+    assert circle(nested(a={"a": [1]})) == ["a"]
+
+
+def test_choices_may_be_lists():
+    windows = dimension(type="categorical", choices=["w80l40", [0, 100], None, True])
+    assert windows.values() == ["w80l40", [0, 100], None, True]
+    assert all(map(windows.contains, windows.values()))
+    assert windows.contains((0, 100.0))
+    assert not any(map(windows.contains, ([False, 100], [0], [0, 100, 2], 1, [])))
+    space = {
+        "windows": windows,
+        "child": dimension(type="int", low=0, high=1, when={"windows": [[0, 100]]}),
+    }
+    assert active(space, {"windows": [0, 100]}) == ["windows", "child"]
+    assert active(space, {"windows": "w80l40"}) == ["windows"]
+    with pytest.raises(ValueError, match="twice"):
+        dimension(type="categorical", choices=[["a", "b"], ["b", "a"], ("a", "b")])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ space:
   batch.effective: {type: categorical, choices: [8, 16, 32, 64]}
   diffusion.target: {type: categorical, choices: [x_start, v, eps]}
   loss.weighting: {type: categorical, choices: [fixed, warm_in]}
-  loss.warm_in_fraction: {type: float, low: 0.05, high: 1, when: {loss.weighting: [warm_in]}}
+  loss.warm_in_fraction: {type: float, low: 0.05, high: 0.1, when: {loss.weighting: [warm_in]}}
 objective: {metric: val/dice, mode: max}
 sampler: {type: tpe, num_startup_trials: 12}
 scheduler: {type: asha, grace_period: 9, max_t: 81, reduction_factor: 3, brackets: 1, smoothing: 3}
@@ -137,8 +137,8 @@ schduler.max_t=3
     command line: schduler.max_t: no such key; did you mean scheduler.max_t?
 trials.num_trial=3
     command line: trials.num_trial: no such key; did you mean trials.num_trials?
-stall={patience: 9}
-    command line: stall: no such key
+stal={patience: 9}
+    command line: stal: no such key; did you mean stall?
 study=a/b
     command line: study: 'a/b': must be letters, digits and ._- only
 data.fold=5
@@ -158,7 +158,7 @@ objective.metric=val/dise
 objective.mode=min
     command line: objective: mode is 'min', but val/dice is better the other way
 sampler.type=tpee
-    command line: sampler.type: 'tpee': must be 'tpe' or 'random'; did you mean tpe?
+    command line: sampler.type: 'tpee': must be 'tpe', 'random', 'qmc', 'gp', 'grid' or 'nsga2'; di
 scheduler.grace_period=82
     command line: scheduler: grace_period is 82, but must be at most max_t (81)
 scheduler.brackets=3
@@ -233,13 +233,23 @@ space.loss.warm_in_fraction.when.loss.weighting=[warmin]
     command line: space.loss.warm_in_fraction.when: loss.weighting: 'warmin': loss.weighting nev
 space.loss.warm_in_fraction.when.loss.weighting=[]
     command line: space.loss.warm_in_fraction.when: loss.weighting: needs
-space.loss.snr_gate={type: float, low: 1, high: 2, when: {loss.warm_in_fraction: [0.5]}}
-    command line: space.loss.snr_gate.when: loss.warm_in_fraction: has conditions itself; one le
+space.loss.weighting.when={loss.warm_in_fraction: [0.1]}
+    command line: space.loss.weighting.when: a circle of conditions: loss.weighting -> loss.warm_in
+space.loss.warm_in_fraction.when.loss.warm_in_fraction=[0.1]
+    command line: space.loss.warm_in_fraction.when: a circle of conditions: loss.warm_in_fraction -
+space.data.window.ncct={type: categorical, choices: [w80l40]}
+    command line: space.data.window.ncct: no such trainer setting
+space.data.windows.ncct={type: categorical, choices: [w80l40, w80]}
+    command line: space.data.windows.ncct: 'w80': must be [low, high], or width and level as in
+space.data.windows.ncct={type: categorical, choices: [[0, 80], [0, 80.0]]}
+    command line: space.data.windows.ncct: choices has [0, 80.0] twice
+space.data.windows.ncct={type: categorical, choices: [{low: 0}]}
+    command line: space.data.windows.ncct: choices.0: {'low': 0}: must be a value or a list of valu
 enqueue=[{optimizer.lr: 1}]
     command line: enqueue.0.optimizer.lr: 1: outside space.optimizer.lr
 enqueue=[{optimizer.lrr: 1}]
     command line: enqueue.0.optimizer.lrr: not searched, and the entry is not protected
-enqueue=[{loss.warm_in_fraction: 0.5}]
+enqueue=[{loss.warm_in_fraction: 0.1}]
     command line: enqueue.0.loss.warm_in_fraction: searched only when
 enqueue=[{model.widht: 8, protected: true}]
     command line: enqueue.0.model.widht: no such key; did you mean model.width?
@@ -249,6 +259,20 @@ enqueue=[{epochs: 9, protected: true}]
     command line: enqueue.0.epochs: cannot be set here
 enqueue=[{optimizer.lr: 1e-4, protected: maybe}]
     command line: enqueue.0.protected: 'maybe': must be true or false
+enqueue=[{loss.weighting: fixed, loss.warm_in_fraction: 0.1}]
+    command line: enqueue.0.loss.warm_in_fraction: searched only when the entry has loss.weighting 
+scheduler.grace_period=3
+    command line: scheduler.grace_period: 3: ends before the warm-in does (epoch 8.1: loss.warm_in_
+space.optimizer.warmup_images={type: categorical, choices: [0, 9001]}
+    FILE: scheduler.grace_period: 9: ends before the warm-up does (epoch 9: optimizer.warmup_images
+train.epoch_images=40
+    FILE: scheduler.grace_period: 9: ends before the warm-up does (epoch 10: optimizer.warmup_image
+space.loss.warm_in_fraction=null
+    FILE: scheduler.grace_period: 9: ends before the warm-in does (epoch 16.2: loss.warm_in_fractio
+sampler.type=grid
+    FILE: space.optimizer.lr: is continuous, but a grid needs a step or choices
+further_objectives=[{metric: time/case_s, mode: min}, {metric: val/dice}]
+    command line: further_objectives.1.metric: val/dice: is an objective already
 space=3
     command line: space: 3: must be a valid dictionary
 seed
@@ -302,6 +326,65 @@ def test_a_condition_is_checked_with_its_dimension_active(tmp_path):
     assert line.startswith(
         "FILE: space.sampling.timestep_respacing: sampling.timestep_respacing is"
     )
+
+
+NESTED = """
+  data.modalities: {type: categorical, choices: [[tmax], [ncct, tmax]]}
+  data.windows.ncct:
+    {type: categorical, choices: [w80l40, [0, 100]], when: {data.modalities: [[ncct, tmax]]}}
+  model.depth: {type: int, low: 5, high: 7, when: {data.windows.ncct: [[0, 100]]}}
+  model.attention_levels: {type: categorical, choices: [5, 6], when: {model.depth: [7, 6]}}
+  optimizer.lr:"""
+
+
+def test_conditions_of_conditions_are_checked_in_their_context(example):
+    """Attention at 6 levels needs a depth of 6, which the first value of the condition provides."""
+    example.write_text(EXAMPLE.replace("\n  optimizer.lr:", NESTED))
+    study = load_study(example)
+    config = study.train_config(
+        {"data.modalities": ["ncct", "tmax"], "data.windows.ncct": "w80l40"}
+    )
+    assert config.data.modalities == ("ncct", "tmax")
+    assert config.data.windows == {"ncct": (0, 80)}
+    again = StudyConfig.model_validate(json.loads(json.dumps(study.model_dump(mode="json"))))
+    assert again == study
+    whole = "{data.modalities: [ncct, tmax], data.windows.ncct: [0, 100]"
+    load_study(example, [f"enqueue=[{whole}, model.depth: 5}}]"])
+    [line] = problems(example, "space.model.attention_levels.when={model.depth: [5]}")
+    assert line.startswith(
+        "command line: space.model.attention_levels: model: attention_levels is 6"
+    )
+    [line] = problems(example, "enqueue=[{data.modalities: [tmax], data.windows.ncct: w80l40}]")
+    assert "searched only when the entry has data.modalities in [['ncct', 'tmax']]" in line
+    [line] = problems(example, "enqueue=[{data.windows.ncct: [0, 100], model.depth: 5}]")
+    assert line.startswith("command line: enqueue.0.data.windows.ncct: searched only when")
+
+
+def test_conditions_that_exclude_each_other(example):
+    both = "{loss.weighting: [fixed], loss.warm_in_fraction: [0.1]}"
+    [line] = problems(example, f"space.loss.dice={{type: float, low: 1, high: 2, when: {both}}}")
+    assert line == (
+        "command line: space.loss.dice.when: its conditions exclude each other: "
+        "it is never searched"
+    )
+
+
+def test_gpu_hours_need_gpus(example):
+    [line] = problems(example, "trials={num_trials: 1}", "budget.gpu_hours=2")
+    assert line.startswith("command line: budget.gpu_hours: 2: trials.gpus_per_trial is 0")
+
+
+def test_the_grace_period_matters_only_where_trials_are_stopped(example):
+    never = ["scheduler.type=none", "train.optimizer.warmup_images=10000"]
+    load_study(example, never)
+    [line] = problems(example, *never, "stall={patience: 9}")
+    assert line.startswith(
+        "FILE: scheduler.grace_period: 9: ends before the warm-up does (epoch 10"
+    )
+    fixed = ["space.loss.weighting=null", "space.loss.warm_in_fraction=null"]
+    load_study(example, fixed)
+    [line] = problems(example, *fixed, "train.loss.weighting=warm_in")
+    assert "ends before the warm-in does (epoch 16.2" in line
 
 
 def test_a_protected_entry_may_leave_the_space(example):
