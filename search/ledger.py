@@ -2,23 +2,35 @@
 
 Everything else about a study can be rebuilt from it. Lines are strict JSON; the floats that JSON
 lacks are written as the strings "NaN", "Infinity" and "-Infinity", and read back as floats.
+
+Each line has, after what it says, `v`, the version of this format; `fence`, the number of its
+driver's lease; and last `crc`, the CRC-32 of all bytes before `,"crc"`. That last key stays as it
+is in every version, so that damage is never taken for another version.
 """
 
-import fcntl
 import json
 import logging
 import math
 import os
 import socket
 import time
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
+
+from search import lease
+from search.lease import Lease
 
 logger = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 
+VERSION = 1
+"""Of the format of a line."""
+
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_SEAL_SIZE = len(',"crc":"00000000"}')
 
 
 class Ledger:
@@ -29,53 +41,70 @@ class Ledger:
         events: Every event so far, in order.
     """
 
-    def __init__(self, path: Path, events: list[Event], file: int | None, lock: int | None):
+    def __init__(self, path: Path, events: list[Event], file: int | None, held: Lease | None):
         self.path = path
         self.events = events
         self._file = file
-        self._lock = lock
+        self._lease = held
 
     @classmethod
     def open(cls, path: str | Path, *, writer: bool) -> Self:
         """Read a ledger, and as the writer hold it alone until `close` or the process ends.
 
         A last line without its line end is an append that a crash cut short: it was never acted
-        on and is left out, and the writer removes it. A damaged line above it is refused.
+        on and is left out, and the writer removes it. A damaged line is refused. Lines that a
+        driver wrote after another had taken over are left out.
+
+        The writer's first line is a `driver` event. It is written before the file is read, so
+        that whatever a driver thought dead still appends is either read now or left out for ever.
 
         Args:
             path: The file; the writer creates it and its folder where they are missing.
-            writer: Whether to append. Readers need no lock and may read beside the writer.
+            writer: Whether to append. Readers need no lease and may read beside the writer.
 
         Raises:
-            ValueError: Another process writes, or a line is damaged.
-            OSError: The file cannot be read, created or locked.
+            ValueError: Another driver writes, a line is damaged, or another segtune wrote it.
+            OSError: The file cannot be read or created, or the lease not be taken.
         """
         path = Path(path)
         if not writer:
-            events, _ = _parse(path, path.read_bytes())
-            return cls(path, events, file=None, lock=None)
+            lines = _Lines(path)
+            lines.read(path.read_bytes())
+            return cls(path, lines.events, file=None, held=None)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _acquire(_lock_path(path))
+        lines = _Lines(path)
+        created = not path.exists()
+        if not created:
+            lines.read(path.read_bytes())
+        held = Lease.take(path.parent, above=lines.fence)
+        ledger = cls(path, lines.events, file=None, held=held)
         try:
-            created = not path.exists()
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                if created:
-                    _sync_folder(path.parent)
-                content = path.read_bytes()
-                events, size = _parse(path, content)
-                if size < len(content):
-                    torn = len(content) - size
-                    logger.warning("%s: dropped a torn last line of %d bytes", path, torn)
-                    os.ftruncate(file, size)
-                    os.fsync(file)
-            except BaseException:
-                os.close(file)
-                raise
+            ledger._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            if created:
+                _sync_folder(path.parent)
+            ledger._begin(lines)
         except BaseException:
-            os.close(lock)
+            ledger.close()
             raise
-        return cls(path, events, file, lock)
+        return ledger
+
+    def _begin(self, lines: "_Lines") -> None:
+        """Remove a torn last line, say who writes from here on, and read what is new."""
+        assert self._file is not None
+        torn = lines.read(_read_from(self._file, lines.size))
+        if torn:
+            logger.warning("%s: dropped a torn last line of %d bytes", self.path, torn)
+            os.ftruncate(self._file, lines.size)
+        driver = {"event": "driver", "host": socket.gethostname(), "pid": os.getpid()}
+        self._write(self._sealed([driver]))
+        lines.read(_read_from(self._file, lines.size))
+        if lines.outdated:
+            logger.warning(
+                "%s: left out %d lines of a driver that another had replaced: %s",
+                self.path,
+                len(lines.outdated),
+                ", ".join(map(str, lines.outdated[:5])) + (", …" if lines.outdated[5:] else ""),
+            )
 
     def append(self, *events: Event) -> list[Event]:
         """Write events, one write and one fsync for all, and return them as a reader sees them.
@@ -84,16 +113,29 @@ class Ledger:
         the file system lets that be arranged, and `events` does not have them.
 
         Args:
-            *events: Each with `event`, its kind; `time` (unix seconds) is added.
+            *events: Each with `event`, its kind; `time` (unix seconds) and `fence` are added.
 
         Raises:
+            TakenOver: Another driver has the study now.
             OSError: The disk is full or fails.
         """
-        assert self._file is not None, "only the writer appends"
+        assert self._lease is not None, "only the writer appends"
         assert all(isinstance(event.get("event"), str) for event in events)
-        now = round(time.time(), 3)
-        lines = [_encode({**event, "time": now}) for event in events]
-        data = "".join(lines).encode()
+        self._lease.check()
+        lines = self._sealed(events)
+        self._write(lines)
+        seen = [_decode(line[:-1]) for line in lines]
+        self.events.extend(seen)
+        return seen
+
+    def _sealed(self, events: Iterable[Event]) -> list[bytes]:
+        assert self._lease is not None
+        added = {"time": round(time.time(), 3), "v": VERSION, "fence": self._lease.fence}
+        return [_seal(_encode({**event, **added})) for event in events]
+
+    def _write(self, lines: list[bytes]) -> None:
+        assert self._file is not None
+        data, written = b"".join(lines), 0
         size = os.fstat(self._file).st_size
         try:
             written = os.write(self._file, data)
@@ -103,18 +145,17 @@ class Ledger:
                 )
             os.fsync(self._file)
         except OSError:
-            os.ftruncate(self._file, size)
+            if os.fstat(self._file).st_size == size + written:  # else others wrote meanwhile
+                os.ftruncate(self._file, size)
             raise
-        seen = [_decode(line) for line in lines]
-        self.events.extend(seen)
-        return seen
 
     def close(self) -> None:
         """Release the ledger; a second call does nothing."""
-        for descriptor in (self._file, self._lock):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._file = self._lock = None
+        if self._file is not None:
+            os.close(self._file)
+        if self._lease is not None:
+            self._lease.release()
+        self._file = self._lease = None
 
     def __enter__(self) -> Self:
         return self
@@ -125,48 +166,93 @@ class Ledger:
 
 def writer_of(path: str | Path) -> str | None:
     """Return who writes a ledger at this moment, as `pid 123 on host`; None if nobody does."""
-    try:
-        lock = os.open(_lock_path(Path(path)), os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder(lock)
-    finally:
-        os.close(lock)
-    return None
+    return lease.holder(Path(path).parent)
 
 
-def _lock_path(path: Path) -> Path:
-    return path.with_suffix(".lock")
+class _Lines:
+    """A ledger's lines as they are read, piece by piece.
 
+    Attributes:
+        events: Those of all lines that count.
+        size: Bytes of all complete lines.
+        fence: The highest so far.
+        outdated: Numbers of the lines that do not count.
+    """
 
-def _holder(lock: int) -> str:
-    return os.pread(lock, 1000, 0).decode(errors="replace").strip() or "another process"
+    def __init__(self, path: Path):
+        self.events: list[Event] = []
+        self.size = 0
+        self.fence = 0
+        self.outdated: list[int] = []
+        self._path = path
+        self._number = 0
 
+    def read(self, content: bytes) -> int:
+        """Take in what follows the lines read so far; return the bytes of a torn last line.
 
-def _acquire(path: Path) -> int:
-    """Lock a file, name this process in it, and return its descriptor."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    give_up_s = time.monotonic() + 0.5
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() < give_up_s:
-                time.sleep(0.02)  # `writer_of` holds it for an instant
+        Raises:
+            ValueError: A line is damaged, or another version of segtune wrote it.
+        """
+        *lines, torn = content.split(b"\n")
+        for line in lines:
+            self._number += 1
+            event = self._event(line)
+            if event["fence"] < self.fence:
+                self.outdated.append(self._number)
                 continue
-            holder = _holder(lock)
-            os.close(lock)
-            raise ValueError(f"{path.parent}: this study is being run by {holder}") from None
-        except OSError as error:
-            os.close(lock)
-            raise OSError(f"{path}: cannot be locked: {error.strerror}") from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return lock
+            self.fence = event["fence"]
+            self.events.append(event)
+        self.size += len(content) - len(torn)
+        if torn and _sound(torn[:-1]):  # its line end became something else: it was acted on
+            self._number += 1
+            raise self._refusal(f"damaged: its end is {torn[-1:]!r}")
+        return len(torn)
+
+    def _event(self, line: bytes) -> Event:
+        if not _sound(line):
+            if self._number == 1 and _unversioned(line):
+                raise self._refusal(
+                    "has no version: a pre-release segtune wrote it; give the study another name"
+                )
+            raise self._refusal(f"damaged: {line[:60]!r}")
+        event = _decode(line)
+        if event["v"] > VERSION:
+            raise self._refusal(
+                f"has version {event['v']}: a newer segtune wrote it; this reads up to {VERSION}"
+            )
+        return event
+
+    def _refusal(self, problem: str) -> ValueError:
+        return ValueError(f"{self._path}: line {self._number}: {problem}")
+
+
+def _seal(text: str) -> bytes:
+    """Close a JSON object that has its other keys already with the checksum of them."""
+    body = text[:-1].encode()
+    return b'%s,"crc":"%08x"}\n' % (body, zlib.crc32(body))
+
+
+def _sound(line: bytes) -> bool:
+    """Return whether a line is, byte for byte, what was written."""
+    body = line[:-_SEAL_SIZE]
+    return line[-_SEAL_SIZE:] == b',"crc":"%08x"}' % zlib.crc32(body)
+
+
+def _unversioned(line: bytes) -> bool:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(event, dict) and "event" in event and not event.keys() & {"v", "crc"}
+
+
+def _read_from(file: int, position: int) -> bytes:
+    """Return what a file has from a position on."""
+    pieces = []
+    while piece := os.pread(file, 1 << 20, position):
+        pieces.append(piece)
+        position += len(piece)
+    return b"".join(pieces)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -178,32 +264,19 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _parse(path: Path, content: bytes) -> tuple[list[Event], int]:
-    """Return the events of all complete lines, and how many bytes those take."""
-    size = content.rfind(b"\n") + 1
-    events = []
-    for number, line in enumerate(content[:size].split(b"\n")[:-1], start=1):
-        try:
-            event = _decode(line.decode())
-            if not (isinstance(event, dict) and isinstance(event.get("event"), str)):
-                raise ValueError("no event")
-        except ValueError as error:
-            raise ValueError(f"{path}: line {number}: damaged: {line[:60]!r}") from error
-        events.append(event)
-    return events, size
-
-
 def _encode(event: Event) -> str:
     try:
         text = json.dumps(event, allow_nan=False, separators=(",", ":"))
     except ValueError:
         text = json.dumps(_name_non_finite(event), allow_nan=False, separators=(",", ":"))
-    return text + "\n"
+    return text
 
 
-def _decode(line: str) -> Event:
-    event = json.loads(line)
-    named = "NaN" in line or "Infinity" in line
+def _decode(line: bytes) -> Event:
+    """Return a sound line's event, without its checksum."""
+    text = line[:-_SEAL_SIZE].decode() + "}"
+    event = json.loads(text)
+    named = "NaN" in text or "Infinity" in text
     return _read_non_finite(event) if named else event
 
 

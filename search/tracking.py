@@ -81,7 +81,8 @@ class Tracker:
     @property
     def behind(self) -> bool:
         """Whether there are events that MLflow does not have."""
-        return any(event["event"] != "mlflow" for event in self._events[self._cursor :])
+        unseen = self._events[self._cursor :]
+        return any(event["event"] not in ("mlflow", "driver") for event in unseen)
 
     def hear(self, event: Event) -> None:
         """Wake the thread: the event is in the ledger."""

@@ -201,6 +201,8 @@ def test_status(folder):
 
 def test_status_while_it_runs(folder):
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+        assert status(folder)["trials"]["waiting"] == 1  # what ran before has lost its driver
+        ledger.append({"event": "started", "trial": 6, "attempt": 2, "host": "h", "pid": 1})
         result = status(folder)
         assert result["trials"]["running"] == 1
         assert result["driver"].startswith("pid ")

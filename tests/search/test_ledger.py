@@ -1,4 +1,4 @@
-"""The ledger under torn writes, full disks, damage and two drivers."""
+"""The ledger under torn writes, full disks, damage, and drivers thought dead."""
 
 import json
 import logging
@@ -11,8 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from search.ledger import Ledger
+from search import lease
+from search import ledger as module
+from search.ledger import Ledger, writer_of
 
 EVENTS = [
     {
@@ -32,20 +36,41 @@ def write(path: Path, events=EVENTS) -> bytes:
     return path.read_bytes()
 
 
+def kinds(path: Path) -> list[str]:
+    """Return what a reader sees, without the drivers' first lines."""
+    events = Ledger.open(path, writer=False).events
+    return [event["event"] for event in events if event["event"] != "driver"]
+
+
 def test_events_come_back_as_they_were(tmp_path):
     path = tmp_path / "study" / "ledger.jsonl"
     before = time.time()
     write(path)
-    events = Ledger.open(path, writer=False).events
-    for event in events:
+    driver, *events = Ledger.open(path, writer=False).events
+    for event in (driver, *events):
         assert before - 1 < event.pop("time") < time.time() + 1
+        assert (event.pop("v"), event.pop("fence")) == (1, 1)
+    assert driver == {"event": "driver", "host": os.uname()[1], "pid": os.getpid()}
     assert events == EVENTS
+
+
+def test_each_writer_has_the_next_fence(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    for _ in range(3):
+        write(path, EVENTS[:1])
+    (tmp_path / "copy").mkdir()
+    copy = tmp_path / "copy" / path.name
+    copy.write_bytes(path.read_bytes())  # without the lease
+    write(copy, EVENTS[:1])
+    fences = [event["fence"] for event in Ledger.open(copy, writer=False).events]
+    assert fences == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
 def test_append_returns_what_a_reader_reads(tmp_path):
     with Ledger.open(tmp_path / "ledger.jsonl", writer=True) as ledger:
         seen = ledger.append({"event": "x", "tuple": (1, 2), "value": math.inf}, {"event": "y"})
-        assert seen == Ledger.open(ledger.path, writer=False).events == ledger.events
+        assert ledger.events == Ledger.open(ledger.path, writer=False).events
+        assert seen == ledger.events[1:]
         assert seen[0]["tuple"] == [1, 2]
 
 
@@ -57,8 +82,9 @@ def test_not_finite_values_are_strict_json_and_come_back(tmp_path):
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
-    json.loads(path.read_text(), parse_constant=refuse)
-    [event] = Ledger.open(path, writer=False).events
+    for line in path.read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+    _, event = Ledger.open(path, writer=False).events
     assert math.isnan(event["value"]) and math.isnan(event["metrics"]["a"])
     assert event["metrics"]["b"] == [math.inf, -math.inf]
     assert event["metrics"]["c"] == 1.0
@@ -76,11 +102,11 @@ def test_a_ledger_cut_anywhere_keeps_its_complete_lines(tmp_path, caplog):
         assert len(Ledger.open(path, writer=False).events) == complete
         caplog.clear()
         with caplog.at_level(logging.WARNING), Ledger.open(path, writer=True) as ledger:
-            assert len(ledger.events) == complete
+            assert len(ledger.events) == complete + 1
             ledger.append({"event": "after"})
         assert ("torn last line" in caplog.text) == torn
-        kinds = [event["event"] for event in Ledger.open(path, writer=False).events]
-        assert kinds == [event["event"] for event in EVENTS[:complete]] + ["after"]
+        left = [event["event"] for event in EVENTS[: max(0, complete - 1)]]
+        assert kinds(path) == [*left, "after"]
 
 
 @pytest.mark.parametrize("damage", [b"{\n", b"[]\n", b"{}\n", b"\n", b"\xff\xfe\n", b"\0\0\n"])
@@ -96,7 +122,106 @@ def test_a_damaged_complete_line_is_refused_with_its_number(tmp_path, damage, la
             Ledger.open(path, writer=writer)
     assert path.read_bytes() == b"".join(damaged)
     path.write_bytes(b"".join(lines))
-    Ledger.open(path, writer=True).close()  # the refusal left no lock behind
+    Ledger.open(path, writer=True).close()  # the refusal left no lease behind
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_flipped_byte_is_found(tmp_path_factory, data):
+    """In whichever line, and also where the byte ends it."""
+    path = tmp_path_factory.getbasetemp() / "flipped" / "ledger.jsonl"
+    content = path.read_bytes() if path.exists() else write(path)
+    at = data.draw(st.integers(0, len(content) - 1) | st.just(len(content) - 1))
+    flip = data.draw(st.integers(1, 255))
+    damaged = path.with_name("damaged.jsonl")
+    damaged.write_bytes(content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :])
+    number = content[:at].count(b"\n") + 1
+    with pytest.raises(ValueError, match=rf"damaged\.jsonl: line {number}: damaged"):
+        Ledger.open(damaged, writer=False)
+
+
+def test_a_line_of_a_newer_segtune_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "ledger.jsonl"
+    with Ledger.open(path, writer=True) as ledger:
+        monkeypatch.setattr(module, "VERSION", 2)
+        ledger.append({"event": "teleported"})
+        monkeypatch.undo()
+    for writer in (False, True):
+        with pytest.raises(ValueError, match="line 2: has version 2: a newer segtune wrote it"):
+            Ledger.open(path, writer=writer)
+
+
+def test_a_ledger_from_before_the_versions_is_refused(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    path.write_text('{"event":"study","time":1.0}\n{"event":"proposed","trial":0}\n')
+    with pytest.raises(ValueError, match="line 1: has no version: a pre-release segtune wrote it"):
+        Ledger.open(path, writer=True)
+
+
+def thought_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on this is another machine, on which the living lease seems to have expired."""
+    monkeypatch.setattr(lease, "_machine", lambda: "another")
+    monkeypatch.setattr(lease, "LEASE_S", 0.05)
+    monkeypatch.setattr(lease, "BEAT_S", 100.0)
+
+
+def test_a_driver_that_was_thought_dead_writes_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "ledger.jsonl"
+    monkeypatch.setattr(lease, "BEAT_S", 100.0)
+    first = Ledger.open(path, writer=True)
+    first.append({"event": "before"})
+    thought_dead(monkeypatch)
+    with Ledger.open(path, writer=True) as second:
+        content = path.read_bytes()
+        with pytest.raises(
+            lease.TakenOver, match=rf"another driver \(pid {os.getpid()} on .* over"
+        ):
+            first.append({"event": "zombie"})
+        assert path.read_bytes() == content
+        second.append({"event": "after"})
+        first.close()  # releases nothing that it no longer has
+        assert writer_of(path)
+    assert writer_of(path) is None
+    assert kinds(path) == ["before", "after"]
+    with pytest.raises(AssertionError):
+        first.append({"event": "closed"})
+
+
+def test_what_it_writes_between_check_and_takeover_counts_for_nobody(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "ledger.jsonl"
+    monkeypatch.setattr(lease, "BEAT_S", 100.0)
+    first = Ledger.open(path, writer=True)
+    first.append({"event": "before"})
+    thought_dead(monkeypatch)
+    second = Ledger.open(path, writer=True)
+    first._write(first._sealed([{"event": "zombie"}]))
+    second.append({"event": "after"})
+    first.close()
+    second.close()
+    assert kinds(path) == ["before", "after"]
+    with caplog.at_level(logging.WARNING), Ledger.open(path, writer=True) as third:
+        assert [event["event"] for event in third.events].count("zombie") == 0
+    assert "left out 1 lines of a driver that another had replaced: 4" in caplog.text
+
+
+def test_what_it_writes_just_before_the_takeover_counts_for_all(tmp_path, monkeypatch):
+    """A line that lands between the new driver's reading and its own first line is read as well."""
+    path = tmp_path / "ledger.jsonl"
+    monkeypatch.setattr(lease, "BEAT_S", 100.0)
+    first = Ledger.open(path, writer=True)
+    thought_dead(monkeypatch)
+    real = Ledger._write
+
+    def late(self, lines):
+        real(first, first._sealed([{"event": "late"}]))
+        monkeypatch.setattr(Ledger, "_write", real)
+        real(self, lines)
+
+    monkeypatch.setattr(Ledger, "_write", late)
+    with Ledger.open(path, writer=True) as second:
+        assert [event["event"] for event in second.events] == ["driver", "late", "driver"]
+        assert second.events == Ledger.open(path, writer=False).events
+    first.close()
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path):
@@ -118,7 +243,8 @@ def test_a_second_writer_is_told_who_writes(tmp_path):
             ValueError, match=rf"is being run by pid {other.pid} on {os.uname()[1]}"
         ):
             Ledger.open(path, writer=True)
-        assert len(Ledger.open(path, writer=False).events) == 1
+        assert kinds(path) == ["x"]
+        assert writer_of(path) == f"pid {other.pid} on {os.uname()[1]}"
         other.send_signal(signal.SIGKILL)
         other.wait()
         with Ledger.open(path, writer=True) as ledger:  # a dead holder holds nothing
@@ -151,8 +277,34 @@ def test_a_full_disk_leaves_no_half_append(tmp_path):
     command = [sys.executable, "-c", FULL_DISK, str(path)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert "is the disk full?" in out[0]
-    kinds = [event["event"] for event in Ledger.open(path, writer=False).events]
-    assert json.loads(out[1]) == kinds == ["first", "fourth"]
+    assert json.loads(out[1]) == ["driver", *kinds(path)]
+    assert kinds(path) == ["first", "fourth"]
+
+
+def test_a_failed_append_removes_its_own_bytes_only(tmp_path, monkeypatch):
+    """Whatever another driver appended behind them stays."""
+    path = tmp_path / "ledger.jsonl"
+    with Ledger.open(path, writer=True) as ledger:
+        size = path.stat().st_size
+
+        def fail(file):
+            raise OSError(28, "no space")
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="no space"):
+            ledger.append({"event": "lost"})
+        assert path.stat().st_size == size
+
+        def fail_late(file):
+            with path.open("ab") as other:
+                other.write(b"of another")
+            raise OSError(28, "no space")
+
+        monkeypatch.setattr(os, "fsync", fail_late)
+        with pytest.raises(OSError, match="no space"):
+            ledger.append({"event": "lost"})
+        assert path.read_bytes().endswith(b"of another")
+        monkeypatch.undo()
 
 
 def test_append_costs_one_write_and_one_fsync(tmp_path, monkeypatch):

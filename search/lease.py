@@ -1,0 +1,243 @@
+"""One driver at a time: a lease on a study's folder, also where hosts share the folder.
+
+A lease is a file `lease.000007` that its driver creates exclusively, touches every few seconds,
+and which a successor removes. Its number fences the ledger: a driver that was thought dead finds
+its file gone before it writes, and what it wrote meanwhile has a number that is out of date.
+
+On one machine a lock on the file tells at once whether its driver lives. From another machine its
+age tells, measured against a file made in the same folder, so that no two clocks are compared.
+"""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+logger = logging.getLogger(__name__)
+
+LEASE_S = 30.0
+"""A lease that nobody touches for so long has expired."""
+BEAT_S = 5.0
+"""Between two touches."""
+
+
+class TakenOver(ValueError):
+    """Another driver has the study now; this one may write nothing more."""
+
+
+class Lease:
+    """A lease that this process holds; get one with `take`.
+
+    Attributes:
+        fence: Its number, greater than that of every earlier one.
+    """
+
+    def __init__(self, path: Path, file: int):
+        self.fence = _number(path)
+        self._path = path
+        self._file = file
+        self._released = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._heart.start()
+
+    @classmethod
+    def take(cls, folder: Path, *, above: int = 0) -> Self:
+        """Take the lease of a study's folder, or wait until its holder proves alive or dead.
+
+        Args:
+            folder: The study's; it exists.
+            above: The number must be greater: a copied study came without its leases.
+
+        Raises:
+            ValueError: A driver that lives holds it.
+            OSError: The folder cannot be written.
+        """
+        fence = max(above, _newest(folder))
+        while True:
+            _wait_for_death(_path(folder, fence))
+            path = _path(folder, fence + 1)
+            try:
+                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            except FileExistsError:  # somebody was quicker
+                fence += 1
+                continue
+            try:
+                if (newest := _newest(folder)) > fence + 1:  # and has been replaced already
+                    path.unlink()
+                    os.close(file)
+                    fence = newest
+                    continue
+                _sign(file, fence + 1)
+                for number in _numbers(folder):
+                    if number <= fence:
+                        _path(folder, number).unlink(missing_ok=True)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                os.close(file)
+                raise
+            return cls(path, file)
+
+    def check(self) -> None:
+        """Make sure that this lease is still held.
+
+        Raises:
+            TakenOver: It is not.
+        """
+        try:
+            # Opened, because NFS answers a stat from its cache but asks the server for this.
+            os.close(os.open(self._path, os.O_RDONLY))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+            folder = self._path.parent
+            other = _look(_path(folder, _newest(folder)))
+            raise TakenOver(
+                f"{folder}: another driver ({other.who if other else 'unknown'}) has taken this "
+                "study over; this one writes nothing more"
+            ) from None
+
+    def release(self) -> None:
+        """Let the next driver begin at once; a second call does nothing."""
+        if self._released.is_set():
+            return
+        self._released.set()
+        self._heart.join()
+        try:
+            os.utime(self._path, (0, 0))  # as if not touched for half a century
+        except OSError as error:
+            logger.debug("%s: %s", self._path, error)
+        os.close(self._file)
+
+    def _beat(self) -> None:
+        while not self._released.wait(BEAT_S):
+            try:
+                os.utime(self._path)
+            except FileNotFoundError:  # taken over: `check` tells who asks
+                return
+            except OSError as error:
+                logger.debug("%s: %s", self._path, error)
+
+
+def holder(folder: Path) -> str | None:
+    """Return who holds a folder's lease at this moment, as `pid 123 on host`; None if nobody."""
+    seen = _look(_path(folder, _newest(folder)))
+    return None if seen is None or seen.alive is False else seen.who
+
+
+class _Seen(NamedTuple):
+    """A lease as somebody else sees it."""
+
+    who: str
+    alive: bool | None
+    """None: it was touched lately, on another machine."""
+    touched_s: float
+
+
+def _look(path: Path) -> _Seen | None:
+    """Return what can be known of a lease's driver; None if there is no such lease."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        touched_s = os.fstat(file).st_mtime
+        signed = _read(file)
+        # What is not signed yet was created an instant ago.
+        who = f"pid {signed['pid']} on {signed['host']}" if signed else "another process"
+        if signed.get("machine") == _machine():
+            return _Seen(who, _locked(file), touched_s)
+    finally:
+        os.close(file)
+    expired = _clock_s(path.parent) - touched_s > LEASE_S
+    return _Seen(who, False if expired else None, touched_s)
+
+
+def _wait_for_death(path: Path) -> None:
+    """Return when a lease's driver is dead.
+
+    Raises:
+        ValueError: It lives.
+    """
+    begun_s, first_s, told = time.monotonic(), None, False
+    while (seen := _look(path)) and seen.alive is not False:
+        first_s = seen.touched_s if first_s is None else first_s
+        if seen.alive or seen.touched_s != first_s:
+            raise ValueError(f"{path.parent}: this study is being run by {seen.who}")
+        watched_s = time.monotonic() - begun_s
+        if watched_s > LEASE_S:
+            break
+        if watched_s > 1 and not told:
+            told = True
+            logger.warning(
+                "%s: waiting up to %.0f s for a sign of life of %s", path.parent, LEASE_S, seen.who
+            )
+        time.sleep(0.2)
+    if told and seen:
+        logger.warning("%s: %s is silent: this driver takes over", path.parent, seen.who)
+
+
+def _sign(file: int, fence: int) -> None:
+    """Lock a new lease, then say whose it is: whoever reads this finds the lock in place."""
+    about: dict[str, Any] = {"fence": fence, "host": socket.gethostname(), "pid": os.getpid()}
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        about["machine"] = _machine()
+    except OSError:  # a file system without locks: the age alone tells
+        pass
+    os.write(file, json.dumps(about).encode() + b"\n")
+    os.fsync(file)
+
+
+def _read(file: int) -> dict[str, Any]:
+    try:
+        return dict(json.loads(os.pread(file, 4096, 0)))
+    except ValueError:
+        return {}
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _machine() -> str:
+    """Return what the processes of one running kernel share; hostnames can be equal by chance."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def _clock_s(folder: Path) -> float:
+    """Return the time by which a folder's files are dated, which may be a server's."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # a reader may not be allowed to write
+        return time.time()
+
+
+def _path(folder: Path, fence: int) -> Path:
+    return folder / f"lease.{fence:06d}"
+
+
+def _number(path: Path) -> int:
+    return int(path.suffix[1:])
+
+
+def _numbers(folder: Path) -> list[int]:
+    return [_number(path) for path in folder.glob("lease.*") if path.suffix[1:].isdecimal()]
+
+
+def _newest(folder: Path) -> int:
+    return max(_numbers(folder), default=0)
