@@ -32,13 +32,11 @@ class Judge:
         if trial.protected or trial.resumed_before(epoch):
             return Asha.report_protected(epoch, value, goal)
         decision = self.asha.report(trial.number, epoch, value)
-        if self.stall_rule and decision.action == "continue":
-            if not (stalled := self.stall_rule.report(trial.number, epoch, value)):
-                return decision
+        if decision.action != "continue" or self.stall_rule is None:
+            return decision
+        if stalled := self.stall_rule.report(trial.number, epoch, value):
             self.asha.forget(trial.number)
-            decision = Decision("stall", stalled, decision.rung)
-        if self.stall_rule and decision.action != "continue":
-            self.stall_rule.forget(trial.number)
+            return Decision("stall", stalled, decision.rung)
         return decision
 
 

@@ -3,14 +3,19 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import yaml
 
+from search.budget import budget_rule, overspent
+from search.compare import read_study
 from search.ledger import Event, Ledger
 from search.live import LiveStudy
 from search.progress import Progress
@@ -20,7 +25,7 @@ from search.tracking import Tracker, ui_command
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError, build, flatten
 
-MAY_CHANGE = {"data.store"}
+MAY_CHANGE = {"data.store", "budget.epochs", "budget.gpu_hours", "budget.wall_hours"}
 """Study settings that say nothing about the results; the store is known by its content."""
 
 RAY_SWITCHES = {
@@ -36,7 +41,12 @@ RAY_SWITCHES = {
 
 
 def launch(
-    study: StudyConfig, runs: Path, address: str | None = None, *, fit: str = "trainer.loop:fit"
+    study: StudyConfig,
+    runs: Path,
+    address: str | None = None,
+    *,
+    warm_start: Sequence[Path] = (),
+    fit: str = "trainer.loop:fit",
 ) -> int:
     """Create a study or continue it, until every trial has ended or it is told to stop.
 
@@ -45,6 +55,7 @@ def launch(
         runs: The folder of all studies.
         address: A Ray cluster (host:port or "auto"); None starts one on this machine, or joins the
             one that RAY_ADDRESS names.
+        warm_start: Folders of earlier studies from which a new one's sampler learns.
         fit: `module:function` with the contract of `trainer.loop.fit`.
 
     Returns:
@@ -54,61 +65,133 @@ def launch(
         ValueError: The study exists with other settings or data, is being run, or cannot run here.
         OSError: The study's folder cannot be written.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address.startswith("ray://"):
-        raise ConfigError(
-            [f"--address {address}: Ray Client cannot drive a study; use host:port on the cluster"]
-        )
+    address = ray_address(address)
     from trainer.data.store import Store
 
     store_hash = Store.open(study.data.store).content_hash
     folder = runs.expanduser().resolve() / study.study
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
-        _create_or_continue(study, store_hash, folder, ledger)
-        live = LiveStudy(study, folder, ledger)
-        progress = Progress(live)
-        live.listeners.append(progress.hear)
-        _carry_out(live, progress, address, fit)
+        _create_or_continue(study, store_hash, folder, ledger, warm_start)
+        return carry_on(LiveStudy(study, folder, ledger), address, fit=fit)
+
+
+def ray_address(address: str | None) -> str:
+    """Return the Ray cluster to use: as given, else RAY_ADDRESS, else "local".
+
+    Raises:
+        ConfigError: It is a Ray Client's.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
+        raise ConfigError(
+            [f"--address {address}: Ray Client cannot drive a study; use host:port on the cluster"]
+        )
+    return address
+
+
+@contextmanager
+def reopened(folder: Path) -> Iterator[LiveStudy]:
+    """Open an existing study as its only driver.
+
+    Raises:
+        ValueError: It has no settings yet, its data have changed, or it is being run.
+        OSError: The ledger cannot be read.
+    """
+    from trainer.data.store import Store
+
+    path = folder / "ledger.jsonl"
+    study, state = read_study(folder)
+    assert state.study is not None
+    _check_data(state.study, Store.open(study.data.store).content_hash, study, folder)
+    with Ledger.open(path, writer=True) as ledger:
+        yield LiveStudy(study, folder.resolve(), ledger)
+
+
+def carry_on(live: LiveStudy, address: str, *, fit: str = "trainer.loop:fit") -> int:
+    """Carry out what is left of a study and show what it found.
+
+    Args:
+        live: The study.
+        address: From `ray_address`.
+        fit: `module:function` with the contract of `trainer.loop.fit`.
+
+    Returns:
+        Exit status, as `launch`.
+    """
+    progress = Progress(live)
+    live.listeners.append(progress.hear)
+    _carry_out(live, progress, address, fit)
     return _conclude(live)
 
 
-def _create_or_continue(study: StudyConfig, store_hash: str, folder: Path, ledger: Ledger) -> None:
+def _create_or_continue(
+    study: StudyConfig,
+    store_hash: str,
+    folder: Path,
+    ledger: Ledger,
+    sources: Sequence[Path],
+) -> None:
     """Write a new study's first event, or check that an existing one is this very study.
 
     One without a trial has not begun, and takes any settings.
 
     Raises:
-        ConfigError: It has other settings or another data set.
+        ConfigError: It has other settings, another data set or another warm start.
     """
     state = StudyState.replay(ledger.events)
     begun, config = state.study, study.model_dump(mode="json")
+    warm = begun.get("warm_start", {}) if begun else {}
+    others = {source.name for source in sources} - {*warm.get("studies", ())}
     if begun and state.trials:
-        if begun["store_hash"] != store_hash:
-            raise ConfigError(
-                [
-                    f"{folder}: data.store: {study.data.store}: has the content {store_hash[:12]}, "
-                    f"but this study was begun with {begun['store_hash'][:12]}"
-                ]
-            )
+        _check_data(begun, store_hash, study, folder)
         # Read as a study, so that settings which a newer segtune added have their defaults.
         before = build(StudyConfig, begun["config"], ledger.path).model_dump(mode="json")
-        if problems := _changes(before, config):
+        problems = _changes(before, config)
+        rule = "this study was begun without it; give the study another name to begin warm"
+        problems += [f"--warm-start {name}: {rule}" for name in sorted(others)]
+        if problems:
             raise ConfigError(f"{folder}: {problem}" for problem in problems)
-    if begun is None or (begun["config"], begun["store_hash"]) != (config, store_hash):
-        ledger.append(
-            {
-                "event": "study",
-                "uid": begun["uid"] if begun else uuid.uuid4().hex,
-                "config": config,
-                "config_hash": study.config_hash(),
-                "store_hash": store_hash,
-                "commit": _commit(),
-                "versions": _versions(),
-            }
-        )
+    same = begun and (begun["config"], begun["store_hash"]) == (config, store_hash)
+    whole = len(state.imported) == warm.get("trials", 0)
+    if not same or not (state.trials or (whole and not others)):
+        imported = []
+        if not state.trials:
+            imported, warm = _warm_start(study, sources)
+        event = {
+            "event": "study",
+            "uid": begun["uid"] if begun else uuid.uuid4().hex,
+            "config": config,
+            "config_hash": study.config_hash(),
+            "store_hash": store_hash,
+            "commit": _commit(),
+            "versions": _versions(),
+        }
+        ledger.append(event | ({"warm_start": warm} if warm else {}), *imported)
     text = "# Resolved settings of this study; written by `segtune launch`.\n"
     text += yaml.safe_dump(config, sort_keys=False)
     write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
+
+
+def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event], dict[str, Any]]:
+    """Return what earlier studies teach, saying what is left out, and a note of it."""
+    if not sources:
+        return [], {}
+    from search.warm_start import warm_start
+
+    events, lines = warm_start(study, sources)
+    for line in lines:
+        print(line, flush=True)
+    return events, {"studies": [source.name for source in sources], "trials": len(events)}
+
+
+def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path) -> None:
+    if begun["store_hash"] != store_hash:
+        raise ConfigError(
+            [
+                f"{folder}: data.store: {study.data.store}: has the content {store_hash[:12]}, "
+                f"but this study was begun with {begun['store_hash'][:12]}"
+            ]
+        )
 
 
 def _changes(begun: dict[str, Any], config: dict[str, Any]) -> list[str]:
@@ -161,11 +244,15 @@ def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> N
     """Run what is left of the trials, with MLflow beside them."""
     links: SimpleQueue[Event] = SimpleQueue()
     tracker = Tracker(live, links.put, progress.say)
-    if live.finished and not tracker.behind:
+    spent = overspent(live.study, live.state.meter)
+    runs = not live.finished and spent is None
+    if spent:
+        live.stopping = budget_rule(spent)
+    if not runs and not tracker.behind:
         return
     with tracker:
         live.listeners.append(tracker.hear)
-        if not live.finished:
+        if runs:
             quiet_ray()
             from search.tuner import carry_out
 
@@ -177,7 +264,7 @@ def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> N
 
 def _conclude(live: LiveStudy) -> int:
     """Show the leaderboard and where to look next, and return the exit status."""
-    from search.compare import leaderboard
+    from search.leaderboard import leaderboard
 
     print(f"\n{leaderboard(live.folder)}")
     print(f"\nLook at  {live.folder}")
@@ -185,6 +272,14 @@ def _conclude(live: LiveStudy) -> int:
     if live.broken:
         print(f"Mend what is wrong and delete that folder to begin anew: {live.broken}")
         return 1
-    if not live.finished:
-        print("The study is not finished; the same command again continues it.")
+    if live.finished:
+        return 0
+    resolved, runs = shlex.quote(f"{live.folder}/study.yaml"), shlex.quote(f"{live.folder.parent}")
+    command = f"segtune launch {resolved} --runs {runs}"
+    if spent := overspent(live.study, live.state.meter):
+        print(
+            f"Not finished: {budget_rule(spent)}; to go on: {command} budget.{spent['what']}=MORE"
+        )
+    else:
+        print(f"Not finished; to continue: {command}")
     return 0

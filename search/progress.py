@@ -35,14 +35,17 @@ class Progress:
                 epoch = self._live.state.trials[event["trial"]].epoch
                 return f"{'continued':11s} after epoch {epoch}, attempt {event['attempt']}"
             case "reported":
-                objective, scheduler = self._live.study.objective, self._live.study.scheduler
-                progress = f"epoch {event['epoch']}/{scheduler.max_t}"
-                return f"{progress:11s} {objective.metric} {event['value']:.4f}"
+                study = self._live.study
+                goal = self._live.state.trials[event["trial"]].goal(study)
+                progress = f"epoch {event['epoch']}/{goal}"
+                return f"{progress:11s} {study.objective.metric} {event['value']:.4f}"
             case "interrupted":
                 return f"{'interrupted':11s} at epoch {event['epoch']}: {event['reason']}"
             case "ended":
                 said = f"{event['ending']:11s} at epoch {event['epoch']}: {event['reason']}"
                 return said + self._best()
+            case "resumed":
+                return f"{'resumed':11s} after epoch {event['epoch']}, to epoch {event['epochs']}"
             case "threshold":
                 rule = threshold_rule(event)
                 return f"the best single threshold, {rule}, has Dice {event['dice']:.4f}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class _Course:
-    """Where one live trial stands; larger is better."""
+    """Where one trial stands; larger is better."""
 
     recent: list[float] = field(default_factory=list)
     best: float = -math.inf
@@ -50,7 +50,3 @@ class StallRule:
             f"no improvement of {self.min_delta:g} over {self.sign * course.best:.4g} (epoch "
             f"{course.best_epoch}) within {self.patience} epochs"
         )
-
-    def forget(self, trial: int) -> None:
-        """Drop a trial that has ended."""
-        self._courses.pop(trial, None)

@@ -7,6 +7,7 @@ exception costs the process; and every other exception is raised, because it sho
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Callable, Generator
 from functools import partial
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from search.machine import cpu_model, gpu_model
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
@@ -80,6 +82,20 @@ class Trainable(tune.Trainable):
             return {"epoch": validation.epoch, "metrics": [*validation.metrics.items()]}
         self._release()  # only here is the exception gone, and with it what its frames held
         return _end(ending, reason)
+
+    def where(self) -> dict[str, Any]:
+        """Return where this process trains: what decides the last bits of its numbers.
+
+        Returns:
+            host, pid, cpu and gpu (model names, empty where there is none) and threads.
+        """
+        return {
+            "host": tune.Trainable.get_current_ip_pid(self)[0],
+            "pid": os.getpid(),
+            "cpu": cpu_model(),
+            "gpu": gpu_model(),
+            "threads": self.config["train"]["num_threads"],
+        }
 
     def _fit(self) -> Generator[Any, None, None]:
         """Start `fit`; its imports belong into the first step, where a hang is noticed."""

@@ -17,6 +17,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
+from search.budget import budget_rule, overspent
 from search.ledger import Event
 from search.live import LiveStudy
 from search.progress import Progress
@@ -125,11 +126,9 @@ class Attendant(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Record that a carrier has its process, which idles now and so answers at once."""
-        host, pid = ray.get(trial.temporary_state.ray_actor.get_current_ip_pid.remote())
-        number, attempt = trial.config["trial"], trial.config["attempt"]
-        self._live.record(
-            {"event": "started", "trial": number, "attempt": attempt, "host": host, "pid": pid}
-        )
+        where = ray.get(trial.temporary_state.ray_actor.where.remote())
+        about = {"trial": trial.config["trial"], "attempt": trial.config["attempt"]}
+        self._live.record({"event": "started", **about, **where})
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Look around twice a second; Tune calls at every turn of its loop."""
@@ -142,13 +141,20 @@ class Attendant(tune.Callback):
             self._live.record(self._links.get())
         self._collect_threshold(wait_s=0)
         live = self._live
-        if self.signalled:
-            live.stopping = live.stopping or self.signalled
-        elif (live.folder / "stop").exists():
-            live.stopping = live.stopping or "the stop file"
+        live.stopping = live.stopping or self._why_to_stop()
         if (live.stopping or live.broken) and not self._told_to_stop:
             self._told_to_stop = True
             self._stop_trials()
+
+    def _why_to_stop(self) -> str:
+        if self.signalled:
+            return self.signalled
+        if (self._live.folder / "stop").exists():
+            return "the stop file"
+        if spent := overspent(self._live.study, self._live.state.meter, now=time.time()):
+            self._live.record(spent)
+            return budget_rule(spent)
+        return ""
 
     def _stop_trials(self) -> None:
         carried = self._proposer.carried()

@@ -114,7 +114,9 @@ def test_stopped_and_continued(
     driver.wait_for(lambda: len(driver.events("reported")) >= 2)
     driver.process.send_signal(signal.SIGTERM)
     out = driver.finish()
-    assert "SIGTERM" in out and "the same command again continues it" in out
+    resolved = driver.folder / "study.yaml"
+    again = f"to continue: segtune launch {resolved} --runs {tmp_path}"
+    assert "SIGTERM" in out and again in out.splitlines()[-1]
     assert len(driver.events("interrupted")) == 1
 
     driver = drive(study)
@@ -122,10 +124,29 @@ def test_stopped_and_continued(
     (driver.folder / "stop").touch()
     assert "stop file" in driver.finish()
 
-    driver = drive(study)
+    driver = drive(resolved, runs=tmp_path)
     driver.finish()
     assert results(driver.folder) == results(calm.folder)
     check(driver.folder, mlflow_uri)
+
+
+def test_a_budget_survives_launches_and_can_be_raised(
+    tmp_path: Path, store: Path, drive: Drive, calm: Driver
+) -> None:
+    study = write_study(tmp_path, store, budget={"epochs": 12}, toy={"slow": 0.1})
+    for _ in range(2):  # the second starts nothing
+        driver = drive(study)
+        out = driver.finish()
+        assert "the budget of 12 epochs is spent" in out
+        assert f"--runs {tmp_path} budget.epochs=MORE" in out.splitlines()[-1]
+        epochs = len(driver.events("reported"))
+        assert 12 <= epochs < 20
+        [spent] = driver.events("budget")
+        assert (spent["what"], spent["limit"]) == ("epochs", 12) and spent["spent"] >= 12
+    study.write_text(study.read_text().replace("epochs: 12", "epochs: 10000"))
+    driver = drive(study)
+    driver.finish()
+    assert results(driver.folder) == results(calm.folder)
 
 
 def test_endings_and_dead_workers(
