@@ -4,8 +4,9 @@ Everything else about a study can be rebuilt from it. Lines are strict JSON; the
 lacks are written as the strings "NaN", "Infinity" and "-Infinity", and read back as floats.
 
 Each line has, after what it says, `v`, the version of this format; `fence`, the number of its
-driver's lease; and last `crc`, the CRC-32 of all bytes before `,"crc"`. That last key stays as it
-is in every version, so that damage is never taken for another version.
+driver's lease; `more`, how many lines of the same append follow, unless none does; and last `crc`,
+the CRC-32 of all bytes before `,"crc"`. That last key stays as it is in every version, so that
+damage is never taken for another version.
 """
 
 import json
@@ -15,7 +16,7 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,9 +52,9 @@ class Ledger:
     def open(cls, path: str | Path, *, writer: bool) -> Self:
         """Read a ledger, and as the writer hold it alone until `close` or the process ends.
 
-        A last line without its line end is an append that a crash cut short: it was never acted
-        on and is left out, and the writer removes it. A damaged line is refused. Lines that a
-        driver wrote after another had taken over are left out.
+        An append is in it whole or not at all: one at its end that a crash cut short was never
+        acted on and is left out, and the writer removes it. A damaged line is refused. Lines that
+        a driver wrote after another had taken over are left out.
 
         The writer's first line is a `driver` event. It is written before the file is read, so
         that whatever a driver thought dead still appends is either read now or left out for ever.
@@ -89,11 +90,11 @@ class Ledger:
         return ledger
 
     def _begin(self, lines: "_Lines") -> None:
-        """Remove a torn last line, say who writes from here on, and read what is new."""
+        """Remove a torn append, say who writes from here on, and read what is new."""
         assert self._file is not None
         torn = lines.read(_read_from(self._file, lines.size))
         if torn:
-            logger.warning("%s: dropped a torn last line of %d bytes", self.path, torn)
+            logger.warning("%s: dropped a torn append of %d bytes", self.path, torn)
             os.ftruncate(self._file, lines.size)
         driver = {"event": "driver", "host": socket.gethostname(), "pid": os.getpid()}
         self._write(self._sealed([driver]))
@@ -128,10 +129,14 @@ class Ledger:
         self.events.extend(seen)
         return seen
 
-    def _sealed(self, events: Iterable[Event]) -> list[bytes]:
+    def _sealed(self, events: Sequence[Event]) -> list[bytes]:
         assert self._lease is not None
         added = {"time": round(time.time(), 3), "v": VERSION, "fence": self._lease.fence}
-        return [_seal(_encode({**event, **added})) for event in events]
+        more = range(len(events) - 1, -1, -1)
+        return [
+            _seal(_encode({**event, **added} | ({"more": n} if n else {})))
+            for event, n in zip(events, more, strict=True)
+        ]
 
     def _write(self, lines: list[bytes]) -> None:
         assert self._file is not None
@@ -174,7 +179,7 @@ class _Lines:
 
     Attributes:
         events: Those of all lines that count.
-        size: Bytes of all complete lines.
+        size: Bytes of all complete appends.
         fence: The highest so far.
         outdated: Numbers of the lines that do not count.
     """
@@ -188,42 +193,52 @@ class _Lines:
         self._number = 0
 
     def read(self, content: bytes) -> int:
-        """Take in what follows the lines read so far; return the bytes of a torn last line.
+        """Take in what follows `size`; return the bytes of a torn last append.
 
         Raises:
             ValueError: A line is damaged, or another version of segtune wrote it.
         """
-        *lines, torn = content.split(b"\n")
-        for line in lines:
-            self._number += 1
-            event = self._event(line)
+        *lines, rest = content.split(b"\n")
+        appended: list[Event] = []
+        size, first = 0, self._number + 1
+        for number, line in enumerate(lines, start=first):
+            event = self._event(number, line)
+            size += len(line) + 1
             if event["fence"] < self.fence:
-                self.outdated.append(self._number)
-                continue
-            self.fence = event["fence"]
-            self.events.append(event)
-        self.size += len(content) - len(torn)
-        if torn and _sound(torn[:-1]):  # its line end became something else: it was acted on
-            self._number += 1
-            raise self._refusal(f"damaged: its end is {torn[-1:]!r}")
-        return len(torn)
+                self.outdated.append(number)
+            else:
+                if event["fence"] > self.fence:  # what is open was never finished
+                    self.outdated += range(number - len(appended), number)
+                    appended.clear()
+                self.fence = event["fence"]
+                appended.append(event)
+            if not appended or "more" not in appended[-1]:
+                self.events += appended
+                appended.clear()
+                self._number, self.size, size = number, self.size + size, 0
+        if rest and _sound(rest[:-1]):  # its line end became something else: it was acted on
+            number = first + len(lines)
+            raise self._refusal(number, f"damaged: its end is {rest[-1:]!r}")
+        return size + len(rest)
 
-    def _event(self, line: bytes) -> Event:
+    def _event(self, number: int, line: bytes) -> Event:
         if not _sound(line):
-            if self._number == 1 and _unversioned(line):
+            if number == 1 and _unversioned(line):
                 raise self._refusal(
-                    "has no version: a pre-release segtune wrote it; give the study another name"
+                    number,
+                    "has no version: a pre-release segtune wrote it; give the study another name",
                 )
-            raise self._refusal(f"damaged: {line[:60]!r}")
+            raise self._refusal(number, f"damaged: {line[:60]!r}")
         event = _decode(line)
         if event["v"] > VERSION:
             raise self._refusal(
-                f"has version {event['v']}: a newer segtune wrote it; this reads up to {VERSION}"
+                number,
+                f"has version {event['v']}: a newer segtune wrote it; this reads up to {VERSION}",
             )
         return event
 
-    def _refusal(self, problem: str) -> ValueError:
-        return ValueError(f"{self._path}: line {self._number}: {problem}")
+    def _refusal(self, number: int, problem: str) -> ValueError:
+        return ValueError(f"{self._path}: line {number}: {problem}")
 
 
 def _seal(text: str) -> bytes:

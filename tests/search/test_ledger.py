@@ -104,9 +104,27 @@ def test_a_ledger_cut_anywhere_keeps_its_complete_lines(tmp_path, caplog):
         with caplog.at_level(logging.WARNING), Ledger.open(path, writer=True) as ledger:
             assert len(ledger.events) == complete + 1
             ledger.append({"event": "after"})
-        assert ("torn last line" in caplog.text) == torn
+        assert ("torn append" in caplog.text) == torn
         left = [event["event"] for event in EVENTS[: max(0, complete - 1)]]
         assert kinds(path) == [*left, "after"]
+
+
+def test_an_append_is_there_whole_or_not_at_all(tmp_path):
+    """Wherever a crash cuts an append of several lines, also between them."""
+    with Ledger.open(tmp_path / "whole.jsonl", writer=True) as ledger:
+        ledger.append(EVENTS[0])
+        size = ledger.path.stat().st_size
+        ledger.append(*EVENTS)
+    content = ledger.path.read_bytes()
+    path = tmp_path / "cut.jsonl"
+    for cut in range(size, len(content), 3):
+        path.write_bytes(content[:cut])
+        assert kinds(path) == ["proposed"]
+    for cut in range(size, len(content), 50):
+        path.write_bytes(content[:cut])
+        with Ledger.open(path, writer=True) as ledger:
+            ledger.append({"event": "after"})
+        assert kinds(path) == ["proposed", "after"]
 
 
 @pytest.mark.parametrize("damage", [b"{\n", b"[]\n", b"{}\n", b"\n", b"\xff\xfe\n", b"\0\0\n"])
@@ -204,8 +222,9 @@ def test_what_it_writes_between_check_and_takeover_counts_for_nobody(tmp_path, m
     assert "left out 1 lines of a driver that another had replaced: 4" in caplog.text
 
 
-def test_what_it_writes_just_before_the_takeover_counts_for_all(tmp_path, monkeypatch):
-    """A line that lands between the new driver's reading and its own first line is read as well."""
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_it_writes_just_before_the_takeover_counts_for_all(tmp_path, monkeypatch, whole):
+    """What lands between the new driver's reading and its own first line is read if it is whole."""
     path = tmp_path / "ledger.jsonl"
     monkeypatch.setattr(lease, "BEAT_S", 100.0)
     first = Ledger.open(path, writer=True)
@@ -213,13 +232,16 @@ def test_what_it_writes_just_before_the_takeover_counts_for_all(tmp_path, monkey
     real = Ledger._write
 
     def late(self, lines):
-        real(first, first._sealed([{"event": "late"}]))
+        lines = first._sealed([{"event": "late"}, {"event": "later"}])
+        real(first, lines if whole else lines[:1])
         monkeypatch.setattr(Ledger, "_write", real)
         real(self, lines)
 
     monkeypatch.setattr(Ledger, "_write", late)
     with Ledger.open(path, writer=True) as second:
-        assert [event["event"] for event in second.events] == ["driver", "late", "driver"]
+        late = ["late", "later"] if whole else []
+        assert [event["event"] for event in second.events] == ["driver", *late, "driver"]
+        second.append({"event": "after"})
         assert second.events == Ledger.open(path, writer=False).events
     first.close()
 
