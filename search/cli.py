@@ -144,7 +144,7 @@ def status(study: str, runs: Path, as_json: bool) -> None:
 def compare(study: str, runs: Path, as_json: bool) -> None:
     """Show STUDY's trials, ranked; beside them the control, references and threshold."""
     from search.compare import compare as read
-    from search.compare import leaderboard
+    from search.leaderboard import leaderboard
 
     folder = find_study(study, runs)
     click.echo(_json(read(folder)) if as_json else leaderboard(folder))

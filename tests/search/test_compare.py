@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.compare import bootstrap, compare, leaderboard
+from search.cases import bootstrap
+from search.compare import compare
+from search.leaderboard import leaderboard
 from search.ledger import Ledger
 from search.status import render, status
 from search.study import StudyConfig
