@@ -232,15 +232,15 @@ def test_what_it_writes_just_before_the_takeover_counts_for_all(tmp_path, monkey
     real = Ledger._write
 
     def late(self, lines):
-        lines = first._sealed([{"event": "late"}, {"event": "later"}])
-        real(first, lines if whole else lines[:1])
+        more = first._sealed([{"event": "late"}, {"event": "later"}])
+        real(first, more if whole else more[:1])
         monkeypatch.setattr(Ledger, "_write", real)
         real(self, lines)
 
     monkeypatch.setattr(Ledger, "_write", late)
     with Ledger.open(path, writer=True) as second:
-        late = ["late", "later"] if whole else []
-        assert [event["event"] for event in second.events] == ["driver", *late, "driver"]
+        read = ["late", "later"] if whole else []
+        assert [event["event"] for event in second.events] == ["driver", *read, "driver"]
         second.append({"event": "after"})
         assert second.events == Ledger.open(path, writer=False).events
     first.close()
