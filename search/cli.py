@@ -100,28 +100,48 @@ def phantom(out: Path, num_cases: int, seed: int) -> None:
 @RUNS
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and the problems with it.")
 @click.option("--address", help="A running Ray cluster; one is started here if not given.")
+@click.option(
+    "--warm-start",
+    "earlier",
+    metavar="STUDY",
+    multiple=True,
+    help="An earlier study from whose trials a new one's sampler learns; may be repeated.",
+)
 def launch(
-    space: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool, address: str | None
+    space: Path,
+    overrides: tuple[str, ...],
+    runs: Path,
+    dry_run: bool,
+    address: str | None,
+    earlier: tuple[str, ...],
 ) -> None:
     """Run the study that SPACE describes, or continue it where it was interrupted.
 
     KEY=VALUE changes any of its settings: scheduler.max_t=9, train.model.width=16,
     space.optimizer.lr.low=1e-5; space.optimizer.lr=null takes a dimension out.
     """
+    from search.limits import warnings
     from search.preview import preview, store_problems
     from search.study import load_study
     from trainer.configfile import ConfigError
 
     study = load_study(space, overrides)
     problems = [f"{space}: {problem}" for problem in store_problems(study)]
+    folders = [find_study(name, runs) for name in earlier]
     if dry_run:
         click.echo(preview(study))
+    for line in warnings(study):
+        click.echo(f"{space}: {line}")
     if problems:
         raise ConfigError(problems)
     if not dry_run:
         from search.launch import launch as run
 
-        sys.exit(run(study, runs, address))
+        sys.exit(run(study, runs, address, warm_start=folders))
+    if folders:
+        from search.warm_start import warm_start
+
+        click.echo("\n".join(warm_start(study, folders).lines))
 
 
 @main.command()

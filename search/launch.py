@@ -141,7 +141,7 @@ def _create_or_continue(
     state = StudyState.replay(ledger.events)
     begun, config = state.study, study.model_dump(mode="json")
     warm = begun.get("warm_start", {}) if begun else {}
-    others = {source.name for source in sources} - {*warm.get("studies", ())}
+    others = {source.resolve().name for source in sources} - {*warm.get("studies", ())}
     if begun and state.trials:
         _check_data(begun, store_hash, study, folder)
         # Read as a study, so that settings which a newer segtune added have their defaults.
@@ -154,7 +154,7 @@ def _create_or_continue(
     same = begun and (begun["config"], begun["store_hash"]) == (config, store_hash)
     whole = len(state.imported) == warm.get("trials", 0)
     if not same or not (state.trials or (whole and not others)):
-        imported = []
+        imported: list[Event] = []
         if not state.trials:
             imported, warm = _warm_start(study, sources)
         event = {
@@ -181,7 +181,7 @@ def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event
     events, lines = warm_start(study, sources)
     for line in lines:
         print(line, flush=True)
-    return events, {"studies": [source.name for source in sources], "trials": len(events)}
+    return events, {"studies": [source.resolve().name for source in sources], "trials": len(events)}
 
 
 def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path) -> None:

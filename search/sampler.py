@@ -159,6 +159,9 @@ class Sampler:
 
     def _import(self, event: Event) -> None:
         """Let an earlier study's trial pass as one of this, from its proposal to its end."""
+        if self.study.sampler.type == "nsga2":  # which knows parents by their generation
+            notes = {NSGAIISampler._get_generation_key(): 0}
+            event = event | {"optuna": {"trial": notes}}
         running = self._enter(event)
         for epoch, *values in event["values"]:
             self._report(running, epoch, values)

@@ -190,6 +190,8 @@ class StudyState:
         match event["event"], trial:
             case "study", None:
                 self.study = event
+                if not self.trials:  # written again before it began: with its own imports, if any
+                    self.imported = []
             case "driver", None:
                 for other in self.trials.values():
                     other.running = False
