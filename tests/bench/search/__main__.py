@@ -1,0 +1,129 @@
+"""Does the search search? This project's sampler and scheduler against others, in simulated time.
+
+    python -m tests.bench.search
+
+takes about ten minutes on one core and prints Markdown tables; `--out` keeps the numbers.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from search.launch import quiet_ray
+from tests.bench.search.measure import (
+    SHARES,
+    Outcome,
+    Outcomes,
+    earlier,
+    mean_ranks,
+    measure,
+    regrets,
+    wilcoxon_p,
+)
+from tests.bench.search.methods import OneEpoch, Segtune, Stock
+from tests.bench.search.problems import EPOCHS, Problem, problems
+from tests.bench.search.simulate import Method, simulate
+
+BUDGET = 40
+"""GPU-seconds of a search, in complete trials of random parameters."""
+WORKERS = 4
+ASHA = {"type": "asha", "grace_period": 3, "max_t": EPOCHS, "reduction_factor": 3, "smoothing": 3}
+METHODS: dict[str, Callable[[Problem, int], Method]] = {
+    "random": lambda problem, seed: Segtune(
+        problem,
+        seed,
+        sampler={"type": "random"},
+        scheduler={"type": "none", "max_t": EPOCHS, "smoothing": 3},
+    ),
+    "random + ASHA": lambda problem, seed: Segtune(
+        problem, seed, sampler={"type": "random"}, scheduler=ASHA
+    ),
+    # A third of the budget for the first epochs.
+    "1-epoch": lambda problem, seed: OneEpoch(problem, seed, num_trials=BUDGET * EPOCHS // 3),
+    "Ray OptunaSearch + ASHA": Stock,
+    "segtune": lambda problem, seed: Segtune(problem, seed, scheduler=ASHA),
+}
+
+
+def main() -> None:
+    """Search every problem with every method, and print who was best."""
+    names = list(problems())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("problems", nargs="*", metavar="PROBLEM", help=f"of: {', '.join(names)}")
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--out", type=Path, help="JSON file of all outcomes")
+    arguments = parser.parse_args()
+    chosen = arguments.problems or names
+    if unknown := sorted({*chosen} - {*names}):
+        parser.error(f"{', '.join(unknown)}: must be of {', '.join(names)}")
+    quiet_ray()
+    begun = time.process_time()
+    outcomes = {name: compete(name, METHODS, arguments.seeds) for name in chosen}
+    if arguments.out:
+        arguments.out.write_text(json.dumps(outcomes))
+    print(report(outcomes, "segtune"))
+    print(
+        f"\n{arguments.seeds} seeds, {WORKERS} workers; {time.process_time() - begun:.0f} s of CPU"
+    )
+
+
+def compete(
+    name: str, methods: dict[str, Callable[[Problem, int], Method]], seeds: int
+) -> dict[str, list[Outcome]]:
+    """Search one problem with every method and seed."""
+    problem = problems()[name]()
+    until_s = BUDGET * problem.seconds / WORKERS
+    found: dict[str, list[Outcome]] = {}
+    for label, make in methods.items():
+        for seed in range(seeds):
+            method = make(problem, seed)
+            run = simulate(problem, method, workers=WORKERS, until_s=until_s, seed=seed)
+            outcome = measure(problem, run, smoothing=method.smoothing, until_s=until_s)
+            found.setdefault(label, []).append(outcome)
+    return found
+
+
+def report(outcomes: Outcomes, ours: str) -> str:
+    """Return the tables."""
+    labels = list(next(iter(outcomes.values())))
+    lines = ["| regret | at | " + " | ".join(labels) + " |", "|---" * (len(labels) + 2) + "|"]
+    for name, methods in outcomes.items():
+        for share in (0.1, 0.2, 0.5, 1.0):
+            at = int(np.argmin(abs(SHARES - share)))
+            cells = []
+            for found in methods.values():
+                values = regrets(found)[:, at]
+                cells.append(f"{values.mean():.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f}")
+            lines.append(f"| {name} | {100 * share:.0f} % | " + " | ".join(cells) + " |")
+    columns = "mean rank | at the end | reaches random's end earlier by | trials | stopped |"
+    columns += " wrong among stopped | top tenth stopped | against " + ours
+    lines += ["", f"| method | {columns} |", "|---" * 9 + "|"]
+    ranks = mean_ranks(outcomes)
+    for label in labels:
+        anytime, final = ranks[label]
+        everywhere = [o for methods in outcomes.values() for o in methods[label]]
+        factors = [earlier(methods[label], methods["random"]) for methods in outcomes.values()]
+        cells = [
+            f"{anytime:.2f}",
+            f"{final:.2f}",
+            " ".join(f"{factor:.1f}" for factor in factors),
+            f"{np.mean([o.trials for o in everywhere]):.0f}",
+            f"{np.mean([o.stopped for o in everywhere]):.0f}",
+            f"{100 * np.mean([o.wrong_kills for o in everywhere if o.stopped] or [0]):.1f} %",
+            f"{100 * np.mean([o.lost for o in everywhere]):.0f} %",
+        ]
+        if label == ours:
+            cells.append("")
+        else:
+            p, wins, p_final = wilcoxon_p(outcomes, ours, label)
+            cells.append(f"wins {100 * wins:.0f} %, p {p:.1g} (at the end {p_final:.1g})")
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Who competes: this project's own search code, Ray's stock pair, and the 1-epoch baseline."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import RandomSampler
+
+from search.judge import settle
+from search.ledger import Event
+from search.live import LiveStudy
+from search.sampler import Sampler
+from search.space import Dimension
+from search.state import Report
+from search.study import METRICS, StudyConfig
+from tests.bench.search.problems import EPOCHS, Problem
+
+
+class Segtune:
+    """A study of this project: its sampler, its judge and its bookkeeping, without Ray and disk.
+
+    Args:
+        problem: Gives the space and the objective.
+        seed: Of the study.
+        sections: Settings over the defaults, as in a study's file.
+    """
+
+    def __init__(self, problem: Problem, seed: int, **sections: dict[str, Any]):
+        study = StudyConfig.model_validate(
+            {
+                "study": "bench",
+                "data": {"store": "."},
+                "space": problem.space,
+                "objective": {"metric": problem.metric, "mode": METRICS[problem.metric]},
+                "trials": {"num_trials": 1},
+                "seed": seed,
+                **sections,
+            }
+        )
+        self.smoothing = study.scheduler.smoothing
+        self._live = LiveStudy(study, Path(), _Memory())  # type: ignore[arg-type]
+        self._sampler = Sampler(study)
+        self._live.listeners.insert(0, self._sampler.hear)
+
+    def next(self) -> tuple[int, dict[str, Any]]:
+        trial = self._live.study.num_protected + len(self._live.state.trials)
+        drawn = self._sampler.propose(trial, given={})
+        event = {"event": "proposed", "trial": trial, "kind": "sampled", "protected": False}
+        self._live.record(event | drawn)
+        return trial, drawn["params"]
+
+    def report(self, trial: int, epoch: int, value: float) -> bool:
+        report = Report(epoch, value, {})
+        decision = self._live.judge.decide(self._live.state.trials[trial], report)
+        self._live.record(
+            {"event": "reported", "trial": trial, **report._asdict()},
+            *settle(trial, report, decision),
+        )
+        return decision.action == "continue"
+
+
+class _Memory:
+    """A ledger that forgets, instead of one on disk."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def append(self, *events: Event) -> list[Event]:
+        return list(events)
+
+
+class Stock:
+    """Ray's own OptunaSearch and ASHAScheduler, with all their defaults."""
+
+    smoothing = 1
+
+    def __init__(self, problem: Problem, seed: int, **settings: Any):
+        from ray.tune.schedulers import ASHAScheduler
+        from ray.tune.search.optuna import OptunaSearch
+
+        mode = METRICS[problem.metric]
+        self._search = OptunaSearch(
+            space=distributions(problem.space), metric="value", mode=mode, seed=seed
+        )
+        self._scheduler = ASHAScheduler(metric="value", mode=mode, max_t=EPOCHS, **settings)
+        self._trials: dict[int, Any] = {}
+
+    def next(self) -> tuple[int, dict[str, Any]]:
+        number = len(self._trials)
+        params = self._search.suggest(str(number))
+        assert params is not None
+        self._trials[number] = trial = SimpleNamespace(trial_id=str(number))
+        self._scheduler.on_trial_add(None, trial)
+        return number, params
+
+    def report(self, trial: int, epoch: int, value: float) -> bool:
+        result = {"training_iteration": epoch, "value": value}
+        # As TuneController._process_trial_result: the searcher hears of it only if it goes on.
+        if self._scheduler.on_trial_result(None, self._trials[trial], result) == "CONTINUE":
+            self._search.on_trial_result(str(trial), result)
+            return True
+        self._search.on_trial_complete(str(trial), result)
+        return False
+
+
+class OneEpoch:
+    """The 1-epoch baseline (Egele et al. 2023, arXiv 2307.15422): random trials of one epoch each,
+    then the best of them to the end, the best first.
+
+    Args:
+        problem: Gives the space.
+        seed: Of the draws.
+        num_trials: Of one epoch.
+    """
+
+    smoothing = 1
+
+    def __init__(self, problem: Problem, seed: int, num_trials: int):
+        self._study = optuna.create_study(sampler=RandomSampler(seed))
+        self._space = distributions(problem.space)
+        self._sign = 1 if METRICS[problem.metric] == "max" else -1
+        self._left = num_trials
+        self._params: list[dict[str, Any]] = []
+        self._first: dict[int, float] = {}
+
+    def next(self) -> tuple[int, dict[str, Any]] | None:
+        if self._left:
+            self._left -= 1
+            self._params.append(self._study.ask(self._space).params)
+            return len(self._params) - 1, self._params[-1]
+        if not self._first:
+            return None
+        trial = max(self._first, key=self._first.__getitem__)
+        del self._first[trial]
+        return trial, self._params[trial]
+
+    def report(self, trial: int, epoch: int, value: float) -> bool:
+        if epoch == 1:
+            self._first[trial] = self._sign * value if math.isfinite(value) else -math.inf
+            return False
+        return epoch < EPOCHS
+
+
+def distributions(space: dict[str, Dimension]) -> dict[str, BaseDistribution]:
+    """Return a space in Optuna's words, for those who draw all of it at once."""
+    return {name: _distribution(dimension) for name, dimension in space.items()}
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if dimension.choices is not None:
+        return CategoricalDistribution(dimension.choices)
+    kind = IntDistribution if dimension.type == "int" else FloatDistribution
+    return kind(dimension.low, dimension.high, log=dimension.log)

@@ -1,0 +1,95 @@
+"""Simulated time: asynchronous workers that train what a method tells them, without training."""
+
+import heapq
+from typing import Any, NamedTuple, Protocol
+
+from tests.bench.search.problems import EPOCHS, Curve, Problem
+
+
+class Method(Protocol):
+    """A sampler and a scheduler, together.
+
+    Attributes:
+        smoothing: A user takes the trial with the best mean of so many last validations.
+    """
+
+    smoothing: int
+
+    def next(self) -> tuple[int, dict[str, Any]] | None:
+        """Return a trial to start, or a paused one to go on with; None while there is none."""
+        ...
+
+    def report(self, trial: int, epoch: int, value: float) -> bool:
+        """Take in a validation and return whether the trial goes on."""
+        ...
+
+
+class Step(NamedTuple):
+    """One report."""
+
+    time_s: float
+    trial: int
+    epoch: int
+    value: float
+
+
+class Run(NamedTuple):
+    """What happened."""
+
+    params: dict[int, dict[str, Any]]
+    """Of every trial."""
+    steps: list[Step]
+    """In the order of time."""
+    stopped: dict[int, int]
+    """Epoch after which a trial was stopped before its last, for good."""
+
+
+def simulate(problem: Problem, method: Method, *, workers: int, until_s: float, seed: int) -> Run:
+    """Run a search.
+
+    Args:
+        problem: What trials would report, and when.
+        method: Decides.
+        workers: Trials that train at once.
+        until_s: When everything ends; reports after it are lost.
+        seed: Of the trials' noise.
+    """
+    run = Run({}, [], {})
+    curves: dict[int, Curve] = {}
+    done: dict[int, int] = {}
+    due: list[tuple[float, int, int]] = []
+    idle, now, order = workers, 0.0, 0
+
+    def train(trial: int) -> None:
+        nonlocal order
+        seconds, epoch = curves[trial].seconds, done[trial]
+        takes = seconds[epoch] - (seconds[epoch - 1] if epoch else 0.0)
+        heapq.heappush(due, (now + takes, order, trial))
+        order += 1
+
+    while True:
+        while idle and (job := method.next()):
+            trial, params = job
+            if trial not in curves:
+                run.params[trial], curves[trial], done[trial] = (
+                    params,
+                    problem.curve(params, seed),
+                    0,
+                )
+            run.stopped.pop(trial, None)
+            idle -= 1
+            train(trial)
+        if not due:
+            return run
+        now, _, trial = heapq.heappop(due)
+        if now > until_s:
+            return run
+        done[trial] += 1
+        epoch, value = done[trial], curves[trial].values[done[trial] - 1]
+        run.steps.append(Step(now, trial, epoch, value))
+        if method.report(trial, epoch, value):
+            train(trial)
+            continue
+        idle += 1
+        if epoch < EPOCHS:
+            run.stopped[trial] = epoch
