@@ -292,8 +292,12 @@ class TrainConfig(Section):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     batch: BatchConfig = BatchConfig()
-    epochs: int = Field(default=27, ge=1)
-    """Training length, and the horizon of the learning-rate schedule."""
+    init_from: Annotated[str, AfterValidator(_absolute)] | None = None
+    """Run folder or checkpoint whose averaged (EMA) weights a new run begins with; None begins with
+    random ones."""
+    epochs: int = Field(default=27, ge=0)
+    """Training length, and the horizon of the learning-rate schedule. 0 trains nothing: the weights
+    of init_from are validated once."""
     epoch_images: int = Field(default=1000, ge=1)
     """Training images per epoch, the same for every batch size."""
     validate_every: int = Field(default=1, ge=1)
@@ -317,6 +321,8 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not self.epochs and self.init_from is None:
+            raise ValueError("epochs is 0, but without init_from there are no weights to validate")
         if self.batch.effective > self.epoch_images:
             raise ValueError(
                 f"batch.effective is {self.batch.effective}, "

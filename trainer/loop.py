@@ -19,7 +19,7 @@ from trainer.metrics import CaseScore
 from trainer.parallel import first_says, from_first, gather, rank, world_size
 from trainer.record import Record, Validation
 from trainer.state import TrainState, limit_memory, pick_device
-from trainer.trained import BEST
+from trainer.trained import BEST, initial_weights
 from trainer.validate import Validator, summarize
 
 __all__ = ["Diverged", "OutOfMemory", "Validation", "fit"]
@@ -28,7 +28,7 @@ MAY_CHANGE = {"epochs", "device", "num_threads", "data.store", "compile", "memor
 """Settings with which a run may be continued otherwise than it was begun."""
 
 
-def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Validation]:
+def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[Validation]:
     """Train one configuration, or continue it from the newest checkpoint in its folder.
 
     A checkpoint is written after the epoch's last optimizer step, before its validation, so a run
@@ -38,16 +38,19 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
     In several processes (trainer/parallel.py) all call it and get the same validations; the first
     alone reads and writes the folder.
 
+    Without epochs to train, `init_from`'s weights are validated once, as epoch 0.
+
     Args:
         config: What to train.
         run_dir: The run's folder: config.yaml, metrics.jsonl, cases.parquet, checkpoints/.
-        received: Last epoch whose validation the caller has; every later one is yielded once.
+        received: Last epoch whose validation the caller has, -1 for none; every later one is
+            yielded once.
 
     Yields:
         A validation every `config.validate_every` epochs and at the last.
 
     Raises:
-        ConfigError: The settings do not suit the data.
+        ConfigError: The settings do not suit the data, or init_from's weights not the settings.
         ValueError: The folder holds another configuration's run, or the store other data than
             were asked for.
         Diverged: A loss is not finite.
@@ -76,6 +79,8 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
     saved = from_first(checkpoint.load_latest(run_dir / "checkpoints") if first else None)
     if saved:
         state.load_state_dict(saved)
+    elif config.init_from:
+        state.start_from(from_first(initial_weights(config, state.inputs.spec) if first else {}))
     record = Record(run_dir, keeps=first)
     record.forget_after(state.images // config.epoch_images)
     yield from [v for v in record.validations if v.epoch > received]
@@ -99,6 +104,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
                         )
                     )
                     metrics |= summarize(scores) if first else {}
+                    metrics |= {"time/case_s": validator.case_s}
                     metrics |= {"time/validate_s": time.perf_counter() - begun}
                     validation = from_first(Validation(epoch, metrics))
                     if first and record.is_best(validation):
@@ -150,7 +156,9 @@ class Signs:
 
 
 def due(config: TrainConfig, state: TrainState) -> bool:
-    """Say whether the last optimizer step ended an epoch that is validated."""
+    """Say whether the last optimizer step ended an epoch that is validated; 0 is, without any."""
+    if not config.epochs:
+        return True
     epoch = state.images // config.epoch_images
     before = (state.images - config.batch.effective) // config.epoch_images
     ended = 0 <= before < epoch

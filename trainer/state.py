@@ -221,10 +221,15 @@ class TrainState:
         average = get_ema_multi_avg_fn(0.5 ** (size / half_life))
         average(list(self.ema.parameters()), list(self.model.parameters()), 0)
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with given weights, for training and as their average."""
+        self.model.load_state_dict(weights)
+        self.ema.load_state_dict(weights)
+
     def epoch_means(self) -> dict[str, float]:
-        """Return the epoch's `train/*` means, and begin the next epoch's."""
+        """Return the epoch's `train/*` means, none without training, and begin the next epoch's."""
         totals, self.totals = self.totals, {}
-        steps, images = totals.pop("steps"), totals.pop("images")
+        steps, images = totals.pop("steps", 0), totals.pop("images", 0)
         by_step = {"grad_norm", "lr"}
         return {f"train/{k}": v / (steps if k in by_step else images) for k, v in totals.items()}
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainer.config import TrainConfig
-from trainer.configfile import ConfigError, build, nest
+from trainer.configfile import ConfigError, build, flatten, nest
 from trainer.data.inputs import InputSpec
 from trainer.diffusion.process import Process
 from trainer.models.network import Network
@@ -18,6 +19,12 @@ from trainer.state import new_network, pick_device, wants_bf16
 
 BEST = "best.pt"
 """In a run folder: the weights with the best val/dice so far."""
+
+CURVE = tuple(
+    f"diffusion.{name}"
+    for name in ("num_timesteps", "noise_schedule", "zero_terminal_snr", "input_scale")
+)
+"""Settings that training further can get used to."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,59 @@ def with_settings(trained: Trained, changed: Mapping[str, Any]) -> Trained:
     given = {key: value for key, value in changed.items() if value is not None}
     values = nest(given, trained.config.model_dump())
     return replace(trained, config=build(TrainConfig, values, "command line"))
+
+
+def initial_weights(config: TrainConfig, inputs: InputSpec) -> dict[str, Tensor]:
+    """Return the averaged (EMA) weights that `init_from` names, for a run of these settings.
+
+    Args:
+        config: The run, with the content hash of its store.
+        inputs: What its model sees.
+
+    Raises:
+        ConfigError: There is no checkpoint; its model, its inputs or, where nothing is trained
+            further, its diffusion differ; or it was trained on what this run validates with.
+    """
+    assert config.init_from is not None
+    where = f"init_from: {config.init_from}"
+    try:
+        trained = load(config.init_from, "cpu")
+    except ConfigError as error:
+        raise ConfigError(f"init_from: {line}" for line in error.lines) from error
+    theirs, mine = _meaning(trained.config, trained.inputs), _meaning(config, inputs)
+    different = [
+        f"{key} is {theirs.get(key)} there, but {mine.get(key)} here"
+        for key in sorted(theirs.keys() | mine.keys())
+        if theirs.get(key) != mine.get(key) and not (config.epochs and key in CURVE)
+    ]
+    if different:
+        raise ConfigError([f"{where}: its weights do not fit: {'; '.join(different)}"])
+    there, here = trained.config.data, config.data
+    if there.store_hash == here.store_hash and there.fold != here.fold:
+        raise ConfigError(
+            [
+                f"{where}: was trained with fold {there.fold} held out, and so on the cases of "
+                f"fold {here.fold} (data.fold), which this run validates with"
+            ]
+        )
+    return dict(trained.model.state_dict())
+
+
+def _meaning(config: TrainConfig, inputs: InputSpec) -> dict[str, Any]:
+    """Return what weights depend on, by setting."""
+    unimportant = {"preset", "dropout"} | (
+        {"v2"} if config.model.family != "medsegdiff_v2" else set()
+    )
+    model, diffusion = config.model.model_dump(exclude=unimportant), config.diffusion
+    meaning = flatten({"model": model, "inputs": inputs.describe()})
+    if not config.model.segments_directly:
+        meaning |= {
+            "diffusion.target": diffusion.target,
+            "diffusion.variance learned_range": diffusion.variance == "learned_range",
+            "diffusion.self_conditioning above 0": diffusion.self_conditioning > 0,
+        }
+        meaning |= {key: getattr(diffusion, key.removeprefix("diffusion.")) for key in CURVE}
+    return meaning
 
 
 def _read(path: Path) -> tuple[Path, Mapping[str, Any]]:

@@ -1,5 +1,6 @@
 """A validation: whole cases, predicted on the store's grid, scored on the native one."""
 
+import time
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
@@ -19,7 +20,12 @@ from trainer.randomness import generator
 
 
 class Validator:
-    """Scores weights on a fixed list of cases."""
+    """Scores weights on a fixed list of cases.
+
+    Attributes:
+        case_s: Seconds that sampling a case took, scoring apart, on average over the cases when
+            they were last validated.
+    """
 
     def __init__(
         self,
@@ -36,6 +42,7 @@ class Validator:
         self.device = device
         self.inputs = Inputs(store, config, device)
         self.rows = rows_of(cases)
+        self.case_s = 0.0
 
     def validate(
         self,
@@ -49,9 +56,12 @@ class Validator:
         """Predict and score every case; arguments as for `probabilities`."""
         if not self.cases:  # more processes than cases
             return []
-        return self.scores(
-            self.probabilities(model, epoch, batch_size=batch_size, autocast=autocast, alive=alive)
+        begun = time.perf_counter()
+        probability = self.probabilities(
+            model, epoch, batch_size=batch_size, autocast=autocast, alive=alive
         )
+        self.case_s = (time.perf_counter() - begun) / len(self.cases)
+        return self.scores(probability)
 
     def probabilities(
         self,
