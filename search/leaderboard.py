@@ -126,7 +126,7 @@ def verdict_text(event: Mapping[str, Any]) -> str:
     rows = [["trial", "", "Dice", "95 % interval", *(f"seed {s}" for s in event["seeds"])]]
     for score in event["scores"]:
         low, high = score["interval"]
-        by_seed = dict(zip(score["seeds"], score["seed_means"], strict=True))
+        by_seed = dict(zip(score["seeds"], score["by_seed"], strict=True))
         rows.append(
             [
                 str(score["trial"]),
@@ -145,7 +145,7 @@ def sentence(comparison: Mapping[str, Any]) -> str:
     trial, word = f"trial {comparison['trial']}", comparison["verdict"]
     other = f"{comparison['family']} (trial {comparison['other']})"
     if word == "none":
-        return f"{trial} against the {other}: no verdict: {comparison['reason']}"
+        return f"{trial} against the {other}: no verdict {comparison['reason']}"
     low, high = comparison["interval"]
     said = {
         "better": f"{trial} is better than the {other}",

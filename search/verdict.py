@@ -54,7 +54,7 @@ class Difference:
     """Degrees of freedom of the standard error."""
     seeds_error: float
     """Standard error of the mean from the seeds' means alone; 0 with one seed."""
-    seed_means: list[float]
+    unit_means: list[float]
     num_cases: list[int]
     """By seed."""
 
@@ -73,8 +73,8 @@ class Difference:
     def _errors(self) -> list[tuple[float, float]]:
         """Return standard errors, each with its degrees of freedom; the wider interval counts."""
         errors = [(self.std_error, self.df)]
-        if len(self.seed_means) > 1:
-            errors.append((self.seeds_error, len(self.seed_means) - 1))
+        if len(self.unit_means) > 1:
+            errors.append((self.seeds_error, len(self.unit_means) - 1))
         return errors
 
 
@@ -136,7 +136,7 @@ def difference(
         std_error=float(deviations.std()),
         df=total**2 / spread if spread else 1.0,
         seeds_error=math.sqrt(between[0]),
-        seed_means=means.tolist(),
+        unit_means=means.tolist(),
         num_cases=[len(values) for values in pairs],
     )
 
