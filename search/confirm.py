@@ -140,8 +140,8 @@ def _unsuitable(study: StudyConfig, epochs: int) -> str:
 def _check_test_set(study: StudyConfig) -> None:
     from trainer.data.store import Store
 
-    if not Store.open(study.data.store).test_cases():
-        raise ConfigError([f"{study.data.store}: has no test cases"])
+    if not any(case.lesion_ml for case in Store.open(study.data.store).test_cases()):
+        raise ConfigError([f"{study.data.store}: has no test cases with a lesion"])
 
 
 def proposals(plan: Plan, state: StudyState) -> list[Event]:

@@ -163,8 +163,8 @@ def _create_or_continue(
             "config": config,
             "config_hash": study.config_hash(),
             "store_hash": store_hash,
-            "commit": _commit(),
-            "versions": _versions(),
+            "commit": code_commit(),
+            "versions": package_versions(),
         }
         ledger.append(event | ({"warm_start": warm} if warm else {}), *imported)
     text = "# Resolved settings of this study; written by `segtune launch`.\n"
@@ -211,7 +211,7 @@ def _changes(begun: dict[str, Any], config: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _commit() -> str:
+def code_commit() -> str:
     """Return the git commit of this code, with -dirty where it differs; empty outside git."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
@@ -223,7 +223,8 @@ def _commit() -> str:
     return result.stdout.strip()
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide what is computed."""
     packages = ("segtune", "torch", "monai", "ray", "optuna", "mlflow", "numpy", "pyarrow")
     versions = {"python": platform.python_version()}
     for package in packages:

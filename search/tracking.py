@@ -219,6 +219,11 @@ class _View:
                     tags["rung"] = event["rung"]
                 case "interrupted":
                     status = "SCHEDULED"
+                case "resumed":
+                    tags.pop("ending", None)
+                    resumed = f"after epoch {event['epoch']}, to epoch {event['epochs']}"
+                    tags |= {"resumed": resumed, "reason": ""}
+                    status = "SCHEDULED"
                 case "ended":
                     tags |= {"ending": event["ending"], "reason": event["reason"]}
                     status = STATUS.get(event["ending"], "FAILED")
@@ -235,7 +240,12 @@ class _View:
         """Find a trial's run again, or create it; then give it all that is fixed."""
         from mlflow.entities import Param
 
-        config = self._study.train_config(event["params"]).model_dump(mode="json")
+        config = self._study.train_config(
+            event["params"],
+            epochs=event.get("epochs"),  # these three are a confirming trial's
+            seed=event.get("seed"),
+            fold=event.get("fold"),
+        ).model_dump(mode="json")
         trial, uid = event["trial"], f"{self._begun['uid']}/{event['trial']:04d}"
         run_id = self._runs.get(trial) or self._find(uid)
         if run_id is None:
@@ -248,6 +258,8 @@ class _View:
                 "store_hash": self._begun["store_hash"],
                 "git_commit": self._begun["commit"],
             }
+            if event["kind"] == "confirm":
+                tags["confirms"] = str(event["of"])
             run = self._client.create_run(
                 self._experiment_id, time_ms, tags, f"{self._study.study}-{trial:04d}"
             )

@@ -44,7 +44,7 @@ def carry_out(
         ValueError: Ray cannot be reached, or no node has what one trial needs.
         OSError: The ledger cannot be written.
     """
-    with _ray(address):
+    with ray_session(address):
         slots = Slots(live.study.trials.cpus_per_trial, live.study.trials.gpus_per_trial)
         slots.check()
         sampler = Sampler(live.study)
@@ -203,7 +203,7 @@ def _threshold(store: str, fold: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _ray(address: str) -> Iterator[None]:
+def ray_session(address: str) -> Iterator[None]:
     """Start or join Ray, quietly, and leave it; one that was started here ends here."""
     local: dict[str, Any] = {"num_cpus": os.cpu_count(), "include_dashboard": False}
     # Ray's daemons inherit the mask. Else a SIGTERM to the process group would end them first.
