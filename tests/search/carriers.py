@@ -1,0 +1,137 @@
+"""What Ray Tune does with a study, in one process and quickly: for many kills and odd orders.
+
+The proposer, the scheduler and the trainable are the real ones; only the loop between them and the
+processes of the carriers are not.
+"""
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from search.ledger import Ledger
+from search.live import LiveStudy
+from search.proposer import Proposer
+from search.sampler import Sampler
+from search.scheduler import Scheduler
+from search.study import load_study
+from search.trainable import Trainable
+
+
+@dataclass
+class Carrier:
+    """As much of a Ray trial as the scheduler looks at."""
+
+    trial_id: str
+    config: dict[str, Any]
+    status: str = Trial.PENDING
+    pickled_error_file: str | None = None
+    trainable: Trainable | None = None
+
+
+class Loop:
+    """Carries a study's trials, one step at a time, in an order of its own choice.
+
+    Args:
+        live: The study.
+        sampler: Draws; it has heard the ledger's events.
+        workers: How many trials run at once.
+        fit: `module:function` with the contract of `trainer.loop.fit`.
+        draw: Chooses what happens next.
+        deaths: Share of the steps in which a carrier dies instead.
+    """
+
+    def __init__(
+        self,
+        live: LiveStudy,
+        sampler: Sampler,
+        *,
+        workers: int,
+        fit: str,
+        draw: random.Random,
+        deaths: float = 0.0,
+    ):
+        self.live = live
+        self.draw = draw
+        self.deaths = deaths
+        self.proposer = Proposer(live, sampler, lambda: workers, fit)
+        self.scheduler = Scheduler(live)
+        self.running: list[Carrier] = []
+        self._asked = 0
+
+    def turn(self) -> bool:
+        """Do one thing that Tune might do next; False when nothing is left."""
+        if waiting := self.scheduler.choose_trial_to_run(None):
+            self._start(waiting)
+            return True
+        if not self.running or self.draw.random() < 0.5:
+            self._asked += 1
+            cargo = self.proposer.suggest(f"carrier{self._asked}")
+            if isinstance(cargo, dict):
+                self.scheduler.on_trial_add(None, Carrier(f"carrier{self._asked}", cargo))
+                return True
+            if cargo == Searcher.FINISHED and not self.running:
+                return False
+        if self.running:
+            self._step(self.draw.choice(self.running))
+        return True
+
+    def _start(self, carrier: Carrier) -> None:
+        carrier.status = Trial.RUNNING
+        carrier.trainable = Trainable.__new__(Trainable)
+        carrier.trainable.config = carrier.config
+        carrier.trainable.setup(carrier.config)
+        about = {key: carrier.config[key] for key in ("trial", "attempt")}
+        where = {"host": "here", "pid": 1, "cpu": "", "gpu": "", "threads": 1}
+        self.live.record({"event": "started", **about, **where})
+        self.running.append(carrier)
+
+    def _step(self, carrier: Carrier) -> None:
+        assert carrier.trainable is not None
+        try:
+            if self.draw.random() < self.deaths:
+                raise RuntimeError("its process died")
+            result = carrier.trainable.step()
+        except Exception:
+            self._leave(carrier, Trial.ERROR)
+            self.scheduler.on_trial_error(None, carrier)
+            self.proposer.on_trial_complete(carrier.trial_id, error=True)
+            return
+        stops = result.get("done") or (
+            self.scheduler.on_trial_result(None, carrier, result) == Scheduler.STOP
+        )
+        if stops:
+            self._leave(carrier, Trial.TERMINATED)
+            self.scheduler.on_trial_complete(None, carrier, result)
+            self.proposer.on_trial_complete(carrier.trial_id, result=result)
+
+    def _leave(self, carrier: Carrier, status: str) -> None:
+        assert carrier.trainable is not None
+        carrier.status = status
+        carrier.trainable.cleanup()
+        self.running.remove(carrier)
+
+
+def launch(path: Path, runs: Path, workers: int) -> None:
+    """Create or continue a toy study and carry it out, as `search.launch.launch` does with Ray."""
+    study = load_study(path)
+    folder = runs / study.study
+    with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+        if not any(event["event"] == "study" for event in ledger.events):
+            config = study.model_dump(mode="json")
+            ledger.append({"event": "study", "uid": "toy", "config": config, "store_hash": ""})
+        live = LiveStudy(study, folder, ledger)
+        sampler = Sampler(study)
+        for event in ledger.events:
+            sampler.hear(event)
+        live.listeners.insert(0, sampler.hear)
+        draw = random.Random(time.monotonic_ns())
+        deaths = 0.0 if workers == 1 else 0.02
+        fit = "tests.search.toy:fit"
+        loop = Loop(live, sampler, workers=workers, fit=fit, draw=draw, deaths=deaths)
+        while loop.turn():
+            pass
