@@ -67,14 +67,16 @@ def replay(
     if study.trials.workers_per_trial > 1:
         print("different  1 worker: sums over several round otherwise, so not to the last bit")
     same = True
-    for report, metrics in train_again(parts, number, fit):
-        if found := differences(report.metrics, metrics):
-            same = False
-            print(f"epoch {report.epoch:4d} {found[0]}", flush=True)
+    try:
+        for report, metrics in train_again(parts, number, fit):
+            found = differences(report.metrics, metrics)
+            same = same and not found
+            print(f"epoch {report.epoch:4d} {found[0] if found else 'identical'}", flush=True)
             for line in found[1:]:
                 print(f"{'':10s} {line}", flush=True)
-        else:
-            print(f"epoch {report.epoch:4d} identical", flush=True)
+    except (ArithmeticError, MemoryError) as error:  # diverged, or out of memory
+        same = False
+        print(f"ended now, unlike then: {type(error).__name__}: {error}")
     print("identical" if same else "not identical")
     return same
 
