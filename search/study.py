@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from search.asha import Asha
 from search.check import check
+from search.inherit import inherited
 from search.space import Dimension, params_of
 from trainer.config import Section, TrainConfig
 from trainer.configfile import (
@@ -290,6 +291,9 @@ class StudyConfig(Section):
 def load_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
     """Read and check a study.
 
+    One that trains nothing has the settings that it does not name of the run whose weights it
+    validates (search/inherit.py).
+
     Args:
         path: The YAML file.
         overrides: `KEY=VALUE` words for any key, e.g. `scheduler.max_t=9`, `train.model.width=16`,
@@ -301,6 +305,8 @@ def load_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
     values = read_yaml(path)
     given = parse_overrides(overrides)
     problems = _override(values, given)
+    values, unfit = inherited(values, str(path))
+    problems += unfit
     study, broken = _build(values, str(path))
     problems += "\n".join(broken.values()).splitlines() + check(study, str(path), broken)
     if problems:
