@@ -37,6 +37,7 @@ test-slow: setup
 # med-seg-diff-pytorch's U-Net needs neither the torchvision nor the wandb that the package declares.
 bench: setup
 	$(BIN)/python -m pip install --quiet --no-deps med-seg-diff-pytorch==0.3.3 beartype==0.23.1
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.bench
 
 lint: setup

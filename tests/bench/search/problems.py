@@ -82,7 +82,8 @@ def _categorical(choices: list[Any]) -> Dimension:
 
 
 def _draws(*what: Any) -> random.Random:
-    return random.Random("/".join(map(str, what)))
+    parts = [sorted(p.items()) if isinstance(p, Mapping) else p for p in what]
+    return random.Random("/".join(map(str, parts)))
 
 
 class Phantom:
