@@ -100,6 +100,7 @@ def phantom(out: Path, num_cases: int, seed: int) -> None:
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @RUNS
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and the problems with it.")
+@click.option("--probe", is_flag=True, help="With --dry-run: measure a minute, and say the hours.")
 @click.option("--address", help="A running Ray cluster; one is started here if not given.")
 @click.option(
     "--warm-start",
@@ -113,6 +114,7 @@ def launch(
     overrides: tuple[str, ...],
     runs: Path,
     dry_run: bool,
+    probe: bool,
     address: str | None,
     earlier: tuple[str, ...],
 ) -> None:
@@ -126,6 +128,8 @@ def launch(
     from search.study import load_study
     from trainer.configfile import ConfigError
 
+    if probe and not dry_run:
+        raise ConfigError(["--probe: measures for --dry-run only"])
     study = load_study(space, overrides)
     problems = [f"{space}: {problem}" for problem in store_problems(study)]
     folders = [find_study(name, runs) for name in earlier]
@@ -139,6 +143,10 @@ def launch(
         from search.launch import launch as run
 
         sys.exit(run(study, runs, address, warm_start=folders))
+    if probe:
+        from search.probe import probe as measure
+
+        click.echo(f"\n{measure(study)}")
     if folders:
         from search.warm_start import warm_start
 

@@ -84,11 +84,14 @@ def store_problems(study: StudyConfig) -> list[str]:
             f"folds with cases: {sorted(folds)}"
         )
     config = study.train_config({})
-    for name in config.data.modalities or ():
+    used = {name: "train" for name in config.data.modalities or ()}
+    searched = _possible(study.space.get("data.modalities"))
+    used |= {name: "space" for choice in searched for name in choice or ()}
+    for name, section in used.items():
         if name not in modalities:
             hint = did_you_mean(name, modalities)
             problems.append(
-                f"train.data.modalities: {name!r}: the store has {', '.join(modalities)}{hint}"
+                f"{section}.data.modalities: {name!r}: the store has {', '.join(modalities)}{hint}"
             )
     depth = max([config.model.depth, *_possible(study.space.get("model.depth"))])
     if image_size % 2 ** (depth - 1):
@@ -105,31 +108,6 @@ def _possible(dimension: Dimension | None) -> list[Any]:
 
 def preview(study: StudyConfig) -> str:
     """Return a study's resolved settings and its rung table as text."""
-    scheduler, trials = study.scheduler, study.trials
-    full = trials.num_trials * scheduler.max_t
-    asha = (
-        f"asha: grace_period {scheduler.grace_period}, max_t {scheduler.max_t}, reduction_factor "
-        f"{scheduler.reduction_factor}, brackets {scheduler.brackets}, smoothing "
-        f"{scheduler.smoothing}"
-    )
-    startup = f", the first {study.sampler.num_startup_trials} at random"
-    each = f"{trials.cpus_per_trial} CPUs, {trials.gpus_per_trial:g} GPUs"
-    if trials.workers_per_trial > 1:
-        each += f", shared equally by {trials.workers_per_trial} workers"
-    head = [
-        ("study", study.study),
-        ("data", f"{study.data.store}, fold {study.data.fold}"),
-        ("objective", f"{study.objective.metric} ({study.objective.mode})"),
-        (
-            "trials",
-            f"{trials.num_trials} searched ({len(study.enqueued)} enqueued), "
-            f"1 control, {len(study.references)} protected",
-        ),
-        ("each", each),
-        ("sampler", f"{study.sampler.type}{startup if study.sampler.type == 'tpe' else ''}"),
-        ("scheduler", asha if scheduler.type == "asha" else f"none: max_t {scheduler.max_t}"),
-        ("seed", str(study.seed)),
-    ]
     resolved = flatten(study.train_config({}).model_dump())
     fixed = [
         (name, _text(value), "" if _is_named(name, study) else "(default)")
@@ -137,32 +115,107 @@ def preview(study: StudyConfig) -> str:
         if name not in study.space
     ]
     searched = [(name, _describe(dimension)) for name, dimension in study.space.items()]
-    references = [("reference", entry) for entry in study.references]
-    beside = [("control", study.control_params), *references]
-    first = [("enqueued", entry) for entry in study.enqueued]
-    table = rung_table(study)
+    first = [("control", study.control_params)] if study.has_control else []
+    first += [("reference", entry) for entry in study.references]
+    first += [("enqueued", entry) for entry in study.enqueued]
+    tried = [
+        (kind, ", ".join(f"{k}={_text(v)}" for k, v in entry.items())) for kind, entry in first
+    ]
+    return "\n\n".join(
+        [
+            align(_sections(study)),
+            "fixed in every trial\n" + align(fixed, indent=2),
+            "searched\n" + align(searched, indent=2),
+            *(["tried first\n" + align(tried, indent=2)] if tried else []),
+            *(_rungs(study) if study.scheduler.max_t else [_validations(study)]),
+        ]
+    )
+
+
+def _sections(study: StudyConfig) -> list[tuple[str, str]]:
+    """Return what a study says beside its settings, a row a section."""
+    trials = study.trials
+    each = f"{trials.cpus_per_trial} CPUs, {trials.gpus_per_trial:g} GPUs"
+    if trials.workers_per_trial > 1:
+        each += f", shared equally by {trials.workers_per_trial} workers"
+    further = [("and", f"{o.metric} ({o.mode})") for o in study.further_objectives]
+    return [
+        ("study", study.study),
+        ("data", f"{study.data.store}, fold {study.data.fold}"),
+        ("objective", f"{study.objective.metric} ({study.objective.mode})"),
+        *further,
+        (
+            "trials",
+            f"{trials.num_trials} searched ({len(study.enqueued)} enqueued), "
+            f"{'1' if study.has_control else 'no'} control, {len(study.references)} protected",
+        ),
+        ("each", each),
+        ("sampler", _sampler(study)),
+        ("scheduler", _scheduler(study)),
+        ("stall", _stall(study)),
+        ("budget", _budget(study)),
+        ("seed", str(study.seed)),
+    ]
+
+
+def _sampler(study: StudyConfig) -> str:
+    sampler = study.sampler
+    match sampler.type:
+        case "tpe" | "gp":
+            return f"{sampler.type}, the first {sampler.num_startup_trials} at random"
+        case "nsga2":
+            return f"nsga2, generations of {sampler.population_size}"
+    return sampler.type
+
+
+def _scheduler(study: StudyConfig) -> str:
+    scheduler = study.scheduler
+    if scheduler.type == "none":
+        return f"none: max_t {scheduler.max_t}"
+    return (
+        f"asha: grace_period {scheduler.grace_period}, max_t {scheduler.max_t}, reduction_factor "
+        f"{scheduler.reduction_factor}, brackets {scheduler.brackets}, smoothing "
+        f"{scheduler.smoothing}"
+    )
+
+
+def _stall(study: StudyConfig) -> str:
+    if study.stall is None:
+        return "none"
+    return (
+        f"after {study.stall.patience} epochs without an improvement of {study.stall.min_delta:g}, "
+        f"counted from epoch {study.scheduler.grace_period} at the earliest"
+    )
+
+
+def _budget(study: StudyConfig) -> str:
+    limits = study.budget.model_dump(exclude_none=True).items()
+    return ", ".join(f"{limit:g} {name.replace('_', ' ')}" for name, limit in limits) or "none"
+
+
+def _rungs(study: StudyConfig) -> list[str]:
+    """Return the rung table, and what the study trains in all."""
+    table, max_t = rung_table(study), study.scheduler.max_t
     rungs = [
         (
             str(rung.bracket),
-            f"{rung.epoch}{' (max_t)' if rung.epoch == scheduler.max_t else ''}",
+            f"{rung.epoch}{' (max_t)' if rung.epoch == max_t else ''}",
             f"{rung.trials:.1f}",
             str(rung.images),
         )
         for rung in table
     ]
-    blocks = [
-        align(head),
-        "fixed in every trial\n" + align(fixed, indent=2),
-        "searched\n" + align(searched, indent=2),
-        "tried first\n"
-        + align([(kind, ", ".join(f"{k}={_text(v)}" for k, v in entry.items()))
-                 for kind, entry in [*beside, *first]], indent=2),
+    return [
         "rungs\n"
         + align([("bracket", "epoch", "trials expected", "images of a trial"), *rungs], indent=2),
         f"about {expected_epochs(table):.0f} epochs for the searched trials, "
-        f"{full} without a scheduler",
-    ]  # fmt: skip
-    return "\n\n".join(blocks)
+        f"{study.trials.num_trials * max_t} without a scheduler; "
+        f"{study.num_protected * max_t} for the control and the protected ones",
+    ]
+
+
+def _validations(study: StudyConfig) -> str:
+    return f"nothing is trained: each trial is one validation of {study.train['init_from']}"
 
 
 def align(rows: Iterable[Sequence[str]], indent: int = 0) -> str:
@@ -200,5 +253,5 @@ def _text(value: Any) -> str:
         case None:
             return "auto"
         case list() | tuple():
-            return ", ".join(_text(item) for item in value)
+            return f"[{', '.join(_text(item) for item in value)}]"
     return str(value)

@@ -96,6 +96,52 @@ def test_preview_says_everything():
     assert any(line.startswith("0 27 (max_t) ") for line in lines)
 
 
+def test_preview_says_what_ends_trials_and_the_study():
+    config = study(
+        sampler={"type": "nsga2", "population_size": 6},
+        stall={"patience": 4, "min_delta": 0.01},
+        budget={"epochs": 100, "wall_hours": 1.5},
+        further_objectives=[{"metric": "time/case_s", "mode": "min"}],
+    )
+    lines = [" ".join(line.split()) for line in preview(config).splitlines()]
+    for line in (
+        "and time/case_s (min)",
+        "sampler nsga2, generations of 6",
+        "stall after 4 epochs without an improvement of 0.01, counted from epoch 1 at the earliest",
+        "budget 100 epochs, 1.5 wall hours",
+    ):
+        assert line in lines
+    assert lines[-1].endswith("648 without a scheduler; 27 for the control and the protected ones")
+    assert "stall none" in [" ".join(line.split()) for line in preview(study()).splitlines()]
+
+
+def test_preview_of_a_study_that_trains_nothing():
+    config = study(
+        train={"init_from": "/runs/first/trials/0007"},
+        space={"sampling.eta": {"type": "float", "low": 0, "high": 1}},
+        scheduler={"type": "none", "max_t": 0},
+    )
+    text = preview(config)
+    assert "24 searched (0 enqueued), no control, 0 protected" in text
+    assert "rungs" not in text and "tried first" not in text
+    assert text.endswith("each trial is one validation of /runs/first/trials/0007")
+
+
+def test_preview_shows_lists_as_lists():
+    space = {
+        "data.modalities": {"type": "categorical", "choices": [["ncct"], ["ncct", "tmax"]]},
+        "data.windows.tmax": {
+            "type": "categorical",
+            "choices": ["w10l5", [0, 7]],
+            "when": {"data.modalities": [["ncct", "tmax"]]},
+        },
+    }
+    lines = [" ".join(line.split()) for line in preview(study(space=space)).splitlines()]
+    assert "data.modalities one of [ncct], [ncct, tmax]" in lines
+    when = "when data.modalities is [ncct, tmax]"
+    assert f"data.windows.tmax one of w10l5, [0, 7], {when}" in lines
+
+
 def test_preview_says_how_a_trial_is_shared():
     assert "workers" not in preview(study())
     trials = {"num_trials": 1, "cpus_per_trial": 8, "gpus_per_trial": 2}
@@ -120,6 +166,9 @@ def test_problems_with_the_store(tmp_path):
     data = {"store": manifest(tmp_path)}
     [line] = store_problems(study(data=data, train={"data.modalities": ["tmx"]}))
     assert line == ("train.data.modalities: 'tmx': the store has cbf, tmax; did you mean tmax?")
+    space = {"data.modalities": {"type": "categorical", "choices": [["cbf"], ["cbv", "tmax"]]}}
+    [line] = store_problems(study(data=data, space=space))
+    assert line == "space.data.modalities: 'cbv': the store has cbf, tmax; did you mean cbf?"
     depth = {"model.depth": {"type": "int", "low": 2, "high": 7}}
     [line] = store_problems(study(data=data, space=depth))
     assert line == (

@@ -1,0 +1,111 @@
+"""What a study will cost: the arithmetic in closed form, and a real, short measurement."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import search.probe
+from search.cli import main
+from search.preview import expected_epochs, rung_table
+from search.probe import Cost, measure, probe, report, slots
+from search.study import StudyConfig
+from tests.trainer.tiny import TINY
+from trainer.configfile import ConfigError
+
+
+def study(store: Path | str = "store", **changes) -> StudyConfig:
+    tiny = {key: value for key, value in TINY.items() if key != "epochs"}
+    values = {
+        "study": "demo",
+        "data": {"store": str(store)},
+        "train": tiny,
+        "space": {"optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-3, "log": True}},
+        "scheduler": {"grace_period": 1, "max_t": 9, "reduction_factor": 3},
+        "trials": {"num_trials": 24},
+        "enqueue": [{"optimizer.lr": 1.0, "protected": True}],
+    }
+    del tiny["optimizer.lr"]
+    return StudyConfig.model_validate(values | changes)
+
+
+def cost(image_s: float, validation_s: float) -> Cost:
+    return Cost("a device", image_s, validation_s, slots=2)
+
+
+def test_hours_are_epochs_times_seconds_over_slots():
+    config = study(train=study().train | {"epoch_images": 100, "validate_every": 3})
+    config = config.model_copy(
+        update={"scheduler": config.scheduler.model_copy(update={"grace_period": 3})}
+    )
+    fixed, control = config.train_config({}), config.train_config(config.control_params)
+    text = report(
+        config, {"fixed settings": (fixed, cost(0.5, 30.0)), "control": (control, cost(0.1, 30.0))}
+    )
+    epoch_s = 0.5 * 100 + 30 / 3
+    beside = 9 * epoch_s + 9 * (0.1 * 100 + 30 / 3)
+    pruned = expected_epochs(rung_table(config)) * epoch_s + beside
+    unpruned = 24 * 9 * epoch_s + beside
+    assert f"about {pruned / 2 / 3600:.3g} hours, {unpruned / 2 / 3600:.3g} without" in text
+    assert "probe on a device, where 2 can run at once" in text
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "fixed settings 0.5 s 30 s 60 s" in rows and "control 0.1 s 30 s 20 s" in rows
+
+
+def test_no_study_is_shorter_than_a_complete_trial():
+    config = study(trials={"num_trials": 1}, enqueue=[])
+    one = cost(3600.0, 0.0)
+    text = report(config, {"fixed settings": (config.train_config({}), one)})
+    hours = TINY["epoch_images"] * 9
+    assert f"about {hours:.3g} hours, {hours:.3g} without" in text
+
+
+def test_where_nothing_is_trained_validations_cost():
+    config = study(
+        train={"init_from": "/runs/first"},
+        space={"sampling.eta": {"type": "float", "low": 0, "high": 1}},
+        scheduler={"type": "none", "max_t": 0},
+        enqueue=[{"sampling.eta": 0.0, "protected": True}],
+    )
+    text = report(config, {"fixed settings": (config.train_config({}), cost(0.0, 288.0))})
+    assert "about 1 hours, 1 without" in text
+
+
+@pytest.mark.parametrize(
+    ("trials", "cpus", "gpus", "expected"),
+    [
+        ({"cpus_per_trial": 2, "gpus_per_trial": 0}, 7, 0, 3),
+        ({"cpus_per_trial": 8, "gpus_per_trial": 1}, 64, 4, 4),
+        ({"cpus_per_trial": 8, "gpus_per_trial": 2}, 64, 5, 2),
+        ({"cpus_per_trial": 1, "gpus_per_trial": 0.4}, 64, 2, 4),
+        ({"cpus_per_trial": 32, "gpus_per_trial": 0.5}, 64, 2, 2),
+        ({"cpus_per_trial": 8, "gpus_per_trial": 1}, 4, 1, 1),
+    ],
+)
+def test_slots(trials, cpus, gpus, expected):
+    assert slots(trials, cpus, gpus) == expected
+
+
+def test_a_real_measurement(phantom_store, monkeypatch):
+    monkeypatch.setattr(search.probe, "TRAINING_S", 0.2)
+    monkeypatch.setattr(search.probe, "VALIDATION_S", 0.1)
+    config = study(phantom_store)
+    trials = config.trials.model_dump()
+    found = measure(config.train_config({}), trials)
+    assert found.device and found.slots >= 1
+    assert 0 < found.image_s < found.validation_s
+    # Of two workers each has half of the images, and of the cases.
+    shared = measure(config.train_config({}), trials | {"workers_per_trial": 2})
+    assert 0 < shared.image_s < found.image_s * 2
+
+
+def test_one_line_where_it_cannot_be_measured(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        probe(study(tmp_path / "none"))
+    [line] = caught.value.lines
+    assert line.startswith("probe: ") and "none" in line
+
+
+def test_only_with_dry_run(tmp_path):
+    result = CliRunner().invoke(main, ["launch", "spaces/smoke.yaml", "--probe"])
+    assert (result.exit_code, result.stderr) == (2, "--probe: measures for --dry-run only\n")
