@@ -1,0 +1,102 @@
+"""A study carried out in this process: the ledger that a driver would write, without Ray."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search.judge import settle
+from search.launch import code_commit, package_versions
+from search.ledger import Ledger
+from search.live import LiveStudy
+from search.state import Report, TrialState
+from search.study import StudyConfig
+from search.trainable import cpu_model
+from tests.search import toy
+from trainer.data.store import Store
+from trainer.endings import Diverged
+
+LR = (3e-4, 1e-2, 9e-4, 3e-5, 2e-3)
+"""Of the searched trials: with the toy, trial 4 is the best, then 6, 2, 3 and 5."""
+
+
+def study(store: Path, **settings: Any) -> StudyConfig:
+    """A study of lr alone, with a control and a reference, without pruning."""
+    values: dict[str, Any] = {
+        "study": "toy",
+        "data": {"store": str(store)},
+        "space": {"optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True}},
+        "scheduler": {"type": "none", "max_t": 3},
+        "trials": {"num_trials": len(LR)},
+        "enqueue": [{"optimizer.lr": 1e-4, "protected": True}],
+        "seed": 1,
+    }
+    return StudyConfig.model_validate(values | settings)
+
+
+@contextmanager
+def opened(config: StudyConfig, folder: Path):
+    """Open a study as its driver; a new one gets its first event."""
+    with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+        if not any(event["event"] == "study" for event in ledger.events):
+            ledger.append(
+                {
+                    "event": "study",
+                    "uid": "0",
+                    "config": config.model_dump(mode="json"),
+                    "store_hash": Store.open(config.data.store).content_hash,
+                    "commit": code_commit(),
+                    "versions": package_versions(),
+                }
+            )
+        yield LiveStudy(config, folder, ledger)
+
+
+def propose(live: LiveStudy) -> None:
+    """Record the whole plan: control, references, and a trial for each of LR."""
+    config = live.study
+    plan = [("control", config.control_params)] if config.has_control else []
+    plan += [("enqueued", params) for params in config.references]
+    plan += [("sampled", {"optimizer.lr": lr}) for lr in LR[: config.trials.num_trials]]
+    for number, (kind, params) in enumerate(plan):
+        proposed = {"event": "proposed", "trial": number, "params": params, "kind": kind}
+        live.record(proposed | {"protected": kind != "sampled"})
+
+
+def carry_on(live: LiveStudy, address: str = "", *, fit: str = "") -> int:
+    """Train every live trial, one after the other; in the place of `search.launch.carry_on`."""
+    for trial in live.state.live():
+        train(live, trial)
+    return 0
+
+
+def train(live: LiveStudy, trial: TrialState, fit: Any = toy.fit) -> None:
+    about = {"trial": trial.number}
+    config = trial.config(live.study)
+    where = {"host": "h", "pid": 1, "cpu": cpu_model(), "gpu": "", "threads": config.num_threads}
+    live.record({"event": "started", **about, "attempt": trial.attempts + 1, **where})
+    try:
+        for validation in fit(config, live.trial_dir(trial.number), received=trial.received):
+            metrics = validation.metrics
+            value = metrics[live.study.objective.metric]
+            report = Report(validation.epoch, value, metrics)
+            decision = live.judge.decide(trial, report)
+            reported = {"event": "reported", **about, **report._asdict()}
+            live.record(reported, *settle(trial.number, report, decision))
+            if trial.ending:
+                return
+    except Diverged as error:
+        end(live, trial, "diverged", str(error))
+
+
+def end(live: LiveStudy, trial: TrialState, ending: str, reason: str = "why") -> None:
+    about = {"trial": trial.number, "epoch": trial.epoch}
+    live.record({"event": "ended", **about, "ending": ending, "reason": reason})
+
+
+def finished(folder: Path, store: Path, **settings: Any) -> StudyConfig:
+    """Write a study that ran to its end."""
+    config = study(store, **settings)
+    with opened(config, folder) as live:
+        propose(live)
+        carry_on(live)
+    return config
