@@ -69,16 +69,28 @@ def check_toy(folder: Path, path: Path) -> None:
     assert {event["fence"] for event in read} == set(fences)
 
 
-def kill_on(
-    server, path: Path, num_kills: int, workers: int, draw: random.Random, mean_s: float
-) -> int:
+def wait(driver, ledger: Path, draw: random.Random) -> None:
+    """Wait for a random moment: of the start, or a little after a random number of appends."""
+    if draw.random() < 0.15:
+        driver.join(draw.uniform(0, 0.3))
+        return
+    size = ledger.stat().st_size if ledger.exists() else 0
+    size += draw.randint(1, 4000)
+    while driver.exitcode is None and not (ledger.exists() and ledger.stat().st_size >= size):
+        driver.join(0.001)
+    driver.join(draw.uniform(0, 0.005))
+
+
+def kill_on(server, path: Path, num_kills: int, workers: int, draw: random.Random) -> int:
     """Kill a study's drivers until it is done or killed often enough; then let it end."""
-    folder = path.parent / "toy"
-    ledger = folder / "ledger.jsonl"
+    ledger = path.parent / "toy" / "ledger.jsonl"
     before, kills = b"", 0
     while True:
         driver = start(server, carriers.launch, path, path.parent, workers)
-        driver.join(draw.expovariate(1 / mean_s) if kills < num_kills else 60)
+        if kills < num_kills:
+            wait(driver, ledger, draw)
+        else:
+            driver.join(60)
         if driver.exitcode is not None:
             assert driver.exitcode == 0
             assert ledger.read_bytes().startswith(before)
@@ -90,8 +102,8 @@ def kill_on(
             assert ledger.read_bytes().startswith(before)
             if draw.random() < 0.3:
                 tear(ledger, draw)
-            whole = [event for event in Ledger.open(ledger, writer=False).events]
-            before = b"".join(ledger.read_bytes().splitlines(keepends=True)[: len(whole)])
+            num_whole = len(Ledger.open(ledger, writer=False).events)
+            before = b"".join(ledger.read_bytes().splitlines(keepends=True)[:num_whole])
 
 
 def killed_studies(tmp_path: Path, server, total: int, workers: int) -> None:
@@ -101,7 +113,7 @@ def killed_studies(tmp_path: Path, server, total: int, workers: int) -> None:
     while kills < total:
         seed = draw.randrange(1000)
         path = study_of(tmp_path / f"{workers} killed {kills}", seed, 0.001)
-        kills += kill_on(server, path, total - kills, workers, draw, mean_s=0.15)
+        kills += kill_on(server, path, total - kills, workers, draw)
         check_toy(path.parent / "toy", path)
         if workers == 1:
             calm = study_of(tmp_path / f"calm {kills}", seed, 0)
@@ -118,3 +130,41 @@ def test_a_few_kills(tmp_path, server):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_ninety_kills(tmp_path, server, workers):
     killed_studies(tmp_path, server, 90, workers)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("workers", "total"), [(1, 12), (2, 8)])
+def test_twenty_kills_with_ray(
+    tmp_path: Path,
+    store: Path,
+    drive: Callable[..., Driver],
+    calm: Driver,
+    mlflow_uri: str,
+    workers: int,
+    total: int,
+) -> None:
+    """The same with the real Ray, whose carriers outlive their driver by an instant, and MLflow."""
+    draw = random.Random(f"ray/{workers}")
+    trials = {"num_trials": 8, "cpus_per_trial": 2 // workers}
+    kills = 0
+    while kills < total:
+        study = write_study(tmp_path / f"killed {kills}", store, toy={"slow": 0.1}, trials=trials)
+        driver = drive(study)
+        while kills < total:
+            so_far = len(driver.events("reported"))
+            wanted = so_far + (0 if draw.random() < 0.2 else draw.randint(1, 12))
+            end_s = time.monotonic() + draw.uniform(0, 3)
+            while driver.process.poll() is None and (
+                len(driver.events("reported")) < wanted or time.monotonic() < end_s
+            ):
+                time.sleep(0.005)
+            if driver.process.poll() is not None:
+                break
+            driver.kill()
+            kills += 1
+            driver = drive(study)
+        driver.finish()
+        check(driver.folder, mlflow_uri)
+        if workers == 1:
+            assert results(driver.folder) == results(calm.folder)
