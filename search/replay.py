@@ -63,9 +63,9 @@ def replay(
         if event["event"] == "started" and event["trial"] == number
     ]
     for line in environment(state.study, started, parts[0].config):
-        print(f"different  {line}", flush=True)
+        print(f"note       {line}", flush=True)
     if study.trials.workers_per_trial > 1:
-        print("different  1 worker: sums over several round otherwise, so not to the last bit")
+        print("note       1 worker now: sums over several are rounded otherwise")
     same = True
     try:
         for report, metrics in train_again(parts, number, fit):
@@ -157,7 +157,7 @@ def environment(begun: Event, started: list[Event], config: TrainConfig) -> list
         if known and known != [str(value)]:
             lines.append(f"{key}: {', '.join(known) or 'none'} then, {value or 'none'} now")
     if begun["commit"].endswith("-dirty") and then["commit"] == now["commit"]:
-        lines.append("commit: had changes that are not in git; they may be others now")
+        lines.append("commit: has changes that are not in git, which may have been others then")
     return lines
 
 
