@@ -184,6 +184,22 @@ def test_a_continued_study_proposes_the_same(kind: str, further: list[Any]) -> N
         assert {*events[index]} - {*proposal} == {"event", "trial", "protected"}
 
 
+def test_running_trials_count_alike_in_a_replay() -> None:
+    """TPE takes a running trial to have what it drew for it, used or not: a note of Optuna's."""
+    study = make_study(sampler={"type": "tpe", "num_startup_trials": 1})
+    sampler, events = Sampler(study), []
+    for number, given in enumerate(
+        [{"loss.weighting": "warm_in", "model.depth": 3}, *4 * [{"loss.weighting": "fixed"}]]
+    ):
+        proposal = sampler.propose(number, given)
+        events.append({"event": "proposed", "trial": number, "protected": False, **proposal})
+        if number == 0:
+            events += [reported(0, 1, 0.5), {"event": "ended", "trial": 0, "ending": "completed"}]
+        for event in events[-1:] if number else events:
+            sampler.hear(event)
+    assert replayed(study, events).propose(5, {}) == sampler.propose(5, {})
+
+
 @pytest.mark.parametrize("kind", TYPES)
 def test_proposals_respect_the_space(kind: str) -> None:
     """Every value lies in the space; a dimension is there only while its conditions hold."""
