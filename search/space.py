@@ -30,6 +30,7 @@ class Dimension(Section):
     """One searched setting, in Optuna's words."""
 
     type: Literal["float", "int", "categorical"]
+    """A float or int has a range, a categorical has choices."""
     low: int | float | None = None
     """Smallest value of a float or int, inclusive."""
     high: int | float | None = None

@@ -73,6 +73,7 @@ class Objective(Section):
     metric: Annotated[str, AfterValidator(_known_metric)] = "val/dice"
     """One of METRICS."""
     mode: Literal["min", "max"] = "max"
+    """Which way the metric is better."""
 
     @model_validator(mode="after")
     def _right_way(self) -> Self:
@@ -153,6 +154,7 @@ class Trials(Section):
     """Searched trials: sampled and unprotected enqueued ones. The control and the protected
     references come on top."""
     cpus_per_trial: int = Field(default=1, ge=1)
+    """Set aside for a trial; torch computes with `num_threads` of them."""
     gpus_per_trial: float = Field(default=0, ge=0)
     """Below 1, trials share a device; above 1, a whole number."""
     workers_per_trial: int = Field(default_factory=_worker_a_gpu, ge=1)

@@ -1,17 +1,142 @@
-"""What the shipped studies promise in their headers."""
+"""What the shipped studies promise: sound files, true headers, and a reference of every key."""
 
+import shlex
 from pathlib import Path
 
-from search.study import load_study
-from trainer.configfile import flatten
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
 
-SPACES = Path(__file__).resolve().parents[1] / "spaces"
+from search.check import TABLES
+from search.cli import main
+from search.reference import WORDS, header, reference
+from search.study import METRICS, StudyConfig, load_study
+from trainer.config import TrainConfig
+from trainer.configfile import field_names, flatten
+
+ROOT = Path(__file__).resolve().parents[1]
+SPACES = ROOT / "spaces"
+PATHS = sorted(SPACES.glob("*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run, as far as a study that samples it needs."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = TrainConfig.model_validate({"data": {"store": "store"}, "model": {"width": 24}})
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def completing(finished_run: Path):
+    """Load a shipped study, with what its command has to name."""
+
+    def load(path: Path) -> StudyConfig:
+        needs_weights = "train.init_from=" in header(path)["command"]
+        return load_study(path, [f"train.init_from={finished_run}"] if needs_weights else [])
+
+    return load
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_the_studies_of_the_issue_are_there() -> None:
+    assert {path.stem for path in PATHS} >= {
+        *("quickstart", "smoke", "isles24", "optimizer", "batch", "losses"),
+        *("diffusion", "respacing", "architectures", "data"),
+    }
+
+
+def test_it_loads_under_its_own_name(path: Path, completing) -> None:
+    """Loading builds TrainConfig at the ends of every dimension."""
+    study = completing(path)
+    assert study.study == path.stem
+    assert study.train_config({})
+    again = StudyConfig.model_validate(study.model_dump(mode="json"))
+    assert again.config_hash() == study.config_hash()
+
+
+def test_its_dry_run_prints(path: Path, phantom_store: Path, finished_run: Path) -> None:
+    words = ["launch", str(path), f"data.store={phantom_store}", "--dry-run"]
+    if "train.init_from=" in header(path)["command"]:
+        words.append(f"train.init_from={finished_run}")
+    result = CliRunner().invoke(main, words)
+    assert (result.exit_code, result.stderr) == (0, "")
+    for name in load_study(path, words[4:] or []).space:
+        assert f"  {name} " in result.stdout
+
+
+def test_its_header_says_four_things(path: Path) -> None:
+    said = header(path)
+    assert tuple(said) == WORDS
+    assert all(said.values())
+    assert said["question"].rstrip(".").count("?") >= 1
+
+
+def test_the_commands_of_its_header_parse(path: Path) -> None:
+    commands = [
+        command
+        for line in header(path)["command"].splitlines()
+        for command in line.split("  (")[0].split(" && ")
+    ]
+    launched = []
+    for command in commands:
+        program, *words = shlex.split(command)
+        if program == "make":
+            makefile = (ROOT / "Makefile").read_text()
+            assert f"\n{words[0]}:" in makefile
+            launched += [path for line in makefile.splitlines() if path.name in line]
+            continue
+        assert program == "segtune"
+        name, *rest = words
+        context = main.commands[name].make_context(name, rest, parent=click.Context(main))
+        if name == "launch":
+            launched.append(ROOT / context.params["space"])
+    assert path in launched
+
+
+def test_the_control_is_a_plain_unet(path: Path, completing) -> None:
+    study = completing(path)
+    if study.has_control:
+        assert study.train_config(study.control_params).model.family == "unet"
+    else:
+        assert study.train_config({}).model.width == 24
+
+
+def test_the_reference_is_up_to_date() -> None:
+    command = "python -m search.reference > spaces/README.md"
+    assert (SPACES / "README.md").read_text() == reference(SPACES), f"run {command}"
+
+
+def test_the_reference_has_every_key_and_its_meaning() -> None:
+    rows = {}
+    for line in reference(SPACES).splitlines():
+        cells = [cell.strip() for cell in line.split(" | ")]
+        if line.startswith("| `") and len(cells) == 4:
+            rows.setdefault(cells[0].strip("|` "), []).append([cell.strip("| ") for cell in cells])
+    sections = {name.rpartition(".")[0] for name in field_names(TrainConfig)} - TABLES
+    for name in field_names(TrainConfig):
+        assert name in rows or name in sections, name
+    for name in ("space.NAME.when", "stall.patience", "budget.gpu_hours", "trials.num_trials"):
+        assert name in rows
+    assert rows["scheduler.reduction_factor"][0][1:3] == ["integer ≥ 2", "`3`"]
+    assert rows["data.modalities"][0][1:3] == ["list of text, or null", "`null`"]
+    assert rows["model.depth"][0][1] == "integer ≥ 2 ≤ 7"
+    assert rows["sampler.type"][0][1].startswith("`tpe`, `random`, ")
+    for name, found in rows.items():
+        assert all(cells[3] for cells in found), f"{name} has no docstring"
+    assert all(f"`{metric}`" in reference(SPACES) for metric in METRICS)
 
 
 def test_quickstart_compares_like_with_like() -> None:
     study = load_study(SPACES / "quickstart.yaml")
-    [reference] = study.references
-    assert reference == {
+    [start] = study.references
+    assert start == {
         "diffusion.target": "eps",
         "diffusion.noise_schedule": "linear",
         "loss.dice": 0.0,
@@ -19,7 +144,7 @@ def test_quickstart_compares_like_with_like() -> None:
         "optimizer.lr": 1e-4,
         "batch.effective": 4,
     }
-    where_one_starts = flatten(study.train_config(reference).model_dump())
+    where_one_starts = flatten(study.train_config(start).model_dump())
     for take in (0, 1, -1):
         found = {name: dimension.values()[take] for name, dimension in study.space.items()}
         searched = flatten(study.train_config(found).model_dump())
@@ -28,3 +153,13 @@ def test_quickstart_compares_like_with_like() -> None:
         # The same number of images, whatever the batch.
         for key in ("epochs", "epoch_images"):
             assert searched[key] == where_one_starts[key]
+
+
+def test_batch_can_be_read_at_equal_images_and_at_equal_steps() -> None:
+    study = load_study(SPACES / "batch.yaml")
+    assert (study.sampler.type, study.scheduler.type) == ("grid", "none")
+    assert study.train_config({}).optimizer.lr_schedule == "constant"
+    size = 1
+    for dimension in study.space.values():
+        size *= len(dimension.values())
+    assert study.trials.num_trials == size

@@ -120,6 +120,7 @@ class ModelConfig(Section):
     """How many of the coarsest levels have self-attention; diffusion_unet has it between its
     halves too. Not used by the families that segment directly."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the activations that training sets to zero, between the convolutions of a block."""
     v2: V2Config = V2Config()
     """Only medsegdiff_v2."""
 
@@ -196,6 +197,7 @@ class SamplingConfig(Section):
     fuse: Literal["mean", "majority", "staple"] = "mean"
     """How the ensemble's masks become one probability; staple is Warfield et al. 2004."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Probability from which a pixel is called lesion."""
 
 
 class LossConfig(Section):
@@ -261,6 +263,7 @@ class OptimizerConfig(Section):
     lr: float = Field(default=1e-4, gt=0)
     """AdamW's peak learning rate."""
     weight_decay: float = Field(default=1e-2, ge=0)
+    """AdamW's: the share of a weight that is taken off per step, times the learning rate."""
     lr_schedule: Literal["constant", "cosine", "linear"] = "cosine"
     """After the warm-up; cosine and linear fall to zero at the last image."""
     warmup_images: int = Field(default=400, ge=0)
@@ -303,7 +306,9 @@ class TrainConfig(Section):
     validate_every: int = Field(default=1, ge=1)
     """Epochs between validations; the last epoch is always validated."""
     seed: int = Field(default=0, ge=0)
+    """Of the weights, the choice of images, the augmentation and all noise."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes the accelerator where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     """auto is bf16 autocast where the device is fast at it (GPUs), else fp32; fp64 is for
     proofs."""
