@@ -88,41 +88,46 @@ def compete(
 
 
 def report(outcomes: Outcomes, ours: str) -> str:
-    """Return the tables."""
+    """Return the tables: regret over time, random search's end reached earlier, and a summary."""
     labels = list(next(iter(outcomes.values())))
-    lines = ["| regret | at | " + " | ".join(labels) + " |", "|---" * (len(labels) + 2) + "|"]
+    rule = "|---" * (len(labels) + 2) + "|"
+    lines = ["| regret | after | " + " | ".join(labels) + " |", rule]
     for name, methods in outcomes.items():
         for share in (0.1, 0.2, 0.5, 1.0):
             at = int(np.argmin(abs(SHARES - share)))
-            cells = []
-            for found in methods.values():
-                values = regrets(found)[:, at]
-                cells.append(f"{values.mean():.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f}")
-            lines.append(f"| {name} | {100 * share:.0f} % | " + " | ".join(cells) + " |")
-    columns = "mean rank | at the end | reaches random's end earlier by | trials | stopped |"
-    columns += " wrong among stopped | top tenth stopped | against " + ours
-    lines += ["", f"| method | {columns} |", "|---" * 9 + "|"]
+            cells = [_mean(regrets(found)[:, at]) for found in methods.values()]
+            lines.append(f"| {name} | {100 * share:.0f} % | {' | '.join(cells)} |")
+    lines += ["", "| random search's end, earlier by | | " + " | ".join(labels) + " |", rule]
+    for name, methods in outcomes.items():
+        factors = [earlier(found, methods["random"]) for found in methods.values()]
+        cells = [f"{factor:.1f}" if factor else "not reached" for factor in factors]
+        lines.append(f"| {name} | | {' | '.join(cells)} |")
+    lines += ["", f"| method | mean rank | at the end | {ours} wins | trials | stopped |"]
+    lines[-1] += " stopped wrongly | top tenth stopped |"
+    lines.append("|---" * 8 + "|")
     ranks = mean_ranks(outcomes)
     for label in labels:
-        anytime, final = ranks[label]
-        everywhere = [o for methods in outcomes.values() for o in methods[label]]
-        factors = [earlier(methods[label], methods["random"]) for methods in outcomes.values()]
+        found = [outcome for methods in outcomes.values() for outcome in methods[label]]
+        wrong = [outcome.wrong_kills for outcome in found if outcome.stopped] or [0.0]
         cells = [
-            f"{anytime:.2f}",
-            f"{final:.2f}",
-            " ".join(f"{factor:.1f}" for factor in factors),
-            f"{np.mean([o.trials for o in everywhere]):.0f}",
-            f"{np.mean([o.stopped for o in everywhere]):.0f}",
-            f"{100 * np.mean([o.wrong_kills for o in everywhere if o.stopped] or [0]):.1f} %",
-            f"{100 * np.mean([o.lost for o in everywhere]):.0f} %",
+            *(f"{rank:.2f}" for rank in ranks[label]),
+            "" if label == ours else _against(outcomes, ours, label),
+            f"{np.mean([outcome.trials for outcome in found]):.0f}",
+            f"{np.mean([outcome.stopped for outcome in found]):.0f}",
+            f"{100 * np.mean(wrong):.1f} %",
+            f"{100 * np.mean([outcome.lost for outcome in found]):.0f} %",
         ]
-        if label == ours:
-            cells.append("")
-        else:
-            p, wins, p_final = wilcoxon_p(outcomes, ours, label)
-            cells.append(f"wins {100 * wins:.0f} %, p {p:.1g} (at the end {p_final:.1g})")
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _mean(values: np.ndarray) -> str:
+    return f"{values.mean():.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f}"
+
+
+def _against(outcomes: Outcomes, ours: str, theirs: str) -> str:
+    p, wins, p_final = wilcoxon_p(outcomes, ours, theirs)
+    return f"{100 * wins:.0f} %, p {p:.1g} (at the end {p_final:.1g})"
 
 
 if __name__ == "__main__":
