@@ -1,0 +1,236 @@
+"""What a replay of the ledger rebuilds is what the driver had, whatever happened in what order."""
+
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.judge import Judge, judge_again
+from search.ledger import Event, Ledger
+from search.live import LiveStudy
+from search.sampler import Sampler
+from search.state import StudyState
+from search.study import StudyConfig
+from tests.search.carriers import Loop
+from tests.search.toy import Validation
+from trainer.config import TrainConfig
+from trainer.configfile import ConfigError
+
+TYPES = ("tpe", "random", "qmc", "grid", "nsga2", "tpe", "gp")
+
+
+def erratic(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[Validation]:
+    """Validate at random, fail, lack memory and diverge: every trial its own way."""
+    fate = random.Random(f"{run_dir}").random()
+    for epoch in range(max(received, 0) + 1, config.epochs + 1):
+        draw = random.Random(f"{run_dir}/{epoch}")
+        if fate < 0.1 and epoch >= 3:
+            raise ConfigError(["these settings do not fit"])
+        if 0.1 < fate < 0.2 and epoch >= 2:
+            raise RuntimeError("it always fails here")
+        value = float("nan") if draw.random() < 0.02 else round(draw.random(), 3)
+        metrics = {"val/dice": value, "train/loss": 1.0, "time/case_s": draw.random()}
+        yield Validation(epoch, metrics)
+
+
+def random_study(draw: random.Random, sampler: str) -> StudyConfig:
+    """Return a study of one sampler with random settings of everything that judges."""
+    space = {
+        "optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
+        "batch.effective": {"type": "categorical", "choices": [4, 8, 16]},
+        "optimizer.ema_halflife_images": {
+            "type": "int",
+            "low": 10,
+            "high": 1000,
+            "when": {"batch.effective": [4, 8]},
+        },
+    }
+    if sampler == "grid":
+        space = {
+            "optimizer.lr": {"type": "categorical", "choices": [1e-4, 1e-3, 1e-2]},
+            "batch.effective": {"type": "categorical", "choices": [4, 8]},
+        }
+    several = {"further_objectives": [{"metric": "time/case_s", "mode": "min"}]}
+    return StudyConfig.model_validate(
+        {
+            "study": "toy",
+            "data": {"store": "store"},
+            "space": space,
+            "sampler": {"type": sampler, "num_startup_trials": 4, "population_size": 4},
+            "scheduler": {
+                "type": draw.choice(["asha", "asha", "none"]),
+                "grace_period": draw.choice([1, 2]),
+                "max_t": 9,
+                "reduction_factor": draw.choice([2, 3]),
+                "brackets": draw.choice([1, 2]),
+                "smoothing": draw.choice([1, 3]),
+            },
+            "stall": draw.choice([None, {"patience": 3, "min_delta": 0.1}]),
+            "trials": {"num_trials": 6 if sampler == "grid" else 12, "gpus_per_trial": 1},
+            "enqueue": [{"optimizer.lr": 1e-3, "protected": True}, {"optimizer.lr": 1e-2}],
+            "seed": draw.randrange(100),
+        }
+        | (several if sampler == "nsga2" else {})
+    )
+
+
+def rebuilt_sampler(study: StudyConfig, events: list[Event]) -> Sampler:
+    sampler = Sampler(study)
+    for event in events:
+        sampler.hear(event)
+    return sampler
+
+
+class Checked(Sampler):
+    """A sampler whose every proposal must be that of one rebuilt from the file."""
+
+    path: Path
+
+    def propose(self, ordinal: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        again = rebuilt_sampler(self.study, Ledger.open(self.path, writer=False).events)
+        expected = again.propose(ordinal, given)
+        assert super().propose(ordinal, given) == expected
+        return expected
+
+
+def told(sampler: Sampler) -> str:
+    """Return all that Optuna knows, but for the clock times."""
+    trials = [
+        (t.number, t.state, t.params, t.distributions, t.intermediate_values, t.values)
+        for t in (found := sampler.optuna_study.get_trials(deepcopy=False))
+    ]
+    notes = [{k: v for k, v in t.system_attrs.items() if k != "fixed_params"} for t in found]
+    storage = sampler.optuna_study._storage
+    return repr((trials, notes, storage.get_study_system_attrs(sampler.optuna_study._study_id)))
+
+
+def judged(judge: Judge) -> str:
+    courses = judge.stall_rule._courses if judge.stall_rule else None
+    return repr((judge.asha.snapshot(), courses))
+
+
+def check(live: LiveStudy, sampler: Sampler) -> None:
+    """Compare everything that the driver has with what the file alone says."""
+    events = Ledger.open(live.ledger.path, writer=False).events
+    assert repr(events) == repr(live.ledger.events)  # NaN does not equal itself
+    state = StudyState.replay(events)
+    assert repr(vars(state)) == repr(vars(live.state))
+    gpus = live.study.trials.gpus_per_trial
+    assert state.meter.spent(gpus) == live.state.meter.spent(gpus)
+    judge, missing = judge_again(live.study, state)
+    assert missing == []
+    assert judged(judge) == judged(live.judge)
+    assert told(rebuilt_sampler(live.study, events)) == told(sampler)
+
+
+def happen(live: LiveStudy, draw: random.Random) -> None:
+    """Let something happen beside the trials' training, if it may happen now."""
+    trials = list(live.state.trials.values())
+    what = draw.choice(["mlflow", "mlflow", "threshold", "stop", "resume", "confirm", "budget"])
+    match what:
+        case "mlflow":
+            if unlinked := [trial.number for trial in trials if trial.mlflow_run_id is None]:
+                number = draw.choice(unlinked)
+                run_id = f"{draw.getrandbits(64):x}"
+                live.record({"event": "mlflow", "trial": number, "run_id": run_id, "uri": "u"})
+            elif live.state.mlflow_experiment_id is None:
+                live.record({"event": "mlflow", "experiment_id": "7", "uri": "u"})
+        case "threshold" if live.state.threshold is None:
+            live.record({"event": "threshold", "modality": "tmax", "dice": 0.3})
+        case "stop" if live.state.live():
+            run_dir = live.trial_dir(draw.choice(live.state.live()).number)
+            run_dir.mkdir(parents=True, exist_ok=True)
+            (run_dir / "stop").touch()
+        case "resume":
+            ended = [t for t in trials if t.ending in ("completed", "stopped") and t.epoch < 20]
+            if ended and draw.random() < 0.2:
+                trial = draw.choice(ended)
+                epochs = trial.epoch + draw.randint(1, 5)
+                chosen = {"top": None, "epochs": epochs, "trials": [trial.number]}
+                resumed = {"trial": trial.number, "epoch": trial.epoch, "epochs": epochs}
+                live.record({"event": "resume", **chosen}, {"event": "resumed", **resumed})
+        case "confirm":
+            ended = [trial for trial in live.state.searched() if trial.ending == "completed"]
+            if ended and len(live.state.confirming()) < 3:
+                trial = draw.choice(ended)
+                again = {"of": trial.number, "seed": 5, "fold": 1, "epochs": draw.randint(2, 9)}
+                event = {"event": "proposed", "trial": live.state.next_number}
+                event |= {"params": trial.params, "kind": "confirm", "protected": True}
+                live.record(event | again)
+        case "budget" if draw.random() < 0.1:
+            live.record({"event": "budget", "what": "epochs", "spent": 3, "limit": 2})
+
+
+def imported(study: StudyConfig, draw: random.Random) -> list[Event]:
+    """Return trials of an earlier study."""
+    events = []
+    for number in range(draw.choice([0, 0, 4])):
+        params = {"optimizer.lr": 1e-3, "batch.effective": draw.choice([4, 8])}
+        if "optimizer.ema_halflife_images" in study.space:
+            params["optimizer.ema_halflife_images"] = draw.randint(10, 1000)
+        values = [
+            [epoch, *(draw.random() for _ in (study.objective, *study.further_objectives))]
+            for epoch in range(1, draw.randint(2, 6))
+        ]
+        event = {"event": "imported", "source": "old", "uid": "old", "source_trial": number}
+        ending = draw.choice(["completed", "stopped", "infeasible", "failed"])
+        events.append(event | {"params": params, "values": values, "ending": ending})
+    return events
+
+
+def open_study(
+    study: StudyConfig, folder: Path, draw: random.Random
+) -> tuple[LiveStudy, Sampler, Loop]:
+    """Begin a study or continue it as a new driver does."""
+    ledger = Ledger.open(folder / "ledger.jsonl", writer=True)
+    if not any(event["event"] == "study" for event in ledger.events):
+        ledger.append({"event": "study", "uid": "toy", "config": {}}, *imported(study, draw))
+    live = LiveStudy(study, folder, ledger)
+    sampler = Checked(study)
+    sampler.path = ledger.path
+    for event in ledger.events:
+        sampler.hear(event)
+    live.listeners.insert(0, sampler.hear)
+    fit = f"{__name__}:erratic"
+    loop = Loop(live, sampler, workers=draw.randint(1, 5), fit=fit, draw=draw, deaths=0.05)
+    return live, sampler, loop
+
+
+def live_through(folder: Path, seed: int) -> tuple[StudyConfig, LiveStudy]:
+    """Run a random study to its end through kills, and compare at random moments."""
+    draw = random.Random(f"rebuild/{seed}")
+    study = random_study(draw, TYPES[seed % len(TYPES)])
+    live, sampler, loop = open_study(study, folder, draw)
+    while loop.turn():
+        if draw.random() < 0.1:
+            happen(live, draw)
+        if draw.random() < 0.1:
+            check(live, sampler)
+        if draw.random() < 0.02:
+            live.ledger.close()
+            live, sampler, loop = open_study(study, folder, draw)
+            check(live, sampler)
+    check(live, sampler)
+    live.ledger.close()
+    assert live.finished or live.broken
+    return study, live
+
+
+@pytest.mark.parametrize("seed", range(7))
+def test_rebuilt_as_it_was(tmp_path, seed):
+    """State, spending, rungs, stall rule, Optuna's trials, MLflow's ids, and every proposal."""
+    live_through(tmp_path, seed)
+
+
+@pytest.mark.slow
+def test_rebuilt_as_it_was_in_many_orders(tmp_path):
+    """Also that the random studies have in them what the comparison is about."""
+    endings, kinds = set(), set()
+    for seed in range(100, 170):
+        _, live = live_through(tmp_path / str(seed), seed)
+        endings |= {trial.ending for trial in live.state.trials.values()}
+        kinds |= {event["event"] for event in live.ledger.events}
+    assert endings >= {"completed", "stopped", "stalled", "diverged", "infeasible", "failed"}
+    assert kinds >= {"driver", "imported", "interrupted", "resumed", "mlflow", "budget"}
