@@ -116,6 +116,39 @@ def test_delivery_may_repeat_itself(copied: Copy) -> None:
     assert points(uri) == once
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_resumed_trial_keeps_its_run(copied: Copy, at_once: bool) -> None:
+    """Whether it was delivered before it was resumed or not, the run lives again, then ends."""
+    live = copied()
+    trial = next(t for t in live.state.trials.values() if t.ending == "completed")
+    if not at_once:
+        deliver(live)
+        live = copied()
+    about = {"trial": trial.number, "epoch": trial.epoch}
+    live.record({"event": "resumed", **about, "epochs": trial.epoch + 1})
+    uri = Tracker(live, print, print)._uri
+    deliver(live)
+    before = runs(uri)
+    run = before[trial.number]
+    assert run.info.status == "SCHEDULED" and run.data.tags["resumed"].startswith("after epoch 9")
+
+    live = copied()
+    about["epoch"] += 1
+    live.record(
+        {"event": "started", **about, "attempt": 9, "host": "h", "pid": 1},
+        {"event": "reported", **about, "value": 0.5, "metrics": {"val/dice": 0.5}},
+        {"event": "decided", **about, "action": "complete", "reason": "", "rung": None},
+        {"event": "ended", **about, "ending": "completed", "reason": ""},
+    )
+    deliver(live)
+    after = runs(uri)
+    assert {n: r.info.run_id for n, r in after.items()} == {
+        n: r.info.run_id for n, r in before.items()
+    }
+    assert after[trial.number].info.status == "FINISHED"
+    assert [step for step, _ in points(uri)[trial.number]] == [*range(1, 11)]
+
+
 def test_dead_server(copied: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """It costs the driver nothing, one line says so, and the next driver delivers the rest."""
     import os
