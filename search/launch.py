@@ -140,8 +140,8 @@ def _create_or_continue(
     """
     state = StudyState.replay(ledger.events)
     begun, config = state.study, study.model_dump(mode="json")
-    warm = begun.get("warm_start", {}) if begun else {}
-    others = {source.resolve().name for source in sources} - {*warm.get("studies", ())}
+    warm = begun.get("warm_start", []) if begun else []
+    others = {source.resolve().name for source in sources} - {*warm}
     if begun and state.trials:
         _check_data(begun, store_hash, study, folder)
         # Read as a study, so that settings which a newer segtune added have their defaults.
@@ -152,8 +152,7 @@ def _create_or_continue(
         if problems:
             raise ConfigError(f"{folder}: {problem}" for problem in problems)
     same = begun and (begun["config"], begun["store_hash"]) == (config, store_hash)
-    whole = len(state.imported) == warm.get("trials", 0)
-    if not same or not (state.trials or (whole and not others)):
+    if not same or others:
         imported: list[Event] = []
         if not state.trials:
             imported, warm = _warm_start(study, sources)
@@ -172,16 +171,16 @@ def _create_or_continue(
     write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
 
 
-def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event], dict[str, Any]]:
-    """Return what earlier studies teach, saying what is left out, and a note of it."""
+def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event], list[str]]:
+    """Return what earlier studies teach, and their names, saying what is left out."""
     if not sources:
-        return [], {}
+        return [], []
     from search.warm_start import warm_start
 
     events, lines = warm_start(study, sources)
     for line in lines:
         print(line, flush=True)
-    return events, {"studies": [source.resolve().name for source in sources], "trials": len(events)}
+    return events, [source.resolve().name for source in sources]
 
 
 def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path) -> None:

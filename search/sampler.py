@@ -175,7 +175,7 @@ class Sampler:
     def _tell(self, running: _Running, ending: str) -> None:
         trial, values = running.trial, self._smoothed(running)
         match ending:
-            case "completed" | "stalled" if all(map(math.isfinite, values)):
+            case "completed" | "stalled" if values and all(map(math.isfinite, values)):
                 self.optuna_study.tell(trial, values)
             case "completed" | "stalled" | "stopped":
                 self.optuna_study.tell(trial, state=TrialState.PRUNED)

@@ -61,7 +61,7 @@ def warm_start(study: StudyConfig, folders: Iterable[Path]) -> WarmStart:
     if study.sampler.type in LEARNS_NOTHING:
         raise ConfigError([f"--warm-start: sampler.type: {study.sampler.type}: learns from none"])
     result = WarmStart([], [])
-    for folder in folders:
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
         _add(study, folder, result)
     return result
 
