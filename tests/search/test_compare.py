@@ -12,8 +12,10 @@ from search.cases import bootstrap
 from search.compare import compare
 from search.leaderboard import leaderboard
 from search.ledger import Ledger
+from search.ranking import pareto
+from search.state import Report, TrialState
 from search.status import render, status
-from search.study import StudyConfig
+from search.study import Objective, Stall, StudyConfig
 from trainer.metrics import CaseScore
 from trainer.record import Record, Validation
 
@@ -137,6 +139,105 @@ def test_bootstrap_as_scipys():
 def test_epochs_saved(folder):
     """Of 4 ended trials to epoch 9, one was stopped at 3; others' shortfall is no saving."""
     assert compare(folder)["epochs_saved"] == (9 - 3) / (4 * 9)
+
+
+def test_stalled_trials_saved_epochs_too(tmp_path):
+    trials = TRIALS | {2: ("sampled", [0.2, 0.3], "stalled")}
+    folder = write(tmp_path / "demo", trials, stall=Stall(patience=3))
+    assert compare(folder)["epochs_saved"] == (9 - 3) / (4 * 9)
+    text = leaderboard(folder)
+    assert "stalled" in text and "ASHA and the stall rule saved 17%" in text
+
+
+def test_single_seeds_are_exploratory(folder, tmp_path):
+    line = "differences between trials, of one seed on one fold each, are exploratory"
+    assert f"{line}: `confirm` judges them" in leaderboard(folder)
+    assert line not in leaderboard(write(tmp_path / "one", {2: ("sampled", [0.2], None)}))
+
+
+def test_equal_epochs(folder, tmp_path):
+    """The last epoch of every completed trial; while none is complete, of the best few."""
+    result = compare(folder)
+    assert result["equal_epoch"] == 9
+    values = {row["trial"]: row["value_at_equal"] for row in result["trials"]}
+    assert values == {3: 0.5, 6: None, 2: None, 4: None, 5: None}
+    assert " at 9" not in leaderboard(folder), "it would repeat the Dice at the end"
+    young = {2: ("sampled", [0.2, 0.5, 0.1], None), 3: ("sampled", [0.3, 0.4], None)}
+    result = compare(write(tmp_path / "young", young))
+    assert result["equal_epoch"] == 3
+    ranks = {row["trial"]: (row["rank"], row["rank_at_equal"]) for row in result["trials"]}
+    assert ranks == {2: (2, 1), 3: (1, 2)}
+
+
+def test_equal_epochs_are_smoothed(tmp_path):
+    """As ASHA ranks: the mean of the last `smoothing` validations."""
+    scheduler = STUDY.scheduler.model_copy(update={"smoothing": 2})
+    result = compare(write(tmp_path / "demo", TRIALS, scheduler=scheduler))
+    assert result["trials"][0]["value_at_equal"] == pytest.approx((0.4 + 0.5) / 2)
+
+
+SEVERAL = (Objective(metric="time/case_s", mode="min"),)
+
+
+def several(folder: Path, scores: dict[int, tuple[float, float]]) -> Path:
+    """Write a study of two objectives: for each trial its Dice and its seconds a case."""
+    config = STUDY.model_copy(update={"further_objectives": SEVERAL})
+    with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+        ledger.append({"event": "study", "config": config.model_dump(mode="json")})
+        for number, (dice, case_s) in scores.items():
+            about = {"trial": number, "epoch": 1}
+            metrics = {"val/dice": dice, "time/case_s": case_s}
+            ledger.append(
+                {"event": "proposed", "trial": number, "params": PARAMS, "kind": "sampled"}
+                | {"protected": False},
+                {"event": "reported", **about, "value": dice, "metrics": metrics},
+                {"event": "ended", **about, "ending": "completed", "reason": "why"},
+            )
+    return folder
+
+
+def test_pareto_set(tmp_path):
+    """By hand: 3 is beaten by 2 and 5 by all; 6 equals 2, which beats neither."""
+    scores = {2: (0.5, 1.0), 3: (0.4, 1.0), 4: (0.6, 9.0), 5: (0.1, math.nan), 6: (0.5, 1.0)}
+    scores |= {7: (0.2, 0.5), 8: (math.nan, 0.1)}
+    folder = several(tmp_path / "demo", scores)
+    assert compare(folder)["pareto"] == [4, 2, 6, 7]
+    lines = leaderboard(folder).splitlines()
+    assert lines[3].split()[:2] == ["1*", "4"]
+    begin = next(i for i, line in enumerate(lines) if line.startswith("* Pareto set"))
+    assert [line.split()[:3] for line in lines[begin + 2 : begin + 6]] == [
+        ["4", "0.6000", "9.0000"],
+        ["2", "0.5000", "1.0000"],
+        ["6", "0.5000", "1.0000"],
+        ["7", "0.2000", "0.5000"],
+    ]
+
+
+@pytest.mark.parametrize("repeat", range(5))
+def test_pareto_set_as_optunas(repeat):
+    import optuna
+
+    values = np.random.default_rng(repeat).integers(0, 6, size=(15, 3)).astype(float)
+    objectives = [
+        Objective(metric="val/dice", mode="max"),
+        Objective(metric="val/avd_ml", mode="min"),
+        Objective(metric="time/case_s", mode="min"),
+    ]
+    trials = []
+    theirs = optuna.create_study(directions=["maximize", "minimize", "minimize"])
+    for number, row in enumerate(values):
+        trial = TrialState(number, {}, "sampled", False)
+        metrics = dict(zip([o.metric for o in objectives], row, strict=True))
+        trial.reports.append(Report(1, row[0], metrics))
+        trials.append(trial)
+        theirs.add_trial(optuna.create_trial(values=row))
+    ours = {trial.number for trial in pareto(objectives, trials)}
+    assert ours == {trial.number for trial in theirs.best_trials}
+
+
+def test_one_objective_has_no_pareto_set(folder):
+    assert compare(folder)["pareto"] == []
+    assert "Pareto" not in leaderboard(folder)
 
 
 def test_json_is_strict(folder):
