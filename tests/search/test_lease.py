@@ -136,6 +136,26 @@ def test_a_lease_that_is_not_signed_yet_is_respected(tmp_path, elsewhere):
     held.release()
 
 
+def test_a_claimant_that_was_asleep_does_not_come_back_below(tmp_path, monkeypatch):
+    """Between its look at the folder and its claim, two drivers came and went."""
+    real, looked = lease._newest, []
+
+    def asleep(folder):
+        newest = real(folder)
+        if not looked:
+            looked.append(newest)
+            monkeypatch.setattr(lease, "_newest", real)
+            for _ in range(2):
+                Lease.take(tmp_path).release()
+        return newest
+
+    monkeypatch.setattr(lease, "_newest", asleep)
+    held = Lease.take(tmp_path)
+    assert looked == [0] and held.fence == 3
+    assert names(tmp_path) == ["lease.000003"]
+    held.release()
+
+
 RACE = """
 import multiprocessing, os, sys
 from pathlib import Path

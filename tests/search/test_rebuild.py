@@ -97,9 +97,10 @@ class Checked(Sampler):
 
 def told(sampler: Sampler) -> str:
     """Return all that Optuna knows, but for the clock times."""
+    found = sampler.optuna_study.get_trials(deepcopy=False)
     trials = [
         (t.number, t.state, t.params, t.distributions, t.intermediate_values, t.values)
-        for t in (found := sampler.optuna_study.get_trials(deepcopy=False))
+        for t in found
     ]
     notes = [{k: v for k, v in t.system_attrs.items() if k != "fixed_params"} for t in found]
     storage = sampler.optuna_study._storage
