@@ -180,7 +180,7 @@ def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event
     events, lines = warm_start(study, sources)
     for line in lines:
         print(line, flush=True)
-    return events, [source.resolve().name for source in sources]
+    return events, list(dict.fromkeys(source.resolve().name for source in sources))
 
 
 def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path) -> None:

@@ -71,9 +71,6 @@ class Sampler:
         self._distributions = {
             name: _distribution(dimension) for name, dimension in ordered(study.space)
         }
-        self._begin()
-
-    def _begin(self) -> None:
         ways = {"max": "maximize", "min": "minimize"}
         self._storage = InMemoryStorage()
         self.optuna_study = optuna.create_study(
@@ -82,9 +79,17 @@ class Sampler:
             directions=[ways[objective.mode] for objective in self._objectives],
         )
         self._study_id = self._storage.get_study_id_from_name(self.optuna_study.study_name)
+        self._begun = False
+        self._imports: list[Event] = []
         self._drawn: Trial | None = None
         self._trials: dict[int, _Running] = {}
-        self._proposed_any = False
+
+    def _begin(self) -> None:
+        """Take in the imported trials, which are final once there is another."""
+        if not self._begun:
+            self._begun = True
+            for event in self._imports:
+                self._import(event)
 
     def propose(self, ordinal: int, given: Mapping[str, Any]) -> dict[str, Any]:
         """Draw a new trial from (study seed, ordinal) and the events so far.
@@ -97,6 +102,7 @@ class Sampler:
             Its part of the `proposed` event, which `hear` expects next: `params`, and `optuna`
             with the notes that the sampler took, if it did.
         """
+        self._begin()
         notes = self._storage.get_study_system_attrs(self._study_id)
         self.optuna_study.sampler = self._seeded(ordinal)
         if given:
@@ -125,12 +131,12 @@ class Sampler:
         """Take in an event, of the study in progress or of one that is replayed."""
         number = event.get("trial")
         match event["event"]:
-            case "study" if not self._proposed_any:
-                self._begin()  # written again before it began: with its own imports, if any
+            case "study" if not self._begun:
+                self._imports.clear()  # written again, and perhaps with another space
             case "imported":
-                self._import(event)
+                self._imports.append(event)
             case "proposed":
-                self._proposed_any = True
+                self._begin()
                 if not event["protected"]:
                     self._trials[event["trial"]] = self._enter(event)
             case "reported" if number in self._trials:
