@@ -23,9 +23,10 @@ TYPES = ("tpe", "random", "qmc", "grid", "nsga2", "tpe", "gp")
 
 def erratic(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[Validation]:
     """Validate at random, fail, lack memory and diverge: every trial its own way."""
-    fate = random.Random(f"{run_dir}").random()
+    name = f"{config.seed}/{run_dir.name}"
+    fate = random.Random(name).random()
     for epoch in range(max(received, 0) + 1, config.epochs + 1):
-        draw = random.Random(f"{run_dir}/{epoch}")
+        draw = random.Random(f"{name}/{epoch}")
         if fate < 0.1 and epoch >= 3:
             raise ConfigError(["these settings do not fit"])
         if 0.1 < fate < 0.2 and epoch >= 2:
@@ -40,7 +41,7 @@ def random_study(draw: random.Random, sampler: str) -> StudyConfig:
     space = {
         "optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
         "batch.effective": {"type": "categorical", "choices": [4, 8, 16]},
-        "optimizer.ema_halflife_images": {
+        "optimizer.ema_half_life_images": {
             "type": "int",
             "low": 10,
             "high": 1000,
@@ -146,7 +147,7 @@ def happen(live: LiveStudy, draw: random.Random) -> None:
             (run_dir / "stop").touch()
         case "resume":
             ended = [t for t in trials if t.ending in ("completed", "stopped") and t.epoch < 20]
-            if ended and draw.random() < 0.2:
+            if ended:
                 trial = draw.choice(ended)
                 epochs = trial.epoch + draw.randint(1, 5)
                 chosen = {"top": None, "epochs": epochs, "trials": [trial.number]}
@@ -169,8 +170,8 @@ def imported(study: StudyConfig, draw: random.Random) -> list[Event]:
     events = []
     for number in range(draw.choice([0, 0, 4])):
         params = {"optimizer.lr": 1e-3, "batch.effective": draw.choice([4, 8])}
-        if "optimizer.ema_halflife_images" in study.space:
-            params["optimizer.ema_halflife_images"] = draw.randint(10, 1000)
+        if "optimizer.ema_half_life_images" in study.space:
+            params["optimizer.ema_half_life_images"] = draw.randint(10, 1000)
         values = [
             [epoch, *(draw.random() for _ in (study.objective, *study.further_objectives))]
             for epoch in range(1, draw.randint(2, 6))
@@ -205,7 +206,7 @@ def live_through(folder: Path, seed: int) -> tuple[StudyConfig, LiveStudy]:
     study = random_study(draw, TYPES[seed % len(TYPES)])
     live, sampler, loop = open_study(study, folder, draw)
     while loop.turn():
-        if draw.random() < 0.1:
+        if draw.random() < 0.15:
             happen(live, draw)
         if draw.random() < 0.1:
             check(live, sampler)
@@ -226,10 +227,11 @@ def test_rebuilt_as_it_was(tmp_path, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_rebuilt_as_it_was_in_many_orders(tmp_path):
     """Also that the random studies have in them what the comparison is about."""
     endings, kinds = set(), set()
-    for seed in range(100, 170):
+    for seed in range(100, 149):
         _, live = live_through(tmp_path / str(seed), seed)
         endings |= {trial.ending for trial in live.state.trials.values()}
         kinds |= {event["event"] for event in live.ledger.events}
