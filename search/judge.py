@@ -1,5 +1,7 @@
 """What becomes of a trial after a report: by the rungs, by the stall rule, or beside both."""
 
+from typing import Self
+
 from search.asha import Action, Asha, Decision
 from search.ledger import Event
 from search.stall import StallRule
@@ -16,6 +18,16 @@ class Judge:
         self.study = study
         self.asha = study.asha()
         self.stall_rule = _stall_rule(study)
+
+    @classmethod
+    def replay(cls, study: StudyConfig, state: StudyState) -> Self:
+        """Rebuild a study's judge from all its reports."""
+        judge = cls(study)
+        for trial in state.trials.values():
+            judge.add(trial)
+        for number, report in state.reported:
+            judge.decide(state.trials[number], report)
+        return judge
 
     def add(self, trial: TrialState) -> None:
         """Enter a new trial; a protected one is judged beside the rungs."""
@@ -62,28 +74,3 @@ def settle(trial: int, report: Report, decision: Decision) -> list[Event]:
         ending = ENDINGS[decision.action] if report.is_finite else "diverged"
         events.append({"event": "ended", **about, "ending": ending, "reason": decision.reason})
     return events
-
-
-def judge_again(study: StudyConfig, state: StudyState) -> tuple[Judge, list[Event]]:
-    """Rebuild a study's judge from all its reports.
-
-    Returns:
-        The judge, and the `decided` and `ended` events that a crash in the middle of an append
-        lost: a report may have reached the disk without its decision, and a decision without the
-        end. A driver appends these before anything else; usually there are none.
-    """
-    judge = Judge(study)
-    for trial in state.trials.values():
-        judge.add(trial)
-    decisions = {}
-    for number, report in state.reported:
-        decisions[number] = judge.decide(state.trials[number], report)
-    missing: list[Event] = []
-    for trial in state.live():
-        if not trial.reports or trial.epoch <= trial.begun_after:
-            continue
-        decided, *ended = settle(trial.number, trial.reports[-1], decisions[trial.number])
-        if trial.decided is None or trial.decided.epoch < trial.epoch:
-            missing.append(decided)
-        missing += ended
-    return judge, missing

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from search.judge import judge_again
+from search.judge import Judge
 from search.ledger import Event, Ledger
 from search.state import StudyState
 from search.study import StudyConfig
@@ -33,8 +33,7 @@ class LiveStudy:
         self.stopping = ""
         self.broken = ""
         self.error: Exception | None = None
-        self.judge, missing = judge_again(study, self.state)
-        self.record(*missing)
+        self.judge = Judge.replay(study, self.state)
         self.listeners.append(self._enter_trial)
 
     def record(self, *events: Event) -> None:

@@ -137,7 +137,7 @@ def environment(begun: Event, started: list[Event], config: TrainConfig) -> list
         started: The trial's `started` events.
         config: What is trained again.
     """
-    from search.trainable import cpu_model
+    from search.machine import cpu_model
     from trainer.data.store import Store
 
     now: dict[str, Any] = {

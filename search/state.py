@@ -111,11 +111,6 @@ class TrialState:
         """The objective at the last epoch reported."""
         return self.reports[-1].value if self.reports else None
 
-    @property
-    def begun_after(self) -> int:
-        """The epoch after which its last segment begins, -1 where it was not resumed."""
-        return self.segments[-1].after if self.segments else -1
-
     def resumed_before(self, epoch: int) -> bool:
         """Return whether the epoch belongs to a resumed segment."""
         return any(segment.after < epoch for segment in self.segments)

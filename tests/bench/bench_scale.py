@@ -187,7 +187,7 @@ def _rss_mib() -> float:
 
 def replay(folder: Path) -> dict[str, float]:
     """Read a study's ledger and rebuild all that a driver knows; return the seconds."""
-    from search.judge import judge_again
+    from search.judge import Judge
     from search.ledger import Ledger
     from search.sampler import Sampler
     from search.state import StudyState
@@ -199,7 +199,7 @@ def replay(folder: Path) -> dict[str, float]:
     state = StudyState.replay(ledger.events)
     assert state.study is not None
     config = StudyConfig.model_validate(state.study["config"])
-    judge_again(config, state)
+    Judge.replay(config, state)
     judged = time.process_time()
     sampler = Sampler(config)
     for event in ledger.events:

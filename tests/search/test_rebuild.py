@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from search.judge import Judge, judge_again
+from search.judge import Judge
 from search.ledger import Event, Ledger
 from search.live import LiveStudy
 from search.sampler import Sampler
@@ -121,9 +121,7 @@ def check(live: LiveStudy, sampler: Sampler) -> None:
     assert repr(vars(state)) == repr(vars(live.state))
     gpus = live.study.trials.gpus_per_trial
     assert state.meter.spent(gpus) == live.state.meter.spent(gpus)
-    judge, missing = judge_again(live.study, state)
-    assert missing == []
-    assert judged(judge) == judged(live.judge)
+    assert judged(Judge.replay(live.study, state)) == judged(live.judge)
     assert told(rebuilt_sampler(live.study, events)) == told(sampler)
 
 
