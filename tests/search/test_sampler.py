@@ -5,20 +5,24 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from itertools import count
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from optuna.trial import TrialState
 from scipy.stats import qmc
 
+from search.cli import main
 from search.limits import combinations, warnings
 from search.sampler import Sampler
 from search.space import active
 from search.study import StudyConfig, load_study
 from tests.bench import bench_memory
-from tests.search.conftest import Driver
+from tests.search.conftest import Driver, write_study
+from trainer.configfile import ConfigError
 
 Event = dict[str, Any]
 
@@ -188,9 +192,8 @@ def test_running_trials_count_alike_in_a_replay() -> None:
     """TPE takes a running trial to have what it drew for it, used or not: a note of Optuna's."""
     study = make_study(sampler={"type": "tpe", "num_startup_trials": 1})
     sampler, events = Sampler(study), []
-    for number, given in enumerate(
-        [{"loss.weighting": "warm_in", "model.depth": 3}, *4 * [{"loss.weighting": "fixed"}]]
-    ):
+    first: dict[str, Any] = {"loss.weighting": "warm_in", "model.depth": 3}
+    for number, given in enumerate([first, *4 * [{"loss.weighting": "fixed"}]]):
         proposal = sampler.propose(number, given)
         events.append({"event": "proposed", "trial": number, "protected": False, **proposal})
         if number == 0:
@@ -367,3 +370,40 @@ def test_warns_of_a_sampler_that_ignores_stopped_trials(
 ) -> None:
     lines = warnings(make_study(kind, scheduler={"type": scheduler, "max_t": 9}))
     assert [line.startswith(f"sampler.type: {kind}: ") for line in lines] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("space", "problem"),
+    [
+        ({"batch.effective": [4, 8, 16], "model.width": [8, 16]}, "trials.num_trials: 8: the grid "
+         "has 6 combinations only"),
+        ({"batch.effective": [4, 8, 16], "optimizer.lr": (1e-4, 1e-2)}, "space.optimizer.lr: is "
+         "continuous, but a grid needs a step or choices"),
+    ],
+)  # fmt: skip
+def test_a_grid_must_be_finite_and_suffice(
+    space: dict[str, Any], problem: str, tmp_path: Path, store: Path
+) -> None:
+    """Refused when the study is read; with as many trials as combinations it is accepted."""
+    dimensions = {
+        name: {"type": "categorical", "choices": values}
+        if isinstance(values, list)
+        else {"type": "float", "low": values[0], "high": values[1]}
+        for name, values in space.items()
+    }
+    settings: dict[str, Any] = {"space": dimensions, "sampler": {"type": "grid"}, "enqueue": []}
+    path = write_study(tmp_path, store, **settings)
+    with pytest.raises(ConfigError) as error:
+        load_study(path)
+    assert error.value.lines == [f"{path}: {problem}"]
+    if "trials" in problem:
+        assert load_study(path, ["trials.num_trials=6"]).trials.num_trials == 6
+
+
+def test_the_warning_is_printed(tmp_path: Path, store: Path) -> None:
+    """In the dry run, as at a launch."""
+    scheduler = {"grace_period": 9, "max_t": 9}
+    path = write_study(tmp_path, store, sampler={"type": "gp"}, scheduler=scheduler)
+    result = CliRunner().invoke(main, ["launch", str(path), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert f"{path}: sampler.type: gp: learns nothing from the trials that ASHA" in result.output
