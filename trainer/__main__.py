@@ -40,10 +40,10 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
         say = click.echo if rank() == 0 else lambda text: None
         for validation in fit(settings, Path(out)):
             m = validation.metrics
+            loss = f"loss {m['train/loss']:.4f}  " if "train/loss" in m else ""
             say(
                 f"epoch {validation.epoch:4d}/{settings.epochs}  dice {m['val/dice']:.3f}  "
-                f"f1 {m['val/lesion_f1']:.3f}  avd {m['val/avd_ml']:6.1f} mL  "
-                f"loss {m['train/loss']:.4f}  "
+                f"f1 {m['val/lesion_f1']:.3f}  avd {m['val/avd_ml']:6.1f} mL  {loss}"
                 f"{m['time/epoch_s']:.1f} s + {m['time/validate_s']:.1f} s"
             )
         say(f"run folder: {out}")

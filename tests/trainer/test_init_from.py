@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 
 from tests.trainer.tiny import tiny_config, without_times
+from trainer.__main__ import cli
 from trainer.checkpoint import load_latest
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
@@ -45,6 +47,13 @@ def test_zero_epochs_validate_the_weights_once(
     assert list(fit(config, tmp_path, received=0)) == []
     again = list(fit(config, tmp_path / "again"))
     assert without_times(again) == without_times([validation])
+
+
+def test_the_command_validates_too(source: Path, tmp_path: Path) -> None:
+    words = ["train", str(source / "config.yaml"), f"init_from={source}", "epochs=0"]
+    result = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("epoch    0/0  dice 0.") and "loss" not in result.output
 
 
 def test_sampling_settings_alone_change_a_validation(
