@@ -64,7 +64,7 @@ def compare(folder: Path) -> dict[str, Any]:
         "further_objectives": [objective.model_dump() for objective in study.further_objectives],
         "max_t": study.scheduler.max_t,
         "smoothing": study.scheduler.smoothing,
-        "stall": study.stall is not None,
+        "pruned_by": _pruned_by(study),
         "searched": list(study.space),
         "trials": rows,
         "equal_epoch": epoch,
@@ -118,8 +118,16 @@ def _newest_verdicts(state: StudyState) -> list[dict[str, Any]]:
     return [_strict(newest[on]) for on in ("validation", "test") if on in newest]
 
 
+def _pruned_by(study: StudyConfig) -> str:
+    """Return in words what ends trials early; empty if nothing does."""
+    asha = ["ASHA"] if study.scheduler.type == "asha" else []
+    return " and ".join(asha + ["the stall rule"] * (study.stall is not None))
+
+
 def _strict(event: Event) -> dict[str, Any]:
-    return {key: _finite(value) for key, value in event.items() if key != "event"}
+    """Return what an event says, without what the ledger needs to know of its line."""
+    own = {"event", "v", "fence", "more"}
+    return {key: _finite(value) for key, value in event.items() if key not in own}
 
 
 def _finite(value: Any) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from search.cases import lesion_dice
+from search.compare import read_study
 from search.comparison import MIN_UNITS, Cases, Evidence, Pair, Plan, verdict_event
 from search.launch import carry_on, ray_address, reopened
 from search.leaderboard import verdict_text
@@ -62,14 +63,17 @@ def confirm(
         OSError: The study's folder cannot be read or written.
     """
     address = ray_address(address)
+    if dry_run:
+        study, state = read_study(folder)
+        plan = make_plan(study, state, top=top, num_seeds=seeds, epochs=epochs)
+        print(describe(plan, num_new=len(proposals(plan, state))))
+        return 0
     with reopened(folder) as live:
-        plan = make_plan(live, top=top, num_seeds=seeds, epochs=epochs)
+        plan = make_plan(live.study, live.state, top=top, num_seeds=seeds, epochs=epochs)
         if test:
             _check_test_set(live.study)
         new = proposals(plan, live.state)
         print(describe(plan, num_new=len(new)), flush=True)
-        if dry_run:
-            return 0
         live.record(*new)
         if status := carry_on(live, address, fit=fit):
             return status
@@ -87,23 +91,24 @@ def confirm(
     return 0
 
 
-def make_plan(live: LiveStudy, *, top: int, num_seeds: int, epochs: int | None = None) -> Plan:
+def make_plan(
+    study: StudyConfig, state: StudyState, *, top: int, num_seeds: int, epochs: int | None = None
+) -> Plan:
     """Choose the best trials and their pairs of seed and fold.
 
     Raises:
         ConfigError: There are too few trials or seeds, or the search is not over.
     """
-    study, state = live.study, live.state
     if num_seeds < MIN_UNITS:
         raise ConfigError([f"--seeds {num_seeds}: must be at least {MIN_UNITS}"])
     if any(trial.ending is None for trial in state.searched()) or not state.planned(study):
         raise ConfigError(
-            [f"{live.folder}: the search is not finished, so its best are not known: launch it"]
+            [f"{study.study}: the search is not finished, so its best are not known: launch it"]
         )
     best = ranked(study, state.searched())
     if len(best) < top:
         raise ConfigError(
-            [f"{live.folder}: --top {top}: only {len(best)} searched trials have a result"]
+            [f"{study.study}: --top {top}: only {len(best)} searched trials have a result"]
         )
     if epochs is None:
         epochs = max(trial.goal(study) for trial in best[:top])

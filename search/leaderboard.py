@@ -46,11 +46,11 @@ def _notes(result: dict[str, Any]) -> list[str]:
         notes.append(
             f"differences between trials, of one seed on one fold each, are exploratory: {judged}"
         )
-    if (saved := result["epochs_saved"]) is not None:
+    if result["pruned_by"] and (saved := result["epochs_saved"]) is not None:
         ended = sum(row["ending"] is not None for row in result["trials"])
         notes.append(
-            f"ASHA{' and the stall rule' * result['stall']} saved {saved:.0%} of the epochs of "
-            f"training all {ended} ended trials to epoch {result['max_t']}"
+            f"{result['pruned_by']} saved {saved:.0%} of the epochs of training all {ended} ended "
+            f"trials to epoch {result['max_t']}"
         )
     return notes
 

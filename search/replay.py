@@ -16,6 +16,7 @@ from typing import Any
 from search.compare import read_study
 from search.launch import code_commit, package_versions
 from search.ledger import Event, Ledger
+from search.machine import cpu_model
 from search.state import Report, TrialState
 from search.study import StudyConfig
 from trainer.config import TrainConfig
@@ -137,7 +138,6 @@ def environment(begun: Event, started: list[Event], config: TrainConfig) -> list
         started: The trial's `started` events.
         config: What is trained again.
     """
-    from search.machine import cpu_model
     from trainer.data.store import Store
 
     now: dict[str, Any] = {

@@ -8,9 +8,9 @@ from search.judge import settle
 from search.launch import code_commit, package_versions
 from search.ledger import Ledger
 from search.live import LiveStudy
+from search.machine import cpu_model
 from search.state import Report, TrialState
 from search.study import StudyConfig
-from search.trainable import cpu_model
 from tests.search import toy
 from trainer.data.store import Store
 from trainer.endings import Diverged

@@ -138,12 +138,12 @@ def test_not_all_have_ended(
 
 
 def test_dry_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = len(events(folder, "proposed"))
+    before = (folder / "ledger.jsonl").read_bytes()
     assert confirm(folder, top=1, seeds=3, dry_run=True) == 0
     out = capsys.readouterr().out
     assert "candidate 4, runner-up 6, control 0, reference 1" in out
     assert "12 of 3 epochs, 0 of them begun before" in out
-    assert len(events(folder, "proposed")) == before
+    assert (folder / "ledger.jsonl").read_bytes() == before
 
 
 def test_epochs_are_the_longest_goal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ def test_what_differs_is_named(
     versions = search.replay.package_versions() | {"torch": "1.0"}
     monkeypatch.setattr(search.replay, "package_versions", lambda: versions)
     monkeypatch.setattr(search.replay, "code_commit", lambda: "d" * 40)
-    monkeypatch.setattr("search.trainable.cpu_model", lambda: "Another CPU")
+    monkeypatch.setattr("search.replay.cpu_model", lambda: "Another CPU")
     replay(tmp_path, 2, fit=TOY)
     lines = said(capsys, note=True)
     assert len(lines) == 3
