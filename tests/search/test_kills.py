@@ -1,6 +1,7 @@
 """SIGKILL of the driver at random points: nothing is lost, doubled or decided anew."""
 
 import multiprocessing
+import os
 import random
 import time
 from collections.abc import Callable
@@ -169,3 +170,22 @@ def test_twenty_kills_with_ray(
         check(driver.folder, mlflow_uri)
         if workers == 1:
             assert results(driver.folder) == results(calm.folder)
+
+
+@pytest.mark.slow
+def test_taken_over_from_another_host(tmp_path, store, drive):
+    """The driver that was thought dead ends with one line, and the ledger is its successor's."""
+    study = write_study(tmp_path, store, toy={"slow": 0.2})
+    driver = drive(study)
+    driver.wait_for(lambda: len(driver.events("reported")) >= 2)
+    successor = driver.folder / "lease.000002"
+    successor.write_text('{"fence": 2, "host": "far", "pid": 77, "machine": "far"}')
+    (driver.folder / "lease.000001").unlink()
+    assert driver.wait() == 2
+    last = driver.log.read_text().splitlines()[-1]
+    assert "another driver (pid 77 on far) has taken this study over" in last
+    os.utime(successor, (0, 0))  # it has released the study
+    driver = drive(study)
+    driver.finish()
+    fences = [event["fence"] for event in driver.events("driver")]
+    assert fences == [1, 3]
