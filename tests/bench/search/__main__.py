@@ -2,7 +2,8 @@
 
     python -m tests.bench.search
 
-takes about ten minutes on one core and prints Markdown tables; `--out` keeps the numbers.
+takes about ten minutes of CPU and prints Markdown tables. `--out` keeps each problem's numbers
+and takes those that it already has.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from tests.bench.search.measure import (
 from tests.bench.search.methods import OneEpoch, Segtune, Stock
 from tests.bench.search.problems import EPOCHS, Problem, problems
 from tests.bench.search.simulate import Method, simulate
+from trainer.atomic import write_atomically
 
 BUDGET = 40
 """GPU-seconds of a search, in complete trials of random parameters."""
@@ -54,21 +56,32 @@ def main() -> None:
     names = list(problems())
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("problems", nargs="*", metavar="PROBLEM", help=f"of: {', '.join(names)}")
-    parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--out", type=Path, help="JSON file of all outcomes")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--out", type=Path, help="folder of the outcomes, a file a problem")
     arguments = parser.parse_args()
     chosen = arguments.problems or names
     if unknown := sorted({*chosen} - {*names}):
         parser.error(f"{', '.join(unknown)}: must be of {', '.join(names)}")
     quiet_ray()
     begun = time.process_time()
-    outcomes = {name: compete(name, METHODS, arguments.seeds) for name in chosen}
-    if arguments.out:
-        arguments.out.write_text(json.dumps(outcomes))
+    outcomes = {name: kept(name, arguments.seeds, arguments.out) for name in chosen}
     print(report(outcomes, "segtune"))
     print(
         f"\n{arguments.seeds} seeds, {WORKERS} workers; {time.process_time() - begun:.0f} s of CPU"
     )
+
+
+def kept(name: str, seeds: int, folder: Path | None) -> dict[str, list[Outcome]]:
+    """Search one problem with every method, unless the folder has it already."""
+    if folder is None:
+        return compete(name, METHODS, seeds)
+    path = folder / f"{name}-{seeds}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(compete(name, METHODS, seeds))
+        write_atomically(path, lambda temporary: temporary.write_text(text))
+    found = json.loads(path.read_text())
+    return {label: [Outcome(*outcome) for outcome in found[label]] for label in METHODS}
 
 
 def compete(
