@@ -176,9 +176,15 @@ class StudyState:
         if event["event"] == "proposed":
             number = event["trial"]
             assert number not in self.trials, f"trial {number} is proposed twice"
-            again = {key: event.get(key) for key in ("of", "seed", "fold", "epochs")}
             self.trials[number] = TrialState(
-                number, event["params"], event["kind"], event["protected"], **again
+                number,
+                event["params"],
+                event["kind"],
+                event["protected"],
+                of=event.get("of"),
+                seed=event.get("seed"),
+                fold=event.get("fold"),
+                epochs=event.get("epochs"),
             )
             return
         trial = self.trials[event["trial"]] if event.get("trial") is not None else None
