@@ -14,6 +14,7 @@ from search.comparison import Evidence, Pair, Plan, verdict_event
 from search.confirm import confirm
 from search.leaderboard import leaderboard, sentence
 from search.ranking import ranked
+from search.replay import replay
 from search.sealed import read_one, record
 from search.state import TrialState
 from tests.search import offline
@@ -371,7 +372,7 @@ def test_with_ray(copied: Path, cluster: str, calm: Driver) -> None:
 
 @pytest.mark.slow
 def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) -> None:
-    """As far as verdicts on the test set, each model reading it once."""
+    """As far as verdicts on the test set, each model reading it once; and a trial replayed."""
     folder = tmp_path / "runs" / "toy"
     train = {"model.width": 8, "model.depth": 3, "epoch_images": 8, "batch.effective": 4}
     train |= {"sampling.timestep_respacing": 3, "sampling.threshold": 0.05, "device": "cpu"}
@@ -389,3 +390,4 @@ def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) ->
     assert "read by 9 of 9 models before" in out
     assert len(events(folder, "test_read")) == len(confirming(folder)) == 9
     assert len(events(folder, "verdict")) == 2
+    assert replay(folder, confirming(folder)[0].number), "what Ray's worker trained, to the bit"
