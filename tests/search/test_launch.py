@@ -199,7 +199,7 @@ def test_too_large_for_every_node(tmp_path: Path, store: Path, drive: Drive) -> 
 
     settings = load_study(study, ["trials.gpus_per_trial=0", "seed=2"])
     with Ledger.open(driver.folder / "ledger.jsonl", writer=True) as ledger:
-        _create_or_continue(settings, "another store", driver.folder, ledger)
+        _create_or_continue(settings, "another store", driver.folder, ledger, [])
     assert driver.events("study")[-1]["config"]["seed"] == 2
 
 
@@ -215,7 +215,7 @@ def test_finished(calm: Driver, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("scheduler.max_t=27", "scheduler.max_t: 27: this study was begun with 9"),
+        ("scheduler.max_t=10", "scheduler.max_t: 10: this study was begun with 9"),
         ("space.optimizer.lr.low=1e-6", "space.optimizer.lr.low: 1e-06"),
         ("trials.num_trials=3", "trials.num_trials: 3: this study was begun with 8; can only be"),
         ("seed=5", "seed: 5: this study was begun with 1"),
