@@ -13,6 +13,7 @@ and varies the seed of the sampling.
 from collections.abc import Mapping
 from pathlib import Path
 
+from search.budget import overspent
 from search.cases import lesion_dice
 from search.compare import read_study
 from search.comparison import MIN_UNITS, Cases, Evidence, Pair, Plan, verdict_event
@@ -75,9 +76,10 @@ def confirm(
         new = proposals(plan, live.state)
         print(describe(plan, num_new=len(new)), flush=True)
         live.record(*new)
-        if status := carry_on(live, address, fit=fit):
-            return status
         trials = plan.confirming(live.state)
+        again = [trial.number for trial in trials.values()]
+        if status := carry_on(live, address, only=again, fit=fit):
+            return status
         if any(trial.ending is None for trial in trials.values()):
             print("No verdict before all of them have ended: the same command again continues.")
             return 0
@@ -101,10 +103,16 @@ def make_plan(
     """
     if num_seeds < MIN_UNITS:
         raise ConfigError([f"--seeds {num_seeds}: must be at least {MIN_UNITS}"])
-    if any(trial.ending is None for trial in state.searched()) or not state.planned(study):
+    over = state.planned(study) and all(trial.ending for trial in state.searched())
+    if not over and not overspent(study, state.meter):
         raise ConfigError(
             [f"{study.study}: the search is not finished, so its best are not known: launch it"]
         )
+    if study.scheduler.max_t and "init_from" in study.train:
+        raise ConfigError(
+            [f"{study.study}: train.init_from: those weights were trained on the folds that would "
+             "confirm"]
+        )  # fmt: skip
     best = ranked(study, state.searched())
     if len(best) < top:
         raise ConfigError(

@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from search.budget import budget_rule, overspent
+from search.budget import budget_rule
 from search.compare import read_study
 from search.ledger import Event, Ledger
 from search.live import LiveStudy
@@ -107,17 +107,25 @@ def reopened(folder: Path) -> Iterator[LiveStudy]:
         yield LiveStudy(study, folder.resolve(), ledger)
 
 
-def carry_on(live: LiveStudy, address: str, *, fit: str = "trainer.loop:fit") -> int:
+def carry_on(
+    live: LiveStudy,
+    address: str,
+    *,
+    only: Iterable[int] | None = None,
+    fit: str = "trainer.loop:fit",
+) -> int:
     """Carry out what is left of a study and show what it found.
 
     Args:
         live: The study.
         address: From `ray_address`.
+        only: Carry these trials and no others, whatever the budget; None for the whole plan.
         fit: `module:function` with the contract of `trainer.loop.fit`.
 
     Returns:
         Exit status, as `launch`.
     """
+    live.only = None if only is None else frozenset(only)
     progress = Progress(live)
     live.listeners.append(progress.hear)
     _carry_out(live, progress, address, fit)
@@ -244,7 +252,7 @@ def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> N
     """Run what is left of the trials, with MLflow beside them."""
     links: SimpleQueue[Event] = SimpleQueue()
     tracker = Tracker(live, links.put, progress.say)
-    spent = overspent(live.study, live.state.meter)
+    spent = live.overspent()
     runs = not live.finished and spent is None
     if spent:
         live.stopping = budget_rule(spent)
@@ -274,9 +282,12 @@ def _conclude(live: LiveStudy) -> int:
         return 1
     if live.finished:
         return 0
+    if live.only is not None:
+        print("Not finished; the same command again continues it.")
+        return 0
     resolved, runs = shlex.quote(f"{live.folder}/study.yaml"), shlex.quote(f"{live.folder.parent}")
     command = f"segtune launch {resolved} --runs {runs}"
-    if spent := overspent(live.study, live.state.meter):
+    if spent := live.overspent():
         print(
             f"Not finished: {budget_rule(spent)}; to go on: {command} budget.{spent['what']}=MORE"
         )

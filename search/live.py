@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from search.budget import overspent
 from search.judge import Judge
 from search.ledger import Event, Ledger
-from search.state import StudyState
+from search.state import StudyState, TrialState
 from search.study import StudyConfig
 
 Listener = Callable[[Event], None]
@@ -22,6 +23,8 @@ class LiveStudy:
         stopping: Why the driver lets its trials checkpoint and end; empty while it does not.
         broken: Why the study cannot go on at all; empty while it can.
         error: What made `record` fail. Ray Tune, which called, keeps only the text of it.
+        only: The trials that this driver carries, asked for by name: it proposes none, and no
+            budget ends it. None for all of the plan.
     """
 
     def __init__(self, study: StudyConfig, folder: Path, ledger: Ledger):
@@ -33,6 +36,7 @@ class LiveStudy:
         self.stopping = ""
         self.broken = ""
         self.error: Exception | None = None
+        self.only: frozenset[int] | None = None
         self.judge = Judge.replay(study, self.state)
         self.listeners.append(self._enter_trial)
 
@@ -59,7 +63,16 @@ class LiveStudy:
         """Return the folder in which a trial trains."""
         return self.folder / "trials" / f"{trial:04d}"
 
+    def live(self) -> list[TrialState]:
+        """Return the trials that are to be carried on, oldest first."""
+        live = self.state.live()
+        return live if self.only is None else [t for t in live if t.number in self.only]
+
     @property
     def finished(self) -> bool:
         """Whether no trial is left to propose or to carry on."""
-        return self.state.finished(self.study)
+        return not self.live() and (self.only is not None or self.state.planned(self.study))
+
+    def overspent(self, now: float | None = None) -> Event | None:
+        """Return the `budget` event of the first limit that is reached, None if none ends this."""
+        return None if self.only is not None else overspent(self.study, self.state.meter, now)

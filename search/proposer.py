@@ -74,10 +74,10 @@ class Proposer(Searcher):
     def _next(self) -> int | None:
         """Return the oldest trial without a carrier, proposing a new one if there is none."""
         carried = set(self._carried.values())
-        for trial in self._live.state.live():
+        for trial in self._live.live():
             if trial.number not in carried:
                 return trial.number
-        return self._propose()
+        return self._propose() if self._live.only is None else None
 
     def _propose(self) -> int | None:
         """Record and return a new trial: control, references, enqueued, then sampled; or None.

@@ -34,7 +34,7 @@ def resume(
     address: str | None = None,
     fit: str = "trainer.loop:fit",
 ) -> int:
-    """Give trials that ended a longer training, and carry the study on until they have it.
+    """Give trials that ended a longer training. No other trial of the study is carried on.
 
     The same call again, after a kill, chooses the same trials and goes on with them.
 
@@ -56,7 +56,8 @@ def resume(
     address = ray_address(address)
     with reopened(folder) as live:
         live.record(*resumed_events(live, epochs=epochs, top=top, trials=trials))
-        return carry_on(live, address, fit=fit)
+        resumed = [t.number for t in live.state.live() if t.segments]
+        return carry_on(live, address, only=resumed, fit=fit)
 
 
 def resumed_events(

@@ -17,7 +17,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from search.budget import budget_rule, overspent
+from search.budget import budget_rule
 from search.ledger import Event
 from search.live import LiveStudy
 from search.progress import Progress
@@ -151,7 +151,7 @@ class Attendant(tune.Callback):
             return self.signalled
         if (self._live.folder / "stop").exists():
             return "the stop file"
-        if spent := overspent(self._live.study, self._live.state.meter, now=time.time()):
+        if spent := self._live.overspent(now=time.time()):
             self._live.record(spent)
             return budget_rule(spent)
         return ""

@@ -1,5 +1,6 @@
 """A study carried out in this process: the ledger that a driver would write, without Ray."""
 
+from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,12 @@ def propose(live: LiveStudy) -> None:
         live.record(proposed | {"protected": kind != "sampled"})
 
 
-def carry_on(live: LiveStudy, address: str = "", *, fit: str = "") -> int:
-    """Train every live trial, one after the other; in the place of `search.launch.carry_on`."""
-    for trial in live.state.live():
+def carry_on(
+    live: LiveStudy, address: str = "", *, only: Iterable[int] | None = None, fit: str = ""
+) -> int:
+    """Train live trials, one after the other; in the place of `search.launch.carry_on`."""
+    live.only = None if only is None else frozenset(only)
+    for trial in live.live():
         train(live, trial)
     return 0
 

@@ -11,7 +11,7 @@ import pytest
 import search.confirm
 from search.compare import compare, read_study
 from search.comparison import Evidence, Pair, Plan, verdict_event
-from search.confirm import confirm
+from search.confirm import confirm, make_plan
 from search.leaderboard import leaderboard, sentence
 from search.ranking import ranked
 from search.replay import replay
@@ -110,7 +110,7 @@ def test_equivalent_within_a_margin(folder: Path) -> None:
 def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is trained twice; an interrupted one goes on; seeds are added."""
 
-    def killed(live, address, fit):
+    def killed(live, address, only, fit):
         offline.train(live, live.state.live()[0])
         raise KeyboardInterrupt
 
@@ -132,7 +132,7 @@ def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyP
 def test_not_all_have_ended(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(search.confirm, "carry_on", lambda live, address, fit: 0)
+    monkeypatch.setattr(search.confirm, "carry_on", lambda live, address, only, fit: 0)
     assert confirm(folder, top=1, seeds=3) == 0
     assert "the same command again continues" in capsys.readouterr().out
     assert not events(folder, "verdict")
@@ -186,7 +186,7 @@ def test_readable_without_the_folders(folder: Path) -> None:
 
 def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fold stays and only the seed varies; there is no control."""
-    monkeypatch.setattr(search.confirm, "carry_on", lambda live, address, fit: 0)
+    monkeypatch.setattr(search.confirm, "carry_on", lambda live, address, only, fit: 0)
     scheduler = {"type": "none", "max_t": 0}
     train = {"init_from": "somewhere"}
     config = offline.study(store, scheduler=scheduler, train=train)
@@ -222,6 +222,27 @@ def test_refused_before_the_end_of_the_search(tmp_path: Path, store: Path) -> No
         offline.propose(live)
     with pytest.raises(ConfigError, match="the search is not finished"):
         confirm(tmp_path / "toy", top=1, seeds=3)
+
+
+def test_a_spent_budget_ends_the_search(tmp_path: Path, store: Path) -> None:
+    """What has a result by then is confirmed; no more of the plan is trained."""
+    config = offline.study(store, budget={"epochs": 12})
+    with offline.opened(config, tmp_path) as live:
+        offline.propose(live)
+        for trial in live.state.live()[:4]:
+            offline.train(live, trial)
+        assert make_plan(config, live.state, top=1, num_seeds=3).trials == [2, 3, 0, 1]
+
+
+def test_weights_from_elsewhere_may_have_seen_the_other_folds(tmp_path: Path, store: Path) -> None:
+    config = offline.study(store)
+    with offline.opened(config, tmp_path) as live:
+        offline.propose(live)
+        for trial in live.state.live():
+            offline.train(live, trial)
+        config = offline.study(store, train={"init_from": "runs/one"})
+        with pytest.raises(ConfigError, match="train.init_from: those weights"):
+            make_plan(config, live.state, top=1, num_seeds=3)
 
 
 def test_cases_of_another_disk(folder: Path) -> None:

@@ -133,6 +133,30 @@ def test_a_resumed_trial_goes_first(study: StudyConfig, tmp_path: Path) -> None:
         assert (cargo["trial"], cargo["received"], cargo["train"]["epochs"]) == (0, 3, 9)
 
 
+def test_only_what_was_asked_for_whatever_the_budget(store: Path, tmp_path: Path) -> None:
+    """As `resume` and `confirm` do: other trials wait for `launch`, and none is proposed."""
+    study = offline.study(
+        store, space=SPACE, enqueue=ENQUEUE, trials={"num_trials": 4}, budget={"epochs": 1}
+    )
+    with driver(study, tmp_path) as (live, proposer):
+        for name in "abc":
+            carry(proposer, name)
+        for name in "abc":
+            proposer.on_trial_complete(name)
+        report = {"trial": 1, "epoch": 1, "value": 0.5, "metrics": {"val/dice": 0.5}}
+        live.record({"event": "reported", **report})
+        assert live.overspent() is not None and not live.finished
+        live.only = frozenset({1})
+        assert live.overspent() is None
+        assert carry(proposer, "d")["trial"] == 1
+        assert proposer.suggest("e") is None
+        proposer.on_trial_complete("d")
+        live.record(ended(1))
+        assert live.finished and proposer.suggest("f") == Searcher.FINISHED
+        live.only = None
+        assert not live.finished and live.overspent() is not None
+
+
 def test_nothing_trained_has_no_control(store: Path, tmp_path: Path) -> None:
     """Zero-epoch trials begin with the references."""
     study = offline.study(

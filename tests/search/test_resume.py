@@ -76,7 +76,7 @@ def test_the_best_go_on(folder: Path) -> None:
 def test_the_same_again_continues(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after the first report of the first: nothing is chosen anew and nothing is lost."""
 
-    def killed(live, address, fit):
+    def killed(live, address, only, fit):
         trial = live.state.live()[0]
         metrics = {"val/dice": 9.0}  # as if it were far better than all, or far worse
         live.record(
