@@ -197,8 +197,9 @@ def resume(
     """Train the best trials of STUDY on, from their latest checkpoints to more epochs.
 
     The learning rate goes on as in a run of that many epochs: a cosine or linear schedule is
-    stretched, so that the rate rises again first. Trials keep their folders and MLflow runs. The
-    same command again continues what was interrupted.
+    stretched, so that the rate rises again first. Trials keep their folders and MLflow runs. No
+    other trial is carried on, and the study's budget does not end these. The same command again
+    continues what was interrupted.
     """
     from trainer.configfile import ConfigError
 
@@ -241,8 +242,8 @@ def confirm(
 
     So are the control, the references and, for a single trial, the runner-up. Verdicts (better,
     worse, not distinguishable) come from intervals of paired differences: a hierarchical bootstrap
-    over seeds and cases, corrected by Holm. Equals are called different in at most 5 % of all
-    cases; 3 seeds of 20 cases find a difference of 0.1 Dice in one half to nine tenths of them.
+    over seeds and cases, corrected by Holm. Equals are called different about once in twenty times
+    at most; 3 seeds of 20 cases find a difference of 0.1 Dice in one half to nine tenths of them.
     The same command again continues; more seeds add to those that there are.
     """
     from search.confirm import confirm as run
