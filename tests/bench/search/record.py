@@ -112,7 +112,7 @@ def write_table(out: Path, store_hash: str) -> None:
     runs = {}
     for index, params, seed in sorted(shuffled(), key=lambda run: (run[0], run[2])):
         run = json.loads((out / "runs" / f"{index:03d}-{seed}.json").read_text())
-        assert run.pop("params") == params
+        assert run["params"] == params, f"{out}: holds runs of another grid"
         runs[f"{index}-{seed}"] = run
     table = {"grid": GRID, "seeds": SEEDS, "train": TRAIN, "store": store_hash, "runs": runs}
     data = gzip.compress(json.dumps(table).encode(), mtime=0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from tests.bench.search.measure import SHARES, Outcome, earlier, mean_ranks, measure
 from tests.bench.search.methods import OneEpoch, Segtune, Stock
@@ -165,8 +166,8 @@ def test_the_recorded_configurations_can_be_ranked() -> None:
     runs = Phantom()._runs
     finals = np.array([[np.mean(c.values[-3:]) for c in curves] for curves in runs.values()])
     assert finals.shape == (120, 2)
-    between, within = finals.mean(axis=1).std(), (finals[:, 0] - finals[:, 1]).std() / 2**0.5
-    assert between > 4 * within
+    assert finals.mean(axis=1).std() > 2.5 * (finals[:, 0] - finals[:, 1]).std() / 2**0.5
+    assert spearmanr(*finals.T).statistic > 0.85
 
 
 METHODS: dict[str, Callable[[Any, int], Method]] = {
