@@ -214,6 +214,7 @@ def resume(
 @main.command()
 @click.argument("study")
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="The best.")
+@click.option("--trial", "trials", type=int, multiple=True, help="And this one; can be repeated.")
 @click.option("--seeds", default=3, show_default=True, help="Other seeds, at least 3.")
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Of each; as the longest of them if not given."
@@ -230,6 +231,7 @@ def resume(
 def confirm(
     study: str,
     top: int,
+    trials: tuple[int, ...],
     seeds: int,
     epochs: int | None,
     margin: float | None,
@@ -251,6 +253,7 @@ def confirm(
     status = run(
         find_study(study, runs),
         top=top,
+        trials=trials,
         seeds=seeds,
         epochs=epochs,
         margin=margin,

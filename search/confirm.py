@@ -10,7 +10,8 @@ A study that trains nothing (max_t 0) keeps its fold, since its weights were tra
 and varies the seed of the sampling.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 from search.budget import overspent
@@ -33,6 +34,7 @@ def confirm(
     folder: Path,
     *,
     top: int,
+    trials: Collection[int] = (),
     seeds: int,
     epochs: int | None = None,
     margin: float | None = None,
@@ -48,6 +50,7 @@ def confirm(
     Args:
         folder: The study's.
         top: How many of the best.
+        trials: Others to judge beside them.
         seeds: How many pairs of seed and fold, at least MIN_UNITS.
         epochs: Of every training; by default the longest of the best trials'.
         margin: Differences of Dice below it do not matter (`equivalent`).
@@ -64,39 +67,45 @@ def confirm(
         OSError: The study's folder cannot be read or written.
     """
     address = ray_address(address)
+    plan_of = partial(make_plan, top=top, trials=trials, num_seeds=seeds, epochs=epochs)
     if dry_run:
         study, state = read_study(folder)
-        plan = make_plan(study, state, top=top, num_seeds=seeds, epochs=epochs)
+        plan = plan_of(study, state)
         print(describe(plan, num_new=len(proposals(plan, state))))
         return 0
     with reopened(folder) as live:
-        plan = make_plan(live.study, live.state, top=top, num_seeds=seeds, epochs=epochs)
+        plan = plan_of(live.study, live.state)
         if test:
             _check_test_set(live.study)
         new = proposals(plan, live.state)
         print(describe(plan, num_new=len(new)), flush=True)
         live.record(*new)
-        trials = plan.confirming(live.state)
-        again = [trial.number for trial in trials.values()]
-        if status := carry_on(live, address, only=again, fit=fit):
+        again = list(plan.confirming(live.state).values())
+        if status := carry_on(live, address, only=[trial.number for trial in again], fit=fit):
             return status
-        if any(trial.ending is None for trial in trials.values()):
+        if any(trial.ending is None for trial in again):
             print("No verdict before all of them have ended: the same command again continues.")
             return 0
         _conclude(live, validation_verdict(live, plan, margin))
         if test:
             from search.sealed import read_test_set
 
-            ended = [trial for trial in trials.values() if trial.ending == "completed"]
-            read_test_set(live, ended, address)
+            completed = [trial for trial in again if trial.ending == "completed"]
+            read_test_set(live, completed, address)
             _conclude(live, sealed_verdict(live, plan, margin))
     return 0
 
 
 def make_plan(
-    study: StudyConfig, state: StudyState, *, top: int, num_seeds: int, epochs: int | None = None
+    study: StudyConfig,
+    state: StudyState,
+    *,
+    top: int,
+    trials: Collection[int] = (),
+    num_seeds: int,
+    epochs: int | None = None,
 ) -> Plan:
-    """Choose the best trials and their pairs of seed and fold.
+    """Choose the best trials, and others that are asked for, and their pairs of seed and fold.
 
     Raises:
         ConfigError: There are too few trials or seeds, or the search is not over.
@@ -118,14 +127,20 @@ def make_plan(
         raise ConfigError(
             [f"{study.study}: --top {top}: only {len(best)} searched trials have a result"]
         )
+    if unknown := sorted(set(trials) - {trial.number for trial in best}):
+        raise ConfigError(
+            f"{study.study}: --trial {number}: no searched trial with a result"
+            for number in unknown
+        )
+    candidates = [trial for i, trial in enumerate(best) if i < top or trial.number in trials]
     if epochs is None:
-        epochs = max(trial.goal(study) for trial in best[:top])
+        epochs = max(trial.goal(study) for trial in candidates)
     elif problem := _unsuitable(study, epochs):
         raise ConfigError([f"--epochs {epochs}: {problem}"])
     control = state.control()
     plan = Plan(
-        candidates=[trial.number for trial in best[:top]],
-        runner_up=best[1].number if top == 1 and len(best) > 1 else None,
+        candidates=[trial.number for trial in candidates],
+        runner_up=best[1].number if len(candidates) == 1 < len(best) else None,
         control=control.number if control else None,
         references=[trial.number for trial in state.references()],
         pairs=[_pair(study, i) for i in range(num_seeds)],

@@ -209,6 +209,7 @@ def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatc
     [
         (["--seeds", "2"], "--seeds 2: must be at least 3"),
         (["--top", "6"], "--top 6: only 5 searched trials have a result"),
+        (["--trial", "0"], "--trial 0: no searched trial with a result"),
         (["--epochs", "4"], "--epochs 4: must be a multiple of train.validate_every (3)"),
     ],
 )
@@ -222,6 +223,14 @@ def test_refused_before_the_end_of_the_search(tmp_path: Path, store: Path) -> No
         offline.propose(live)
     with pytest.raises(ConfigError, match="the search is not finished"):
         confirm(tmp_path / "toy", top=1, seeds=3)
+
+
+def test_others_beside_the_best(folder: Path) -> None:
+    study, state = read_study(folder)
+    for top, trials, candidates in ((1, [3], [4, 3]), (2, [3, 4], [4, 6, 3]), (1, [4], [4])):
+        plan = make_plan(study, state, top=top, trials=trials, num_seeds=3)
+        assert plan.candidates == candidates
+        assert plan.runner_up == (6 if candidates == [4] else None)
 
 
 def test_a_spent_budget_ends_the_search(tmp_path: Path, store: Path) -> None:
@@ -241,7 +250,7 @@ def test_weights_from_elsewhere_may_have_seen_the_other_folds(tmp_path: Path, st
         for trial in live.state.live():
             offline.train(live, trial)
         config = offline.study(store, train={"init_from": "runs/one"})
-        with pytest.raises(ConfigError, match="train.init_from: those weights"):
+        with pytest.raises(ConfigError, match=r"train\.init_from: those weights"):
             make_plan(config, live.state, top=1, num_seeds=3)
 
 
