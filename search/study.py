@@ -93,14 +93,19 @@ class Sampler(Section):
     """Trials of a generation of nsga2."""
 
 
+def _ninth(scheduler: dict[str, Any]) -> int:
+    return max(1, int(scheduler.get("max_t", 0)) // 9)
+
+
 class Scheduler(Section):
     type: Literal["asha", "none"] = "asha"
     """none trains every trial to max_t and ignores the settings of the rungs."""
-    grace_period: int = Field(default=1, ge=1)
-    """Epoch of the first rung; no trial is stopped before it."""
     max_t: int = Field(default=27, ge=0)
     """Epochs of a complete trial, and the horizon of its learning-rate schedule. 0 trains nothing:
     each trial is one validation of the weights that train.init_from names."""
+    grace_period: int = Field(default_factory=_ninth, ge=1)
+    """Epoch of the first rung; no trial is stopped before it. By default a ninth of max_t, since
+    what a trial is worth after its first epochs says little."""
     reduction_factor: int = Field(default=3, ge=2)
     """About one trial in this many passes a rung, and rungs are this factor apart."""
     brackets: int = Field(default=1, ge=1)
