@@ -1,5 +1,7 @@
 """What the shipped studies promise: sound files, true headers, and a reference of every key."""
 
+import gzip
+import re
 import shlex
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 
 from search.check import TABLES
 from search.cli import main
+from search.compare import compare, read_study
 from search.reference import WORDS, header, reference
 from search.study import METRICS, StudyConfig, load_study
 from trainer.config import TrainConfig
@@ -163,3 +166,54 @@ def test_batch_can_be_read_at_equal_images_and_at_equal_steps() -> None:
     for dimension in study.space.values():
         size *= len(dimension.values())
     assert study.trials.num_trials == size
+
+
+RESULTS = sorted((SPACES / "results").glob("*.jsonl.gz"))
+
+
+def test_the_results_of_the_issue_are_there() -> None:
+    assert [path.name.split(".")[0] for path in RESULTS] == [
+        *("batch", "diffusion", "losses", "respacing")
+    ]
+
+
+def unpacked(study: str, folder: Path) -> Path:
+    """The folder of a study whose ledger ships."""
+    (folder / study).mkdir()
+    packed = SPACES / "results" / f"{study}.jsonl.gz"
+    (folder / study / "ledger.jsonl").write_bytes(gzip.decompress(packed.read_bytes()))
+    return folder / study
+
+
+@pytest.mark.parametrize("study", [path.name.split(".")[0] for path in RESULTS])
+def test_headers_say_what_the_ledgers_do(study: str, tmp_path: Path) -> None:
+    """Every interval of a header is that of a verdict."""
+    result = compare(unpacked(study, tmp_path))
+    assert len(result["trials"]) >= 12
+    found = header(SPACES / f"{study}.yaml")["found"]
+    numbers = re.findall(r"\[(-?\d\.\d+), \+?(-?\d\.\d+)\]", found)
+    assert numbers
+    intervals = [
+        comparison["interval"]
+        for verdict in result["verdicts"]
+        for comparison in verdict["comparisons"]
+    ]
+    for low, high in numbers:
+        digits = len(low.partition(".")[2])
+        rounded = [f"{x:.{digits}f}" for interval in intervals for x in interval]
+        assert [low, high] in [rounded[i : i + 2] for i in range(0, len(rounded), 2)], (low, high)
+
+
+def test_the_batches_at_equal_steps(tmp_path: Path) -> None:
+    """Batch 32 after 8 epochs and batch 4 after 1: what the header says by seed."""
+    _, state = read_study(unpacked("batch", tmp_path))
+    dice = {
+        (trial.params["batch.effective"], trial.seed, report.epoch): report.value
+        for trial in state.confirming()
+        if "batch.effective" in trial.params
+        for report in trial.reports
+    }
+    by_seed = [dice[32, seed, 8] - dice[4, seed, 1] for seed in (1, 2, 3)]
+    said = header(SPACES / "batch.yaml")["found"]
+    first, second, third = (f"{difference:.3f}" for difference in by_seed)
+    assert f"{first}, {second} and {third}" in said
