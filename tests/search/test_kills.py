@@ -5,6 +5,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -110,14 +111,14 @@ def kill_on(server, path: Path, num_kills: int, workers: int, draw: random.Rando
 def killed_studies(tmp_path: Path, server, total: int, workers: int) -> None:
     """Kill studies, one after the other, `total` times; with one worker nothing else changes."""
     draw = random.Random(f"kills/{workers}/{total}")
-    kills = 0
+    kills, numbers = 0, count()  # a study may end before its first kill
     while kills < total:
-        seed = draw.randrange(1000)
-        path = study_of(tmp_path / f"{workers} killed {kills}", seed, 0.001)
+        seed, number = draw.randrange(1000), next(numbers)
+        path = study_of(tmp_path / f"{workers} killed {number}", seed, 0.001)
         kills += kill_on(server, path, total - kills, workers, draw)
         check_toy(path.parent / "toy", path)
         if workers == 1:
-            calm = study_of(tmp_path / f"calm {kills}", seed, 0)
+            calm = study_of(tmp_path / f"calm {number}", seed, 0)
             carriers.launch(calm, calm.parent, 1)
             assert results(path.parent / "toy") == results(calm.parent / "toy")
 
@@ -149,9 +150,9 @@ def test_twenty_kills_with_ray(
     """The same with the real Ray, whose carriers outlive their driver by an instant, and MLflow."""
     draw = random.Random(f"ray/{workers}")
     trials = {"num_trials": 8, "cpus_per_trial": 2 // workers}
-    kills = 0
+    kills, numbers = 0, count()
     while kills < total:
-        study = write_study(tmp_path / f"killed {kills}", store, toy={"slow": 0.1}, trials=trials)
+        study = write_study(tmp_path / f"killed {next(numbers)}", store, toy={"slow": 0.1}, trials=trials)
         driver = drive(study)
         while kills < total:
             so_far = len(driver.events("reported"))
