@@ -152,7 +152,8 @@ def test_twenty_kills_with_ray(
     trials = {"num_trials": 8, "cpus_per_trial": 2 // workers}
     kills, numbers = 0, count()
     while kills < total:
-        study = write_study(tmp_path / f"killed {next(numbers)}", store, toy={"slow": 0.1}, trials=trials)
+        folder = tmp_path / f"killed {next(numbers)}"
+        study = write_study(folder, store, toy={"slow": 0.1}, trials=trials)
         driver = drive(study)
         while kills < total:
             so_far = len(driver.events("reported"))
