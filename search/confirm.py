@@ -23,6 +23,7 @@ from search.leaderboard import verdict_text
 from search.ledger import Event
 from search.live import LiveStudy
 from search.ranking import ranked
+from search.resume import unsuitable
 from search.state import StudyState
 from search.study import StudyConfig
 from trainer.configfile import ConfigError
@@ -135,7 +136,7 @@ def make_plan(
     candidates = [trial for i, trial in enumerate(best) if i < top or trial.number in trials]
     if epochs is None:
         epochs = max(trial.goal(study) for trial in candidates)
-    elif problem := _unsuitable(study, epochs):
+    elif problem := unsuitable(study, epochs):
         raise ConfigError([f"--epochs {epochs}: {problem}"])
     control = state.control()
     plan = Plan(
@@ -156,13 +157,6 @@ def _pair(study: StudyConfig, i: int) -> Pair:
     if study.scheduler.max_t > 0:
         fold = (fold + 1 + i % (NUM_FOLDS - 1)) % NUM_FOLDS
     return Pair(study.train_config({}).seed + 1 + i, fold)
-
-
-def _unsuitable(study: StudyConfig, epochs: int) -> str:
-    every = study.train_config({}).validate_every
-    if study.scheduler.max_t == 0:
-        return "this study's trials train nothing (max_t 0)"
-    return f"must be a multiple of train.validate_every ({every})" if epochs % every else ""
 
 
 def _check_test_set(study: StudyConfig) -> None:

@@ -80,7 +80,7 @@ def resumed_events(
             left = [t for t in chosen if all(s.epochs != epochs for s in t.segments)]
             _check(live, left, epochs)
             return _resumed(left, epochs)
-    if problem := _unsuitable(live.study, epochs):
+    if problem := unsuitable(live.study, epochs):
         raise ConfigError([f"--epochs {epochs}: {problem}"])
     chosen = _named(live, trials) if top is None else _best(live, top)
     _check(live, chosen, epochs)
@@ -95,7 +95,7 @@ def _resumed(trials: Sequence[TrialState], epochs: int) -> list[Event]:
     ]
 
 
-def _unsuitable(study: StudyConfig, epochs: int) -> str:
+def unsuitable(study: StudyConfig, epochs: int) -> str:
     """Return why no trial of a study can be trained for so many epochs; empty if it can."""
     every = study.train_config({}).validate_every
     if study.scheduler.max_t == 0:
