@@ -3,6 +3,7 @@
 Import it after `search.launch.quiet_ray`: Ray reads its switches when it is imported.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -224,7 +225,14 @@ def ray_session(address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        # Ray ends the whole process, status 1, if another thread (MLflow's) happens to collect an
+        # old reference to one of its objects while it shuts down.
+        gc.collect()
+        gc.disable()
+        try:
+            ray.shutdown()
+        finally:
+            gc.enable()
 
 
 @contextmanager
