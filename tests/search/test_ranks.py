@@ -67,6 +67,8 @@ class Study(Driver):
 
     def __init__(self, runs: Path, store: Path, enqueue: Sequence[dict[str, Any]], *drive: Any):
         train = {k: v for k, v in TINY.items() if k not in {"epochs", *PLAIN}}
+        # Long enough that the stop file, which is looked for once a second, comes in time.
+        train["epoch_images"] = 8 * train["epoch_images"]
         path = write_study(
             runs,
             store,
