@@ -265,7 +265,7 @@ def test_signal_to_the_whole_group(
     driver = Driver(study, tmp_path, env={"MLFLOW_TRACKING_URI": mlflow_uri})
     driver.wait_for(lambda: len(driver.events("reported")) >= 2)
     os.killpg(driver.process.pid, number)
-    assert "the same command again continues it" in driver.finish()
+    assert "Not finished; to continue: segtune launch" in driver.finish()
     assert len(driver.events("interrupted")) == 1
     with pytest.raises(ProcessLookupError):
         os.killpg(driver.process.pid, 0)
