@@ -36,7 +36,7 @@ UNHEARD = PLAIN | {"optimizer.lr": 4e-2}
 FIT = "tests.search.test_ranks:noting"
 
 
-def noting(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[loop.Validation]:
+def noting(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[loop.Validation]:
     """The trainer's `fit`, which notes its process and, as its lr says, has faults in rank 1."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with open(run_dir / f"rank{rank()}", "a") as file:
@@ -55,7 +55,7 @@ def noting(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator
             patch.setattr("search.ranks.GRACE_S", 1.0)
         for validation in loop.fit(config, run_dir, received=received):
             yield validation
-            if received == 0 and lr in [t["optimizer.lr"] for t in (BROKEN, ALONE, UNHEARD)]:
+            if received == -1 and lr in [t["optimizer.lr"] for t in (BROKEN, ALONE, UNHEARD)]:
                 if rank() == 0 and lr == UNHEARD["optimizer.lr"]:
                     time.sleep(600)  # as in nccl, which does not notice that no one answers
                 if rank() == 1:
@@ -182,7 +182,7 @@ def test_a_bundle_a_worker(tmp_path: Path) -> None:
     assert request.strategy == "STRICT_PACK"
 
 
-def shares(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Any]:
+def shares(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[Any]:
     """A fit that tells only its share of a GPU."""
     yield config.memory_share
 
