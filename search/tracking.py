@@ -108,7 +108,7 @@ class Tracker:
                     self._deliver()
             except Exception as error:  # whatever MLflow raises: the study must not notice
                 if not self._failing:
-                    reason = (str(error).strip() or repr(error)).splitlines()[0][:160]
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
                     self._say(f"MLflow at {self._uri} does not answer, events wait: {reason}")
                 self._failing = True
                 if self._closing.wait(pause_s):
@@ -138,7 +138,24 @@ class Tracker:
             saved = json.loads(self._cursor_path.read_text())
         except (OSError, ValueError):
             return 0
-        return saved["delivered"] if saved["uri"] == self._uri else 0
+        if saved["uri"] != self._uri:
+            return 0
+        # A driver may have died between a run's creation and the line that links it; from its
+        # proposal on, everything is delivered again, and the run is found by its trial's name.
+        linked = _linked_runs(self._events, self._uri)
+        for number, event in enumerate(self._events[: saved["delivered"]]):
+            if event["event"] == "proposed" and event["trial"] not in linked:
+                return number
+        return saved["delivered"]
+
+
+def _linked_runs(events: list[Event], uri: str) -> dict[int, str]:
+    """Return each trial's run at a server, as far as the ledger knows it."""
+    return {
+        event["trial"]: event["run_id"]
+        for event in events
+        if event["event"] == "mlflow" and "run_id" in event and event["uri"] == uri
+    }
 
 
 class _View:
@@ -166,11 +183,7 @@ class _View:
         self._link = link
         self._client = MlflowClient(uri)
         self._experiment_id = self._open_experiment(live.folder.parent)
-        self._runs = {
-            event["trial"]: event["run_id"]
-            for event in list(events)
-            if event["event"] == "mlflow" and "run_id" in event and event["uri"] == uri
-        }
+        self._runs = _linked_runs(list(events), uri)
 
     def _open_experiment(self, runs: Path) -> str:
         name = self._study.study

@@ -1,5 +1,6 @@
 """MLflow as a view of the ledger, without Ray."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -109,11 +110,30 @@ def test_delivery_may_repeat_itself(copied: Copy) -> None:
     cursor.unlink()
     deliver(copied())
     cursor.unlink()
-    path = live.ledger.path
-    lines = [line for line in path.read_text().splitlines(True) if '"event":"mlflow"' not in line]
-    path.write_text("".join(lines))
+    forget_links(live.ledger.path)
     deliver(copied())
     assert points(uri) == once
+
+
+def forget_links(ledger: Path) -> None:
+    lines = [line for line in ledger.read_text().splitlines(True) if '"event":"mlflow"' not in line]
+    ledger.write_text("".join(lines))
+
+
+def test_killed_between_delivery_and_link(copied: Copy) -> None:
+    """The cursor says that a trial was begun, but no line has its run: the run is found again."""
+    live = copied()
+    proposed = [i for i, event in enumerate(live.ledger.events) if event["event"] == "proposed"]
+    deliver(live)
+    uri = Tracker(live, print, print)._uri
+    once = points(uri)
+    forget_links(live.ledger.path)
+    cursor = {"uri": uri, "delivered": proposed[1] + 1}
+    (live.folder / "mlflow.json").write_text(json.dumps(cursor))
+    live = copied()
+    assert deliver(live) == []
+    assert points(uri) == once
+    assert not Tracker(copied(), print, print).behind
 
 
 @pytest.mark.parametrize("at_once", [False, True])
