@@ -25,7 +25,16 @@ from search.tracking import Tracker, ui_command
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError, build, flatten
 
-MAY_CHANGE = {"data.store", "budget.epochs", "budget.gpu_hours", "budget.wall_hours"}
+BROKEN = 3
+"""Exit status where trials only fail. A crash has another, and what relaunches tells them apart."""
+
+MAY_CHANGE = {
+    "data.store",
+    "budget.epochs",
+    "budget.gpu_hours",
+    "budget.wall_hours",
+    "trials.silence_s",
+}
 """Study settings that say nothing about the results; the store is known by its content."""
 
 RAY_SWITCHES = {
@@ -59,7 +68,7 @@ def launch(
         fit: `module:function` with the contract of `trainer.loop.fit`.
 
     Returns:
-        Exit status: 0 when the study ended or can be continued, 1 when its trials only fail.
+        Exit status: 0 when the study ended or can be continued, BROKEN when its trials only fail.
 
     Raises:
         ValueError: The study exists with other settings or data, is being run, or cannot run here.
@@ -279,7 +288,7 @@ def _conclude(live: LiveStudy) -> int:
     print(f"MLflow   {ui_command(live.folder.parent)}", flush=True)
     if live.broken:
         print(f"Mend what is wrong and delete that folder to begin anew: {live.broken}")
-        return 1
+        return BROKEN
     if live.finished:
         return 0
     if live.only is not None:

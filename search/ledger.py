@@ -9,6 +9,7 @@ the CRC-32 of all bytes before `,"crc"`. That last key stays as it is in every v
 damage is never taken for another version.
 """
 
+import errno
 import json
 import logging
 import math
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from search import lease
-from search.lease import Lease
+from search.lease import Lease, TakenOver
+from search.storage import remote_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +42,21 @@ class Ledger:
     Attributes:
         path: The file.
         events: Every event so far, in order.
+        fence: The number of this driver's lease; a reader's is the highest in the file.
+        size: Bytes of all complete appends.
     """
 
-    def __init__(self, path: Path, events: list[Event], file: int | None, held: Lease | None):
+    def __init__(self, path: Path, lines: "_Lines", held: Lease | None):
         self.path = path
-        self.events = events
-        self._file = file
+        self.events = lines.events
+        self.fence = held.fence if held else lines.fence
+        self.size = lines.size
+        self._file: int | None = None
         self._lease = held
+        self._lost = ""
 
     @classmethod
-    def open(cls, path: str | Path, *, writer: bool) -> Self:
+    def open(cls, path: str | Path, *, writer: bool, above: int = 0) -> Self:
         """Read a ledger, and as the writer hold it alone until `close` or the process ends.
 
         An append is in it whole or not at all: one at its end that a crash cut short was never
@@ -62,6 +69,7 @@ class Ledger:
         Args:
             path: The file; the writer creates it and its folder where they are missing.
             writer: Whether to append. Readers need no lease and may read beside the writer.
+            above: The number of the writer's lease must be greater.
 
         Raises:
             ValueError: Another driver writes, a line is damaged, or another segtune wrote it.
@@ -71,14 +79,14 @@ class Ledger:
         if not writer:
             lines = _Lines(path)
             lines.read(path.read_bytes())
-            return cls(path, lines.events, file=None, held=None)
+            return cls(path, lines, held=None)
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = _Lines(path)
         created = not path.exists()
         if not created:
             lines.read(path.read_bytes())
-        held = Lease.take(path.parent, above=lines.fence)
-        ledger = cls(path, lines.events, file=None, held=held)
+        held = Lease.take(path.parent, above=max(above, lines.fence))
+        ledger = cls(path, lines, held=held)
         try:
             ledger._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             if created:
@@ -99,6 +107,7 @@ class Ledger:
         driver = {"event": "driver", "host": socket.gethostname(), "pid": os.getpid()}
         self._write(self._sealed([driver]))
         lines.read(_read_from(self._file, lines.size))
+        self.size = lines.size
         if lines.outdated:
             logger.warning(
                 "%s: left out %d lines of a driver that another had replaced: %s",
@@ -122,6 +131,8 @@ class Ledger:
         """
         assert self._lease is not None, "only the writer appends"
         assert all(isinstance(event.get("event"), str) for event in events)
+        if self._lost:
+            raise TakenOver(self._lost)
         self._lease.check()
         lines = self._sealed(events)
         self._write(lines)
@@ -145,14 +156,17 @@ class Ledger:
         try:
             written = os.write(self._file, data)
             if written < len(data):
-                raise OSError(
-                    f"{self.path}: wrote {written} of {len(data)} bytes: is the disk full?"
-                )
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.fsync(self._file)
+            self.size = size + written
         except OSError:
             if os.fstat(self._file).st_size == size + written:  # else others wrote meanwhile
                 os.ftruncate(self._file, size)
             raise
+
+    def lose(self, reason: str) -> None:
+        """Append nothing more: another driver has the study, as something else than the lease found."""
+        self._lost = reason
 
     def close(self) -> None:
         """Release the ledger; a second call does nothing."""
@@ -171,7 +185,12 @@ class Ledger:
 
 def writer_of(path: str | Path) -> str | None:
     """Return who writes a ledger at this moment, as `pid 123 on host`; None if nobody does."""
-    return lease.holder(Path(path).parent)
+    folder = Path(path).parent
+    if (who := lease.holder(folder)) or not (remote := remote_of(folder)):
+        return who
+    from search import remote_lease
+
+    return remote_lease.holder(remote)
 
 
 class _Lines:

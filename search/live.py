@@ -1,5 +1,8 @@
 """A study while its driver runs it: the one place where events are recorded."""
 
+import errno
+import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +11,10 @@ from search.judge import Judge
 from search.ledger import Event, Ledger
 from search.state import StudyState, TrialState
 from search.study import StudyConfig
+
+logger = logging.getLogger(__name__)
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Listener = Callable[[Event], None]
 
@@ -27,6 +34,9 @@ class LiveStudy:
             budget ends it. None for all of the plan.
     """
 
+    FULL_S = 5.0
+    """Between two attempts to write on a full disk."""
+
     def __init__(self, study: StudyConfig, folder: Path, ledger: Ledger):
         self.study = study
         self.folder = folder
@@ -43,17 +53,32 @@ class LiveStudy:
     def record(self, *events: Event) -> None:
         """Append events to the ledger with one fsync, then let everyone know of them.
 
+        While the disk is full this waits, and the study with it, unless it is told to stop.
+
         Raises:
-            OSError: The disk is full or fails; then nothing was recorded and no one told.
+            OSError: The disk fails; then nothing was recorded and no one told.
         """
         try:
-            for event in self.ledger.append(*events) if events else ():
+            for event in self._append(*events) if events else ():
                 self.state.apply(event)
                 for listener in self.listeners:
                     listener(event)
         except Exception as error:
             self.error = error
             raise
+
+    def _append(self, *events: Event) -> list[Event]:
+        told = False
+        while True:
+            try:
+                return self.ledger.append(*events)
+            except OSError as error:
+                if error.errno not in FULL or self.stopping:
+                    raise
+                if not told:
+                    logger.warning("%s: %s; waiting for space", self.folder, error.strerror)
+                    told = True
+                time.sleep(self.FULL_S)
 
     def _enter_trial(self, event: Event) -> None:
         if event["event"] == "proposed":

@@ -4,20 +4,21 @@
 it records is on disk before the decision is acted on. Deaths and ends are recorded here as well.
 """
 
-import pickle
-from collections import Counter, deque
-from pathlib import Path
+from collections import deque
+from collections.abc import Container
 from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from search.faults import fault_of
 from search.judge import settle
 from search.live import LiveStudy
-from search.state import Report
+from search.state import COUNTED, Report
 
 MAX_FAILURES = 3
-"""A trial has failed when so many of its carriers in a row died without a new report."""
+"""A trial has failed when so many of its carriers in a row died by their own fault, without a new
+report, over all launches."""
 MAX_FAILED_TRIALS = 3
 """The study is broken when so many trials in a row failed and none has ever reported."""
 
@@ -27,13 +28,14 @@ class Scheduler(TrialScheduler):
 
     Args:
         live: The study.
+        hung: Names of the carriers that the driver ended since they gave no sign of life.
     """
 
-    def __init__(self, live: LiveStudy):
+    def __init__(self, live: LiveStudy, hung: Container[str] = ()):
         super().__init__()
         self._live = live
+        self._hung = hung
         self._waiting: deque[Trial] = deque()
-        self._failures: Counter[int] = Counter()
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Record a validation and the decision on it with one fsync, and return the decision."""
@@ -45,7 +47,6 @@ class Scheduler(TrialScheduler):
             {"event": "reported", "trial": number, **report._asdict()},
             *settle(number, report, decision),
         )
-        self._failures.pop(number, None)
         return self.CONTINUE if decision.action == "continue" else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
@@ -56,16 +57,17 @@ class Scheduler(TrialScheduler):
             return
         about = {"trial": number, "epoch": state.epoch, "reason": result["reason"]}
         if ending == "interrupted":
-            self._live.record({"event": "interrupted", **about})
+            self._live.record({"event": "interrupted", **about, "cause": "stop"})
         else:
             self._live.record({"event": "ended", **about, "ending": ending})
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Record a carrier's death; after MAX_FAILURES in a row without progress, the trial's."""
-        number, reason = trial.config["trial"], cause(trial)
-        about = {"trial": number, "epoch": self._live.state.trials[number].epoch, "reason": reason}
-        self._failures[number] += 1
-        if self._failures[number] < MAX_FAILURES:
+        number = trial.config["trial"]
+        state = self._live.state.trials[number]
+        cause, reason = fault_of(trial, hung=trial.trial_id in self._hung)
+        about = {"trial": number, "epoch": state.epoch, "reason": reason, "cause": cause}
+        if cause not in COUNTED or state.failures + 1 < MAX_FAILURES:
             self._live.record({"event": "interrupted", **about})
             return
         self._live.record({"event": "ended", **about, "ending": "failed"})
@@ -98,14 +100,3 @@ class Scheduler(TrialScheduler):
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles schedulers, and all that this one knows is in the ledger."""
         return {}
-
-
-def cause(trial: Trial) -> str:
-    """Return in one line why a carrier died."""
-    try:
-        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except (OSError, TypeError, pickle.UnpicklingError, AttributeError, ImportError):
-        return "its process died"
-    error = getattr(error, "cause", None) or error
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"

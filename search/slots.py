@@ -1,6 +1,7 @@
 """How many trials a Ray cluster can hold."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -32,12 +33,21 @@ class Slots:
             self._next_s = time.monotonic() + self.PERIOD_S
         return self._count
 
-    def check(self) -> None:
+    def check(self, wait_s: float = 0, say: Callable[[str], None] = print) -> None:
         """Refuse trials that fit on no node: Tune would wait for ever.
+
+        Args:
+            wait_s: How long nodes may take to join.
+            say: Is told, once, that this waits.
 
         Raises:
             ValueError: With what a trial needs and the nodes have.
         """
+        end_s = time.monotonic() + wait_s
+        if wait_s and self.count() == 0:
+            say(f"no node has what a trial needs; waiting up to {wait_s:.0f} s for one that has")
+        while self.count() == 0 and time.monotonic() < end_s:
+            time.sleep(self.PERIOD_S)
         if self.count() == 0:
             resources = [node["Resources"] for node in _nodes()]
             have = " and ".join(f"{r.get('CPU', 0):g} + {r.get('GPU', 0):g}" for r in resources)

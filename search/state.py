@@ -14,7 +14,8 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
     reported     epoch, value (of the objective), metrics
     decided      epoch, action (continue, stop, stall, complete), reason, rung (None if at none)
     ended        ending, epoch, reason
-    interrupted  epoch; the carrier is gone, the trial goes on later
+    interrupted  epoch, cause (stop, node, process, hung, error, storage), reason; the carrier is
+                 gone, the trial goes on later
     resume       top, epochs, trials: what a `segtune resume` chose
     resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs
     budget       what, spent, limit: why the launch ended
@@ -35,6 +36,8 @@ from trainer.config import TrainConfig
 
 Event = dict[str, Any]
 Ending = Literal["completed", "stopped", "stalled", "diverged", "infeasible", "failed"]
+COUNTED = {"process", "hung", "error"}
+"""Causes of an interruption that use up a trial's retries: those that may be its own fault."""
 
 
 class Report(NamedTuple):
@@ -90,6 +93,8 @@ class TrialState:
     """The last decision."""
     attempts: int = 0
     """How often it was started."""
+    failures: int = 0
+    """How many of its carriers died by their own fault since it last reported."""
     running: bool = False
     """Started, and neither ended nor interrupted since; also true when its driver was killed."""
     ending: Ending | None = None
@@ -227,7 +232,7 @@ class StudyState:
             f"trial {trial.number}: resumed after epoch {event['epoch']} to {event['epochs']}"
         )
         trial.segments.append(Segment(event["epoch"], event["epochs"]))
-        trial.ending, trial.reason = None, ""
+        trial.ending, trial.reason, trial.failures = None, "", 0
 
     def _apply_to_live(self, trial: TrialState, event: Event) -> None:
         match event["event"]:
@@ -240,6 +245,7 @@ class StudyState:
                     f"trial {trial.number}: epoch {report.epoch} is reported after {trial.received}"
                 )
                 trial.reports.append(report)
+                trial.failures = 0
                 self.reported.append((trial.number, report))
             case "decided":
                 assert event["epoch"] == trial.epoch, (
@@ -251,6 +257,7 @@ class StudyState:
                 trial.running = False
             case "interrupted":
                 trial.running = False
+                trial.failures += event.get("cause") in COUNTED
 
     def planned(self, study: StudyConfig) -> bool:
         """Return whether every trial of the plan is proposed."""

@@ -165,6 +165,9 @@ class Trials(Section):
     workers_per_trial: int = Field(default_factory=_worker_a_gpu, ge=1)
     """Processes that share every batch of a trial, each with its part of the trial's CPUs and, of
     several GPUs, one: by default as many as GPUs, else 1."""
+    silence_s: float = Field(default=600, gt=0)
+    """A trial's process that gives no sign of life for so long hangs, and is replaced. Training
+    gives one a second; long are only the start of a process and, where used, compilation."""
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:

@@ -9,6 +9,7 @@ import gc
 import importlib
 import os
 import sys
+import time
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from search.faults import STORAGE_ERRORS
 from search.machine import cpu_model, gpu_model
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
 if TYPE_CHECKING:
     from search.ranks import Ranks
+
+STORAGE_PAUSE_S = 10.0
+"""Before a process gives up a trial that it could not write down."""
 
 WORKSPACE_BYTES = 128 << 20
 """GPU memory that CUDA's libraries may keep in a process for good."""
@@ -76,6 +81,8 @@ class Trainable(tune.Trainable):
         except Exception as error:
             ending, reason = ending_of(error), str(error)
             if ending is None:
+                if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+                    time.sleep(STORAGE_PAUSE_S)  # the next carrier would meet the same
                 raise
         else:
             # Pairs, because Tune would flatten a dict and keep statistics on every number in it.

@@ -25,8 +25,12 @@ from search.progress import Progress
 from search.proposer import Proposer
 from search.sampler import Sampler
 from search.scheduler import Scheduler
+from search.silence import Silence
 from search.slots import Slots
 from search.trainable import Trainable
+
+SLOTS_WAIT_S = 60.0
+"""In which the nodes of a cluster join whose head was started again."""
 
 
 def carry_out(
@@ -47,15 +51,18 @@ def carry_out(
     """
     with ray_session(address):
         slots = Slots(live.study.trials.cpus_per_trial, live.study.trials.gpus_per_trial)
-        slots.check()
+        # Trials that were carried once fit on nodes which may have yet to join again.
+        again = live.state.trials and address != "local"
+        slots.check(wait_s=SLOTS_WAIT_S if again else 0, say=progress.say)
         sampler = Sampler(live.study)
         for event in live.ledger.events:
             sampler.hear(event)
         live.listeners.insert(0, sampler.hear)
         proposer = Proposer(live, sampler, slots.count, fit)
-        attendant = Attendant(live, proposer, progress, links)
-        with _signals(attendant), tempfile.TemporaryDirectory(prefix="segtune-") as scratch:
-            _fit(live, Scheduler(live), proposer, attendant, scratch)
+        silence = Silence(live)
+        attendant = Attendant(live, proposer, progress, links, silence)
+        with _signals(live), tempfile.TemporaryDirectory(prefix="segtune-") as scratch:
+            _fit(live, Scheduler(live, silence.ended), proposer, attendant, scratch)
             attendant.finish()
 
 
@@ -94,13 +101,14 @@ def _fit(
 
 
 class Attendant(tune.Callback):
-    """Looks after a running study: signals, the stop file, the threshold, other threads' events.
+    """Looks after a running study: the stop file, hung trials, the threshold, others' events.
 
     Args:
         live: The study.
         proposer: Knows which trials have a carrier.
         progress: Where people are told.
         links: Events that another thread wants recorded.
+        silence: Finds trials that hang.
     """
 
     PERIOD_S = 0.5
@@ -111,15 +119,15 @@ class Attendant(tune.Callback):
         proposer: Proposer,
         progress: Progress,
         links: "SimpleQueue[Event]",
+        silence: Silence,
     ):
         self._live = live
         self._proposer = proposer
         self._progress = progress
         self._links = links
+        self._silence = silence
         self._next_s = 0.0
         self._told_to_stop = False
-        self.signalled = ""
-        """Name of the signal that asked to stop."""
         data = live.study.data
         self._threshold = None if live.state.threshold else _threshold.remote(data.store, data.fold)
 
@@ -135,6 +143,7 @@ class Attendant(tune.Callback):
         """Look around twice a second; Tune calls at every turn of its loop."""
         if time.monotonic() >= self._next_s:
             self._look_around()
+            self._silence.look(trials)
             self._next_s = time.monotonic() + self.PERIOD_S
 
     def _look_around(self) -> None:
@@ -148,8 +157,6 @@ class Attendant(tune.Callback):
             self._stop_trials()
 
     def _why_to_stop(self) -> str:
-        if self.signalled:
-            return self.signalled
         if (self._live.folder / "stop").exists():
             return "the stop file"
         if spent := self._live.overspent(now=time.time()):
@@ -236,12 +243,12 @@ def ray_session(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def _signals(attendant: Attendant) -> Iterator[None]:
+def _signals(live: LiveStudy) -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into a request to stop; a second acts as before."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask_to_stop(number: int, frame: Any) -> None:
-        attendant.signalled = signal.Signals(number).name
+        live.stopping = live.stopping or signal.Signals(number).name
         signal.signal(number, before[signal.Signals(number)])
 
     for number in before:

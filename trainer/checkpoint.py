@@ -20,8 +20,17 @@ def save(folder: Path, images: int, state: dict[str, Any]) -> None:
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """Write one file atomically."""
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
+    """Write one file atomically.
+
+    Raises:
+        OSError: The disk is full or fails.
+    """
+
+    def write_to(temporary: Path) -> None:
+        with open(temporary, "wb") as file:  # given a path, torch hides what went wrong
+            torch.save(state, file)
+
+    write_atomically(path, write_to)
 
 
 def load_latest(folder: Path) -> dict[str, Any] | None:

@@ -1,6 +1,9 @@
 """The training loop: `fit` trains one configuration and yields its validations. Read this first."""
 
+import os
+import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +17,7 @@ from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
-from trainer.endings import Diverged, OutOfMemory
+from trainer.endings import Diverged, OutOfMemory, Replaced
 from trainer.metrics import CaseScore
 from trainer.parallel import first_says, from_first, gather, rank, world_size
 from trainer.record import Record, Validation
@@ -33,7 +36,8 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
 
     A checkpoint is written after the epoch's last optimizer step, before its validation, so a run
     killed during a validation repeats the validation and no training. Between optimizer steps the
-    loop touches `run_dir/alive` and looks for `run_dir/stop`: then it checkpoints and ends.
+    loop touches `run_dir/alive` and looks for `run_dir/stop`: then it checkpoints and ends. Whoever
+    calls it later for the same folder owns the folder, and the earlier call writes nothing more.
 
     In several processes (trainer/parallel.py) all call it and get the same validations; the first
     alone reads and writes the folder.
@@ -55,6 +59,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
             were asked for.
         Diverged: A loss is not finite.
         OutOfMemory: One image does not fit on the device.
+        Replaced: Another process trains in the folder since.
     """
     torch.set_num_threads(config.num_threads)
     device, first = pick_device(config), rank() == 0
@@ -71,8 +76,10 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         )
     draws = Draws(store, config, rows_of(training))
     config = naming_its_data(config, store)
+    signs = Signs(run_dir)
     if first:
         claim(run_dir, config)
+        signs.own()
 
     state = TrainState(config, store, device)
     validator = Validator(store, held_out[rank() :: world_size()], config, state.process, device)
@@ -85,7 +92,6 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     record.forget_after(state.images // config.epoch_images)
     yield from [v for v in record.validations if v.epoch > received]
 
-    signs = Signs(run_dir)
     with closing(prefetch(draws.batches(state.images, device, rank(), world_size()))) as batches:
         begun = time.perf_counter()
         while True:
@@ -107,6 +113,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
                     metrics |= {"time/case_s": validator.case_s}
                     metrics |= {"time/validate_s": time.perf_counter() - begun}
                     validation = from_first(Validation(epoch, metrics))
+                    signs.check_own()
                     if first and record.is_best(validation):
                         best = state.for_use() | {"epoch": epoch, "metrics": metrics}
                         checkpoint.write(run_dir / BEST, best)
@@ -118,10 +125,12 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
                 return
             if first_says(signs.live(), device):
                 if first and not ended:
+                    signs.check_own()
                     checkpoint.save(run_dir / "checkpoints", state.images, state.state_dict())
                 return
             state.step(next(batches))
             if first and due(config, state):
+                signs.check_own()
                 checkpoint.save(run_dir / "checkpoints", state.images, state.state_dict())
 
 
@@ -135,7 +144,9 @@ def gather_by_case(scores: list[CaseScore]) -> list[CaseScore]:
 class Signs:
     """A run's sign of life, `alive`, and the sign to stop, `stop`: files, for anyone to see.
 
-    Of several processes, each touches the folder that it sees and the first is asked to stop.
+    Of several processes, each touches the folder that it sees and the first is asked to stop. The
+    first also signs the folder, `owner`: a process on a host that was cut off, and thought dead,
+    finds another signature when it returns.
     """
 
     PERIOD_S = 1.0
@@ -144,10 +155,27 @@ class Signs:
         self.run_dir = run_dir
         self.next_s = 0.0
         self.stop = False
+        self.signature = ""
+
+    def own(self) -> None:
+        """Sign the folder."""
+        self.signature = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}\n"
+        path = self.run_dir / "owner"
+        write_atomically(path, lambda temporary: temporary.write_text(self.signature))
+
+    def check_own(self) -> None:
+        """Check, before something is written, that no one else signed the folder since.
+
+        Raises:
+            Replaced: Someone did.
+        """
+        if self.signature and (self.run_dir / "owner").read_text() != self.signature:
+            raise Replaced(f"{self.run_dir}: another process trains this run now")
 
     def live(self) -> bool:
         """Touch `alive` and return whether `stop` is there; the disk is asked once a second."""
         if time.monotonic() >= self.next_s:
+            self.check_own()
             if self.run_dir.exists():
                 (self.run_dir / "alive").touch()
             self.stop = (self.run_dir / "stop").exists()

@@ -180,10 +180,10 @@ def test_endings_and_dead_workers(
 
 
 def test_gives_up(tmp_path: Path, store: Path, drive: Drive) -> None:
-    """Trials that all fail the same way end the study, with the reason and status 1."""
+    """Trials that all fail the same way end the study, with the reason and a status of its own."""
     study = write_study(tmp_path, store, trials={"num_trials": 8})
     driver = drive(study, fit="tests.search.toy:broken")
-    assert driver.wait() == 1
+    assert driver.wait() == 3
     out = driver.log.read_text()
     assert "RuntimeError: no such thing" in out.splitlines()[-1]
     assert len(driver.events("proposed")) <= 4

@@ -298,7 +298,7 @@ def test_a_full_disk_leaves_no_half_append(tmp_path):
     path = tmp_path / "ledger.jsonl"
     command = [sys.executable, "-c", FULL_DISK, str(path)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert "is the disk full?" in out[0]
+    assert "No space left on device" in out[0]
     assert json.loads(out[1]) == ["driver", *kinds(path)]
     assert kinds(path) == ["first", "fourth"]
 

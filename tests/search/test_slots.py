@@ -30,3 +30,18 @@ def test_slots(
     if fit == 0:
         with pytest.raises(ValueError, match=r"cpus_per_trial 4 .*the nodes have 2 \+ 0 and 2"):
             slots.check()
+
+
+def test_waits_for_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a cluster whose head was started again, the other nodes join a little later."""
+    asked, said = [], []
+
+    def nodes() -> list[dict[str, dict[str, float]]]:
+        asked.append(len(asked))
+        return [{"Resources": {"CPU": 4.0 * (len(asked) > 3)}}]
+
+    monkeypatch.setattr("search.slots._nodes", nodes)
+    monkeypatch.setattr("search.slots.Slots.PERIOD_S", 0.01)
+    slots = Slots(4, 0)
+    slots.check(wait_s=60, say=said.append)
+    assert slots.count() == 1 and len(asked) >= 4 and len(said) == 1

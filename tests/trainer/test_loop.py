@@ -13,6 +13,7 @@ import yaml
 from tests.trainer.tiny import tiny_config, without_times
 from trainer.checkpoint import load_latest
 from trainer.config import TrainConfig
+from trainer.endings import Replaced
 from trainer.loop import Diverged, OutOfMemory, Validation, fit
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
 
@@ -101,6 +102,31 @@ def test_stopped_by_its_file_within_an_epoch(
     (tmp_path / "stop").unlink()
     rest = list(fit(config, tmp_path, received=1))
     assert without_times([first, *rest]) == without_times(whole[1])
+    assert_equal_runs(tmp_path, whole[0])
+
+
+@pytest.mark.parametrize("period_s", [0.0, 1000.0])
+def test_of_two_runs_in_a_folder_the_later_one_owns_it(
+    config: TrainConfig,
+    whole: tuple[Path, list[Validation]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    period_s: float,
+) -> None:
+    """A host that was cut off and thought dead may come back while another trains the trial.
+
+    It notices when it next gives a sign of life, and at the latest when it would write.
+    """
+    monkeypatch.setattr("trainer.loop.Signs.PERIOD_S", period_s)
+    stale = fit(config, tmp_path)
+    first = next(stale)
+    later = fit(config, tmp_path, received=1)
+    second = next(later)
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.glob("**/*.pt"))
+    with pytest.raises(Replaced, match="another process trains this run now"):
+        next(stale)
+    assert before == sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.glob("**/*.pt"))
+    assert without_times([first, second, *later]) == without_times(whole[1])
     assert_equal_runs(tmp_path, whole[0])
 
 
