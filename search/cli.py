@@ -3,9 +3,10 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 RUNS = click.option(
     "--runs",
@@ -17,6 +18,7 @@ RUNS = click.option(
     help="Folder of all studies.",
 )
 ADDRESS = click.option("--address", help="A running Ray cluster; one is started here if not given.")
+SUBMIT = click.option("--submit", metavar="URL", help="Do it on the cluster with this dashboard.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print strict JSON.")
 
 
@@ -101,7 +103,8 @@ def phantom(out: Path, num_cases: int, seed: int) -> None:
 @RUNS
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and the problems with it.")
 @click.option("--probe", is_flag=True, help="With --dry-run: measure a minute, and say the hours.")
-@click.option("--address", help="A running Ray cluster; one is started here if not given.")
+@ADDRESS
+@SUBMIT
 @click.option(
     "--warm-start",
     "earlier",
@@ -116,9 +119,13 @@ def launch(
     dry_run: bool,
     probe: bool,
     address: str | None,
+    submit: str | None,
     earlier: tuple[str, ...],
 ) -> None:
     """Run the study that SPACE describes, or continue it where it was interrupted.
+
+    With --submit it runs on a cluster without this machine; data.store and --runs are then paths
+    as the cluster sees them.
 
     KEY=VALUE changes any of its settings: scheduler.max_t=9, train.model.width=16,
     space.optimizer.lr.low=1e-5; space.optimizer.lr=null takes a dimension out.
@@ -131,6 +138,14 @@ def launch(
     if probe and not dry_run:
         raise ConfigError(["--probe: measures for --dry-run only"])
     study = load_study(space, overrides)
+    if submit:
+        if address:
+            raise ConfigError(["--submit and --address: give one of them"])
+        if not dry_run:
+            click.echo("".join(f"{space}: {line}\n" for line in warnings(study)), nl=False)
+        from search.submit import Cluster
+
+        sys.exit(Cluster(submit).launch(study, runs, earlier, dry_run=dry_run, probe=probe))
     problems = [f"{space}: {problem}" for problem in store_problems(study)]
     folders = [find_study(name, runs) for name in earlier]
     if dry_run:
@@ -156,9 +171,12 @@ def launch(
 @main.command()
 @click.argument("study")
 @RUNS
+@SUBMIT
 @JSON
-def status(study: str, runs: Path, as_json: bool) -> None:
+def status(study: str, runs: Path, submit: str | None, as_json: bool) -> None:
     """Show how STUDY stands."""
+    if submit:
+        _elsewhere(submit, study, ["status", *["--json"] * as_json])
     from search.status import render
     from search.status import status as read
 
@@ -169,9 +187,12 @@ def status(study: str, runs: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("study")
 @RUNS
+@SUBMIT
 @JSON
-def compare(study: str, runs: Path, as_json: bool) -> None:
+def compare(study: str, runs: Path, submit: str | None, as_json: bool) -> None:
     """Show STUDY's trials, ranked; beside them the control, references and threshold."""
+    if submit:
+        _elsewhere(submit, study, ["compare", *["--json"] * as_json])
     from search.compare import compare as read
     from search.leaderboard import leaderboard
 
@@ -282,8 +303,11 @@ def replay(study: str, trial: int, epochs: int | None, runs: Path) -> None:
 @main.command()
 @click.argument("study")
 @RUNS
-def stop(study: str, runs: Path) -> None:
+@SUBMIT
+def stop(study: str, runs: Path, submit: str | None) -> None:
     """Let STUDY's trials write their checkpoints and its driver end."""
+    if submit:
+        _elsewhere(submit, study, ["stop"])
     from search.ledger import writer_of
 
     folder = find_study(study, runs)
@@ -293,6 +317,30 @@ def stop(study: str, runs: Path) -> None:
         return
     (folder / "stop").touch()
     click.echo(f"{folder}: asked {driver} to stop; `segtune launch` continues it")
+
+
+@main.command()
+@click.argument("study")
+@click.option("--submit", metavar="URL", required=True, help="The cluster's dashboard.")
+@click.option("--follow", is_flag=True, help="Go on until the driver ends.")
+def logs(study: str, submit: str, follow: bool) -> None:
+    """Show what the driver of a submitted STUDY prints."""
+    from search.submit import Cluster
+
+    Cluster(submit).logs(study, follow)
+
+
+def _elsewhere(url: str, study: str, words: list[str]) -> NoReturn:
+    """Run a command about a study on a cluster, show what it prints, and exit as it does.
+
+    Without --runs the study is where it was submitted to.
+    """
+    from search.submit import Cluster
+
+    context = click.get_current_context()
+    given = context.get_parameter_source("runs") is ParameterSource.COMMANDLINE
+    runs = context.params["runs"] if given else None
+    sys.exit(Cluster(url).command(words, study, runs))
 
 
 def find_study(study: str, runs: Path) -> Path:

@@ -18,9 +18,13 @@ from search.budget import budget_rule
 from search.compare import read_study
 from search.ledger import Event, Ledger
 from search.live import LiveStudy
+from search.mirror import open_as_driver
 from search.progress import Progress
 from search.state import StudyState
+from search.storage import remote_of, shown
+from search.stores import open_store
 from search.study import StudyConfig
+from search.token import use_token
 from search.tracking import Tracker, ui_command
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError, build, flatten
@@ -75,11 +79,9 @@ def launch(
         OSError: The study's folder cannot be written.
     """
     address = ray_address(address)
-    from trainer.data.store import Store
-
-    store_hash = Store.open(study.data.store).content_hash
+    store_hash = open_store(study.data.store).content_hash
     folder = runs.expanduser().resolve() / study.study
-    with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+    with open_as_driver(folder) as ledger:
         _create_or_continue(study, store_hash, folder, ledger, warm_start)
         return carry_on(LiveStudy(study, folder, ledger), address, fit=fit)
 
@@ -93,7 +95,10 @@ def ray_address(address: str | None) -> str:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise ConfigError(
-            [f"--address {address}: Ray Client cannot drive a study; use host:port on the cluster"]
+            [
+                f"--address {address}: Ray Client cannot drive a study; from outside the cluster "
+                "use --submit http://HOST:8265"
+            ]
         )
     return address
 
@@ -106,13 +111,10 @@ def reopened(folder: Path) -> Iterator[LiveStudy]:
         ValueError: It has no settings yet, its data have changed, or it is being run.
         OSError: The ledger cannot be read.
     """
-    from trainer.data.store import Store
-
-    path = folder / "ledger.jsonl"
     study, state = read_study(folder)
     assert state.study is not None
-    _check_data(state.study, Store.open(study.data.store).content_hash, study, folder)
-    with Ledger.open(path, writer=True) as ledger:
+    _check_data(state.study, open_store(study.data.store).content_hash, study, folder)
+    with open_as_driver(folder) as ledger:
         yield LiveStudy(study, folder.resolve(), ledger)
 
 
@@ -228,7 +230,12 @@ def _changes(begun: dict[str, Any], config: dict[str, Any]) -> list[str]:
 
 
 def code_commit() -> str:
-    """Return the git commit of this code, with -dirty where it differs; empty outside git."""
+    """Return the git commit of this code, with -dirty where it differs; empty outside git.
+
+    Code that was submitted to a cluster is there without its git: SEGTUNE_COMMIT has it.
+    """
+    if commit := os.environ.get("SEGTUNE_COMMIT"):
+        return commit
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         result = subprocess.run(
@@ -267,6 +274,8 @@ def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> N
         live.stopping = budget_rule(spent)
     if not runs and not tracker.behind:
         return
+    if runs:
+        use_token(address)
     with tracker:
         live.listeners.append(tracker.hear)
         if runs:
@@ -284,7 +293,7 @@ def _conclude(live: LiveStudy) -> int:
     from search.leaderboard import leaderboard
 
     print(f"\n{leaderboard(live.folder)}")
-    print(f"\nLook at  {live.folder}")
+    print(f"\nLook at  {shown(live.folder)}")
     print(f"MLflow   {ui_command(live.folder.parent)}", flush=True)
     if live.broken:
         print(f"Mend what is wrong and delete that folder to begin anew: {live.broken}")
@@ -294,7 +303,8 @@ def _conclude(live: LiveStudy) -> int:
     if live.only is not None:
         print("Not finished; the same command again continues it.")
         return 0
-    resolved, runs = shlex.quote(f"{live.folder}/study.yaml"), shlex.quote(f"{live.folder.parent}")
+    resolved = shlex.quote(f"{live.folder}/study.yaml")
+    runs = shlex.quote(shown(live.folder.parent))
     command = f"segtune launch {resolved} --runs {runs}"
     if spent := live.overspent():
         print(
