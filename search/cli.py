@@ -8,14 +8,29 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
+
+class Runs(click.Path):
+    """A folder, or a place in S3, for which a folder on this machine stands."""
+
+    name = "folder or s3://"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the folder."""
+        from search.storage import Remote, is_remote, mirror_of
+
+        if isinstance(value, str) and is_remote(value):
+            return mirror_of(Remote.parse(value))
+        return super().convert(value, param, ctx)
+
+
 RUNS = click.option(
     "--runs",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Runs(path_type=Path, file_okay=False),
     default=Path("runs"),
     envvar="SEGTUNE_RUNS",
     show_default=True,
     show_envvar=True,
-    help="Folder of all studies.",
+    help="Folder of all studies, which all nodes share; or s3://BUCKET/PREFIX.",
 )
 ADDRESS = click.option("--address", help="A running Ray cluster; one is started here if not given.")
 SUBMIT = click.option("--submit", metavar="URL", help="Do it on the cluster with this dashboard.")
@@ -102,7 +117,9 @@ def phantom(out: Path, num_cases: int, seed: int) -> None:
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @RUNS
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and the problems with it.")
-@click.option("--probe", is_flag=True, help="With --dry-run: measure a minute, and say the hours.")
+@click.option(
+    "--probe", is_flag=True, help="With --dry-run: measure a minute, there with --address."
+)
 @ADDRESS
 @SUBMIT
 @click.option(
@@ -161,7 +178,7 @@ def launch(
     if probe:
         from search.probe import probe as measure
 
-        click.echo(f"\n{measure(study)}")
+        click.echo(f"\n{measure(study, address)}")
     if folders:
         from search.warm_start import warm_start
 
@@ -309,13 +326,14 @@ def stop(study: str, runs: Path, submit: str | None) -> None:
     if submit:
         _elsewhere(submit, study, ["stop"])
     from search.ledger import writer_of
+    from search.mirror import ask_to_stop
 
     folder = find_study(study, runs)
     driver = writer_of(folder / "ledger.jsonl")
     if driver is None:
         click.echo(f"{folder}: is not running")
         return
-    (folder / "stop").touch()
+    ask_to_stop(folder)
     click.echo(f"{folder}: asked {driver} to stop; `segtune launch` continues it")
 
 
@@ -344,18 +362,28 @@ def _elsewhere(url: str, study: str, words: list[str]) -> NoReturn:
 
 
 def find_study(study: str, runs: Path) -> Path:
-    """Return a study's folder from its name or its path.
+    """Return a study's folder from its name or its path, with its ledger as S3 has it.
 
     Raises:
         ConfigError: There is none.
+        OSError: S3 does not answer, or refuses.
     """
+    from search.storage import remote_of, shown
     from trainer.configfile import ConfigError, did_you_mean
 
+    if remote := remote_of(runs):
+        from search.mirror import fetch
+
+        remote.check()
+        names = remote.names()
+        if study in names:
+            fetch(runs / study)
+    else:
+        names = [path.parent.name for path in runs.glob("*/ledger.jsonl")]
     for folder in (runs / study, Path(study)):
         if (folder / "ledger.jsonl").is_file():
             return folder
-    names = [path.parent.name for path in runs.glob("*/ledger.jsonl")]
-    raise ConfigError([f"{runs}: {study}: no such study{did_you_mean(study, names)}"])
+    raise ConfigError([f"{shown(runs)}: {study}: no such study{did_you_mean(study, names)}"])
 
 
 def _json(values: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """What a study will cost, from a measured minute: `segtune launch SPACE --dry-run --probe`.
 
 The measuring process is one of its own, `python -m search.probe`: settings in on stdin, figures out
-on stdout, so that the command line needs no torch and the device is free again afterwards.
+on stdout, so that the command line needs no torch and the device is free again afterwards. With an
+address it is a task of that Ray cluster, with a trial's resources; it waits until they are free.
 """
 
 import json
@@ -9,14 +10,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from search.preview import align, expected_epochs, rung_table
+from search.stores import open_store
 from search.study import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
+
+Order = dict[str, Any]
+"""`train`, the settings of what is to be measured, and `trials`, the study's section."""
 
 TRAINING_S = 15.0
 """How long training is measured, for each configuration."""
@@ -38,7 +43,7 @@ class Cost:
     validation_s: float
     """Seconds of one validation, scoring included."""
     slots: int
-    """Trials that this machine can run at once."""
+    """Trials that this machine, or the cluster, can run at once."""
 
     def trial_s(self, config: TrainConfig, epochs: float) -> float:
         """Return the seconds of so many epochs, validations included."""
@@ -48,18 +53,27 @@ class Cost:
         return epochs * epoch_s
 
 
-def probe(study: StudyConfig) -> str:
-    """Measure a study's fixed settings, and its control, on this machine; return them as text.
+def probe(study: StudyConfig, address: str | None = None) -> str:
+    """Measure a study's fixed settings, and its control; return them as text.
+
+    Args:
+        study: What would be searched.
+        address: Of a running Ray cluster; None for this machine without Ray.
 
     Raises:
-        ConfigError: The settings do not suit the data or the device.
+        ValueError: The settings do not suit the data or the device, the cluster does not answer,
+            or no node has what a trial needs.
     """
-    default = study.train_config({})
-    costs = {"fixed settings": (default, _measure(study, default))}
+    configs = {"fixed settings": study.train_config({})}
     if study.has_control:
-        control = study.train_config(study.control_params)
-        costs["control"] = control, _measure(study, control)
-    return report(study, costs)
+        configs["control"] = study.train_config(study.control_params)
+    orders = [_order(study, config) for config in configs.values()]
+    costs = _measure_there(orders, address) if address else [_measure(order) for order in orders]
+    return report(study, dict(zip(configs, zip(configs.values(), costs, strict=True), strict=True)))
+
+
+def _order(study: StudyConfig, config: TrainConfig) -> Order:
+    return {"train": config.model_dump(mode="json"), "trials": study.trials.model_dump()}
 
 
 def report(study: StudyConfig, costs: Mapping[str, tuple[TrainConfig, Cost]]) -> str:
@@ -93,13 +107,12 @@ def report(study: StudyConfig, costs: Mapping[str, tuple[TrainConfig, Cost]]) ->
     )
 
 
-def _measure(study: StudyConfig, config: TrainConfig) -> Cost:
+def _measure(order: Order) -> Cost:
     """Measure in a process of its own.
 
     Raises:
         ConfigError: The settings do not suit the data or the device.
     """
-    order = {"train": config.model_dump(mode="json"), "trials": study.trials.model_dump()}
     child = subprocess.run(
         [sys.executable, "-m", "search.probe"],
         input=json.dumps(order),
@@ -110,6 +123,41 @@ def _measure(study: StudyConfig, config: TrainConfig) -> Cost:
         lines = child.stderr.strip().splitlines() or ["the process ended without a word"]
         raise ConfigError([f"probe: {lines[-1]}"])
     return Cost(**json.loads(child.stdout.splitlines()[-1]))
+
+
+def _measure_there(orders: Sequence[Order], address: str) -> list[Cost]:
+    """Measure on a cluster, one after the other.
+
+    Raises:
+        ValueError: The cluster does not answer, cannot run a trial, or the measurement failed.
+    """
+    from search.launch import quiet_ray, ray_address
+    from search.token import use_token
+
+    address = ray_address(address)
+    use_token(address)
+    quiet_ray()
+    import ray
+
+    from search.slots import Slots
+    from search.tuner import ray_session
+
+    trials = orders[0]["trials"]
+    cpus, gpus = trials["cpus_per_trial"], trials["gpus_per_trial"]
+    with ray_session(address):
+        there = Slots(cpus, gpus)
+        there.check()
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_answer)
+        try:
+            answers = [ray.get(task.remote(order)) for order in orders]
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            raise ConfigError([f"probe: {str(cause).splitlines()[-1]}"]) from error
+        return [replace(cost, slots=there.count()) for cost in answers]
+
+
+def _answer(order: Order) -> Cost:
+    return measure(TrainConfig.model_validate(order["train"]), order["trials"])
 
 
 def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
@@ -126,7 +174,6 @@ def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
 
     from search.machine import cpu_model
     from trainer.data.batches import Draws, prefetch, rows_of
-    from trainer.data.store import Store
     from trainer.state import TrainState, limit_memory, pick_device
     from trainer.validate import Validator
 
@@ -135,7 +182,7 @@ def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
     gpus = trials["gpus_per_trial"]
     device = pick_device(config if gpus else config.model_copy(update={"device": "cpu"}))
     limit_memory(config.model_copy(update={"memory_share": min(1, gpus or 1)}), device)
-    store = Store.open(config.data.store)
+    store = open_store(config.data.store)
     training, held_out = store.split(config.data.fold)
     share = {"effective": max(1, config.batch.effective // workers)}
     own = config.model_copy(update={"batch": config.batch.model_copy(update=share)})
@@ -180,7 +227,7 @@ def main() -> None:
     """Read settings from stdin and print their cost, or an error in one line."""
     order = json.load(sys.stdin)
     try:
-        cost = measure(TrainConfig.model_validate(order["train"]), order["trials"])
+        cost = _answer(order)
     except ValueError as error:
         sys.exit(str(error))
     print(json.dumps(asdict(cost)))

@@ -123,7 +123,6 @@ class Cluster:
         Raises:
             ConfigError: The study is running, or cannot be run there.
         """
-        self._check_paths(study)
         folder = seen_by_the_cluster(runs)
         words = ["launch", "study.yaml", "--runs", folder]
         words += [word for name in earlier for word in ("--warm-start", name)]
@@ -169,18 +168,6 @@ class Cluster:
     def _show(self, status: int, output: str) -> int:
         print(output, end="", file=sys.stderr if status else sys.stdout)
         return status
-
-    def _check_paths(self, study: StudyConfig) -> None:
-        """Refuse paths that mean something on this machine only."""
-        named = {"data.store": study.data.store, "train.init_from": study.train.get("init_from")}
-        rule = "must be absolute with --submit, and is looked up on the cluster"
-        problems = [
-            f"{key}: {value}: {rule}"
-            for key, value in named.items()
-            if value and not Path(value).is_absolute()
-        ]
-        if problems:
-            raise ConfigError(problems)
 
     def run(self, words: Sequence[str], study: StudyConfig | None = None) -> tuple[int, str]:
         """Run a short command of segtune there; return its exit status and what it printed."""
