@@ -1,0 +1,178 @@
+"""A campaign: faults at seeded random moments, one study after the other, each checked at its end."""
+
+import random
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from tests.chaos.faults import Fault, Strike
+from tests.chaos.hosts import Lan
+from tests.chaos.server import MlflowServer
+from tests.chaos.study import Plan, Run, interruptions
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fault that struck.
+
+    Attributes:
+        study: Its name.
+        kind: Name of the fault.
+        strike: Whom it struck.
+        begun: Unix seconds.
+        back_s: Seconds until all trials that it struck had reported again, or ended.
+        lost_s: Seconds that these trials together reported later than usual.
+    """
+
+    study: str
+    kind: str
+    strike: Strike
+    begun: float
+    back_s: float
+    lost_s: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Faults that studies of one plan go through.
+
+    Attributes:
+        plan: Of the studies, as many as it takes.
+        faults: In the order in which they strike.
+        gap: Reports between two faults, at most.
+    """
+
+    plan: Plan
+    faults: Sequence[Fault]
+    gap: int = 3
+
+
+def carry_out(
+    stages: Iterable[Stage], store: Path, seed: int, say: Callable[[str], None] = print
+) -> list[Row]:
+    """Strike with every fault of every stage, and check every study.
+
+    Args:
+        stages: One after the other, on the same hosts.
+        store: A prepared data set.
+        seed: Of all moments and victims.
+        say: Takes a line for each fault, and one for each study.
+
+    Raises:
+        AssertionError: A study's results are not those without faults.
+        TimeoutError: Something did not recover.
+    """
+    draw = random.Random(seed)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder, Lan() as lan:
+        lan.copy(store, "store")
+        mlflow = MlflowServer(lan.switch)
+        lan.start()
+        mlflow.wait()
+        for number, stage in enumerate(stages):
+            truth = stage.plan.truth(Path(folder) / str(number), store)
+            rows += _stage(stage, truth, lan, mlflow, draw, say)
+    return rows
+
+
+def _stage(
+    stage: Stage,
+    truth: dict[int, list[tuple[int, dict[str, float]]]],
+    lan: Lan,
+    mlflow: MlflowServer,
+    draw: random.Random,
+    say: Callable[[str], None],
+) -> list[Row]:
+    todo, rows = list(stage.faults), list[Row]()
+    for number in count():
+        if not todo:
+            return rows
+        begun_s = time.monotonic()
+        run = Run(stage.plan.named(f"{stage.plan.name}-{number}"), lan, mlflow)
+        its_rows = _strike(run, todo, stage.gap, draw, say)
+        run.finish()
+        run.check(truth)
+        _check_causes(run, its_rows)
+        counts = ", ".join(f"{n} {cause}" for cause, n in interruptions(run).items())
+        say(
+            f"{run.plan.name}: {len(its_rows)} faults in {time.monotonic() - begun_s:.0f} s; "
+            f"{len(truth)} trials as without faults; carriers lost: {counts or 'none'}"
+        )
+        rows += its_rows
+    raise AssertionError
+
+
+def _strike(
+    run: Run, todo: list[Fault], gap: int, draw: random.Random, say: Callable[[str], None]
+) -> list[Row]:
+    """Strike a study while there are faults to do and it goes on; what was done leaves `todo`."""
+    rows: list[Row] = []
+    while todo:
+        wanted = len(run.events("reported")) + draw.randint(1, gap)
+        run.wait(lambda wanted=wanted: len(run.events("reported")) >= wanted, "the next reports")
+        time.sleep(draw.uniform(0, run.plan.slow_s))
+        if run.ending:
+            break
+        fault = todo.pop(0)
+        epochs = {trial.number: trial.epoch for trial in run.state().live()}
+        course = fault(run, draw)
+        begun = time.time()
+        strike = next(course)
+        next(course, None)
+        run.wait(lambda: _progressed(run, strike, epochs), f"{fault.__name__} to be overcome", 300)
+        rows.append(_row(run, fault, strike, begun))
+        row = rows[-1]
+        say(f"{row.study}  {row.kind:18s} {row.back_s:6.1f} {row.lost_s:6.1f}  {strike.what}")
+    return rows
+
+
+def _progressed(run: Run, strike: Strike, epochs: dict[int, int]) -> bool:
+    trials = run.state().trials
+    return all(trials[t].ending or trials[t].epoch > epochs.get(t, 0) for t in strike.trials)
+
+
+def _row(run: Run, fault: Fault, strike: Strike, begun: float) -> Row:
+    back = [begun]
+    lost_s = 0.0
+    reports: dict[int, list[float]] = {}
+    for event in run.events("reported"):
+        reports.setdefault(event["trial"], []).append(event["time"])
+    gaps = [b - a for times in reports.values() for a, b in zip(times, times[1:], strict=False)]
+    usual_s = statistics.median(gaps) if gaps else 0.0
+    for trial in strike.trials:
+        after = [t for t in reports.get(trial, []) if t > begun]
+        before = [t for t in reports.get(trial, []) if t <= begun]
+        if after:
+            back.append(after[0])
+            lost_s += max(0.0, after[0] - (before[-1] if before else begun) - usual_s)
+    return Row(run.plan.name, fault.__name__, strike, begun, max(back) - begun, lost_s)
+
+
+def _check_causes(run: Run, rows: Sequence[Row]) -> None:
+    """Check that carriers died of the causes that the faults were, and of no others."""
+    due = Counter({row.strike.cause: 0 for row in rows if row.strike.cause})
+    for row in rows:
+        if row.strike.cause:
+            due[row.strike.cause] += len(row.strike.trials)
+    found = interruptions(run)
+    for cause in ("process", "hung", "error"):
+        assert found[cause] == due[cause], f"{cause}: {found[cause]} in the ledger, {due[cause]} due"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the faults by kind: how many, how soon the trials were back, what it cost them."""
+    lines = [f"{'fault':20s} {'times':>5s} {'trials':>6s} {'back after s':>18s} {'lost s a fault':>15s}"]
+    for kind in sorted({row.kind for row in rows}):
+        its = [row for row in rows if row.kind == kind]
+        trials = sum(len(row.strike.trials) for row in its)
+        back = f"{statistics.median(r.back_s for r in its):.1f} (max {max(r.back_s for r in its):.1f})"
+        lost = statistics.mean(row.lost_s for row in its)
+        lines.append(f"{kind:20s} {len(its):5d} {trials:6d} {back:>18s} {lost:15.1f}")
+    total, lost_s = len(rows), sum(row.lost_s for row in rows)
+    lines.append(f"{'all':20s} {total:5d} {'':25s} {lost_s / max(total, 1):15.1f}")
+    return "\n".join(lines)

@@ -1,0 +1,207 @@
+"""The faults. Each does its damage, waits until that was noticed, and undoes what must be undone.
+
+A fault is a generator: up to its first `yield` it strikes, and yields whom; what follows, as soon
+as it is asked for more, waits for what says that the study knows of it, and mends the machine.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.hosts import Process, RayHost, wait_for
+from tests.chaos.study import Run
+
+
+@dataclass(frozen=True)
+class Strike:
+    """Whom a fault struck.
+
+    Attributes:
+        what: In words.
+        trials: The trials that it keeps from training.
+        cause: What the ledger must say of their carriers; empty if those live on, or if the
+            driver dies as well and can say nothing.
+    """
+
+    what: str
+    trials: frozenset[int] = frozenset()
+    cause: str = ""
+
+
+Fault = Callable[[Run, random.Random], Iterator[Strike]]
+
+
+def kill_process(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """SIGKILL a trial's process."""
+    trial, host, process = victim(run, draw)
+    process.signal(signal.SIGKILL)
+    yield Strike(f"trial {trial} on {host.name}", frozenset({trial}), "process")
+
+
+def corrupt_checkpoint(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """Damage a trial's newest checkpoint and SIGKILL its process: the one before it is used."""
+    trial, host, process = victim(run, draw, epoch=2)
+    process.signal(signal.SIGSTOP)  # else a newer one may come between
+    newest = sorted(checkpoints(run, trial).glob("*.pt"))[-1]
+    content = bytearray(newest.read_bytes())
+    how = draw.choice(["cut short", "empty", "with a wrong byte"])
+    if how == "with a wrong byte":
+        content[draw.randrange(len(content) // 4, 3 * len(content) // 4)] ^= 0x10
+    else:
+        del content[len(content) // 2 if how == "cut short" else 0 :]
+    newest.write_bytes(content)
+    process.signal(signal.SIGKILL)
+    what = f"trial {trial} on {host.name}: {newest.stem.lstrip('0')}.pt {how}"
+    yield Strike(what, frozenset({trial}), "process")
+
+
+def stop_process(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """SIGSTOP a trial's process: it hangs without dying, and answers nobody."""
+    trial, host, process = victim(run, draw)
+    process.signal(signal.SIGSTOP)
+    yield Strike(f"trial {trial} on {host.name}", frozenset({trial}), "hung")
+
+
+def hang(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """Let a toy's training wait for ever, while its process answers."""
+    trial, host, _ = victim(run, draw)
+    order = run.folder / "toy" / "hang"
+    order.write_text(f"{trial:04d}")
+    yield Strike(f"trial {trial} on {host.name}", frozenset({trial}), "hung")
+
+
+def kill_raylet(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """SIGKILL a node's raylet; the node is started again when its loss was noticed, or at once."""
+    host = draw.choice(run.lan.hosts[1:])
+    trials = on(run, host)
+    raylet = host.raylet()
+    assert raylet
+    raylet.signal(signal.SIGKILL)
+    at_once = draw.random() < 0.5
+    strike = Strike(f"{host.name}{', back at once' if at_once else ''}", trials, "node")
+    yield strike
+    if not at_once:
+        noticed(run, strike)
+    run.lan.start_ray(host)
+
+
+def flicker(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """Cut a host's link for 5 s, which nobody has to notice."""
+    host = draw.choice(run.lan.hosts[1:])
+    trials = on(run, host)
+    host.link(up=False)
+    yield Strike(host.name, trials)
+    time.sleep(5)
+    host.link(up=True)
+
+
+def cut(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """Cut a host's link until its node is given up; then it comes back, with a new node.
+
+    What trained there sees the shared folder all the time, and must write nothing more.
+    """
+    host = draw.choice(run.lan.hosts[1:])
+    strike = Strike(host.name, on(run, host), "node")
+    host.link(up=False)
+    yield strike
+    noticed(run, strike)
+    host.link(up=True)
+    wait_for(lambda: not host.raylet(), f"the old raylet's end on {host.name}")
+    run.lan.start_ray(host)
+
+
+def power_off(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """Switch a host off, all at once, and after its loss was noticed a new one on."""
+    host = draw.choice(run.lan.hosts[1:])
+    strike = Strike(host.name, on(run, host), "node")
+    host.power_off()
+    yield strike
+    noticed(run, strike)
+    run.lan.start_ray(run.lan.power_on(host))
+
+
+def kill_driver(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """SIGKILL the driver; it is launched again."""
+    driver = run.wait(run.driver, "a driver")
+    assert driver
+    trials = frozenset(run.carriers())
+    driver.signal(signal.SIGKILL)
+    yield Strike("launched again", trials)
+    wait_for(lambda: driver not in run.lan.head.processes("driver"), "the driver's end")
+
+
+def restart_head(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """Stop the head, and with it the whole cluster; the driver dies, and is launched again."""
+    trials = frozenset(run.carriers())
+    run.lan.head.kill("ray")
+    yield Strike("and the other nodes, which lose it", trials)
+    time.sleep(draw.uniform(0, 4))
+    run.lan.start_cluster()
+
+
+def kill_mlflow(down_s: float) -> Fault:
+    """Return the fault that kills the MLflow server for a time, during which others may strike."""
+
+    def fault(run: Run, draw: random.Random) -> Iterator[Strike]:
+        run.mlflow.wait()
+        run.mlflow.kill(down_s)
+        yield Strike(f"back after {down_s:g} s, meanwhile others strike")
+
+    fault.__name__ = "kill_mlflow"
+    return fault
+
+
+def fill_storage(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """Fill the shared folder to the last byte until somebody meets that."""
+    known = len(run.events("interrupted")), run.log().count("waiting for space")
+    filler = run.lan.share / "filler"
+    trials = frozenset(run.carriers())
+    with filler.open("wb") as file:
+        free = os.statvfs(run.lan.share)
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+    yield Strike("", trials)
+    try:
+        run.wait(
+            lambda: known != (len(run.events("interrupted")), run.log().count("waiting for space")),
+            "someone to meet the full storage",
+        )
+        time.sleep(draw.uniform(0, 5))
+    finally:
+        filler.unlink()
+
+
+def victim(run: Run, draw: random.Random, epoch: int = 0) -> tuple[int, RayHost, Process]:
+    """Choose a trial that trains, has reported so many epochs and has some before it."""
+
+    def choices() -> list[tuple[int, RayHost, Process]]:
+        trials = run.state().trials
+        fit_for = range(epoch, run.plan.epochs - 2)
+        return [(t, *where) for t, where in run.carriers().items() if trials[t].epoch in fit_for]
+
+    return draw.choice(wait_for(choices, "a trial that trains"))
+
+
+def on(run: Run, host: RayHost) -> frozenset[int]:
+    """Return the trials that train on a host."""
+    return frozenset(trial for trial, (its, _) in run.carriers().items() if its is host)
+
+
+def noticed(run: Run, strike: Strike) -> None:
+    """Wait until the ledger says of every trial that was struck that its carrier died."""
+    # A trial's next carrier may have begun meanwhile.
+    before = {trial: run.state().trials[trial].attempts for trial in strike.trials}
+
+    def all_noticed() -> bool:
+        trials = run.state().trials
+        return all(not trials[t].running or trials[t].attempts > before[t] for t in strike.trials)
+
+    run.wait(all_noticed, "the loss of a node to be noticed")
+
+
+def checkpoints(run: Run, trial: int) -> Path:
+    """Return the folder of a trial's checkpoints."""
+    return run.folder / "trials" / f"{trial:04d}" / "checkpoints"
