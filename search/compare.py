@@ -7,6 +7,7 @@ from typing import Any
 from search.cases import bootstrap, lesion_dice
 from search.ledger import Event, Ledger
 from search.ranking import equal_epoch, pareto, ranked, value_at
+from search.remote_run import fetch_cases
 from search.state import StudyState, TrialState
 from search.study import StudyConfig
 from trainer.configfile import ConfigError, build
@@ -42,6 +43,7 @@ def compare(folder: Path) -> dict[str, Any]:
         objectives; `verdicts`, what `confirm` found, on validation folds and on the test set;
         `epochs_saved`, the share that pruning spared.
     """
+    fetch_cases(folder)
     study, state = read_study(folder)
     searched, best = state.searched(), ranked(study, state.searched())
     rest = [trial for trial in searched if trial not in best]

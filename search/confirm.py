@@ -23,8 +23,10 @@ from search.leaderboard import verdict_text
 from search.ledger import Event
 from search.live import LiveStudy
 from search.ranking import ranked
+from search.remote_run import fetch_cases
 from search.resume import unsuitable
 from search.state import StudyState
+from search.stores import open_store
 from search.study import StudyConfig
 from trainer.configfile import ConfigError
 
@@ -87,6 +89,7 @@ def confirm(
         if any(trial.ending is None for trial in again):
             print("No verdict before all of them have ended: the same command again continues.")
             return 0
+        fetch_cases(live.folder)
         _conclude(live, validation_verdict(live, plan, margin))
         if test:
             from search.sealed import read_test_set
@@ -160,9 +163,7 @@ def _pair(study: StudyConfig, i: int) -> Pair:
 
 
 def _check_test_set(study: StudyConfig) -> None:
-    from trainer.data.store import Store
-
-    if not any(case.lesion_ml for case in Store.open(study.data.store).test_cases()):
+    if not any(case.lesion_ml for case in open_store(study.data.store).test_cases()):
         raise ConfigError([f"{study.data.store}: has no test cases with a lesion"])
 
 

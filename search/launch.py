@@ -21,7 +21,7 @@ from search.live import LiveStudy
 from search.mirror import open_as_driver
 from search.progress import Progress
 from search.state import StudyState
-from search.storage import remote_of, shown
+from search.storage import shown
 from search.stores import open_store
 from search.study import StudyConfig
 from search.token import use_token

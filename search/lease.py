@@ -61,8 +61,8 @@ class Lease:
         """
         fence = max(above, _newest(folder))
         while True:
-            _wait_for_death(_path(folder, fence))
-            path = _path(folder, fence + 1)
+            _wait_for_death(lease_path(folder, fence))
+            path = lease_path(folder, fence + 1)
             try:
                 file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             except FileExistsError:  # somebody was quicker
@@ -77,7 +77,7 @@ class Lease:
                 _sign(file, fence + 1)
                 for number in _numbers(folder):
                     if number <= fence:
-                        _path(folder, number).unlink(missing_ok=True)
+                        lease_path(folder, number).unlink(missing_ok=True)
             except BaseException:
                 path.unlink(missing_ok=True)
                 os.close(file)
@@ -97,7 +97,7 @@ class Lease:
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
             folder = self._path.parent
-            other = _look(_path(folder, _newest(folder)))
+            other = _look(lease_path(folder, _newest(folder)))
             raise TakenOver(
                 f"{folder}: another driver ({other.who if other else 'unknown'}) has taken this "
                 "study over; this one writes nothing more"
@@ -127,7 +127,7 @@ class Lease:
 
 def holder(folder: Path) -> str | None:
     """Return who holds a folder's lease at this moment, as `pid 123 on host`; None if nobody."""
-    seen = _look(_path(folder, _newest(folder)))
+    seen = _look(lease_path(folder, _newest(folder)))
     return None if seen is None or seen.alive is False else seen.who
 
 
@@ -227,7 +227,8 @@ def _clock_s(folder: Path) -> float:
         return time.time()
 
 
-def _path(folder: Path, fence: int) -> Path:
+def lease_path(folder: Path, fence: int) -> Path:
+    """Return the file that is there for as long as nobody has replaced a driver."""
     return folder / f"lease.{fence:06d}"
 
 

@@ -165,7 +165,7 @@ class Ledger:
             raise
 
     def lose(self, reason: str) -> None:
-        """Append nothing more: another driver has the study, as something else than the lease found."""
+        """Refuse appends from here on: another driver has the study."""
         self._lost = reason
 
     def close(self) -> None:

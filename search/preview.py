@@ -5,11 +5,11 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from search.asha import Asha
 from search.space import Dimension
+from search.stores import read_manifest
 from search.study import StudyConfig
 from trainer.configfile import did_you_mean, flatten
 
@@ -69,7 +69,7 @@ def store_problems(study: StudyConfig) -> list[str]:
     """Return what is wrong with a study's data, as far as the store's manifest tells."""
     where = f"data.store: {study.data.store}"
     try:
-        manifest = json.loads((Path(study.data.store) / "manifest.json").read_bytes())
+        manifest = json.loads(read_manifest(study.data.store))
         cases, image_size = manifest["cases"], manifest["image_size"]
         modalities = manifest["modalities"]
         folds = {case["fold"] for case in cases if case["split"] == "train"}

@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 from search.ledger import Event
 from search.live import LiveStudy
 from search.sampler import Sampler
+from search.storage import remote_of
 from trainer.configfile import ConfigError
 
 
@@ -35,6 +36,28 @@ class Cargo:
     gpus: float
     workers: int = 1
     """Processes that share the CPUs and GPUs equally."""
+    storage: str = ""
+    """The study's address in S3, where the run folder is fetched and sent; empty: a shared path."""
+    fence: int = 0
+    """Number of the driver's lease: with the attempt, it tells a carrier from all others."""
+
+
+def cargo_of(live: LiveStudy, number: int, fit: str) -> Cargo:
+    """Return what the next carrier of a trial is told."""
+    study, trial, remote = live.study, live.state.trials[number], remote_of(live.folder)
+    return Cargo(
+        trial=number,
+        attempt=trial.attempts + 1,
+        train=trial.config(study).model_dump(mode="json"),
+        run_dir=str(live.trial_dir(number)),
+        received=trial.received,
+        fit=fit,
+        cpus=study.trials.cpus_per_trial,
+        gpus=study.trials.gpus_per_trial,
+        workers=study.trials.workers_per_trial,
+        storage=remote.uri if remote else "",
+        fence=live.ledger.fence,
+    )
 
 
 class Proposer(Searcher):
@@ -109,20 +132,8 @@ class Proposer(Searcher):
         return number
 
     def _cargo(self, number: int) -> Cargo:
-        study, trial = self._live.study, self._live.state.trials[number]
-        run_dir = self._live.trial_dir(number)
-        (run_dir / "stop").unlink(missing_ok=True)
-        return Cargo(
-            trial=number,
-            attempt=trial.attempts + 1,
-            train=trial.config(study).model_dump(mode="json"),
-            run_dir=str(run_dir),
-            received=trial.received,
-            fit=self._fit,
-            cpus=study.trials.cpus_per_trial,
-            gpus=study.trials.gpus_per_trial,
-            workers=study.trials.workers_per_trial,
-        )
+        (self._live.trial_dir(number) / "stop").unlink(missing_ok=True)
+        return cargo_of(self._live, number, self._fit)
 
     def carried(self) -> set[int]:
         """Return the trials that have a living or waiting carrier."""

@@ -18,6 +18,7 @@ from search.launch import code_commit, package_versions
 from search.ledger import Event, Ledger
 from search.machine import cpu_model
 from search.state import Report, TrialState
+from search.stores import open_store
 from search.study import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
@@ -103,11 +104,14 @@ def train_again(
     """Train in a folder that is deleted; yield each report with the metrics of the new run."""
     module, _, name = fit.partition(":")
     function = getattr(importlib.import_module(module), name)
+    store = open_store(parts[0].config.data.store).path
     with tempfile.TemporaryDirectory(prefix="segtune-replay-") as temporary:
         run_dir = Path(temporary) / "trials" / f"{number:04d}"
         received = -1
         for part in parts:
-            validations = function(part.config, run_dir, received=received)
+            data = part.config.data.model_copy(update={"store": str(store)})
+            config = part.config.model_copy(update={"data": data})
+            validations = function(config, run_dir, received=received)
             for report in part.reports:
                 validation = next(v for v in validations if v.epoch >= report.epoch)
                 assert validation.epoch == report.epoch, f"epoch {report.epoch} is not validated"
@@ -138,11 +142,9 @@ def environment(begun: Event, started: list[Event], config: TrainConfig) -> list
         started: The trial's `started` events.
         config: What is trained again.
     """
-    from trainer.data.store import Store
-
     now: dict[str, Any] = {
         "commit": code_commit(),
-        "store": Store.open(config.data.store).content_hash[:12],
+        "store": open_store(config.data.store).content_hash[:12],
         **package_versions(),
     }
     then = {"commit": begun["commit"], "store": begun["store_hash"][:12], **begun["versions"]}

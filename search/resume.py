@@ -17,6 +17,7 @@ from search.launch import carry_on, ray_address, reopened
 from search.ledger import Event
 from search.live import LiveStudy
 from search.ranking import ranked
+from search.remote_run import has_checkpoint
 from search.state import TrialState
 from search.study import StudyConfig
 from trainer.configfile import ConfigError
@@ -142,7 +143,8 @@ def _problem(live: LiveStudy, trial: TrialState, epochs: int) -> str:
         live.study.train_config(trial.params, epochs=epochs)
     except ConfigError as error:
         return error.lines[0]
-    checkpoints = live.trial_dir(trial.number) / "checkpoints"
-    if not any(checkpoints.glob("*.pt")):
-        return f"{checkpoints}: no checkpoint here; was it trained on another machine's disk?"
+    run_dir = live.trial_dir(trial.number)
+    if not has_checkpoint(run_dir):
+        where = run_dir / "checkpoints"
+        return f"{where}: no checkpoint here; was it trained on another machine's disk?"
     return ""

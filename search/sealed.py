@@ -4,14 +4,18 @@ Import it after `search.launch.quiet_ray`: Ray reads its switches when it is imp
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from search.live import LiveStudy
+from search.proposer import cargo_of
+from search.remote_run import held, on_this_node
 from search.slots import Slots
 from search.state import TrialState
+from search.stores import with_store_here
 from search.tuner import ray_session
 
 
@@ -43,10 +47,7 @@ def read_test_set(live: LiveStudy, trials: Sequence[TrialState], address: str) -
     with ray_session(address):
         Slots(needs.cpus_per_trial, needs.gpus_per_trial).check()
         read = _read.options(num_cpus=needs.cpus_per_trial, num_gpus=needs.gpus_per_trial)
-        tasks = {
-            read.remote(str(live.trial_dir(trial.number)), live.study.data.store): trial
-            for trial in unread
-        }
+        tasks = {read.remote(asdict(cargo_of(live, trial.number, ""))): trial for trial in unread}
         while tasks:
             (done,), _ = ray.wait([*tasks])
             record(live, tasks.pop(done), _get(done))
@@ -75,8 +76,10 @@ def record(live: LiveStudy, trial: TrialState, reading: dict[str, Any]) -> None:
 
 
 @ray.remote
-def _read(run_dir: str, store: str) -> dict[str, Any]:
-    return read_one(Path(run_dir), store)
+def _read(cargo: dict[str, Any]) -> dict[str, Any]:
+    cargo = with_store_here(on_this_node(cargo))
+    with held(cargo):
+        return read_one(Path(cargo["run_dir"]), cargo["train"]["data"]["store"])
 
 
 def read_one(run_dir: Path, store: str) -> dict[str, Any]:

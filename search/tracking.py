@@ -20,6 +20,7 @@ import yaml
 
 from search.ledger import Event
 from search.live import LiveStudy
+from search.storage import mirror_id
 from trainer.atomic import write_atomically
 from trainer.configfile import flatten
 
@@ -35,7 +36,9 @@ SWITCHES = {
 
 def tracking_uri(runs: Path) -> str:
     """Return MLFLOW_TRACKING_URI, or SQLite in the folder of all studies."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs / 'mlflow.db'}"
+    # Two machines with mirrors of the same place have a database each, and so an address each.
+    name = f"mlflow-{mirror}.db" if (mirror := mirror_id(runs)) else "mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs / name}"
 
 
 def ui_command(runs: Path) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from search import remote_run, stores
 from search.faults import STORAGE_ERRORS
 from search.machine import cpu_model, gpu_model
 from trainer.config import TrainConfig
@@ -45,6 +46,7 @@ class Trainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Begin with nothing: a trial waits until this returns, and a hang here cannot be ended."""
         self._validations: Generator[Any, None, None] | None = None
+        self._cargo: dict[str, Any] = {}
         self._memory = 0
         self._ranks: Ranks | None = None
 
@@ -65,17 +67,17 @@ class Trainable(tune.Trainable):
             `{"epoch", "metrics"}` of a validation, the metrics as pairs, or `{"done": True,
             "ending", "reason"}` with one of interrupted, diverged and infeasible.
         """
-        stop = Path(self.config["run_dir"]) / "stop"
         if self._validations is None:
-            if stop.exists():
+            self._cargo = remote_run.on_this_node(self.config)
+            if not self.config["storage"] and self._stop.exists():
                 return _end("interrupted", "stopped before it began")
-            self._validations = self._fit()
+            self._validations = remote_run.kept(self._fit, self._cargo)
         try:
             received = self.config["received"]
             validation = next(v for v in self._validations if v.epoch > received)
         except StopIteration:
             self._release()
-            if stop.exists():
+            if self._stop.exists():
                 return _end("interrupted", "stopped")
             raise RuntimeError("the training ended before max_t") from None
         except Exception as error:
@@ -89,6 +91,10 @@ class Trainable(tune.Trainable):
             return {"epoch": validation.epoch, "metrics": [*validation.metrics.items()]}
         self._release()  # only here is the exception gone, and with it what its frames held
         return _end(ending, reason)
+
+    @property
+    def _stop(self) -> Path:
+        return Path(self._cargo["run_dir"]) / "stop"
 
     def where(self) -> dict[str, Any]:
         """Return where this process trains: what decides the last bits of its numbers.
@@ -106,12 +112,13 @@ class Trainable(tune.Trainable):
 
     def _fit(self) -> Generator[Any, None, None]:
         """Start `fit`; its imports belong into the first step, where a hang is noticed."""
-        if self.config["workers"] > 1:
+        cargo = self._cargo = stores.with_store_here(self._cargo)
+        if cargo["workers"] > 1:
             from search.ranks import Ranks  # it builds on this module
 
-            self._ranks = self._ranks or Ranks(self.config)
-            self._ranks.load(self.config)  # while this process loads it as well
-        fit = load(self.config)
+            self._ranks = self._ranks or Ranks(cargo)
+            self._ranks.load(cargo)  # while this process loads it as well
+        fit = load(cargo)
         self._memory = _gpu_memory()
         return self._ranks.train(fit) if self._ranks else fit()
 

@@ -25,8 +25,10 @@ from search.progress import Progress
 from search.proposer import Proposer
 from search.sampler import Sampler
 from search.scheduler import Scheduler
+from search.shared import check_shared
 from search.silence import Silence
 from search.slots import Slots
+from search.stores import open_store
 from search.trainable import Trainable
 
 SLOTS_WAIT_S = 60.0
@@ -54,6 +56,8 @@ def carry_out(
         # Trials that were carried once fit on nodes which may have yet to join again.
         again = live.state.trials and address != "local"
         slots.check(wait_s=SLOTS_WAIT_S if again else 0, say=progress.say)
+        if address != "local":
+            check_shared(live.folder, live.study.data.store)
         sampler = Sampler(live.study)
         for event in live.ledger.events:
             sampler.hear(event)
@@ -204,10 +208,9 @@ class Attendant(tune.Callback):
 @ray.remote(num_cpus=0)
 def _threshold(store: str, fold: int) -> dict[str, Any]:
     """Compute the best threshold beside the trials: in the driver it would delay their reports."""
-    from trainer.data.store import Store
     from trainer.threshold import best_threshold
 
-    return best_threshold(Store.open(store), fold)
+    return best_threshold(open_store(store), fold)
 
 
 @contextmanager

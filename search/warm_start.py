@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from search.ledger import Event, Ledger
 from search.limits import LEARNS_NOTHING
 from search.space import Dimension, active, among, ordered
+from search.stores import read_manifest
 from search.study import StudyConfig
 from trainer.configfile import ConfigError, build, flatten
 
@@ -175,7 +176,7 @@ def _told(study: StudyConfig, story: _Story) -> dict[str, Any] | None:
 def _differences(study: StudyConfig, source: StudyConfig, store_hash: str) -> list[str]:
     """Return a line for every fixed setting in which two studies differ."""
     lines = []
-    manifest = json.loads((Path(study.data.store) / "manifest.json").read_bytes())
+    manifest = json.loads(read_manifest(study.data.store))
     if manifest["content_hash"] != store_hash:
         lines.append(f"data.store: {source.data.store}: has other content than this study's")
     there, here = source.scheduler.max_t, study.scheduler.max_t

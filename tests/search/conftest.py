@@ -15,7 +15,15 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.search.s3 import Moto
+
 ROOT = Path(__file__).resolve().parents[2]
+AWS = {
+    "AWS_ACCESS_KEY_ID": "for-tests",
+    "AWS_SECRET_ACCESS_KEY": "never-to-be-written-down",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_REGION": "us-east-1",
+}
 
 
 @pytest.fixture(scope="session")
@@ -38,19 +46,48 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[str]:
-    """Start a Ray of two CPUs and return its address; drivers attach, which is quicker."""
+def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SEGTUNE_CACHE of the nodes."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def cluster(node_cache: Path) -> Iterator[str]:
+    """Start a Ray of two CPUs and what it takes for a GPU; drivers attach, which is quicker."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGTUNE_CACHE", str(node_cache))
+        for name, value in AWS.items():
+            patch.setenv(name, value)
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else drivers need this Ray's token
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
         context = ray.init(
-            address="local", num_cpus=2, include_dashboard=False, log_to_driver=False
+            address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False
         )
         yield context.address_info["gcs_address"]
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
+    """A local S3."""
+    moto = Moto(tmp_path_factory.mktemp("moto") / "log")
+    yield moto
+    moto.process.kill()
+    moto.process.wait()
+
+
+@pytest.fixture
+def s3(
+    moto: Moto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> str:
+    """URI of an empty bucket; this process's mirrors are in tmp_path."""
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
+    return moto.make_bucket(f"b{abs(hash(request.node.nodeid))}")
 
 
 class Driver:
@@ -61,14 +98,21 @@ class Driver:
         folder: The study's folder.
     """
 
-    def __init__(self, study: Path, runs: Path, *words: str, env: dict[str, str] | None = None):
+    def __init__(
+        self,
+        study: Path,
+        runs: Path,
+        *words: str,
+        env: dict[str, str] | None = None,
+        s3: str = "",
+    ):
         self.study = study
         self.folder = runs / yaml.safe_load(study.read_text())["study"]
         self.log = runs / f"driver-{time.monotonic_ns()}.log"
         runs.mkdir(parents=True, exist_ok=True)
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.search.drive", str(study), str(runs), *words],
+                [sys.executable, "-m", "tests.search.drive", str(study), s3 or str(runs), *words],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,

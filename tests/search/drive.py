@@ -4,13 +4,15 @@ import sys
 from pathlib import Path
 
 from search.launch import launch
+from search.storage import Remote, is_remote, mirror_of
 from search.study import load_study
 
 
 def main(path: str, runs: str, address: str = "", fit: str = "tests.search.toy:fit") -> int:
     """Launch, with a user's mistake as lines on stderr and status 2."""
     try:
-        return launch(load_study(path), Path(runs), address or None, fit=fit)
+        folder = mirror_of(Remote.parse(runs)) if is_remote(runs) else Path(runs)
+        return launch(load_study(path), folder, address or None, fit=fit)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -18,6 +18,7 @@ from trainer.data.formats.case import RawCase
 from trainer.data.geometry import Box, fit_box, to_slices
 from trainer.data.nifti import Source, Volume, on_grid_of, read_mask, read_volume
 from trainer.data.store import FORMAT
+from trainer.data.verify import arrays_hash
 from trainer.data.windows import scale
 
 _METADATA = b"segtune"
@@ -107,7 +108,7 @@ def prepare_case(
         "scaling": factors,
         "lesion_pixels": lesion_pixels.tolist(),
         "notes": notes,
-        "arrays_hash": _hash({**columns, "native mask": mask, "native brain": brain}),
+        "arrays_hash": arrays_hash({**columns, "native mask": mask, "native brain": brain}),
         "fingerprint": fingerprint,
     }
     _write(folder, case.case_id, columns, {"mask": mask, "brain": brain}, record)
@@ -192,11 +193,3 @@ def _write(
 
     write_atomically(folder / f"{case_id}.npz", write_native)
     write_atomically(folder / f"{case_id}.arrow", write_slices)
-
-
-def _hash(arrays: dict[str, NDArray]) -> str:
-    digest = hashlib.sha256()
-    for name, array in arrays.items():
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

@@ -31,6 +31,7 @@ from trainer.data.nifti import BadFile
 from trainer.data.pictures import contact_sheet, lesion_histogram
 from trainer.data.splits import make_splits
 from trainer.data.store import FORMAT, MANIFEST, NUM_FOLDS, Store
+from trainer.data.verify import content_hash
 from trainer.data.windows import modality
 
 IMAGE_SIZE = 64
@@ -282,12 +283,9 @@ def _finish(
         "windows": {name: list(modality(name).window) for name in modalities},
         "units": {name: modality(name).unit for name in modalities},
     }
-    hashed = [
-        {key: case[key] for key in sorted(case.keys() - {"fingerprint", "notes"})} for case in cases
-    ]
     manifest = {
         **content,
-        "content_hash": _digest([content, hashed]),
+        "content_hash": content_hash(content | {"cases": cases}),
         "layout": format,
         "splits": {
             "test": [case for case, fold in folds.items() if fold is None],

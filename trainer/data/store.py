@@ -158,6 +158,10 @@ class Store:
         """Gather brain masks: uint8 (n, H, W) in {0, 1}."""
         return self._gather(rows, ["brain"], np.dtype(np.uint8))[:, 0]
 
+    def columns(self, number: int) -> dict[str, NDArray]:
+        """Return a case's slices by column, in the file's order: each (num_slices, H, W)."""
+        return self._columns[number]
+
     def native_mask(self, case: Case) -> NDArray[np.bool_]:
         """Return the untouched lesion mask: bool (X, Y, Z), canonical axes."""
         return self._native(case, "mask")

@@ -1,0 +1,161 @@
+"""Whole toy studies in S3, on real Ray. The nodes' caches and the driver's are not the same."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from search.ledger import Ledger
+from search.mirror import fetch
+from search.storage import Remote, folder_of, mirror_of
+from tests.search.conftest import AWS, ROOT, Driver, events, write_study
+from tests.search.s3 import Gate, Moto
+from tests.search.toy import dice
+
+Start = Callable[..., Driver]
+
+
+@pytest.fixture
+def drive(cluster: str, mlflow_uri: str, tmp_path: Path) -> Iterator[Start]:
+    """Start drivers of a study in S3, each with a mirror of its own if it is given a name."""
+    drivers: list[Driver] = []
+
+    def start(study: Path, uri: str, mirror: str = "cache") -> Driver:
+        env = {"MLFLOW_TRACKING_URI": mlflow_uri, "SEGTUNE_CACHE": str(tmp_path / mirror)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SEGTUNE_CACHE", env["SEGTUNE_CACHE"])
+            runs = mirror_of(Remote.parse(uri))
+        drivers.append(Driver(study, runs, cluster, env=env, s3=uri))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        if driver.process.poll() is None:
+            driver.kill()
+
+
+def order(uri: str, node_cache: Path, name: str, text: str) -> None:
+    """Give the toy an order in the study's folder on the nodes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGTUNE_CACHE", str(node_cache))
+        folder = folder_of(Remote.parse(uri) / "toy", "work") / "toy"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def segtune(*words: str, cache: Path, status: int = 0) -> str:
+    """Run a command as on another machine, which has seen nothing of a study."""
+    result = subprocess.run(
+        [sys.executable, "-m", "search.cli", *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **AWS, "SEGTUNE_CACHE": str(cache)},
+    )
+    assert result.returncode == status, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def results(folder: Path) -> dict[int, list[tuple[int, float]]]:
+    """Return each trial's epochs and values; no epoch may be there twice."""
+    found: dict[int, list[tuple[int, float]]] = {}
+    for event in events(folder, "reported"):
+        found.setdefault(event["trial"], []).append((event["epoch"], event["value"]))
+    for reports in found.values():
+        assert [epoch for epoch, _ in reports] == [*range(1, len(reports) + 1)]
+    return found
+
+
+def check(folder: Path, calm: Driver) -> None:
+    """Every metric as the toy has it, and the trials as in the undisturbed study."""
+    params = {event["trial"]: event["params"] for event in events(folder, "proposed")}
+    for trial, reports in results(folder).items():
+        lr = params[trial].get("optimizer.lr", 1e-4)
+        assert all(value == dice(lr, epoch) for epoch, value in reports)
+    assert results(folder).keys() == results(calm.folder).keys()
+    assert len(events(folder, "ended")) == len(params)
+
+
+def test_a_study_ends_and_is_read_from_elsewhere(
+    s3: str, drive: Start, calm: Driver, store: Path, tmp_path: Path
+) -> None:
+    runs, away = f"{s3.replace('?', '/runs?')}", tmp_path / "away"
+    driver = drive(write_study(tmp_path / "study", store), runs)
+    said = driver.finish()
+    assert results(driver.folder) == results(calm.folder)
+    assert "s3://" in said and AWS["AWS_SECRET_ACCESS_KEY"] not in said
+
+    status = segtune("status", "toy", "--runs", runs, cache=away)
+    assert "none; finished" in status
+    assert "trial" in segtune("compare", "toy", "--runs", runs, cache=away)
+    assert "is not running" in segtune("stop", "toy", "--runs", runs, cache=away)
+    assert "toy: no such study" not in segtune("status", "toi", "--runs", runs, cache=away, status=2)
+    written = [path for path in (tmp_path / "away").rglob("*") if path.is_file()]
+    assert any(path.name == "ledger.jsonl" for path in written)
+    for path in [*written, *driver.folder.rglob("*")]:
+        if path.is_file():
+            assert AWS["AWS_SECRET_ACCESS_KEY"].encode() not in path.read_bytes()
+
+
+def test_killed_and_continued_from_an_empty_mirror(
+    s3: str, drive: Start, calm: Driver, store: Path, tmp_path: Path, node_cache: Path
+) -> None:
+    study = write_study(tmp_path / "study", store)
+    order(s3, node_cache, "slow", "0.1")
+    driver = drive(study, s3)
+    driver.wait_for(lambda: len(driver.events("reported")) >= 12)
+    driver.kill()
+    before = driver.events("reported")
+
+    again = drive(study, s3, mirror="elsewhere")
+    again.wait_for(lambda: len(events(again.folder, "driver")) >= 2)
+    order(s3, node_cache, "slow", "0")
+    again.finish()
+    assert again.folder != driver.folder
+    kept = {(event["trial"], event["epoch"]) for event in events(again.folder, "reported")}
+    assert {(event["trial"], event["epoch"]) for event in before} <= kept
+    check(again.folder, calm)
+
+
+def test_stopped_from_elsewhere(
+    s3: str, drive: Start, store: Path, tmp_path: Path, node_cache: Path
+) -> None:
+    study = write_study(tmp_path / "study", store)
+    order(s3, node_cache, "slow", "1.5")
+    driver = drive(study, s3)
+    driver.wait_for(lambda: driver.events("reported"))
+    said = segtune("status", "toy", "--runs", s3, cache=tmp_path / "away")
+    assert f"pid {driver.process.pid} on" in said
+    said = segtune("stop", "toy", "--runs", s3, cache=tmp_path / "away")
+    assert f"asked pid {driver.process.pid}" in said
+    assert "stopping (the stop file)" in driver.finish()
+    assert [event["cause"] for event in driver.events("interrupted")] == ["stop"]
+
+
+def test_s3_is_away_for_a_while(
+    moto: Moto, s3: str, drive: Start, calm: Driver, store: Path, tmp_path: Path
+) -> None:
+    """The driver says so once, and at the end all is there."""
+    gate = Gate(moto.address)
+    uri = s3.replace(moto.address, gate.address)
+    driver = drive(write_study(tmp_path / "study", store), uri)
+    driver.wait_for(lambda: len(driver.events("reported")) >= 3)
+    gate.shut()
+    time.sleep(4)
+    gate.open()
+    said = driver.finish()
+    assert said.count("does not answer, events wait") == 1
+    assert said.count("answers again and has everything") == 1
+    assert results(driver.folder) == results(calm.folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGTUNE_CACHE", str(tmp_path / "away"))
+        there = mirror_of(Remote.parse(s3)) / "toy"
+        fetch(there)
+    sent = Ledger.open(there / "ledger.jsonl", writer=False).events
+    assert sent == Ledger.open(driver.folder / "ledger.jsonl", writer=False).events
+    gate.shut()
