@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Ray on this machine, with all its CPUs and GPUs, which nobody without the token can use.
+#
+#   cluster/local.sh start                              # for this machine alone: loopback only
+#   cluster/local.sh start --node-ip-address 10.0.0.1   # the head of several machines
+#   cluster/local.sh join 10.0.0.1:6379                 # on each of the others
+#   cluster/local.sh stop                               # ends what the above started here, no other Ray
+#
+# More words go to `ray start`: --port 6380, --num-gpus 4. The dashboard listens on loopback, and
+# Ray's client server is off. Log: ~/.ray/segtune.log.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+PATH=$root/.venv/bin:$PATH
+# shellcheck source=cluster/ray.env
+. "$root/cluster/ray.env"
+pid_file=$HOME/.ray/segtune.pid
+log=$HOME/.ray/segtune.log
+
+running() { [[ -s $pid_file ]] && kill -0 "$(<"$pid_file")" 2>/dev/null; }
+
+run() {
+  if running; then
+    echo "$0: runs already; end it with: $0 stop" >&2
+    exit 2
+  fi
+  (cd "$root" && python -m search.token)
+  (umask 077 && : >"$log")
+  # --block: this process ends its own Ray when it ends, where `ray stop` would end everybody's.
+  nohup setsid ray start --block "$@" </dev/null >>"$log" 2>&1 &
+  echo $! >"$pid_file"
+  until grep -q 'Ray runtime started' "$log"; do
+    if ! running; then
+      cat "$log" >&2
+      rm "$pid_file"
+      exit 1
+    fi
+    sleep 0.2
+  done
+}
+
+stop() {
+  if ! running; then
+    echo "$0: nothing to stop" >&2
+    return
+  fi
+  local pid tries=300
+  pid=$(<"$pid_file")
+  kill "$pid"
+  while kill -0 "$pid" 2>/dev/null; do
+    if ((--tries == 0)); then
+      echo "$0: process $pid does not end; see $log" >&2
+      exit 1
+    fi
+    sleep 0.1
+  done
+  rm "$pid_file"
+}
+
+case ${1-} in
+  start)
+    shift
+    run --head --node-ip-address 127.0.0.1 --dashboard-host 127.0.0.1 "$@"
+    grep -om1 -- "--address='[^']*'" "$log" | sed "s/.*'\(.*\)'/Ray runs: segtune launch SPACE --address \1/"
+    ;;
+  join)
+    if (($# < 2)); then
+      echo "usage: $0 join HEAD:PORT [RAY_START_OPTION]..." >&2
+      exit 2
+    fi
+    address=$2
+    shift 2
+    run --address "$address" "$@"
+    echo "joined $address"
+    ;;
+  stop) stop ;;
+  *)
+    echo "usage: $0 start | join HEAD:PORT | stop" >&2
+    exit 2
+    ;;
+esac
