@@ -8,6 +8,7 @@ may repeat itself without doubling a point, since the points' times are the ledg
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections import defaultdict
@@ -35,15 +36,23 @@ SWITCHES = {
 
 
 def tracking_uri(runs: Path) -> str:
-    """Return MLFLOW_TRACKING_URI, or SQLite in the folder of all studies."""
+    """Return MLFLOW_TRACKING_URI, or SQLite in the folder of all studies; never show it as it is.
+
+    It may have a user and a password in it, which only MLflow may see.
+    """
     # Two machines with mirrors of the same place have a database each, and so an address each.
     name = f"mlflow-{mirror}.db" if (mirror := mirror_id(runs)) else "mlflow.db"
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs / name}"
 
 
+def without_credentials(text: str) -> str:
+    """Return a text with the user and password of no address in it: `http://me:pw@host`."""
+    return re.sub(r"://[^/\s]*@", "://", text)
+
+
 def ui_command(runs: Path) -> str:
     """Return what shows the runs in a browser: a command, or the server's address."""
-    uri = tracking_uri(runs)
+    uri = without_credentials(tracking_uri(runs))
     if not uri.startswith("sqlite:"):
         return uri
     return f"{Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}"
@@ -72,7 +81,8 @@ class Tracker:
         self._events = live.ledger.events
         self._link = link
         self._say = say
-        self._uri = tracking_uri(live.folder.parent)
+        self._secret_uri = tracking_uri(live.folder.parent)
+        self._uri = without_credentials(self._secret_uri)
         self._cursor_path = live.folder / "mlflow.json"
         self._cursor = self._load_cursor()
         self._view: _View | None = None
@@ -111,7 +121,8 @@ class Tracker:
                     self._deliver()
             except Exception as error:  # whatever MLflow raises: the study must not notice
                 if not self._failing:
-                    reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                    reason = without_credentials(reason)[:160]
                     self._say(f"MLflow at {self._uri} does not answer, events wait: {reason}")
                 self._failing = True
                 if self._closing.wait(pause_s):
@@ -129,7 +140,7 @@ class Tracker:
 
     def _deliver(self) -> None:
         if self._view is None:
-            self._view = _View(self._live, self._uri, self._link, self._events)
+            self._view = _View(self._live, self._secret_uri, self._link, self._events)
         events = self._events[self._cursor : self._cursor + self.CHUNK]
         self._view.show(events)
         self._cursor += len(events)
@@ -141,7 +152,7 @@ class Tracker:
             saved = json.loads(self._cursor_path.read_text())
         except (OSError, ValueError):
             return 0
-        if saved["uri"] != self._uri:
+        if without_credentials(saved["uri"]) != self._uri:  # an earlier segtune kept them
             return 0
         # A driver may have died between a run's creation and the line that links it; from its
         # proposal on, everything is delivered again, and the run is found by its trial's name.
@@ -157,7 +168,9 @@ def _linked_runs(events: list[Event], uri: str) -> dict[int, str]:
     return {
         event["trial"]: event["run_id"]
         for event in events
-        if event["event"] == "mlflow" and "run_id" in event and event["uri"] == uri
+        if event["event"] == "mlflow"
+        and "run_id" in event
+        and without_credentials(event["uri"]) == uri
     }
 
 
@@ -182,11 +195,11 @@ class _View:
         self._study = live.study
         assert live.state.study is not None
         self._begun = live.state.study
-        self._uri = uri
+        self._uri = without_credentials(uri)
         self._link = link
         self._client = MlflowClient(uri)
         self._experiment_id = self._open_experiment(live.folder.parent)
-        self._runs = _linked_runs(list(events), uri)
+        self._runs = _linked_runs(list(events), self._uri)
 
     def _open_experiment(self, runs: Path) -> str:
         name = self._study.study
