@@ -189,15 +189,63 @@ def test_gives_up(tmp_path: Path, store: Path, drive: Drive) -> None:
     assert len(driver.events("proposed")) <= 4
 
 
+def test_hung(tmp_path: Path, store: Path, drive: Drive, mlflow_uri: str) -> None:
+    """A process that lives and does nothing is ended; its trial loses nothing but the time."""
+    study = write_study(
+        tmp_path,
+        store,
+        toy={"hang": "1"},
+        trials={"num_trials": 1, "silence_s": 4},
+        scheduler={"type": "none", "max_t": 3},
+    )
+    driver = drive(study)
+    driver.finish()
+    assert check(driver.folder, mlflow_uri) == {0: "completed", 1: "completed", 2: "completed"}
+    [interrupted] = driver.events("interrupted")
+    assert (interrupted["trial"], interrupted["epoch"], interrupted["cause"]) == (1, 1, "hung")
+    assert interrupted["reason"] == "no sign of life: its process was ended"
+
+
+def test_trials_share_a_gpu(tmp_path: Path, store: Path, drive: Drive) -> None:
+    """Two at a time on the cluster's one GPU, each with half of its memory."""
+    study = write_study(
+        tmp_path,
+        store,
+        toy={"slow": 0.3},
+        trials={"num_trials": 2, "gpus_per_trial": 0.5},
+        scheduler={"type": "none", "max_t": 3},
+    )
+    driver = drive(study)
+    driver.finish()
+    spans = [
+        (started["time"], ended["time"])
+        for started, ended in zip(
+            *(
+                sorted(driver.events(kind), key=lambda e: e["trial"])
+                for kind in ("started", "ended")
+            ),
+            strict=True,
+        )
+    ]
+    at_once = [sum(begin <= other < end for begin, end in spans) for other, _ in spans]
+    assert max(at_once) == 2
+    for path in driver.folder.glob("trials/*/begun"):
+        assert path.read_text().split()[1] == "0.5"
+
+
 def test_too_large_for_every_node(tmp_path: Path, store: Path, drive: Drive) -> None:
     """Resources that no node has are refused before the first trial; then they may be changed."""
-    study = write_study(tmp_path, store, trials={"num_trials": 1, "gpus_per_trial": 1})
+    study = write_study(
+        tmp_path, store, trials={"num_trials": 1, "cpus_per_trial": 3, "gpus_per_trial": 3}
+    )
     driver = drive(study)
     assert driver.wait() == 2
     assert "no node has them" in driver.log.read_text().splitlines()[-1]
     assert not driver.events("proposed")
 
-    settings = load_study(study, ["trials.gpus_per_trial=0", "seed=2"])
+    settings = load_study(
+        study, ["trials.gpus_per_trial=0", "trials.workers_per_trial=1", "seed=2"]
+    )
     with Ledger.open(driver.folder / "ledger.jsonl", writer=True) as ledger:
         _create_or_continue(settings, "another store", driver.folder, ledger, [])
     assert driver.events("study")[-1]["config"]["seed"] == 2

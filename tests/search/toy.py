@@ -3,7 +3,8 @@
 Its Dice depends on lr, the epoch and the fold alone, so every test knows the right numbers; on a
 fold that is not 0, where only `confirm` trains, it also writes cases.parquet. Faults are
 ordered by files in the study's folder `toy`: `slow` holds the seconds of an epoch, and `diverge`,
-`oom`, `unsuited` and `raise` the numbers of the trials that meet it in their second epoch.
+`oom`, `unsuited`, `raise` and `hang` (the first time) the numbers of the trials that meet it in
+their second epoch.
 """
 
 import os
@@ -36,7 +37,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
     checkpoints = run_dir / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     with open(run_dir / "begun", "a") as file:
-        file.write(f"{os.getpid()}\n")
+        file.write(f"{os.getpid()} {config.memory_share}\n")
     done = max((int(path.stem) for path in checkpoints.glob("*.pt")), default=0)
     for epoch in range(max(1, received + 1), done + 1):
         yield Validation(epoch, _metrics(config, epoch))
@@ -98,5 +99,8 @@ def _fault(run_dir: Path, epoch: int) -> None:
         from trainer.loop import OutOfMemory
 
         raise OutOfMemory("one image does not fit")
+    if epoch == 2 and trial in _order(run_dir, "hang").split() and not (run_dir / "hung").exists():
+        (run_dir / "hung").touch()
+        time.sleep(3600)
     if epoch == 2 and trial in _order(run_dir, "raise").split():
         raise RuntimeError(f"trial {trial} is broken")
