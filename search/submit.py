@@ -8,7 +8,6 @@ address and passwords are those that the head was started with.
 
 import asyncio
 import logging
-import re
 import shlex
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import yaml
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from search.launch import code_commit
+from search.storage import shown
 from search.study import StudyConfig
 from search.token import find_token, token_path
 from trainer.configfile import ConfigError, did_you_mean
@@ -254,7 +254,7 @@ def seen_by_the_cluster(runs: Path) -> str:
     Raises:
         ConfigError: It is relative.
     """
-    text = re.sub("^s3:/+", "s3://", str(runs))  # a Path has lost one
+    text = shown(runs)
     if not (runs.is_absolute() or text.startswith("s3://")):
         rule = "must be absolute with --submit: a folder, or s3://…, as the cluster sees it"
         raise ConfigError([f"--runs {runs}: {rule}"])
