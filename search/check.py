@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from search.limits import grid_problems
 from search.space import Dimension, active, among, circle, context, params_of
 from trainer.config import DataConfig, TrainConfig
-from trainer.configfile import ConfigError, did_you_mean, field_names, flatten
+from trainer.configfile import ConfigError, did_you_mean, field_names, flatten, shown
 
 if TYPE_CHECKING:
     from search.study import StudyConfig
@@ -134,7 +134,7 @@ def _check_condition(
         if not study.space[parent].contains(value):
             choices = [str(choice) for choice in study.space[parent].choices or ()]
             hint = did_you_mean(str(value), choices)
-            problems.append(f"{where}: {parent}: {value!r}: {parent} never has it{hint}")
+            problems.append(f"{where}: {parent}: {shown(value)}: {parent} never has it{hint}")
     return problems
 
 
@@ -252,7 +252,7 @@ def _check_entry(
     """Check one enqueued entry; only a protected one may leave the space."""
     protected = entry.get("protected", False)
     if not isinstance(protected, bool):
-        return [f"{where}: {key}.protected: {protected!r}: must be true or false"]
+        return [f"{where}: {key}.protected: {shown(protected)}: must be true or false"]
     params = params_of(entry)
     problems: list[str] = []
     for name, value in params.items():
@@ -266,7 +266,7 @@ def _check_entry(
             hint = did_you_mean(name, study.space)
             problems.append(f"{here}: not searched, and the entry is not protected{hint}")
         elif not study.space[name].contains(value):
-            problems.append(f"{here}: {value!r}: outside space.{name}")
+            problems.append(f"{here}: {shown(value)}: outside space.{name}")
         elif name not in active(study.space, params):
             problems += _unmet(study, params, name, here)
     if not problems:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.config import absolute
 from trainer.configfile import ConfigError, flatten, read_yaml
 
 OWN = {"data.store", "data.store_hash", "data.fold", "epochs", "seed", "device", "init_from"}
@@ -27,10 +28,14 @@ def inherited(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], li
     train = flatten(train) if isinstance(train, Mapping) else {}
     if not isinstance(train.get("init_from"), str):
         return dict(values), []
-    path = Path(train["init_from"]).expanduser().resolve()
+    try:
+        path = Path(absolute(train["init_from"]))
+    except ValueError:
+        return dict(values), []  # said when the study is built
     train = {**train, "init_from": str(path)}
     if not isinstance(scheduler, Mapping) or scheduler.get("max_t") != 0:
-        return {**values, "train": train}, []
+        missing = f"{where}: train.init_from: {path}: no such file or folder"
+        return {**values, "train": train}, [] if path.exists() else [missing]
     try:
         run = flatten(read_yaml(_config_of(path)))
     except ConfigError as error:

@@ -1,5 +1,6 @@
 """The dimensions of a search space: their kinds and conditions. Imports neither ray nor optuna."""
 
+import math
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -7,6 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from trainer.config import Section
+from trainer.configfile import shown
+
+MAX_CHOICES = 1000
+MAX_STEPS = 10**9
+"""Between low and high."""
 
 Scalar = bool | int | float | str | None
 
@@ -19,7 +25,7 @@ def _plain(value: Any) -> Any:
     """
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not all(isinstance(item, Scalar) for item in items):
-        raise ValueError(f"{value!r}: must be a value or a list of values")
+        raise ValueError(f"{shown(value)}: must be a value or a list of values")
     return items if isinstance(value, list | tuple) else value
 
 
@@ -58,9 +64,11 @@ class Dimension(Section):
                 raise ValueError(f"{name} is given, but a categorical has only choices")
         if not self.choices:
             raise ValueError("choices: required for a categorical, but not given")
+        if len(self.choices) > MAX_CHOICES:
+            raise ValueError(f"choices has {len(self.choices)} values, but may have {MAX_CHOICES}")
         for index, choice in enumerate(self.choices):
             if among(choice, self.choices[:index]):
-                raise ValueError(f"choices has {choice!r} twice")
+                raise ValueError(f"choices has {shown(choice)} twice")
 
     def _check_number(self) -> None:
         if self.choices is not None:
@@ -70,6 +78,8 @@ class Dimension(Section):
             raise ValueError(f"{missing}: required for a {self.type}, but not given")
         if not self.low < self.high:
             raise ValueError(f"low is {self.low}, but must be below high ({self.high})")
+        if not math.isfinite(self.high - self.low):
+            raise ValueError(f"high - low ({self.high} - {self.low}) must be finite")
         if self.log and self.low <= 0:
             raise ValueError(f"low is {self.low}, but must be above 0 for log: true")
         if self.log and self.step is not None:
@@ -79,6 +89,8 @@ class Dimension(Section):
                 value = getattr(self, name)
                 if isinstance(value, float):
                     raise ValueError(f"{name} is {value}, but must be a whole number for an int")
+        if self.step is not None and self.step * MAX_STEPS < self.high - self.low:
+            raise ValueError(f"step is {self.step}, but low to high may have {MAX_STEPS:g} steps")
         if self.step is not None and _remainder(self.high - self.low, self.step):
             raise ValueError(
                 f"step is {self.step}, but high - low ({self.high} - {self.low}) must be a multiple"
@@ -89,8 +101,9 @@ class Dimension(Section):
         if self.choices is not None:
             return list(self.choices)
         assert self.low is not None and self.high is not None
-        # One between, since a float from 8 to 16 fits a whole-number setting at its ends only.
-        step = self.step or (1 if self.type == "int" else (self.high - self.low) / 3)
+        # One between, since a float from 8 to 16 fits a whole-number setting at its ends only: it
+        # must not be a whole number by chance.
+        step = self.step or (1 if self.type == "int" else (self.high - self.low) / math.pi)
         return [self.low, self.low + step, self.high]
 
     def contains(self, value: Any) -> bool:

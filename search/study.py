@@ -13,7 +13,7 @@ from search.asha import Asha
 from search.check import check
 from search.inherit import inherited
 from search.space import Dimension, params_of
-from trainer.config import Section, TrainConfig
+from trainer.config import Section, TrainConfig, absolute
 from trainer.configfile import (
     ConfigError,
     build,
@@ -23,6 +23,7 @@ from trainer.configfile import (
     nest,
     parse_overrides,
     read_yaml,
+    shown,
 )
 
 METRICS: dict[str, Literal["min", "max"]] = {
@@ -43,21 +44,18 @@ def _dotted(values: Any) -> Any:
     return flatten(values) if isinstance(values, Mapping) else values
 
 
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
-
-
 class StudyData(Section):
-    store: Annotated[str, AfterValidator(_absolute)]
+    store: Annotated[str, AfterValidator(absolute)]
     """Folder that `segtune prepare` wrote."""
     fold: int = Field(default=0, ge=0, le=4)
     """Validation fold of every trial."""
 
 
 def _folder_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
         raise ValueError(
-            f"{name!r}: must be letters, digits and ._- only, beginning with the former"
+            f"{shown(name)}: must be letters, digits and ._- only, beginning with the former, and "
+            "at most 200"
         )
     return name
 
@@ -65,7 +63,7 @@ def _folder_name(name: str) -> str:
 def _known_metric(metric: str) -> str:
     if metric not in METRICS:
         hint = did_you_mean(metric, METRICS)
-        raise ValueError(f"{metric!r}: must be one of {', '.join(METRICS)}{hint}")
+        raise ValueError(f"{shown(metric)}: must be one of {', '.join(METRICS)}{hint}")
     return metric
 
 
@@ -108,7 +106,7 @@ class Scheduler(Section):
     what a trial is worth after its first epochs says little."""
     reduction_factor: int = Field(default=3, ge=2)
     """About one trial in this many passes a rung, and rungs are this factor apart."""
-    brackets: int = Field(default=1, ge=1)
+    brackets: int = Field(default=1, ge=1, le=32)
     """Ladders of rungs; each begins reduction_factor later than the one before it."""
     smoothing: int = Field(default=1, ge=1)
     """Trials are ranked by the mean of this many last validations."""
@@ -155,7 +153,7 @@ def _worker_a_gpu(trials: dict[str, Any]) -> int:
 
 
 class Trials(Section):
-    num_trials: int = Field(ge=1)
+    num_trials: int = Field(ge=1, le=100_000)
     """Searched trials: sampled and unprotected enqueued ones. The control and the protected
     references come on top."""
     cpus_per_trial: int = Field(default=1, ge=1)
@@ -357,7 +355,8 @@ def _override_dimension(space: dict[str, Any], key: str, value: Any) -> list[str
     else:
         attribute, _, condition = key.removeprefix(f"{name}.").partition(".")
         if condition:
-            value = {**(space[name].get(attribute) or {}), condition: value}
+            below = space[name].get(attribute)
+            value = {**(below if isinstance(below, Mapping) else {}), condition: value}
         space[name] = {**space[name], attribute: value}
     return []
 
@@ -394,7 +393,8 @@ def _build(values: Mapping[str, Any], where: str) -> tuple[StudyConfig, dict[str
         for line in error.lines:
             head = line.removeprefix(f"{where}: ").split(": ")[0].split(".")[0]
             broken[head] = f"{broken[head]}\n{line}" if head in broken else line
-        sound = {key: value for key, value in values.items() if key not in broken}
+        names = StudyConfig.model_fields.keys() - broken.keys()
+        sound = {key: value for key, value in values.items() if key in names}
         return StudyConfig.model_validate({**_STAND_INS, **sound}), broken
 
 

@@ -3,10 +3,11 @@
 Imports neither torch nor monai, so that a study is checked without them.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,14 +15,21 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from trainer.diffusion.respacing import timesteps
 
+MAX_PATH = 512
 
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
+
+def absolute(path: str) -> str:
+    """Return a path as every process and machine of a study means it."""
+    if len(path) > MAX_PATH:
+        raise ValueError(f"{path[:80]}…: must be at most {MAX_PATH} characters")
+    return path if path.startswith("s3://") else str(Path(os.path.expanduser(path)).resolve())
 
 
 def _window(given: Any) -> Any:
@@ -36,7 +44,8 @@ def _window(given: Any) -> Any:
             raise ValueError(f"{given!r}: must be [low, high], or width and level as in w80l40")
         width, level = float(words[1]), float(words[2])
         given = (level - width / 2, level + width / 2)
-    if isinstance(given, list | tuple) and len(given) == 2 and not given[0] < given[1]:
+    is_pair = isinstance(given, list | tuple) and len(given) == 2
+    if is_pair and all(isinstance(end, int | float) for end in given) and not given[0] < given[1]:
         raise ValueError(f"{given[0]}..{given[1]}: low must be below high")
     return given
 
@@ -48,16 +57,27 @@ class Section(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true for 1: pydantic would take it."""
+        if isinstance(value, bool) and info.field_name:
+            kind = cls.model_fields[info.field_name].annotation
+            kinds = {kind, *get_args(kind)}
+            if kinds & {int, float} and bool not in kinds:
+                raise ValueError(f"{str(value).lower()}: must be a number")
+        return value
+
 
 class DataConfig(Section):
-    store: Annotated[str, AfterValidator(_absolute)]
+    store: Annotated[str, AfterValidator(absolute)]
     """Folder that `segtune prepare` wrote."""
     store_hash: str | None = None
     """Content hash that the store must have; None takes any. A run's config.yaml names its own."""
     fold: int = Field(default=0, ge=0, le=4)
     """Validation fold; the other four are trained on. Test cases are in none of them."""
     modalities: tuple[str, ...] | None = None
-    """Input channels in this order; None takes all that the store has."""
+    """Input channels in this order, none twice; None takes all that the store has."""
     windows: dict[str, Annotated[tuple[float, float], BeforeValidator(_window)]] = {}
     """Physical values (low, high) mapped to [-1, 1], by modality; others as in the store. Also in
     radiology's words: w80l40 (width 80, level 40) is (0, 80)."""
@@ -68,6 +88,13 @@ class DataConfig(Section):
     augment: Literal["none", "light", "heavy"] = "light"
     """light: left-right flip, shift and scale by up to 10 %, rotation by up to 10°, contrast.
     heavy: twice as far, and elastic deformation, gamma, noise and blur."""
+
+    @field_validator("modalities")
+    @classmethod
+    def _some_and_none_twice(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None and not 0 < len(set(names)) == len(names):
+            raise ValueError(f"{list(names)}: must be at least one, and none twice")
+        return names
 
 
 PRESETS = {
@@ -107,7 +134,7 @@ class ModelConfig(Section):
     DiffusionModelUNet; unet, dynunet and swin_unetr are MONAI's and segment directly."""
     preset: Literal["S", "B", "L"] | None = None
     """MedSegDiff's sizes for width, depth, num_res_blocks and attention_levels, where not given."""
-    width: int = Field(default=32, ge=4)
+    width: int = Field(default=32, ge=4, le=4096)
     """Channels at full resolution; level i has width * min(2**i, 8). swin_unetr rounds it up to a
     multiple of 12."""
     depth: int = Field(default=4, ge=2, le=7)
@@ -147,7 +174,7 @@ class ModelConfig(Section):
 
 
 class DiffusionConfig(Section):
-    num_timesteps: int = Field(default=1000, ge=2)
+    num_timesteps: int = Field(default=1000, ge=2, le=100_000)
     """T. Training draws from all of them, whatever the respacing of sampling."""
     target: Literal["eps", "x_start", "v"] = "x_start"
     """What the network predicts (improved-diffusion's ModelMeanType, MONAI's prediction_type)."""
@@ -295,7 +322,7 @@ class TrainConfig(Section):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     batch: BatchConfig = BatchConfig()
-    init_from: Annotated[str, AfterValidator(_absolute)] | None = None
+    init_from: Annotated[str, AfterValidator(absolute)] | None = None
     """Run folder or checkpoint whose averaged (EMA) weights a new run begins with; None begins with
     random ones."""
     epochs: int = Field(default=27, ge=0)
@@ -312,7 +339,7 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     """auto is bf16 autocast where the device is fast at it (GPUs), else fp32; fp64 is for
     proofs."""
-    num_threads: int = Field(default=1, ge=1)
+    num_threads: int = Field(default=1, ge=1, le=4096)
     """torch's CPU threads; pinned, since another number rounds differently."""
     channels_last: bool = True
     """Memory layout; other rounding, and faster convolutions on most devices. The families that

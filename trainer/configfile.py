@@ -2,7 +2,9 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -20,19 +22,114 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.lines))
 
 
+MAX_BYTES = 1 << 20
+MAX_NODES = 10_000
+"""Keys and values of a file, those that an alias repeats counted again."""
+MAX_DEPTH = 50
+MAX_KEY = 200
+"""Characters of a key."""
+
+
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as a number (YAML 1.2) and refuses a key given twice."""
+    """SafeLoader that reads 1e-4 as a number (YAML 1.2) and refuses what no configuration has.
+
+    That is a key given twice or that is no text, numbers that YAML 1.1 reads as few people do (010,
+    1:30) or that do not fit in 64 bits, and files that are too large once aliases are followed.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _check_size(node)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", node.start_mark
-                )
+        merge = "tag:yaml.org,2002:merge"
+        keys = Counter(self._key(key) for key, _ in node.value if key.tag != merge)
+        for key, times in keys.items():
+            if times > 1:
+                raise _refusal(f"key {key!r} is given twice", node)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)", node.value):
+            raise _refusal(f"{shown(node.value)}: must be decimal, or hexadecimal after 0x", node)
+        if (
+            len(node.value) > 25
+            or not -(2**63) <= (value := super().construct_yaml_int(node)) < 2**63
+        ):
+            raise _refusal(f"{shown(node.value)}: must be a number below 2**63", node)
+        return value
 
+    def _key(self, node: yaml.Node) -> str:
+        key = self.construct_object(node, deep=True)
+        if not isinstance(key, str) or not key.isprintable():
+            raise _refusal(f"key {shown(key)}: must be text", node)
+        if len(key) > MAX_KEY:
+            raise _refusal(f"key {shown(key)}: must have at most {MAX_KEY} characters", node)
+        return key
+
+
+def _refusal(rule: str, node: yaml.Node) -> ValueError:
+    return ValueError(f"line {node.start_mark.line + 1}: {rule}")
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Refuse what is too large or too deep to be meant, and what holds itself."""
+    sizes: dict[yaml.Node, int] = {}
+
+    def size(node: yaml.Node, above: tuple[yaml.Node, ...]) -> int:
+        if node in above:
+            raise _refusal("holds itself", node)
+        if len(above) > MAX_DEPTH:
+            raise _refusal(f"is nested more than {MAX_DEPTH} deep", node)
+        if node not in sizes:
+            below = node.value if isinstance(node, yaml.CollectionNode) else []
+            nodes = chain.from_iterable(below) if isinstance(node, yaml.MappingNode) else below
+            sizes[node] = 1 + sum(size(each, (*above, node)) for each in nodes)
+        return sizes[node]
+
+    if (count := size(root, ())) > MAX_NODES:
+        raise _refusal(f"has {shown(count)} keys and values, but may have {MAX_NODES}", root)
+
+
+def _parse(text: str) -> Any:
+    """Read YAML.
+
+    Raises:
+        ValueError: It is not YAML, or not what a configuration can be; one line.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"has {len(text)} characters, but may have {MAX_BYTES}")
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError as error:
+        raise ValueError(f"is nested more than {MAX_DEPTH} deep") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}: " if mark else ""
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        raise ValueError(f"not YAML: {where}{_one_line(problem)}") from error
+    except (yaml.YAMLError, AttributeError, KeyError) as error:  # the latter: !!bool maybe
+        raise ValueError(f"not YAML: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception | str) -> str:
+    """Return an error without its line breaks and control characters, and not endless."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(error).split()))
+    return text if len(text) <= MAX_SHOWN * 4 else f"{text[: MAX_SHOWN * 4]}…"
+
+
+MAX_SHOWN = 80
+
+
+def shown(value: Any) -> str:
+    """Return a value for an error's line, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
@@ -40,27 +137,41 @@ _Loader.add_implicit_resolver(
     ),
     list("-+.0123456789"),
 )
-# Resolvers are tried in order of registration: a plain integer must stay one.
+# Resolvers are tried in order of registration: a plain integer must stay one. A date is text.
 for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
     _resolvers.sort(key=lambda resolver: resolver[0] != "tag:yaml.org,2002:int")
+    _resolvers[:] = [each for each in _resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: The file is missing, is not YAML, or is not a mapping.
+        ConfigError: The file is missing, is not YAML, is not a mapping, or contradicts itself.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            values = yaml.load(file, _Loader)
+        with open(path, encoding="utf-8-sig") as file:
+            values = _parse(file.read(MAX_BYTES + 1))
+        if not isinstance(values, dict):
+            raise ValueError("expected a mapping of keys to values")
+        _check_once(values)
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not YAML: {' '.join(str(error).split())}"]) from error
-    if not isinstance(values, dict):
-        raise ConfigError([f"{path}: expected a mapping of keys to values"])
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not YAML: {_one_line(error)}: must be UTF-8"]) from error
+    except ValueError as error:
+        raise ConfigError([f"{path}: {error}"]) from error
     return values
+
+
+def _check_once(values: Mapping[str, Any]) -> None:
+    """Refuse a setting that is given both dotted and nested: one would silently win."""
+    flat = flatten(values)
+    for name in flat:
+        above = name
+        while above := above.rpartition(".")[0]:
+            if flat.get(above, {}) != {}:
+                raise ValueError(f"{above}: {shown(flat[above])}: but {name} is given too")
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
@@ -76,12 +187,18 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         try:
             if not (equals and key):
                 raise ValueError("expected KEY=VALUE")
-            values[key] = yaml.load(text, _Loader)
-        except (ValueError, yaml.YAMLError):
-            problems.append(f"command line: {word}: expected KEY=VALUE")
+            if len(key) > MAX_KEY or not key.isprintable():
+                raise ValueError(f"expected KEY=VALUE, the key of at most {MAX_KEY} characters")
+            values[key] = _parse(text)
+        except ValueError as error:
+            problems.append(f"command line: {_cut(word)}: {error}")
     if problems:
         raise ConfigError(problems)
     return values
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= MAX_SHOWN and word.isprintable() else shown(word)
 
 
 def nest(values: Mapping[str, Any], onto: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -103,13 +220,19 @@ def nest(values: Mapping[str, Any], onto: Mapping[str, Any] | None = None) -> di
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested keys into dotted ones, the inverse of `nest`."""
+    """Turn nested keys into dotted ones, the inverse of `nest`.
+
+    Raises:
+        ValueError: A key is given twice, nested and dotted.
+    """
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
+        name = f"{prefix}{key}"
+        nested = isinstance(value, Mapping) and value
+        found = flatten(value, f"{name}.") if nested else {name: value}
+        if twice := flat.keys() & found.keys():
+            raise ValueError(f"{min(twice)}: is given twice")
+        flat |= found
     return flat
 
 
@@ -145,13 +268,12 @@ def _line(key: str, problem: Any, where: str | Path) -> str:
             hint = did_you_mean(
                 str(problem["input"]), re.findall(r"'([^']+)'", problem["ctx"]["expected"])
             )
-            return (
-                f"{where}: {key}: {problem['input']!r}: must be {problem['ctx']['expected']}{hint}"
-            )
+            expected = f"{problem['ctx']['expected']}{hint}"
+            return f"{where}: {key}: {shown(problem['input'])}: must be {expected}"
         case "value_error":
             return f"{where}: {key + ': ' if key else ''}{problem['ctx']['error']}"
     rule = problem["msg"].replace("Input should be", "must be")
-    return f"{where}: {key}: {problem['input']!r}: {rule}"
+    return f"{where}: {key}: {shown(problem['input'])}: {rule}"
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

@@ -220,7 +220,7 @@ space.model.width={type: int, low: 8.5, high: 64}
 space.model.width={type: int, low: 8, high: 63, step: 8}
     command line: space.model.width: step is 8, but high - low
 space.model.depth={type: float, low: 2, high: 4}
-    command line: space.model.depth: 2.66
+    command line: space.model.depth: 2.63
 space.model.attention_levels={type: int, low: 0, high: 7}
     command line: space.model.attention_levels: model: attention_levels is 7, but must be at mos
 space.epochs={type: int, low: 8, high: 64}

@@ -23,6 +23,10 @@ def timesteps(num_timesteps: int, respacing: int | str) -> list[int]:
         ValueError: There are not so many timesteps, or no integer stride gives N of them.
     """
     text = str(respacing).strip()
+    if len(text) > 200:
+        raise ValueError(
+            f"timestep_respacing is {text[:20]}…, but must have at most 200 characters"
+        )
     if re.fullmatch(r"\d+", text):
         return _trailing(num_timesteps, int(text))
     if found := re.fullmatch(r"ddim(\d+)", text):
