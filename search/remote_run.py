@@ -44,7 +44,7 @@ CLAIM_S = 300.0
 CLOSE_S = 30.0
 """At the end of a carrier what is left is sent for at most so long."""
 
-INDEX = ".s3.json"
+INDEX = ".objects.json"
 """In a run folder: the objects that its files were equal to when it was last fetched or sent."""
 HERE = {"alive", "stop", "owner"}
 """Files of a run folder that mean something on its node alone."""

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
 
-MARK = ".s3.json"
+MARK = ".place.json"
 """In a mirror folder: the place's URI, and what tells this mirror from those of other machines."""
 OPTIONS = ("endpoint_override", "scheme", "region")
 TIMEOUT_S = 5.0

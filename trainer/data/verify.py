@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from trainer.data.store import MANIFEST, Store, map_batch
@@ -41,6 +40,7 @@ def problem(path: Path) -> str:
     Raises:
         OSError: It cannot be read.
     """
+    where = ""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if content_hash(manifest) != manifest["content_hash"]:
@@ -51,14 +51,15 @@ def problem(path: Path) -> str:
         if rows.column("lesion_pixels").to_pylist() != pixels:
             return "slices.arrow: not what its content hash says"
         for number, case in enumerate(manifest["cases"]):
+            where = f"case {case['case_id']}: "
             if arrays_hash(_arrays(store, number)) != case["arrays_hash"]:
-                return f"case {case['case_id']}: not what its content hash says"
+                return f"{where}not what its content hash says"
     except FileNotFoundError as error:
         return f"{error.filename}: missing"
-    except (ValueError, KeyError, TypeError, EOFError, pa.ArrowException) as error:
-        return f"damaged: {error}"
-    except Exception as error:  # whatever zipfile and zlib raise of a damaged .npz
-        return f"damaged: {type(error).__name__}: {error}"
+    except OSError:
+        raise
+    except Exception as error:  # whatever json, Arrow, zipfile and zlib raise of what is damaged
+        return f"{where}{type(error).__name__}: {error}"
     return ""
 
 
