@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ray.exceptions import NodeDiedError, RayActorError
+from ray.exceptions import ActorUnavailableError, NodeDiedError, RayActorError
 from ray.tune.experiment import Trial
 
 Cause = Literal["stop", "node", "process", "hung", "error", "storage"]
@@ -56,7 +56,8 @@ def fault_of(trial: Trial, hung: bool) -> Fault:
     reason = f"{type(error).__name__}: {(text.splitlines() or [''])[0]}"
     if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
         return Fault("storage", reason)
-    if isinstance(error, NodeDiedError):
+    # Unavailable: of a process that dies alone its node tells within a second; this one told nothing.
+    if isinstance(error, NodeDiedError | ActorUnavailableError):
         return Fault("node", reason)
     if isinstance(error, RayActorError):
         lost = getattr(error, "preempted", False) or _NODE.search(text)

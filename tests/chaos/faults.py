@@ -46,7 +46,7 @@ def corrupt_checkpoint(run: Run, draw: random.Random) -> Iterator[Strike]:
     """Damage a trial's newest checkpoint and SIGKILL its process: the one before it is used."""
     trial, host, process = victim(run, draw, epoch=2)
     process.signal(signal.SIGSTOP)  # else a newer one may come between
-    newest = sorted(checkpoints(run, trial).glob("*.pt"))[-1]
+    newest = checkpoints(run, trial)[-1]
     content = bytearray(newest.read_bytes())
     how = draw.choice(["cut short", "empty", "with a wrong byte"])
     if how == "with a wrong byte":
@@ -57,6 +57,7 @@ def corrupt_checkpoint(run: Run, draw: random.Random) -> Iterator[Strike]:
     process.signal(signal.SIGKILL)
     what = f"trial {trial} on {host.name}: {newest.stem.lstrip('0')}.pt {how}"
     yield Strike(what, frozenset({trial}), "process")
+    wait_for(lambda: newest.exists() and newest.read_bytes() != content, f"a new {newest.name}")
 
 
 def stop_process(run: Run, draw: random.Random) -> Iterator[Strike]:
@@ -137,7 +138,7 @@ def kill_driver(run: Run, draw: random.Random) -> Iterator[Strike]:
 def restart_head(run: Run, draw: random.Random) -> Iterator[Strike]:
     """Stop the head, and with it the whole cluster; the driver dies, and is launched again."""
     trials = frozenset(run.carriers())
-    run.lan.head.kill("ray")
+    run.lan.head.stop_ray()
     yield Strike("and the other nodes, which lose it", trials)
     time.sleep(draw.uniform(0, 4))
     run.lan.start_cluster()
@@ -179,7 +180,7 @@ def victim(run: Run, draw: random.Random, epoch: int = 0) -> tuple[int, RayHost,
 
     def choices() -> list[tuple[int, RayHost, Process]]:
         trials = run.state().trials
-        fit_for = range(epoch, run.plan.epochs - 2)
+        fit_for = range(epoch, run.plan.epochs - 3)
         return [(t, *where) for t, where in run.carriers().items() if trials[t].epoch in fit_for]
 
     return draw.choice(wait_for(choices, "a trial that trains"))
@@ -202,6 +203,6 @@ def noticed(run: Run, strike: Strike) -> None:
     run.wait(all_noticed, "the loss of a node to be noticed")
 
 
-def checkpoints(run: Run, trial: int) -> Path:
-    """Return the folder of a trial's checkpoints."""
-    return run.folder / "trials" / f"{trial:04d}" / "checkpoints"
+def checkpoints(run: Run, trial: int) -> list[Path]:
+    """Return a trial's checkpoints, the newest last."""
+    return sorted((run.folder / "trials" / f"{trial:04d}" / "checkpoints").glob("*.pt"))

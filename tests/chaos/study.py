@@ -113,6 +113,7 @@ class Run:
         self._launch()
 
     def _launch(self) -> None:
+        self._said_before = len(self.log())
         self._relauncher = self.lan.head.start(
             "driver",
             *(RELAUNCH, "python", "-m", "tests.search.drive", SHARE / f"{self.plan.name}.yaml"),
@@ -153,7 +154,7 @@ class Run:
         return self.ended or (self.state().planned(self.study) and not left)
 
     def log(self) -> str:
-        """Return what the drivers have printed."""
+        """Return what the drivers of this and the studies before it have printed."""
         return self.lan.head.log("driver")
 
     def wait(self, ready: Callable[[], Any], what: str, timeout_s: float = 180) -> Any:
@@ -193,9 +194,9 @@ class Run:
         self.set_pace(0)
         self.wait(lambda: False, "the study's end", 600)
         self.mlflow.wait()
-        if "the same command again sends the rest" in self.log().rstrip().splitlines()[-1]:
+        while "the same command again sends the rest" in self.log()[self._said_before :]:
             self._launch()
-        wait_for(lambda: self.ended, "the rest's delivery to MLflow")
+            wait_for(lambda: self.ended, "the rest's delivery to MLflow")
 
     def check(self, truth: dict[int, Curve]) -> None:
         """Check a finished study against what it must have found out.
@@ -208,9 +209,7 @@ class Run:
             truth, "completed"
         )
         assert {n: reported(trial) for n, trial in state.trials.items()} == truth
-        assert self._shown() == {
-            n: reported(trial) for n, trial in state.trials.items()
-        }
+        assert self._shown() == {n: reported(trial) for n, trial in state.trials.items()}
         wait_for(lambda: not self.left_behind(), f"the end of {self.left_behind()}", 90)
 
     def _shown(self) -> dict[int, Curve]:

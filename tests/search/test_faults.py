@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray import cloudpickle
-from ray.exceptions import ActorDiedError, NodeDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, RayTaskError
 
 from search.faults import fault_of
 
@@ -32,6 +32,7 @@ def died(text: str) -> ActorDiedError:
         (died("its node was terminated expectedly: drained"), "node", "ActorDiedError: its node"),
         (died("Worker unexpectedly exits: killed by SIGKILL"), "process", "ActorDiedError: Worker"),
         (NodeDiedError("gone"), "node", "NodeDiedError"),
+        (ActorUnavailableError("Socket closed", None), "node", "ActorUnavailableError"),
     ],
 )
 def test_cause(tmp_path: Path, error: Exception, cause: str, reason: str) -> None:

@@ -1,0 +1,99 @@
+"""What the three campaigns consist of."""
+
+import random
+from collections.abc import Mapping
+
+from tests.chaos import faults
+from tests.chaos.campaign import Stage
+from tests.chaos.faults import Fault
+from tests.chaos.study import REAL, Plan
+
+LRS = tuple(10 ** (-1 - number / 4) for number in range(12))
+TOY = Plan("toy", LRS, epochs=60)
+PHANTOM = Plan(
+    "phantom",
+    LRS[8:11],
+    epochs=30,
+    fit=REAL,
+    silence_s=60,
+    settings={
+        "model.family": "medsegdiff_v1",
+        "model.width": 8,
+        "model.depth": 2,
+        "model.attention_levels": 0,
+        "sampling.timestep_respacing": 2,
+        "sampling.threshold": 0.02,
+        "optimizer.warmup_images": 8,
+        "batch.effective": 4,
+        "epoch_images": 16,
+    },
+)
+
+
+def short() -> list[Stage]:
+    """Eight faults of seven kinds on one toy study."""
+    times: dict[Fault, int] = {
+        faults.kill_process: 2,
+        faults.corrupt_checkpoint: 1,
+        faults.stop_process: 1,
+        faults.power_off: 1,
+        faults.flicker: 1,
+        faults.kill_driver: 1,
+        faults.kill_mlflow(10): 1,
+    }
+    return [Stage(Plan("toy", LRS[:6], epochs=40, silence_s=10, slow_s=0.4), _mixed(times, 0), 2)]
+
+
+def longer() -> list[Stage]:
+    """Every kind once or twice."""
+    times: dict[Fault, int] = {
+        faults.kill_process: 2,
+        faults.corrupt_checkpoint: 2,
+        faults.stop_process: 1,
+        faults.hang: 1,
+        faults.kill_raylet: 2,
+        faults.power_off: 1,
+        faults.flicker: 1,
+        faults.cut: 1,
+        faults.kill_driver: 2,
+        faults.restart_head: 1,
+        faults.kill_mlflow(30): 1,
+        faults.fill_storage: 1,
+    }
+    return [Stage(TOY, _mixed(times, 1))]
+
+
+def full(seed: int) -> list[Stage]:
+    """Sixty faults: 50 on toys, and 10 on the real trainer."""
+    toy: dict[Fault, int] = {
+        faults.kill_process: 7,
+        faults.corrupt_checkpoint: 6,
+        faults.stop_process: 3,
+        faults.hang: 3,
+        faults.kill_raylet: 5,
+        faults.power_off: 4,
+        faults.flicker: 4,
+        faults.cut: 4,
+        faults.kill_driver: 5,
+        faults.restart_head: 3,
+        faults.kill_mlflow(60): 3,
+        faults.fill_storage: 3,
+    }
+    real: dict[Fault, int] = {
+        faults.kill_process: 2,
+        faults.corrupt_checkpoint: 2,
+        faults.stop_process: 1,
+        faults.cut: 1,
+        faults.power_off: 1,
+        faults.kill_driver: 1,
+        faults.restart_head: 1,
+        faults.fill_storage: 1,
+    }
+    return [Stage(TOY, _mixed(toy, seed)), Stage(PHANTOM, _mixed(real, seed), gap=2)]
+
+
+def _mixed(times: Mapping[Fault, int], seed: int) -> list[Fault]:
+    """Return every fault so many times, in a seeded random order."""
+    mixed = [fault for fault, number in times.items() for _ in range(number)]
+    random.Random(seed).shuffle(mixed)
+    return mixed
