@@ -163,12 +163,11 @@ def _create(path: Path) -> str:
         file.flush()
         os.fsync(file.fileno())
     try:
-        if path.exists():  # and empty, which is no token to Ray
-            unfinished.replace(path)
-        else:
-            os.link(unfinished, path)
+        os.link(unfinished, path)
     except FileExistsError:
-        return ""
+        if find_token():
+            return ""
+        unfinished.replace(path)  # empty, which is no token to Ray
     finally:
         unfinished.unlink(missing_ok=True)
     return f"{path}: created the token of your Ray clusters"

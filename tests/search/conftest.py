@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -231,3 +233,63 @@ def calm(tmp_path_factory: pytest.TempPathFactory, store: Path, cluster: str) ->
 def mlflow_uri(calm: Driver) -> str:
     """The MLflow of the undisturbed study, which chose it by itself; others are told to use it."""
     return f"sqlite:///{calm.folder.parent / 'mlflow.db'}"
+
+
+class Guarded(NamedTuple):
+    """A Ray cluster that answers only to holders of its token."""
+
+    address: str
+    url: str
+    """Of its dashboard."""
+    token: Path
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Start a head with dashboard and token, as cluster/ does; its processes end with the tests."""
+    token = tmp_path_factory.mktemp("guarded") / "token"
+    log = token.with_name("head.log")
+    address, url = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    options = {
+        "port": address.rpartition(":")[2],
+        "dashboard-host": "127.0.0.1",
+        "dashboard-port": url.rpartition(":")[2],
+        "ray-client-server-port": free_port(),
+        "dashboard-agent-listen-port": free_port(),
+        "num-cpus": 2,
+    }
+    env = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    subprocess.run([sys.executable, "-m", "search.token"], env=env, cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # short, for its sockets' sake
+        words = [f"--{name}={value}" for name, value in options.items()]
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
+        with log.open("w") as output:
+            head = subprocess.Popen(
+                [*command, *words, f"--temp-dir={folder}"],
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            end = time.monotonic() + 60
+            while "Ray runtime started" not in log.read_text():
+                assert head.poll() is None and time.monotonic() < end, log.read_text()
+                time.sleep(0.1)
+            yield Guarded(address, f"http://{url}", token)
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
