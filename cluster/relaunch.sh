@@ -25,14 +25,19 @@ pass_on() {
 trap 'pass_on TERM' TERM
 trap 'pass_on INT' INT
 
-# Waits for the child to its end: a signal that is passed on interrupts `wait`.
-finish() {
+# Runs a command to its end. A signal that is passed on interrupts `wait`.
+run() {
   local status
+  "$@" &
+  child=$!
+  [[ -z $told ]] || pass_on "$told" # it came just before there was a child
   while :; do
     wait "$child"
     status=$?
-    kill -0 "$child" 2>/dev/null || return "$status"
+    kill -0 "$child" 2>/dev/null || break
   done
+  child=
+  return "$status"
 }
 
 crashes=0
@@ -40,12 +45,8 @@ crashed=
 pause_s=1
 while :; do
   began=$SECONDS
-  "$@" &
-  child=$!
-  [[ -z $told ]] || pass_on "$told" # it came just before there was a child
-  finish
+  run "$@"
   status=$?
-  child=
   case $status in
     0 | 3) exit "$status" ;;
     2) [[ -n $crashed ]] || exit 2 ;;
@@ -61,10 +62,7 @@ while :; do
     exit "$status"
   fi
   echo "$0: status $status; again in $pause_s s" >&2
-  sleep "$pause_s" &
-  child=$!
-  finish
-  child=
+  run sleep "$pause_s"
   [[ -z $told ]] || exit "$status"
   pause_s=$((pause_s * 2 < longest_pause_s ? pause_s * 2 : longest_pause_s))
 done

@@ -103,7 +103,7 @@ def slurm() -> Iterator[Slurm]:
 
 
 def toy_study(runs: Path, store: Path, epoch_s: float, max_t: int) -> tuple[list[str], Path]:
-    """Write a study of 1 control, 1 reference and 4 trials; return its command and its folder."""
+    """Write a study of a control, a reference and 4 trials; return its command and its folder."""
     study = write_study(
         runs,
         store,
@@ -123,11 +123,12 @@ def check_whole(folder: Path) -> None:
         assert epochs == [*range(1, last + 1)]
 
 
-@pytest.mark.timeout(200)
-def test_study_is_requeued_before_the_wall_and_continued(
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_study_is_requeued_once_and_continued_to_its_end(
     slurm: Slurm, tmp_path: Path, store: Path
 ) -> None:
-    """What Slurm sends before the wall, sent early: the job requeues itself and goes on."""
+    """The signal that Slurm sends before the wall, sent by hand."""
     command, folder = toy_study(tmp_path / "runs", store, epoch_s=0.7, max_t=4)
     slurm.sbatch("cluster/slurm.sh", *command)
     slurm.wait_for(lambda: len(events(folder, "reported")) >= 3, 60)
@@ -140,3 +141,32 @@ def test_study_is_requeued_before_the_wall_and_continued(
     token = slurm.folder / "home" / ".ray" / "auth_token"
     assert token.stat().st_mode & 0o777 == 0o600
     assert token.read_text() not in slurm.log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_driver_is_relaunched_and_the_wall_requeues(
+    slurm: Slurm, tmp_path: Path, store: Path
+) -> None:
+    """Three minutes of wall, two of warning. Slurm looks at its walls every half a minute."""
+    command, folder = toy_study(tmp_path / "runs", store, epoch_s=8, max_t=9)
+    slurm.sbatch("--time=3", "--signal=B:TERM@120", "cluster/slurm.sh", *command)
+    slurm.wait_for(lambda: events(folder, "reported"), 60)
+    slurm.call("kill", "-9", str(events(folder, "driver")[0]["pid"]))
+    slurm.wait_for(lambda: "requeued" in slurm.log.read_text(), 200)
+    (folder / "toy" / "slow").write_text("0.01")
+    job = slurm.finish(200)
+    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("COMPLETED", "0:0", "1")
+    assert "relaunch.sh: status 137; again in 1 s" in slurm.log.read_text()
+    assert len(events(folder, "driver")) == 3
+    check_whole(folder)
+
+
+@pytest.mark.slow
+def test_bad_input_is_not_repeated(slurm: Slurm, tmp_path: Path) -> None:
+    """Ray starts, the driver refuses, and the job ends with its status."""
+    slurm.sbatch("cluster/slurm.sh", "segtune", "status", "nothing", "--runs", tmp_path)
+    job = slurm.finish(120)
+    assert (job["JobState"], job["ExitCode"]) == ("FAILED", "2:0")
+    assert "no such study" in slurm.log.read_text()
+    assert "again in" not in slurm.log.read_text()

@@ -1,0 +1,163 @@
+"""The shell scripts: shellcheck, and what relaunch.sh and local.sh do."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CLUSTER = ROOT / "cluster"
+SCRIPTS = [*sorted(CLUSTER.glob("*.sh")), Path(__file__).with_name("one_node_slurm.sh")]
+RELAUNCH = CLUSTER / "relaunch.sh"
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS, CLUSTER / "ray.env", ROOT / ".ci" / "run"], ids=str)
+def test_shell_is_clean(path: Path) -> None:
+    subprocess.run(["bash", "-n", path], check=True)
+    assert os.access(path, os.X_OK) == (path.suffix != ".env")
+    if not shutil.which("shellcheck"):
+        pytest.skip("shellcheck is not installed")
+    command = ["shellcheck", "--external-sources", "--shell=bash", path]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+def relaunch(tmp_path: Path, statuses: str, **switches: str) -> tuple[int, int, str]:
+    """Relaunch a command that ends with one status after another.
+
+    Returns:
+        Exit status, number of calls, stderr.
+    """
+    (tmp_path / "statuses").write_text(statuses)
+    (tmp_path / "calls").write_text("")
+    command = """
+    echo >>calls
+    read -ra statuses <statuses
+    exit "${statuses[$(($(wc -l <calls) - 1))]}"
+    """
+    result = subprocess.run(
+        [RELAUNCH, "bash", "-c", command],
+        cwd=tmp_path,
+        env={**os.environ, **switches},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return result.returncode, len((tmp_path / "calls").read_text()), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status", "calls"),
+    [
+        ("0", 0, 1),
+        ("2 0", 2, 1),  # bad input
+        ("3 0", 3, 1),  # its trials only fail
+        ("1 0", 0, 2),  # Ray's C++ after the head's death
+        ("137 2 0", 0, 3),  # killed; then no head answers yet
+    ],
+)
+def test_crashes_are_repeated_and_nothing_else(
+    tmp_path: Path, statuses: str, status: int, calls: int
+) -> None:
+    assert relaunch(tmp_path, statuses)[:2] == (status, calls)
+
+
+def test_crashes_in_a_row_are_given_up(tmp_path: Path) -> None:
+    status, calls, said = relaunch(tmp_path, "9 9 7 9", RELAUNCH_CRASHES="3")
+    assert (status, calls) == (7, 3)
+    assert "gave up: 3 crashes" in said and "again in 1 s" in said and "again in 2 s" in said
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"), [("exit 0", 0), ("exit 1", 1)], ids=["stops", "crashes"]
+)
+def test_sigterm_is_passed_on_and_ends_the_repeating(
+    tmp_path: Path, ending: str, status: int
+) -> None:
+    command = (
+        f"trap 'echo told >>said; {ending}' TERM; echo ready >>said; while :; do sleep 0.05; done"
+    )
+    with subprocess.Popen([RELAUNCH, "bash", "-c", command], cwd=tmp_path) as process:
+        said = tmp_path / "said"
+        while not said.exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == status
+    assert said.read_text().split() == ["ready", "told"]
+
+
+def test_sigterm_ends_the_pause_too() -> None:
+    command = [RELAUNCH, "false"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        while "again in 2 s" not in process.stderr.readline():
+            pass
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 1
+        assert time.monotonic() - began < 1.5
+
+
+LOOK = """
+import json, urllib.request
+import ray
+ray.init("127.0.0.1:6379", log_to_driver=False)
+print(json.dumps(ray.cluster_resources()))
+for headers in ({}, {"Authorization": "Bearer " + "f" * 64}):
+    request = urllib.request.Request("http://127.0.0.1:8265/api/jobs/", headers=headers)
+    try:
+        urllib.request.urlopen(request)
+    except urllib.error.HTTPError as error:
+        print(error.code)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
+@pytest.mark.skipif(not shutil.which("ip"), reason="not installed: ip")
+@pytest.mark.timeout(200)
+def test_local_head_listens_on_loopback_and_wants_the_token(tmp_path: Path) -> None:
+    """In namespaces of its own, since its ports may be taken here."""
+    look = tmp_path / "look.py"
+    look.write_text(LOOK)
+    script = f"""
+    set -e
+    ip link set lo up
+    cluster/local.sh start --num-cpus 2 >&2
+    ss --listening --numeric --tcp --no-header >{tmp_path}/listening
+    RAY_AUTH_MODE=token python {look} >{tmp_path}/seen
+    status=0
+    cluster/local.sh start || status=$?
+    test $status = 2
+    cluster/local.sh stop
+    ! pgrep --list-full 'raylet|gcs_server'
+    """
+    apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--ipc"]
+    result = subprocess.run(
+        [*apart, "bash", "-c", script],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "HOME": str(tmp_path),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RAY_TMPDIR": f"/tmp/local{os.getpid()}",
+        },
+        capture_output=True,
+        text=True,
+    )
+    shutil.rmtree(f"/tmp/local{os.getpid()}", ignore_errors=True)
+    assert result.returncode == 0, result.stderr + result.stdout
+    *_, resources, without, with_another = (tmp_path / "seen").read_text().splitlines()
+    assert json.loads(resources)["CPU"] == 2
+    assert (without, with_another) == ("401", "403")
+    listening = [line.split()[3] for line in (tmp_path / "listening").read_text().splitlines()]
+    assert any(address.endswith(":6379") for address in listening)
+    assert [where for where in listening if "127.0.0.1" not in where and "::1" not in where] == []
+    token = tmp_path / ".ray" / "auth_token"
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert token.read_text() not in (tmp_path / ".ray" / "segtune.log").read_text()
