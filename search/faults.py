@@ -56,7 +56,7 @@ def fault_of(trial: Trial, hung: bool) -> Fault:
     reason = f"{type(error).__name__}: {(text.splitlines() or [''])[0]}"
     if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
         return Fault("storage", reason)
-    # Unavailable: of a process that dies alone its node tells within a second; this one told nothing.
+    # Unavailable: of a process that dies alone its node tells within a second; none told of this.
     if isinstance(error, NodeDiedError | ActorUnavailableError):
         return Fault("node", reason)
     if isinstance(error, RayActorError):

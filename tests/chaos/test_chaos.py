@@ -12,7 +12,7 @@ import pytest
 
 from tests.chaos import suites
 from tests.chaos.campaign import carry_out, table
-from tests.chaos.hosts import ROOT, Host, obstacle, wait_for
+from tests.chaos.hosts import NETWORK, ROOT, SHARE, Lan, RayHost, obstacle, wait_for
 
 pytestmark = pytest.mark.skipif(bool(reason := obstacle()), reason=reason)
 
@@ -57,17 +57,26 @@ time.sleep(1000)
     wait_for(lambda: not in_namespace(namespace), "the host's end")
 
 
-def test_power_off_and_a_new_start() -> None:
-    """A host's name and processes are its own, and end with it."""
-    host = Host("alone", "true")
-    sleeper = host.start("sleeper", "sleep", "1234")
-    wait_for(lambda: len(host.processes("sleeper")) == 1, "the sleeper")
-    host.run("name", "sh", "-c", "hostname; ps -e | wc -l")
-    assert host.log("name").split()[0] == "alone"
-    host.kill("sleeper")
-    assert sleeper.wait(10) != 0 and not host.processes("sleeper") and host.is_on
-    host.power_off()
-    assert not host.is_on and not in_namespace(host._namespace)
+def test_hosts() -> None:
+    """Each has its own name, address and processes, sees the shared folder, and ends when told."""
+    knock = f"import socket; socket.create_connection(('{NETWORK}.2', 1), 1)"
+    with Lan() as lan:
+        one, two = RayHost(1, lan.switch), RayHost(2, lan.switch)
+        two.run("name", "sh", "-c", f"hostname > {SHARE}/name")
+        assert (lan.share / "name").read_text() == "host2\n" and not one.processes("name")
+        one.start("knock", "python", "-c", knock).wait()
+        assert one.log("knock").endswith("ConnectionRefusedError: [Errno 111] Connection refused\n")
+        two.link(up=False)
+        one.start("knock", "python", "-c", knock).wait()
+        assert "refused" not in one.log("knock").splitlines()[-1]
+        two.start("sleeper", "sleep", "1234")
+        wait_for(lambda: len(two.processes("sleeper")) == 1, "the sleeper")
+        two.kill("sleeper")
+        assert not two.processes("sleeper") and two.is_on
+        two.power_off()
+        assert not two.is_on and not in_namespace(two._namespace) and one.is_on
+        RayHost(2, lan.switch).power_off()
+        one.power_off()
 
 
 def in_namespace(namespace: str) -> list[Path]:
