@@ -327,14 +327,15 @@ def stop(study: str, runs: Path, submit: str | None) -> None:
         _elsewhere(submit, study, ["stop"])
     from search.ledger import writer_of
     from search.mirror import ask_to_stop
+    from search.storage import shown
 
     folder = find_study(study, runs)
     driver = writer_of(folder / "ledger.jsonl")
     if driver is None:
-        click.echo(f"{folder}: is not running")
+        click.echo(f"{shown(folder)}: is not running")
         return
     ask_to_stop(folder)
-    click.echo(f"{folder}: asked {driver} to stop; `segtune launch` continues it")
+    click.echo(f"{shown(folder)}: asked {driver} to stop; `segtune launch` continues it")
 
 
 @main.command()

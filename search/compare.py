@@ -1,5 +1,6 @@
 """A study's results as JSON values: the searched trials ranked, and what they are compared with."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from search.ledger import Event, Ledger
 from search.ranking import equal_epoch, pareto, ranked, value_at
 from search.remote_run import fetch_cases
 from search.state import StudyState, TrialState
+from search.storage import shown
 from search.study import StudyConfig
 from trainer.configfile import ConfigError, build
+
+logger = logging.getLogger(__name__)
 
 LABEL = "selected on, optimistic"
 """What the numbers of a search are: the best of many on one validation fold."""
@@ -43,7 +47,10 @@ def compare(folder: Path) -> dict[str, Any]:
         objectives; `verdicts`, what `confirm` found, on validation folds and on the test set;
         `epochs_saved`, the share that pruning spared.
     """
-    fetch_cases(folder)
+    try:
+        fetch_cases(folder)
+    except OSError as error:
+        logger.warning("%s: the newest cases are not here: %s", shown(folder), error)
     study, state = read_study(folder)
     searched, best = state.searched(), ranked(study, state.searched())
     rest = [trial for trial in searched if trial not in best]
@@ -60,7 +67,7 @@ def compare(folder: Path) -> dict[str, Any]:
     beside = [state.control(), *state.references()]
     return {
         "study": study.study,
-        "folder": str(folder),
+        "folder": shown(folder),
         "label": LABEL,
         "objective": study.objective.model_dump(),
         "further_objectives": [objective.model_dump() for objective in study.further_objectives],

@@ -37,7 +37,7 @@ from search import lease
 from search.lease import TakenOver
 from search.ledger import Ledger
 from search.remote_lease import RemoteLease
-from search.storage import Entry, Remote, in_parallel, remote_of
+from search.storage import Entry, Remote, below, in_parallel, remote_of
 from trainer.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -160,9 +160,15 @@ def _local_fence(folder: Path) -> int:
 
 def _fetch(remote: Remote, folder: Path) -> None:
     """Make the ledger here what S3 has; what only this machine has stays if nothing is newer."""
+    while not _fetch_ledger(remote, folder):
+        pass
+    if settings := remote.get("study.yaml"):
+        write_atomically(folder / "study.yaml", lambda temporary: temporary.write_bytes(settings))
+
+
+def _fetch_ledger(remote: Remote, folder: Path) -> bool:
+    """Return False where a driver has just replaced the pieces that were to be read."""
     pieces = _pieces(remote)
-    if not pieces:
-        return
     fence = _newest(pieces)
     path = folder / "ledger.jsonl"
     known = _Index.load(folder)
@@ -170,20 +176,21 @@ def _fetch(remote: Remote, folder: Path) -> None:
         known = _Index(fence)
     new = [piece for piece in pieces if _place(piece) >= (fence, 0)]
     new = [piece for piece in new if _place(piece)[1] + piece.size > known.end]
+    contents = in_parallel(remote.get, [piece.key for piece in new])
+    content, end = b"", known.end
+    for piece, more in zip(new, contents, strict=True):
+        start = _place(piece)[1]
+        if more is None:
+            return False
+        if start > end:
+            raise ValueError(f"{remote}: {piece.key}: the piece before it is missing")
+        content += more[end - start :]
+        end = max(end, start + len(more))
     if new:
-        contents = in_parallel(remote.get, [piece.key for piece in new])
-        content, end = b"", known.end
-        for piece, more in zip(new, contents, strict=True):
-            start = _place(piece)[1]
-            if more is None or start > end:
-                raise ValueError(f"{remote}: {piece.key}: the piece before it is missing")
-            content += more[end - start :]
-            end = max(end, start + len(more))
         before = path.read_bytes()[: known.end] if known.end else b""
         write_atomically(path, lambda temporary: temporary.write_bytes(before + content))
         _Index(fence, end).save(folder)
-    if settings := remote.get("study.yaml"):
-        write_atomically(folder / "study.yaml", lambda temporary: temporary.write_bytes(settings))
+    return True
 
 
 class Sender:
@@ -206,7 +213,7 @@ class Sender:
         self._alive: dict[str, float] = {}
         self._stopping = False
         self._next_s = 0.0
-        self._failing = False
+        self._failing = self._taken_over = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="s3", daemon=True)
 
@@ -221,7 +228,7 @@ class Sender:
     def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._thread.join(CLOSE_S)
-        if self._behind:
+        if self._behind and not self._taken_over:
             logger.warning(
                 "%s: does not have everything yet: launch from this machine to send the rest",
                 self._remote,
@@ -238,11 +245,12 @@ class Sender:
             try:
                 self._send()
             except TakenOver as error:
+                self._taken_over = True
                 self._ledger.lose(str(error))
                 return
-            except OSError as error:
+            except Exception as error:  # whatever Arrow raises: the study must not notice
                 if not self._failing:
-                    reason = str(error).splitlines()[0][:200]
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
                     logger.warning("%s: does not answer, events wait: %s", self._remote, reason)
                 self._failing = True
                 self._vouch()
@@ -299,7 +307,7 @@ class Sender:
                 self._remote.delete([sign.key])
             elif name.startswith("alive-") and self._alive.get(name) != sign.changed_s:
                 self._alive[name] = sign.changed_s
-                _touch_alive(self._folder / "trials" / name.removeprefix("alive-"))
+                _touch_alive(below(self._folder, f"trials/{name.removeprefix('alive-')}"))
 
     def _vouch(self) -> None:
         """Let no trial be thought dead because S3 is."""

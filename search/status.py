@@ -9,6 +9,7 @@ from search.compare import LABEL, read_study
 from search.ledger import writer_of
 from search.preview import align
 from search.state import StudyState, TrialState
+from search.storage import shown
 from search.study import StudyConfig
 
 
@@ -32,7 +33,7 @@ def status(folder: Path) -> dict[str, Any]:
     )
     return {
         "study": study.study,
-        "folder": str(folder),
+        "folder": shown(folder),
         "driver": driver,
         "finished": state.finished(study),
         "num_trials": study.trials.num_trials,

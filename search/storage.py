@@ -215,6 +215,18 @@ class Remote:
         in_parallel(delete_one, keys)
 
 
+def below(folder: Path, name: str) -> Path:
+    """Return the file in a folder for an object, whose name others gave.
+
+    Raises:
+        ValueError: It would lie elsewhere.
+    """
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{name}: would lie outside {folder}")
+    return path
+
+
 def in_parallel(do: Any, items: Iterable[Any]) -> list[Any]:
     """Return what a function of S3 returns for each item, in order; the first error is raised."""
     items = list(items)

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.storage import Remote, cache_folder, in_parallel, is_remote
+from search.storage import Remote, below, cache_folder, in_parallel, is_remote
 from trainer.configfile import ConfigError
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
     if not is_remote(path) and _same_disk(Path(path), stores):
         return path
     try:
-        copy = stores / json.loads(read_manifest(path))["content_hash"]
+        content = json.loads(read_manifest(path))["content_hash"]
+        if not re.fullmatch("[0-9a-f]+", content):
+            raise ValueError(f"content_hash {content!r}")
+        copy = stores / content
     except FileNotFoundError as error:
         raise ConfigError(
             [f"{path}: not a prepared store ({MANIFEST} is missing): segtune prepare makes one"]
@@ -176,7 +180,7 @@ def _copy(path: str, copy: Path) -> None:
 def _download(store: Remote, folder: Path) -> None:
     entries = store.entries()
     _check_space(folder.parent, sum(entry.size for entry in entries))
-    in_parallel(lambda entry: store.download(entry.key, folder / entry.key), entries)
+    in_parallel(lambda entry: store.download(entry.key, below(folder, entry.key)), entries)
 
 
 def _check_space(folder: Path, size: int) -> None:

@@ -171,7 +171,7 @@ def events(folder: Path, kind: str = "") -> list[dict[str, Any]]:
 
 
 def write_study(
-    runs: Path, store: Path, toy: dict[str, Any] | None = None, **settings: Any
+    runs: Path, store: Path | str, toy: dict[str, Any] | None = None, **settings: Any
 ) -> Path:
     """Write a toy study's YAML and its orders for faults; return the YAML's path."""
     study = {

@@ -58,6 +58,7 @@ class Gate:
     def __init__(self, to: str):
         host, _, port = to.partition(":")
         self._to = host, int(port)
+        self._lock = threading.Lock()
         self.address = f"127.0.0.1:{_free_port()}"
         self.open()
 
@@ -71,7 +72,8 @@ class Gate:
         """Break all connections off, and refuse new ones."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        with self._lock:
+            self._listener.close()
         for passed in self._passed:
             with suppress(OSError):
                 passed.shutdown(socket.SHUT_RDWR)
@@ -84,7 +86,12 @@ class Gate:
             except OSError:
                 return
             far = socket.create_connection(self._to)
-            self._passed += [near, far]
+            with self._lock:
+                if listener.fileno() < 0:  # shut meanwhile
+                    near.close()
+                    far.close()
+                    return
+                self._passed += [near, far]
             for one, other in ((near, far), (far, near)):
                 threading.Thread(target=_pump, args=(one, other), daemon=True).start()
 

@@ -75,7 +75,7 @@ def test_a_second_behind_at_most(machine: Machine) -> None:
         for number in range(5):
             ledger.append(word(number))
             written = time.monotonic()
-            until(lambda: fetch(there) or (there / "ledger.jsonl").exists() and said(there)[-1:])
+            until(lambda: fetch(there) or ((there / "ledger.jsonl").exists() and said(there)[-1:]))
             until(lambda number=number: fetch(there) or said(there)[-1] == number)
             assert time.monotonic() - written < 2
         assert writer_of(there / "ledger.jsonl") == writer_of(here / "ledger.jsonl")
@@ -172,9 +172,8 @@ def test_s3_is_away(
             assert time.monotonic() - begun < 1
             time.sleep(0.1)
         gate.open()
+        until(lambda: fetch(there) or said(there) == [*range(40)])
         until(lambda: "has everything" in caplog.text)
-        fetch(there)
-        assert said(there) == [*range(40)]
     assert caplog.text.count("does not answer, events wait") == 1
     gate.shut()
 

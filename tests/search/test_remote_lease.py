@@ -58,9 +58,7 @@ def test_a_silent_machine_is_waited_for(place: Remote, monkeypatch: pytest.Monke
     assert time.monotonic() - begun > 2
 
 
-def test_a_machine_that_gives_signs_lives(
-    place: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_gives_signs_lives(place: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_lease, "LEASE_S", 20.0)
     elsewhere(place, "lease/000004-aa")
     threading.Timer(1.5, elsewhere, (place, "lease/000004-aa")).start()

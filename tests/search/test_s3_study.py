@@ -83,8 +83,13 @@ def check(folder: Path, calm: Driver) -> None:
 def test_a_study_ends_and_is_read_from_elsewhere(
     s3: str, drive: Start, calm: Driver, store: Path, tmp_path: Path
 ) -> None:
+    """And so are its data."""
     runs, away = f"{s3.replace('?', '/runs?')}", tmp_path / "away"
-    driver = drive(write_study(tmp_path / "study", store), runs)
+    pictures = s3.replace("?", "/pictures?")
+    for path in store.rglob("*"):
+        if path.is_file():
+            Remote.parse(pictures).upload(path.relative_to(store).as_posix(), path)
+    driver = drive(write_study(tmp_path / "study", pictures), runs)
     said = driver.finish()
     assert results(driver.folder) == results(calm.folder)
     assert "s3://" in said and AWS["AWS_SECRET_ACCESS_KEY"] not in said
@@ -93,7 +98,9 @@ def test_a_study_ends_and_is_read_from_elsewhere(
     assert "none; finished" in status
     assert "trial" in segtune("compare", "toy", "--runs", runs, cache=away)
     assert "is not running" in segtune("stop", "toy", "--runs", runs, cache=away)
-    assert "toy: no such study" not in segtune("status", "toi", "--runs", runs, cache=away, status=2)
+    assert "toy: no such study" not in segtune(
+        "status", "toi", "--runs", runs, cache=away, status=2
+    )
     written = [path for path in (tmp_path / "away").rglob("*") if path.is_file()]
     assert any(path.name == "ledger.jsonl" for path in written)
     for path in [*written, *driver.folder.rglob("*")]:
@@ -121,6 +128,7 @@ def test_killed_and_continued_from_an_empty_mirror(
     check(again.folder, calm)
 
 
+@pytest.mark.slow
 def test_stopped_from_elsewhere(
     s3: str, drive: Start, store: Path, tmp_path: Path, node_cache: Path
 ) -> None:
@@ -136,6 +144,7 @@ def test_stopped_from_elsewhere(
     assert [event["cause"] for event in driver.events("interrupted")] == ["stop"]
 
 
+@pytest.mark.slow
 def test_s3_is_away_for_a_while(
     moto: Moto, s3: str, drive: Start, calm: Driver, store: Path, tmp_path: Path
 ) -> None:
@@ -159,3 +168,37 @@ def test_s3_is_away_for_a_while(
     sent = Ledger.open(there / "ledger.jsonl", writer=False).events
     assert sent == Ledger.open(driver.folder / "ledger.jsonl", writer=False).events
     gate.shut()
+
+
+FROM_ELSEWHERE = """
+import sys
+from pathlib import Path
+from search.cli import find_study
+from search.confirm import confirm
+from search.replay import replay
+from search.resume import resume
+from search.storage import Remote, mirror_of
+runs, address = mirror_of(Remote.parse(sys.argv[1])), sys.argv[2]
+fit = {"fit": "tests.search.toy:fit"}
+assert resume(find_study("toy", runs), epochs=12, top=1, address=address, **fit) == 0
+folder = find_study("toy", runs)
+assert confirm(folder, top=1, seeds=3, epochs=2, address=address, **fit) == 0
+assert replay(folder, 1, **fit)
+"""
+
+
+@pytest.mark.slow
+def test_resumed_confirmed_and_replayed_from_elsewhere(
+    s3: str, drive: Start, calm: Driver, cluster: str, store: Path, tmp_path: Path
+) -> None:
+    driver = drive(write_study(tmp_path / "study", store), s3)
+    driver.finish()
+    env = {**os.environ, "SEGTUNE_CACHE": str(tmp_path / "away"), "RAY_AUTH_MODE": "disabled"}
+    command = [sys.executable, "-c", FROM_ELSEWHERE, s3, cluster]
+    result = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "better" in result.stdout or "not distinguishable" in result.stdout
+    fetch(driver.folder)
+    [resumed] = events(driver.folder, "resumed")
+    reports = results(driver.folder)[resumed["trial"]]
+    assert reports[-1][0] == 12

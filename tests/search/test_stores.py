@@ -113,7 +113,7 @@ def test_an_unfinished_copy_is_none(store: Path) -> None:
 def test_a_damaged_store_is_no_good(store: Path, tmp_path: Path) -> None:
     shutil.copytree(store, tmp_path / "store")
     flip(tmp_path / "store" / "cases" / "case03.npz")
-    with pytest.raises(ConfigError, match="damaged store: .*case03"):
+    with pytest.raises(ConfigError, match=r"damaged store: .*case03"):
         on_this_node(str(tmp_path / "store"))
     assert not [*(tmp_path / "cache" / "stores").glob("*.unfinished")]
     with pytest.raises(ConfigError, match="not a prepared store"):

@@ -1,0 +1,111 @@
+"""A folder that only the driver sees is found before the first trial."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from search.shared import look
+from search.storage import Remote
+from tests.search.conftest import ROOT, Driver, events, write_study
+from trainer.data.store import Store
+
+
+def can_mount() -> bool:
+    command = ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return (
+        shutil.which("unshare") is not None
+        and not subprocess.run(command, capture_output=True).returncode
+    )
+
+
+needs_mounts = pytest.mark.skipif(not can_mount(), reason="needs root and mount namespaces")
+
+
+def test_what_is_seen(store: Path, tmp_path: Path) -> None:
+    content = Store.open(store).content_hash
+    (tmp_path / "marker").touch()
+    answer, problem = look(str(tmp_path), "marker", str(store), content)
+    assert problem == "" and (tmp_path / answer).exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "marker", "says"),
+    [
+        ("", "other", "not what the driver sees there; all nodes must see"),
+        ("nothing", "marker", "nothing: not what the driver sees there"),
+    ],
+)
+def test_a_folder_that_is_not_shared(
+    store: Path, tmp_path: Path, place: str, marker: str, says: str
+) -> None:
+    (tmp_path / "marker").touch()
+    assert says in look(str(tmp_path / place), marker, str(store), "")[1]
+
+
+def test_a_store_that_is_not_shared(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "marker").touch()
+    there = look(str(tmp_path), "marker", str(tmp_path / "store"), "")[1]
+    assert "data.store" in there and "No such file" in there
+    assert "has other content there" in look(str(tmp_path), "marker", str(store), "x")[1]
+
+
+def test_s3(store: Path, s3: str) -> None:
+    place = Remote.parse(s3) / "toy"
+    content = Store.open(store).content_hash
+    assert "not what the driver sees" in look(place.uri, "marker", str(store), content)[1]
+    place.put("marker", b"")
+    answer, problem = look(place.uri, "marker", str(store), content)
+    assert problem == "" and place.get(answer) == b""
+    assert "NETWORK_CONNECTION" in look("s3://b?endpoint_override=127.0.0.1:9", "m", "", "")[1]
+
+
+@pytest.fixture
+def blind_node(cluster: str, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Start a node that sees something else where tmp_path is."""
+    import ray
+
+    command = Path(sys.executable).with_name("ray")
+    script = (
+        f"mount -t tmpfs none {tmp_path}; exec {command} start --address {cluster} --num-cpus 1"
+    )
+    with (tmp_path / "node.log").open("w") as log:
+        node = subprocess.Popen(
+            ["unshare", "-m", "bash", "-c", f"{script} --block"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"},
+            start_new_session=True,
+        )
+
+    def wait_for(nodes: int) -> None:
+        end = time.monotonic() + 60
+        while sum(node["Alive"] for node in ray.nodes()) != nodes:
+            assert time.monotonic() < end, (tmp_path / "node.log").read_text()
+            time.sleep(0.1)
+
+    yield lambda: wait_for(2)
+    os.killpg(node.pid, signal.SIGTERM)
+    node.wait()
+    wait_for(1)
+
+
+@needs_mounts
+def test_a_node_that_does_not_see_the_runs(
+    blind_node: Callable[[], None], cluster: str, store: Path, tmp_path: Path
+) -> None:
+    study = write_study(tmp_path, store)
+    blind_node()
+    driver = Driver(study, tmp_path, cluster)
+    assert driver.wait() == 2
+    said = driver.log.read_text()
+    lines = [line for line in said.splitlines() if line.startswith("node ")]
+    assert len(lines) == 1 and f"{tmp_path}/toy: not what the driver sees there" in lines[0]
+    assert "Traceback" not in said and not events(driver.folder, "proposed")
+    assert not list(driver.folder.glob("seen-*"))
