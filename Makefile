@@ -1,5 +1,6 @@
 # make search  - a phantom study from nothing to a leaderboard; DATASET=path searches your own data
 # make test    - the tests;  make test-slow, make bench, make lint
+# make chaos   - sixty faults on three hosts in namespaces; needs root; half an hour
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ STORE ?= prepared/$(notdir $(abspath $(DATASET)))
 # Pixels of a slice: small, for two CPU cores.
 SIZE ?= 48
 
-.PHONY: setup search test test-slow bench lint format
+.PHONY: setup search test test-slow chaos bench lint format
 
 setup: $(VENV)/.done
 
@@ -33,6 +34,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+chaos: setup
+	$(BIN)/python -m tests.chaos
 
 # med-seg-diff-pytorch's U-Net needs neither the torchvision nor the wandb that the package declares.
 bench: setup

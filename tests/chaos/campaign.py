@@ -5,12 +5,13 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
 
+from search.state import COUNTED
 from tests.chaos.faults import Fault, Strike
 from tests.chaos.hosts import Lan
 from tests.chaos.server import MlflowServer
@@ -25,7 +26,6 @@ class Row:
         study: Its name.
         kind: Name of the fault.
         strike: Whom it struck.
-        begun: Unix seconds.
         back_s: Seconds until all trials that it struck had reported again, or ended.
         lost_s: Seconds that these trials together reported later than usual.
     """
@@ -33,7 +33,6 @@ class Row:
     study: str
     kind: str
     strike: Strike
-    begun: float
     back_s: float
     lost_s: float
 
@@ -98,7 +97,7 @@ def _stage(
         its_rows = _strike(run, todo, stage.gap, draw, say)
         run.finish()
         run.check(truth)
-        _check_causes(run, its_rows)
+        _check_retries(run, its_rows)
         counts = ", ".join(f"{n} {cause}" for cause, n in interruptions(run).items())
         say(
             f"{run.plan.name}: {len(its_rows)} faults in {time.monotonic() - begun_s:.0f} s; "
@@ -127,54 +126,61 @@ def _strike(
 
 def _strike_once(run: Run, fault: Fault, draw: random.Random) -> Row:
     """Let one fault strike, and wait until the trials that it struck report again."""
-    epochs = {trial.number: trial.epoch for trial in run.state().live()}
+    known = len(run.events())
     course = fault(run, draw)
-    begun = time.time()
     strike = next(course)
+    begun = time.time()
     next(course, None)
-    run.wait(lambda: _progressed(run, strike, epochs), f"{fault.__name__} to be overcome", 300)
-    return _row(run, fault, strike, begun)
+    name = fault.__name__
+    run.wait(lambda: _back(run, strike, known) is not None, f"{name} to be overcome", 300)
+    back = _back(run, strike, known)
+    assert back is not None, f"{run.plan.name}: ended before {name} was overcome: {strike}"
+    for event in run.events("interrupted"):
+        if event["trial"] in back and begun <= event["time"] <= back[event["trial"]]:
+            assert event["cause"] == strike.cause or not strike.cause, f"{name}: {event}"
+    back_s = max([begun, *back.values()]) - begun
+    return Row(run.plan.name, name, strike, back_s, _lost_s(run, back))
 
 
 def _has_reports(run: Run, wanted: int) -> bool:
     return len(run.events("reported")) >= wanted
 
 
-def _progressed(run: Run, strike: Strike, epochs: dict[int, int]) -> bool:
-    trials = run.state().trials
-    return all(trials[t].ending or trials[t].epoch > epochs.get(t, 0) for t in strike.trials)
+def _back(run: Run, strike: Strike, known: int) -> dict[int, float] | None:
+    """Return when each trial that was struck reported again, or ended; None while one has not."""
+    back: dict[int, float] = {}
+    waiting = dict.fromkeys(strike.trials, strike.told)
+    for event in run.events()[known:]:
+        kind = event["event"]
+        for trial in waiting:
+            if kind != "driver" and event.get("trial") != trial:
+                continue
+            if kind == waiting[trial]:
+                waiting[trial] = ""
+            elif kind == "ended" or (kind == "reported" and not waiting[trial]):
+                back.setdefault(trial, event["time"])
+    return back if back.keys() == strike.trials else None
 
 
-def _row(run: Run, fault: Fault, strike: Strike, begun: float) -> Row:
-    back = [begun]
-    lost_s = 0.0
-    reports: dict[int, list[float]] = {}
+def _lost_s(run: Run, back: Mapping[int, float]) -> float:
+    """Return how much longer than usual these trials together took for what they reported then."""
+    times: dict[int, list[float]] = {}
     for event in run.events("reported"):
-        reports.setdefault(event["trial"], []).append(event["time"])
-    gaps = [b - a for times in reports.values() for a, b in pairwise(times)]
-    usual_s = statistics.median(gaps) if gaps else 0.0
-    for trial in strike.trials:
-        after = [t for t in reports.get(trial, []) if t > begun]
-        before = [t for t in reports.get(trial, []) if t <= begun]
-        if after:
-            back.append(after[0])
-            lost_s += max(0.0, after[0] - (before[-1] if before else begun) - usual_s)
-    return Row(run.plan.name, fault.__name__, strike, begun, max(back) - begun, lost_s)
+        times.setdefault(event["trial"], []).append(event["time"])
+    usual_s = statistics.median([b - a for its in times.values() for a, b in pairwise(its)] or [0])
+    gaps = (b - a for trial in back for a, b in pairwise(times[trial]) if b == back[trial])
+    return sum(max(0.0, gap - usual_s) for gap in gaps)
 
 
-def _check_causes(run: Run, rows: Sequence[Row]) -> None:
-    """Check that carriers died of what the faults were, and used up retries only where they may.
-
-    Of a lost node may die as well what had only just been given to it.
-    """
+def _check_retries(run: Run, rows: Sequence[Row]) -> None:
+    """Check that as many retries were used up as processes were killed or hung."""
     due: Counter[str] = Counter()
     for row in rows:
         due[row.strike.cause] += len(row.strike.trials)
     found = interruptions(run)
     told = [(e["trial"], e["cause"], e["reason"]) for e in run.events("interrupted")]
-    for cause in ("process", "hung", "error"):
+    for cause in COUNTED:
         assert found[cause] == due[cause], f"{due[cause]} by {cause} are due: {told}"
-    assert found["node"] >= due["node"], f"{due['node']} by node are due: {told}"
 
 
 def table(rows: Sequence[Row]) -> str:

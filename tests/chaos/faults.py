@@ -23,13 +23,16 @@ class Strike:
     Attributes:
         what: In words.
         trials: The trials that it keeps from training.
-        cause: What the ledger must say of their carriers; empty if those live on, or if the
-            driver dies as well and can say nothing.
+        cause: What the ledger must say of their carriers if they die; empty if those live on, or
+            if the driver dies as well and can say nothing.
+        told: The event that tells of the fault, after which the trials train again; empty for a
+            fault that leaves no trace.
     """
 
     what: str
     trials: frozenset[int] = frozenset()
     cause: str = ""
+    told: str = ""
 
 
 Fault = Callable[[Run, random.Random], Iterator[Strike]]
@@ -39,7 +42,7 @@ def kill_process(run: Run, draw: random.Random) -> Iterator[Strike]:
     """SIGKILL a trial's process."""
     trial, host, process = victim(run, draw)
     process.signal(signal.SIGKILL)
-    yield Strike(f"trial {trial} on {host.name}", frozenset({trial}), "process")
+    yield Strike(f"trial {trial} on {host.name}", frozenset({trial}), "process", "interrupted")
 
 
 def corrupt_checkpoint(run: Run, draw: random.Random) -> Iterator[Strike]:
@@ -56,15 +59,15 @@ def corrupt_checkpoint(run: Run, draw: random.Random) -> Iterator[Strike]:
     newest.write_bytes(content)
     process.signal(signal.SIGKILL)
     what = f"trial {trial} on {host.name}: {newest.stem.lstrip('0')}.pt {how}"
-    yield Strike(what, frozenset({trial}), "process")
-    wait_for(lambda: newest.exists() and newest.read_bytes() != content, f"a new {newest.name}")
+    yield Strike(what, frozenset({trial}), "process", "interrupted")
+    wait_for(lambda: content_of(newest) != content, f"a new {newest.name}")
 
 
 def stop_process(run: Run, draw: random.Random) -> Iterator[Strike]:
     """SIGSTOP a trial's process: it hangs without dying, and answers nobody."""
     trial, host, process = victim(run, draw)
     process.signal(signal.SIGSTOP)
-    yield Strike(f"trial {trial} on {host.name}", frozenset({trial}), "hung")
+    yield Strike(f"trial {trial} on {host.name}", frozenset({trial}), "hung", "interrupted")
 
 
 def hang(run: Run, draw: random.Random) -> Iterator[Strike]:
@@ -72,18 +75,19 @@ def hang(run: Run, draw: random.Random) -> Iterator[Strike]:
     trial, host, _ = victim(run, draw)
     order = run.folder / "toy" / "hang"
     order.write_text(f"{trial:04d}")
-    yield Strike(f"trial {trial} on {host.name}", frozenset({trial}), "hung")
+    yield Strike(f"trial {trial} on {host.name}", frozenset({trial}), "hung", "interrupted")
 
 
 def kill_raylet(run: Run, draw: random.Random) -> Iterator[Strike]:
     """SIGKILL a node's raylet; the node is started again when its loss was noticed, or at once."""
-    host = draw.choice(run.lan.hosts[1:])
-    trials = on(run, host)
+    host, trials = busy_host(run, draw)
     raylet = host.raylet()
     assert raylet
     raylet.signal(signal.SIGKILL)
     at_once = draw.random() < 0.5
-    strike = Strike(f"{host.name}{', back at once' if at_once else ''}", trials, "node")
+    strike = Strike(
+        f"{host.name}{', back at once' if at_once else ''}", trials, "node", "interrupted"
+    )
     yield strike
     if not at_once:
         noticed(run, strike)
@@ -92,8 +96,7 @@ def kill_raylet(run: Run, draw: random.Random) -> Iterator[Strike]:
 
 def flicker(run: Run, draw: random.Random) -> Iterator[Strike]:
     """Cut a host's link for 5 s, which nobody has to notice."""
-    host = draw.choice(run.lan.hosts[1:])
-    trials = on(run, host)
+    host, trials = busy_host(run, draw)
     host.link(up=False)
     yield Strike(host.name, trials)
     time.sleep(5)
@@ -105,8 +108,8 @@ def cut(run: Run, draw: random.Random) -> Iterator[Strike]:
 
     What trained there sees the shared folder all the time, and must write nothing more.
     """
-    host = draw.choice(run.lan.hosts[1:])
-    strike = Strike(host.name, on(run, host), "node")
+    host, trials = busy_host(run, draw)
+    strike = Strike(host.name, trials, "node", "interrupted")
     host.link(up=False)
     yield strike
     noticed(run, strike)
@@ -117,8 +120,8 @@ def cut(run: Run, draw: random.Random) -> Iterator[Strike]:
 
 def power_off(run: Run, draw: random.Random) -> Iterator[Strike]:
     """Switch a host off, all at once, and after its loss was noticed a new one on."""
-    host = draw.choice(run.lan.hosts[1:])
-    strike = Strike(host.name, on(run, host), "node")
+    host, trials = busy_host(run, draw)
+    strike = Strike(host.name, trials, "node", "interrupted")
     host.power_off()
     yield strike
     noticed(run, strike)
@@ -131,7 +134,7 @@ def kill_driver(run: Run, draw: random.Random) -> Iterator[Strike]:
     assert driver
     trials = frozenset(run.carriers())
     driver.signal(signal.SIGKILL)
-    yield Strike("launched again", trials)
+    yield Strike("launched again", trials, told="driver")
     wait_for(lambda: driver not in run.lan.head.processes("driver"), "the driver's end")
 
 
@@ -139,7 +142,7 @@ def restart_head(run: Run, draw: random.Random) -> Iterator[Strike]:
     """Stop the head, and with it the whole cluster; the driver dies, and is launched again."""
     trials = frozenset(run.carriers())
     run.lan.head.stop_ray()
-    yield Strike("and the other nodes, which lose it", trials)
+    yield Strike("and the other nodes, which lose it", trials, told="driver")
     time.sleep(draw.uniform(0, 4))
     run.lan.start_cluster()
 
@@ -164,7 +167,7 @@ def fill_storage(run: Run, draw: random.Random) -> Iterator[Strike]:
     with filler.open("wb") as file:
         free = os.statvfs(run.lan.share)
         os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
-    yield Strike("", trials)
+    yield Strike("the shared folder", trials, "storage")
     try:
         run.wait(
             lambda: known != (len(run.events("interrupted")), run.log().count("waiting for space")),
@@ -183,12 +186,21 @@ def victim(run: Run, draw: random.Random, epoch: int = 0) -> tuple[int, RayHost,
         fit_for = range(epoch, run.plan.epochs - 3)
         return [(t, *where) for t, where in run.carriers().items() if trials[t].epoch in fit_for]
 
-    return draw.choice(wait_for(choices, "a trial that trains"))
+    return draw.choice(run.wait(choices, "a trial that trains"))
 
 
-def on(run: Run, host: RayHost) -> frozenset[int]:
-    """Return the trials that train on a host."""
-    return frozenset(trial for trial, (its, _) in run.carriers().items() if its is host)
+def busy_host(run: Run, draw: random.Random) -> tuple[RayHost, frozenset[int]]:
+    """Choose a host without the head on which trials train, and return these."""
+
+    def choices() -> list[tuple[RayHost, frozenset[int]]]:
+        where = {trial: host for trial, (host, _) in run.carriers().items()}
+        return [
+            (host, frozenset(trial for trial, its in where.items() if its is host))
+            for host in run.lan.hosts[1:]
+            if host in where.values()
+        ]
+
+    return draw.choice(run.wait(choices, "a host that trains"))
 
 
 def noticed(run: Run, strike: Strike) -> None:
@@ -206,3 +218,11 @@ def noticed(run: Run, strike: Strike) -> None:
 def checkpoints(run: Run, trial: int) -> list[Path]:
     """Return a trial's checkpoints, the newest last."""
     return sorted((run.folder / "trials" / f"{trial:04d}" / "checkpoints").glob("*.pt"))
+
+
+def content_of(path: Path) -> bytes | None:
+    """Return what is in a file, None if it is gone."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
