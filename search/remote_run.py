@@ -2,7 +2,7 @@
 
     trials/0003/000007-0002/claim           of the second carrier, under the driver of lease 7
     trials/0003/000007-0002/manifest.json   the run folder's files, each with its object
-    trials/0003/000007-0002/4/metrics.jsonl one of the files that its fourth sending changed
+    trials/0003/000007-0002/4-metrics.jsonl one of the files that its fourth sending changed
 
 A carrier claims its trial, takes over the newest manifest before its own, and writes below its own
 number alone; the manifest comes after what it names, so that the folder is always whole. Objects
@@ -148,7 +148,8 @@ class RemoteRun:
         self._num_sent += 1
         files = {name: key for name, key in self._files.items() if name in seen}
         for name in changed:
-            files[name] = f"{self._own}/{self._num_sent}/{name}"
+            # Flat, since Arrow leaves a marker in each folder whose last object it deletes.
+            files[name] = f"{self._own}/{self._num_sent}-{name.replace('/', '~')}"
             self._trial.upload(files[name], self._run_dir / name)
         manifest = {"configuration": self._configuration, "files": files}
         self._trial.put(f"{self._own}/manifest.json", json.dumps(manifest).encode())
@@ -318,8 +319,8 @@ def fetch_cases(folder: Path) -> None:
     newest: dict[str, tuple[tuple[str, int], Entry]] = {}
     for entry in study.entries("trials"):
         _, trial, *rest = entry.key.split("/")
-        if len(rest) == 3 and rest[2] == "cases.parquet":
-            place = rest[0], int(rest[1])
+        if len(rest) == 2 and rest[1].endswith("-cases.parquet"):
+            place = rest[0], int(rest[1].partition("-")[0])
             newest[trial] = max(newest.get(trial, (place, entry)), (place, entry))
     index = _load_index(folder) or {}
     new = {t: e.key for t, (_, e) in newest.items() if index.get(t) != e.key}

@@ -245,7 +245,6 @@ def _file_system(endpoint_override: str, scheme: str, region: str) -> Any:
         scheme=scheme or None,
         region=region or None,
         allow_delayed_open=True,  # a small object is one request
-        background_writes=False,
         request_timeout=TIMEOUT_S,
         connect_timeout=TIMEOUT_S,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=2),  # we try again ourselves

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,10 @@ def test_only_what_changed_is_sent(carrier: Carrier, study: Remote, tmp_path: Pa
         (tmp_path / "a" / "metrics.jsonl").write_text("1\n2\n")
         run.send()
         new = {entry.key for entry in study.entries("trials/0003")} - before
-        assert [key.rpartition("/")[2] for key in new] == ["metrics.jsonl"]
+        assert [key.rpartition("-")[2] for key in new] == ["metrics.jsonl"]
 
 
-def test_old_objects_go(carrier: Carrier, study: Remote, tmp_path: Path) -> None:
+def test_old_objects_go(carrier: Carrier, study: Remote, moto: Moto, tmp_path: Path) -> None:
     """Those that neither the newest manifest nor the one before it names."""
     with carrier("a") as run:
         for epoch in range(1, 8):
@@ -88,6 +89,10 @@ def test_old_objects_go(carrier: Carrier, study: Remote, tmp_path: Path) -> None
         keys = [entry.key for entry in study.entries("trials/0003")]
         assert len([key for key in keys if key.endswith(".pt")]) == 3
         assert len([key for key in keys if key.endswith("metrics.jsonl")]) == 2
+    bucket = study.path.partition("/")[0]
+    with urllib.request.urlopen(f"http://{moto.address}/{bucket}?list-type=2") as answer:
+        listed = answer.read().count(b"<Key>")
+    assert listed <= len(keys) + 3, "markers of empty folders"
 
 
 def test_a_carrier_that_was_replaced_ends(carrier: Carrier, tmp_path: Path) -> None:
