@@ -6,7 +6,6 @@ Imports neither torch nor monai, so that a study is checked without them.
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -29,7 +28,7 @@ def absolute(path: str) -> str:
     """Return a path as every process and machine of a study means it."""
     if len(path) > MAX_PATH:
         raise ValueError(f"{path[:80]}…: must be at most {MAX_PATH} characters")
-    return path if path.startswith("s3://") else str(Path(os.path.expanduser(path)).resolve())
+    return path if path.startswith("s3://") else os.path.realpath(os.path.expanduser(path))
 
 
 def _window(given: Any) -> Any:

@@ -3,12 +3,14 @@
 import gzip
 import zlib
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import nibabel
 import numpy as np
 from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from numpy.typing import NDArray
 from PIL import Image as Picture
 from scipy import ndimage
@@ -17,11 +19,24 @@ from trainer.atomic import write_atomically
 
 SAME_GRID_MM = 0.1
 """Two grids are the same if no voxel lies further apart than this: affines carry noise of 1e-5."""
+VOXEL_MM = (0.01, 1000.0)
+"""Smallest and largest voxel that a scan can have: beyond it the header is damaged."""
+MOST_DEFLATED = 1033
+"""Bytes that gzip makes of one at most."""
+MAX_EXTRA = 1 << 20
+"""Bytes that may follow the last voxel."""
+WHOLE = 1e-3
+"""Labels coded with a slope read 0.99999999977 for 1."""
 MIN_COVERAGE = 0.5
 """A modality on another grid must show at least this share of the reference's brain."""
 LOSSLESS_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 PICTURE_SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+# What nibabel mends in a header it says on stderr, without the file's name.
+nibabel.imageglobals.logger.disabled = True
+UNREADABLE = (
+    EOFError, HeaderDataError, HeaderTypeError, OSError, OverflowError, TypeError, ValueError, zlib.error
+)  # fmt: skip
 _GRID_FIELDS = (
     "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
     "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
@@ -126,27 +141,47 @@ def _check_there(path: Path) -> None:
 
 
 def _load(path: Path) -> nibabel.Nifti1Image:
-    """Read a NIfTI file's header."""
+    """Read a NIfTI file's header; a compressed file's content too, and its checksum with it."""
     try:
         image = nibabel.load(path)
+        if isinstance(image, nibabel.Nifti1Image) and path.name.lower().endswith(".gz"):
+            image = type(image).from_bytes(_unpacked(path, image.header))
     except ImageFileError as error:
         raise BadFile(path, _why_no_image(path)) from error
-    except (EOFError, OSError, TypeError, ValueError, zlib.error) as error:
+    except UNREADABLE as error:
         raise BadFile(path, f"is truncated or damaged ({' '.join(str(error).split())})") from error
     if not isinstance(image, nibabel.Nifti1Image):
         raise BadFile(path, "is not a NIfTI file")
     return image
 
 
+def _unpacked(path: Path, header: nibabel.Nifti1Header) -> bytes:
+    """Return a compressed file's content, after a look at its checksum: nibabel reads no further
+    than the last voxel, and would take a damaged mask for another one.
+
+    Raises:
+        OSError: It is damaged, or not as long as its header says.
+    """
+    voxels = prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+    size = int(header.get_data_offset()) + voxels
+    if size > MOST_DEFLATED * path.stat().st_size:
+        raise OSError(f"its header asks for {size} bytes")
+    with gzip.open(path) as file:
+        content = file.read(size + MAX_EXTRA)
+        if file.read(1):
+            raise OSError(f"its header asks for {size} bytes, but it goes on")
+    return content
+
+
 def read_mask(source: Source, reference: Volume) -> NDArray[np.bool_]:
     """Read a lesion mask on the grid of `reference`; every label but 0 is lesion.
 
     Returns:
-        bool (X, Y, Z). In NIfTI files values above 0.5 count, since slope-coded ones read
-        0.99999999977 for 1; in lossless pictures every colour but black, in JPEG from mid-grey on.
+        bool (X, Y, Z). In NIfTI files whole numbers are labels, and shares of a voxel count from
+        0.5 on; in lossless pictures every colour but black, in JPEG from mid-grey on.
 
     Raises:
-        BadFile: As `read_volume`, or its grid is not the reference's.
+        BadFile: As `read_volume`, its grid is not the reference's, or its values are no mask's.
     """
     mask = read_volume(source)
     if mask.data.shape != reference.data.shape:
@@ -161,7 +196,23 @@ def read_mask(source: Source, reference: Volume) -> NDArray[np.bool_]:
             f"affine does not match {reference.path.name}: voxels lie up to {distance_mm:.3g} mm "
             f"apart, but at most {SAME_GRID_MM} mm is noise",
         )
+    _check_labels(mask)
     return mask.data > (0 if source.path.name.lower().endswith(LOSSLESS_SUFFIXES) else 0.5)
+
+
+def _check_labels(mask: Volume) -> None:
+    """Refuse another image in the place of a mask, and labels that none would be left of."""
+    values = mask.data
+    low, high = float(values.min()), float(values.max())
+    is_whole = bool((np.abs(values - np.rint(values)) < WHOLE).all())
+    if low < -WHOLE or not (is_whole or high <= 1):
+        raise BadFile(
+            mask.path,
+            f"has values from {low:g} to {high:g}, but a mask has labels (0, 1, 2, ...) or shares "
+            "of a voxel (0 to 1)",
+        )
+    if WHOLE < high <= 0.5:
+        raise BadFile(mask.path, f"its largest value is {high:g}, but lesion begins above 0.5")
 
 
 def on_grid_of(
@@ -210,14 +261,23 @@ def _read_nifti(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64
             shape = shape[:-1]
         if len(shape) != 3:
             raise BadFile(path, f"is {len(shape)}D {'x'.join(map(str, shape))}, but must be 3D")
-        data = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
-    except (EOFError, OSError, TypeError, ValueError, zlib.error) as error:
+        if 0 in shape:
+            raise BadFile(path, f"is {'x'.join(map(str, shape))}, without a voxel")
+        if image.get_data_dtype().kind not in "biuf":
+            raise BadFile(path, f"has voxels of type {image.get_data_dtype()}, not real numbers")
+        with np.errstate(all="ignore"):  # what overflows is not finite, and refused
+            data = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
+    except UNREADABLE as error:
         if isinstance(error, BadFile):
             raise
         raise BadFile(path, f"is truncated or damaged ({' '.join(str(error).split())})") from error
     affine = image.affine
     if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12):
         raise BadFile(path, "has an affine that no voxel grid can have (zero or non-finite)")
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (VOXEL_MM[0] <= spacing_mm.min() and spacing_mm.max() <= VOXEL_MM[1]):
+        voxel = " x ".join(f"{each:.3g}" for each in spacing_mm)
+        raise BadFile(path, f"has voxels of {voxel} mm: must be {VOXEL_MM[0]} to {VOXEL_MM[1]:g}")
     canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
     return np.asarray(canonical.dataobj), canonical.affine
 
