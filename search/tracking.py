@@ -30,6 +30,7 @@ STATUS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}
 
 SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # we try again ourselves, for hours if need be
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
