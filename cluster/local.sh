@@ -31,7 +31,8 @@ run() {
   echo $! >"$pid_file"
   until grep -q 'Ray runtime started' "$log"; do
     if ! running; then
-      cat "$log" >&2
+      echo "$0: $(grep . "$log" | tail -n 1)" >&2
+      echo "$0: more in $log" >&2
       rm "$pid_file"
       exit 1
     fi
@@ -66,6 +67,11 @@ case ${1-} in
   join)
     if (($# < 2)); then
       echo "usage: $0 join HEAD:PORT [RAY_START_OPTION]..." >&2
+      exit 2
+    fi
+    token=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
+    if [[ -z ${RAY_AUTH_TOKEN-} && ! -s $token ]]; then
+      echo "$0: $token: there is none; copy the head's here" >&2
       exit 2
     fi
     address=$2
