@@ -1,6 +1,7 @@
 """A campaign: faults at seeded random moments, study after study, each checked at its end."""
 
 import random
+import shutil
 import statistics
 import tempfile
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from search.state import COUNTED
 from tests.chaos.faults import Fault, Strike
-from tests.chaos.hosts import Lan
+from tests.chaos.lan import Lan
 from tests.chaos.server import MlflowServer
 from tests.chaos.study import Plan, Run, interruptions
 
@@ -74,10 +75,25 @@ def carry_out(
         mlflow = MlflowServer(lan.switch)
         lan.start()
         mlflow.wait()
-        for number, stage in enumerate(stages):
-            truth = stage.plan.truth(Path(folder) / str(number), store)
-            rows += _stage(stage, truth, lan, mlflow, draw, say)
+        try:
+            for number, stage in enumerate(stages):
+                truth = stage.plan.truth(Path(folder) / str(number), store)
+                rows += _stage(stage, truth, lan, mlflow, draw, say)
+        except BaseException:
+            say(f"what is left for a look: {_keep(lan)}")
+            raise
     return rows
+
+
+def _keep(lan: Lan) -> Path:
+    """Copy studies and logs, which end with the hosts, to a folder that stays."""
+    folder = Path(tempfile.mkdtemp(prefix="segtune-chaos-failed-"))
+    shutil.copytree(lan.share, folder / "share", ignore=shutil.ignore_patterns("filler"))
+    for host in lan:
+        if host.is_on:
+            for role in ("driver", "ray"):
+                (folder / f"{host.name}-{role}.log").write_text(host.log(role))
+    return folder
 
 
 def _stage(

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.hosts import Process, RayHost, wait_for
+from tests.chaos.hosts import Process, wait_for
+from tests.chaos.lan import RayHost
 from tests.chaos.study import Run
 
 

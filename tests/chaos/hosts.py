@@ -1,4 +1,4 @@
-"""Hosts on one machine: namespaces with their own addresses, names, processes and Ray nodes.
+"""Hosts on one machine: namespaces with their own mounts, network, name and processes.
 
 A host lives exactly as long as process 1 of its PID namespace, and that one as long as this
 process holds the other end of its standard input. So whatever ends this process, SIGKILL included,
@@ -7,27 +7,22 @@ folder, the mount point, has a name that anybody else could meet.
 """
 
 import os
-import secrets
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = Path("/tmp/segtune-chaos")
 """Mount point, as the hosts see it: `share` is the same on all, `own` each one's."""
 SHARE = BASE / "share"
 NETWORK = "10.77.0"
-PORT = 6379
 
 PREPARE = f"""
-set -e
 echo $NAME > /proc/sys/kernel/hostname
 mount --bind {BASE}/hosts /etc/hosts
 mount -t tmpfs -o mode=755 own {BASE}/own
@@ -47,6 +42,11 @@ ip link add bridge type bridge
 ip address add {NETWORK}.254/24 dev bridge
 ip link set bridge up
 """
+TRY = """
+mount -t tmpfs try /dev/shm
+ip link add bridge type bridge
+ip link add one type veth peer name other
+"""
 # Process 1 must reap what its namespace's processes leave behind: with SIGCHLD ignored the kernel
 # does. It ends when this process closes the pipe.
 LIVE = "trap '' CHLD; echo ready; exec cat > /dev/null"
@@ -57,7 +57,7 @@ def obstacle() -> str:
     if os.geteuid():
         return "network namespaces need root"
     try:
-        Host("try", "true").power_off()
+        Host("try", TRY).power_off()
     except (OSError, RuntimeError) as error:
         return f"no namespaces: {error}"
     return ""
@@ -73,7 +73,7 @@ def wait_for(ready: Callable[[], Any], what: str, timeout_s: float = 120) -> Any
     while not (result := ready()):
         if time.monotonic() > end_s:
             raise TimeoutError(f"{timeout_s:g} s were not enough: {what}")
-        time.sleep(0.05)
+        time.sleep(0.1)
     return result
 
 
@@ -115,7 +115,7 @@ class Host:
         enter = within.entering("mount") if within else []
         namespaces = ["--pid", "--fork", "--mount", "--mount-proc", "--uts", "--net"]
         self._holder = subprocess.Popen(
-            [*enter, "unshare", *namespaces, "sh", "-c", f"{script}\n{LIVE}"],
+            [*enter, "unshare", *namespaces, "sh", "-ec", f"{script}\n{LIVE}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -141,19 +141,20 @@ class Host:
 
     def start(self, role: str, *command: str | Path, **env: str) -> "subprocess.Popen[bytes]":
         """Start a command in the repository's folder; its output is appended to `log(role)`."""
-        return subprocess.Popen(
-            [
-                *self.entering("mount", "uts", "net", "pid"),
-                *("env", "-i", f"--chdir={ROOT}"),
-                *(f"{key}={value}" for key, value in (self._env() | env).items()),
-                f"CHAOS_ROLE={role}",
-                *map(str, command),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=(log := self._open(role)),
-            stderr=log,
-            start_new_session=True,
-        )
+        with self.path(BASE / "own" / f"{role}.log").open("ab") as log:
+            return subprocess.Popen(
+                [
+                    *self.entering("mount", "uts", "net", "pid"),
+                    *("env", "-i", f"--chdir={ROOT}"),
+                    *(f"{key}={value}" for key, value in (self._env() | env).items()),
+                    f"CHAOS_ROLE={role}",
+                    *map(str, command),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _env(self) -> dict[str, str]:
         return {
@@ -172,9 +173,6 @@ class Host:
             "RAY_health_check_failure_threshold": "5",
             "OMP_NUM_THREADS": "1",
         }
-
-    def _open(self, role: str) -> IO[bytes]:
-        return self.path(BASE / "own" / f"{role}.log").open("ab")
 
     def log(self, role: str) -> str:
         """Return what the commands of a role have printed."""
@@ -238,120 +236,3 @@ class Host:
             assert stream
             with suppress(BrokenPipeError):
                 stream.close()
-
-
-class RayHost(Host):
-    """A host on the bridge with a Ray node; number 1 has the head.
-
-    Args:
-        number: From 1; the last part of its address.
-        switch: Has the bridge and the shared folder.
-    """
-
-    def __init__(self, number: int, switch: Host):
-        super().__init__(f"host{number}", PREPARE, switch)
-        self.number = number
-        self.address = f"{NETWORK}.{number}"
-        self._switch = switch
-        inside, outside = self.entering("net"), switch.entering("net")
-        link = ["ip", "link", "add", self.name, "type", "veth", "peer", "name", "eth0"]
-        for command in (
-            # A host of this number that was powered off leaves its link for an instant.
-            [*outside, "sh", "-c", f"! ip link delete {self.name} 2> /dev/null || true"],
-            [*outside, *link, "netns", str(self._first)],
-            [*outside, "ip", "link", "set", self.name, "master", "bridge", "up"],
-            [*inside, "ip", "address", "add", f"{self.address}/24", "dev", "eth0"],
-            [*inside, "ip", "link", "set", "eth0", "up"],
-            [*inside, "ip", "route", "add", "default", "via", f"{NETWORK}.254"],
-        ):
-            subprocess.run(command, check=True)
-
-    def link(self, up: bool) -> None:
-        """Plug the cable in, or pull it out."""
-        state = "up" if up else "down"
-        command = ["ip", "link", "set", self.name, state]
-        subprocess.run([*self._switch.entering("net"), *command], check=True)
-
-    def start_ray(self, num_cpus: int) -> None:
-        """Start the host's Ray node, after whatever is left of the one before."""
-        self.kill("ray")
-        head = ["--head", f"--port={PORT}", "--include-dashboard=false"]
-        where = head if self.number == 1 else [f"--address={NETWORK}.1:{PORT}"]
-        self.run(
-            "ray",
-            *("ray", "start", *where, f"--node-ip-address={self.address}"),
-            *(f"--num-cpus={num_cpus}", "--num-gpus=0", "--object-store-memory=100000000"),
-        )
-
-    def stop_ray(self) -> None:
-        """SIGKILL the host's Ray node, and of a head first what tells others who has died."""
-        for process in self.processes("ray"):
-            if Path(process.command.split()[0]).name == "gcs_server":
-                process.signal(signal.SIGKILL)
-        self.kill("ray")
-
-    def raylet(self) -> Process | None:
-        """Return the Ray node's own process."""
-        found = (p for p in self.processes("ray") if Path(p.command.split()[0]).name == "raylet")
-        return next(found, None)
-
-
-class Lan:
-    """A switch with the shared folder, and three hosts on it; a context manager.
-
-    Args:
-        share_mb: Size of the shared folder.
-        cpus: CPUs that Ray is told of, by host.
-    """
-
-    def __init__(self, share_mb: int = 64, cpus: tuple[int, ...] = (1, 1, 1)):
-        self._cpus = cpus
-        BASE.mkdir(exist_ok=True)
-        env = {"SHARE_MB": str(share_mb), "TOKEN": secrets.token_hex(32)}
-        self.switch = Host("switch", f"{FURNISH}{PREPARE}", env=env)
-        self.hosts: list[RayHost] = []
-
-    @property
-    def share(self) -> Path:
-        """The shared folder as this process sees it; the hosts see SHARE."""
-        return self.switch.path(SHARE)
-
-    @property
-    def head(self) -> RayHost:
-        """The host of the head and of the driver."""
-        return self.hosts[0]
-
-    def start(self) -> None:
-        """Switch the hosts on and start Ray on them."""
-        self.hosts = [RayHost(number, self.switch) for number in (1, 2, 3)]
-        self.start_cluster()
-
-    def start_cluster(self) -> None:
-        """Start the head, then the other nodes at the same time."""
-        self.start_ray(self.head)
-        with ThreadPoolExecutor() as threads:
-            list(threads.map(self.start_ray, self.hosts[1:]))
-
-    def copy(self, folder: Path, name: str) -> None:
-        """Copy a folder into the shared one."""
-        shutil.copytree(folder, self.share / name)
-
-    def start_ray(self, host: RayHost) -> None:
-        """Start a host's Ray node."""
-        host.start_ray(self._cpus[host.number - 1])
-
-    def power_on(self, host: RayHost) -> RayHost:
-        """Return a new host in the place of one that was powered off."""
-        new = RayHost(host.number, self.switch)
-        self.hosts[host.number - 1] = new
-        return new
-
-    def __enter__(self) -> "Lan":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for host in [*self.hosts, self.switch]:
-            host.power_off()
-
-    def __iter__(self) -> Iterator[RayHost]:
-        return iter(self.hosts)

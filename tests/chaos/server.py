@@ -35,6 +35,8 @@ class MlflowServer:
 
     def start(self) -> None:
         """Start it, without waiting until it answers."""
+        if not self._host.is_on:  # a timer may be late
+            return
         self._host.start(
             "mlflow",
             *("mlflow", "server", "--backend-store-uri", f"sqlite:///{self._database}"),

@@ -14,7 +14,8 @@ import yaml
 from search.ledger import Ledger
 from search.state import StudyState, TrialState
 from search.study import load_study
-from tests.chaos.hosts import NETWORK, PORT, ROOT, SHARE, Lan, Process, RayHost, wait_for
+from tests.chaos.hosts import NETWORK, ROOT, SHARE, Process, wait_for
+from tests.chaos.lan import PORT, Lan, RayHost
 from tests.chaos.server import MlflowServer
 
 TOY = "tests.chaos.toy:fit"
@@ -107,6 +108,8 @@ class Run:
         self.lan = lan
         self.mlflow = mlflow
         self.folder = lan.share / "runs" / plan.name
+        self._size = 0
+        self._events: list[dict[str, Any]] = []
         (self.folder / "toy").mkdir(parents=True)
         self.set_pace(plan.slow_s)
         self.study = load_study(plan.write(lan.share, SHARE / "store"))
@@ -128,8 +131,10 @@ class Run:
     def events(self, kind: str = "") -> list[dict[str, Any]]:
         """Return the ledger's events so far, of one kind or all."""
         path = self.folder / "ledger.jsonl"
-        events = Ledger.open(path, writer=False).events if path.exists() else []
-        return [event for event in events if kind in ("", event["event"])]
+        if path.exists() and path.stat().st_size != self._size:
+            self._size = path.stat().st_size
+            self._events = Ledger.open(path, writer=False).events
+        return [event for event in self._events if kind in ("", event["event"])]
 
     def state(self) -> StudyState:
         """Return the study as the ledger tells it now."""

@@ -66,7 +66,7 @@ def longer() -> list[Stage]:
 def full(seed: int) -> list[Stage]:
     """Sixty faults: 50 on toys, and 10 on the real trainer."""
     toy: dict[Fault, int] = {
-        faults.kill_process: 7,
+        faults.kill_process: 8,
         faults.corrupt_checkpoint: 6,
         faults.stop_process: 3,
         faults.hang: 3,
@@ -76,7 +76,7 @@ def full(seed: int) -> list[Stage]:
         faults.cut: 4,
         faults.kill_driver: 5,
         faults.restart_head: 3,
-        faults.kill_mlflow(60): 3,
+        faults.kill_mlflow(60): 2,
         faults.fill_storage: 3,
     }
     real: dict[Fault, int] = {

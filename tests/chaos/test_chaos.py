@@ -12,7 +12,8 @@ import pytest
 
 from tests.chaos import suites
 from tests.chaos.campaign import carry_out, table
-from tests.chaos.hosts import NETWORK, ROOT, SHARE, Lan, RayHost, obstacle, wait_for
+from tests.chaos.hosts import NETWORK, ROOT, SHARE, obstacle, wait_for
+from tests.chaos.lan import Lan, RayHost
 
 pytestmark = pytest.mark.skipif(bool(reason := obstacle()), reason=reason)
 
