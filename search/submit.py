@@ -61,7 +61,9 @@ class Cluster:
         headers = self._credentials()
         with self._refusals():
             self._jobs = JobSubmissionClient(self.url, headers=headers)
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        for name in list(logging.root.manager.loggerDict):  # several set their own level
+            if name.partition(".")[0] == "ray":
+                logging.getLogger(name).setLevel(logging.ERROR)
 
     def _credentials(self) -> dict[str, str]:
         """Return the header with the token if it is asked for, and show it to nobody else."""
@@ -179,8 +181,7 @@ class Cluster:
             self._jobs.delete_job(name)
         if job.driver_exit_code is None:
             raise ConfigError([f"--submit {self.url}: {(job.message or status).splitlines()[0]}"])
-        # Ray writes a line of its own before.
-        return job.driver_exit_code, text.partition(f"{BEGIN}\n")[2]
+        return job.driver_exit_code, _own(text)
 
     def _submit(self, words: Sequence[str], study: StudyConfig | None, **about: Any) -> str:
         command = f"P=$({SAME_PYTHON}); echo {BEGIN}; exec ${{P:-python}} -m search.cli "
@@ -224,11 +225,24 @@ class Cluster:
             if follow:
                 asyncio.run(self._follow(name))
             else:
-                print(self._jobs.get_job_logs(name).partition(f"{BEGIN}\n")[2], end="")
+                print(_own(self._jobs.get_job_logs(name)), end="")
 
     async def _follow(self, name: str | None) -> None:
+        before: str | None = ""
         async for text in self._jobs.tail_job_logs(name):
+            if before is not None:
+                before += text
+                if BEGIN not in before:
+                    continue
+                text, before = _own(before), None
             print(text, end="", flush=True)
+        print(before or "", end="")
+
+
+def _own(log: str) -> str:
+    """Return what the command printed; all where it was not even begun."""
+    before, begin, text = log.partition(f"{BEGIN}\n")
+    return text if begin else before
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 from search.budget import budget_rule
@@ -30,6 +31,11 @@ from search.silence import Silence
 from search.slots import Slots
 from search.stores import open_store
 from search.trainable import Trainable
+
+# Tune would hand the driver's AWS keys on in a runtime environment, which Ray writes to its logs.
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
+)
 
 SLOTS_WAIT_S = 60.0
 """In which the nodes of a cluster join whose head was started again."""

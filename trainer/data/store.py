@@ -68,6 +68,9 @@ class Store:
         }
         """Default window by modality: the physical values that become -1 and 1."""
         self.cases: tuple[Case, ...] = tuple(_case(record) for record in manifest["cases"])
+        for case in self.cases:
+            if Path(case.case_id).name != case.case_id or case.case_id == "..":
+                raise ConfigError([f"{path}: damaged store: case {case.case_id!r} is no file name"])
         self.num_slices = sum(case.num_slices for case in self.cases)
         self._case_of_row = np.repeat(
             np.arange(len(self.cases)), [case.num_slices for case in self.cases]
@@ -199,7 +202,8 @@ class Store:
         return out
 
     def _native(self, case: Case, name: str) -> NDArray[np.bool_]:
-        with np.load(self.path / "cases" / f"{case.case_id}.npz") as packed:
+        path = self.path / "cases" / f"{case.case_id}.npz"
+        with np.load(path, allow_pickle=False) as packed:
             bits = np.unpackbits(packed[name], count=int(np.prod(case.native_shape)))
         return bits.astype(bool).reshape(case.native_shape)
 

@@ -1,0 +1,306 @@
+"""Nobody else gets in: files that would run code, names that would leave, secrets that would leak.
+
+"Loads without executing code" is tried with files that create a marker if anybody unpickles them,
+or builds what their YAML tags ask for.
+"""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+import search.token
+from search.cases import lesion_dice
+from search.cli import main
+from search.compare import read_study
+from search.ledger import Ledger
+from search.live import LiveStudy
+from search.stores import on_this_node
+from search.study import load_study
+from search.tracking import Tracker, ui_command, without_credentials
+from tests.search.conftest import ROOT, Driver, write_study
+from trainer.checkpoint import load_latest, save
+from trainer.configfile import ConfigError, read_yaml
+from trainer.data.store import Store
+from trainer.trained import load
+
+PLANTED = "planted-secret-7d1f"
+
+
+class Evil:
+    """What creates a marker when it is unpickled."""
+
+    def __init__(self, marker: Path):
+        self.marker = str(marker)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (self.marker,)
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Iterator[Path]:
+    """A folder that must not come into being."""
+    path = tmp_path / "executed"
+    yield path
+    assert not path.exists()
+
+
+def test_the_markers_work(tmp_path: Path) -> None:
+    torch.save({"ema": Evil(tmp_path / "a")}, tmp_path / "evil.pt")
+    torch.load(tmp_path / "evil.pt", weights_only=False)
+    assert (tmp_path / "a").is_dir()
+
+
+EXECUTING = {
+    "pickle": r"\bpickle\.loads?\b|\bUnpickler\b|\bcloudpickle\b|\bmarshal\b|\bshelve\b|\bjoblib\b",
+    "torch": r"torch\.load\((?!.*weights_only=True)|weights_only=False",
+    "numpy": r"np\.load\((?!.*allow_pickle=False)|allow_pickle=True",
+    "yaml": r"yaml\.(load|load_all|full_load|unsafe_load|UnsafeLoader|FullLoader|Loader)\b",
+    "python": r"(?<![\w.])(eval|exec|compile)\(|__import__\(|\bos\.system\b|shell=True",
+}
+ALLOWED = {
+    # Ray Tune gives the driver its own exception, which it has just received, in a file of its own
+    # temporary folder only.
+    ("search/faults.py", "pickle"),
+    ("trainer/configfile.py", "yaml"),  # the one loader, derived from SafeLoader
+}
+
+
+def test_the_source_calls_nothing_that_executes_files() -> None:
+    found = {
+        (str(path.relative_to(ROOT)), kind)
+        for package in ("search", "trainer")
+        for path in (ROOT / package).rglob("*.py")
+        for line in path.read_text().splitlines()
+        for kind, pattern in EXECUTING.items()
+        if re.search(pattern, line)
+    }
+    assert found == ALLOWED
+    loads = re.findall(r"yaml\.load\(\w+, (\w+)\)", (ROOT / "trainer/configfile.py").read_text())
+    assert set(loads) == {"_Loader"} and issubclass(
+        read_yaml.__globals__["_Loader"], yaml.SafeLoader
+    )
+
+
+def test_a_malicious_checkpoint_in_a_run(tmp_path: Path, marker: Path) -> None:
+    """Is not executed; the one before it is used."""
+    save(tmp_path / "checkpoints", 24, {"epoch": 1})
+    torch.save({"ema": Evil(marker)}, tmp_path / "checkpoints" / "000000000048.pt")
+    (tmp_path / "checkpoints" / "000000000072.pt").write_bytes(pickle.dumps(Evil(marker)))
+    assert load_latest(tmp_path / "checkpoints") == {"epoch": 1}
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_a_malicious_checkpoint_to_start_from(
+    tmp_path: Path, marker: Path, old_format: bool
+) -> None:
+    """As init_from, or to predict with."""
+    path = tmp_path / "best.pt"
+    content = {"ema": Evil(marker), "config": {}}
+    torch.save(content, path, _use_new_zipfile_serialization=not old_format)
+    with pytest.raises(ConfigError, match="not a segtune checkpoint"):
+        load(path)
+
+
+def test_a_study_with_malicious_files(
+    calm: Driver, tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of its folder is replaced in turn by a pickle and by tagged YAML."""
+    monkeypatch.delenv("SEGTUNE_RUNS", raising=False)
+    tagged = f"!!python/object/apply:os.mkdir [{marker}]\n"
+    pickled = pickle.dumps(Evil(marker))
+    files = [path for path in calm.folder.rglob("*") if path.is_file()]
+    names = {re.sub(r"\d{4}", "0000", str(path.relative_to(calm.folder))): path for path in files}
+    assert {"ledger.jsonl", "study.yaml"} < set(names)
+    for bad in (pickled, tagged.encode()):
+        for number, path in enumerate(names.values()):
+            runs = tmp_path / f"{len(bad)}-{number}"
+            shutil.copytree(calm.folder, runs / "toy")
+            (runs / "toy" / path.relative_to(calm.folder)).write_bytes(bad)
+            for command in ("status", "compare"):
+                answer = CliRunner().invoke(main, [command, "toy", "--runs", str(runs)])
+                assert answer.exit_code in (0, 2), answer.exception
+            shutil.rmtree(runs)
+    space = tmp_path / "space.yaml"
+    space.write_text(tagged)
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_study(space)
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_study(calm.study, [f"seed={tagged.strip()}"])
+    cases = tmp_path / "run"
+    cases.mkdir()
+    (cases / "cases.parquet").write_bytes(pickled)
+    assert lesion_dice(cases, 1) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/tmp/x", "..", ".", "a/b", "a\\b", "~", "x\n", "", "-x", "a b", "\x00"]
+)
+def test_a_study_cannot_leave_the_runs(name: str, calm: Driver, tmp_path: Path) -> None:
+    """Neither by its file, nor by an override, nor by a ledger."""
+    values = yaml.safe_load(calm.study.read_text()) | {"study": name}
+    space = tmp_path / "space.yaml"
+    space.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match="study: "):
+        load_study(space)
+    with pytest.raises(ConfigError, match=r"study: |KEY=VALUE"):
+        load_study(calm.study, [f"study={json.dumps(name)}"])
+
+    folder = tmp_path / "forged"
+    folder.mkdir()
+    events = [{k: v for k, v in event.items() if k != "crc"} for event in calm.events()]
+    events[[event["event"] for event in events].index("study")]["config"]["study"] = name
+    with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+        ledger.append(*(event for event in events if event["event"] in ("study", "proposed")))
+    with pytest.raises(ConfigError, match="study: "):
+        read_study(folder)
+
+
+def test_a_trial_cannot_leave_its_study(calm: Driver, tmp_path: Path) -> None:
+    """A ledger that names a trial like a path is not followed anywhere."""
+    runs = tmp_path / "runs"
+    (runs / "toy").mkdir(parents=True)
+    events = [event for event in calm.events() if event["event"] in ("study", "proposed")]
+    for event in events:
+        event["trial"] = "../../../outside" if event["event"] == "proposed" else None
+    with Ledger.open(runs / "toy" / "ledger.jsonl", writer=True) as ledger:
+        ledger.append(*[e for e in events if e["event"] == "study"][:1], events[-1])
+    for command in ("status", "compare"):
+        answer = CliRunner().invoke(main, [command, "toy", "--runs", str(runs)])
+        assert answer.exit_code == 2 or "outside" not in answer.output
+    live = LiveStudy(load_study(calm.study), runs / "toy", Ledger.open(runs / "toy/ledger.jsonl", writer=False))  # fmt: skip  # noqa: E501
+    with pytest.raises(ValueError):
+        live.trial_dir(events[-1]["trial"])
+
+
+@pytest.mark.parametrize("case", ["../outside", "/etc/passwd", "..", "a/b"])
+def test_a_case_cannot_leave_its_store(case: str, store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(store, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["cases"][0]["case_id"] = case
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=r"damaged store: case .* is no file name"):
+        Store.open(copy)
+
+
+def test_a_store_cannot_leave_the_cache(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its copy's folder is named by its content's hash, which the store itself states."""
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("search.stores._same_disk", lambda *_: False)
+    copy = tmp_path / "store"
+    shutil.copytree(store, copy)
+    manifest = json.loads((copy / "manifest.json").read_text()) | {"content_hash": "../../outside"}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match="damaged store"):
+        on_this_node(str(copy))
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "store"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"http://me:{PLANTED}@host:5000/x", "http://host:5000/x"),
+        (f"to https://me:p@{PLANTED}@host failed", "to https://host failed"),
+        (f"postgresql://me:{PLANTED}@host/db", "postgresql://host/db"),
+        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
+        ("http://host/?mail=a@b", "http://host/?mail=a@b"),
+    ],
+)
+def test_addresses_are_shown_without_passwords(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown
+
+
+def test_mlflows_password_is_written_nowhere(
+    calm: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a server that does not answer, so that its address is said; links with one still match."""
+    folder = tmp_path / "toy"
+    shutil.copytree(calm.folder, folder)
+    path = folder / "ledger.jsonl"
+    secret = f"http://me:{PLANTED}@127.0.0.1:9"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", secret)
+    said: list[str] = []
+    live = LiveStudy(load_study(calm.study), folder, Ledger.open(path, writer=True))
+    with Tracker(live, print, said.append):
+        while not said:
+            time.sleep(0.05)
+    assert "http://127.0.0.1:9 does not answer" in said[0] and PLANTED not in "".join(said)
+    assert ui_command(tmp_path) == "http://127.0.0.1:9"
+
+    trials = [trial.number for trial in live.state.trials.values()]
+    live.record(
+        *({"event": "mlflow", "trial": n, "run_id": f"r{n}", "uri": secret} for n in trials)
+    )
+    seen = len(live.ledger.events)
+    (folder / "mlflow.json").write_text(json.dumps({"uri": secret, "delivered": seen}))
+    assert not Tracker(live, print, print).behind, "what an earlier segtune delivered"
+    live.ledger.close()
+
+
+def head_of(folder: str) -> str:
+    """Return the address of the Ray that keeps its files in a folder."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().decode().split("\0")
+            if "raylet" in words[0] and any(folder in word for word in words):
+                [address] = [w.partition("=")[2] for w in words if w.startswith("--gcs-address=")]
+                return address
+    raise AssertionError(f"no raylet of {folder}")
+
+
+def files_with(word: str, *folders: Path) -> list[Path]:
+    found = []
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and word.encode() in path.read_bytes():
+                found.append(path)
+    return found
+
+
+def test_no_secret_is_left_anywhere(store: Path, tmp_path: Path) -> None:
+    """A study on a Ray that segtune starts, with secrets in its environment.
+
+    Not in ledger, MLflow, reports, printed lines, nor in what Ray logs. And that Ray answers only
+    to its token.
+    """
+    study = write_study(
+        tmp_path / "runs", store, trials={"num_trials": 2, "cpus_per_trial": 1}, enqueue=[]
+    )
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # short, for Ray's sockets' sake
+        secrets = {
+            "MLFLOW_TRACKING_USERNAME": f"{PLANTED}-1",
+            "MLFLOW_TRACKING_PASSWORD": f"{PLANTED}-2",
+            "AWS_ACCESS_KEY_ID": f"{PLANTED}-3",
+            "AWS_SECRET_ACCESS_KEY": f"{PLANTED}-4",
+            "AWS_SESSION_TOKEN": f"{PLANTED}-5",
+            "RAY_AUTH_TOKEN": f"{PLANTED}-6",
+        }
+        env = {"RAY_AUTH_MODE": "", "RAY_TMPDIR": folder, "HOME": str(tmp_path), **secrets}
+        driver = Driver(study, study.parent, "", env=env | {"MLFLOW_TRACKING_URI": ""})
+        driver.wait_for(lambda: driver.events("reported"))
+        address = head_of(folder)
+        assert not search.token._accepts(address, None)
+        assert not search.token._accepts(address, "another")
+        assert search.token._accepts(address, secrets["RAY_AUTH_TOKEN"])
+        printed = driver.finish()
+        assert "Look at" in printed and PLANTED not in printed
+        looked = CliRunner().invoke(main, ["compare", "toy", "--runs", str(study.parent), "--json"])
+        assert PLANTED not in looked.output
+        logs = Path(folder) / "ray"
+        assert list(logs.rglob("gcs_server*")), "Ray's session is there"
+        assert files_with(PLANTED, study.parent, logs) == []

@@ -1,0 +1,194 @@
+"""A study on a real head with a dashboard and a token, seen only through them."""
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from search.cli import main
+from search.launch import code_commit
+from search.study import load_study
+from search.submit import _working_directory
+from tests.search.conftest import ROOT, Guarded, events
+from tests.trainer.tiny import TINY
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def segtune(guarded: Guarded, tmp_path: Path) -> Run:
+    """Run a command as on a laptop that has the token and nothing else of the cluster."""
+
+    def run(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        env |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        env |= {"RAY_AUTH_TOKEN_PATH": str(guarded.token), **environment}
+        command = [sys.executable, "-m", "search.cli", *map(str, words)]
+        return subprocess.run(
+            command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+
+    return run
+
+
+@pytest.fixture
+def space(tmp_path: Path, store: Path) -> Path:
+    """A study of two trials that would take an hour, if nobody stopped it."""
+    path = tmp_path / "space.yaml"
+    fixed = {key: value for key, value in TINY.items() if key not in ("epochs", "optimizer.lr")}
+    study = {
+        "study": "far",
+        "data": {"store": str(store)},
+        "train": fixed | {"num_threads": 1},
+        "space": {"optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-3, "log": True}},
+        "scheduler": {"type": "none", "max_t": 6561},
+        "trials": {"num_trials": 1, "cpus_per_trial": 1},
+    }
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def test_a_study_whose_laptop_is_closed(
+    guarded: Guarded, segtune: Run, space: Path, tmp_path: Path
+) -> None:
+    """It is launched, looked at, not launched twice, stopped and read through the dashboard."""
+    runs, there = tmp_path / "shared", ("--submit", guarded.url)
+    begun = segtune("launch", space, *there, "--runs", runs, "study=far")
+    assert begun.returncode == 0, begun.stderr
+    assert begun.stdout.splitlines() == [
+        "submitted as segtune-far-1; it goes on without this machine",
+        f"look    segtune status far --submit {guarded.url}",
+        f"follow  segtune logs far --submit {guarded.url} --follow",
+        f"stop    segtune stop far --submit {guarded.url}",
+    ]
+    twice = segtune("launch", space, *there, "--runs", runs)
+    said = f"--submit {guarded.url}: far is running, as segtune-far-1\n"
+    assert (twice.returncode, twice.stderr) == (2, said)
+
+    end = time.monotonic() + 60
+    while not events(runs / "far", "reported"):
+        assert time.monotonic() < end, segtune("logs", "far", *there).stdout
+        time.sleep(0.2)
+    looked = segtune("status", "far", *there, "--json")  # where it was submitted to
+    assert looked.returncode == 0 and json.loads(looked.stdout)["study"] == "far"
+    [study] = events(runs / "far", "study")
+    commit = code_commit().removesuffix("-dirty")  # travels, though the cluster has no git
+    assert study["commit"].startswith(commit)
+
+    stopped = segtune("stop", "far", *there, "--runs", runs)
+    assert stopped.returncode == 0 and "asked" in stopped.stdout
+    followed = segtune("logs", "far", *there, "--follow")  # to its end
+    assert "stopping (the stop file)" in followed.stdout, followed.stderr
+    assert "Not finished; to continue" in followed.stdout and followed.stderr == ""
+    assert segtune("logs", "far", *there).stdout == followed.stdout
+    compared = segtune("compare", "far", *there)
+    assert compared.returncode == 0 and "control" in compared.stdout
+
+    token = guarded.token.read_text()
+    for answer in (begun, twice, looked, stopped, followed, compared):
+        assert token not in answer.stdout + answer.stderr
+
+
+def test_a_mistake_is_found_from_there(segtune: Run, guarded: Guarded, space: Path) -> None:
+    """Before anything is submitted, by the cluster's own eyes; and names are never executed."""
+    there = ("--submit", guarded.url, "--runs", "/far/away")
+    lost = segtune("launch", space, *there, "study=lost", "data.store=/far/store")
+    assert lost.returncode == 2 and lost.stdout == ""
+    assert lost.stderr.endswith("data.store: /far/store: not a prepared store; make one: "
+                                "segtune prepare DATASET OUT\n")  # fmt: skip
+    unknown = segtune("status", "x; touch /tmp/gone", *there)
+    assert unknown.returncode == 2
+    assert unknown.stderr == "/far/away: x; touch /tmp/gone: no such study\n"
+    never = segtune("logs", "lost", "--submit", guarded.url)
+    assert never.returncode == 2 and "lost: was not submitted there" in never.stderr
+
+
+@pytest.fixture
+def not_a_dashboard() -> Iterator[str]:
+    """A web server that has a page for everything."""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>welcome</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_refused_in_a_line(
+    guarded: Guarded,
+    segtune: Run,
+    space: Path,
+    not_a_dashboard: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cases: list[tuple[list[str], dict[str, str], str]] = [
+        (["--submit", "127.0.0.1:8265"], {}, "must be the dashboard's http://HOST:8265"),
+        (["--submit", "http://127.0.0.1:9"], {}, "no Ray dashboard answers there"),
+        (["--submit", f"http://{guarded.address}"], {}, "no Ray dashboard answers there"),
+        (["--submit", not_a_dashboard], {}, "is not a Ray dashboard"),
+        (["--submit", guarded.url], {"RAY_AUTH_TOKEN": "wrong"}, "is another one; copy the head's"),
+        (
+            ["--submit", guarded.url],
+            {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")},
+            f"asks for Ray's token, but there is none here; copy the head's to {tmp_path}/none",
+        ),
+        (["--submit", guarded.url], {}, "--runs runs: must be absolute with --submit"),
+        (["--submit", guarded.url, "--address", "auto"], {}, "give one of them"),
+        (["--address", "ray://host:10001"], {}, "use --submit http://HOST:8265"),
+        (["--dry-run", "--probe", "--address", "ray://host:10001"], {}, "use --submit http"),
+    ]
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(guarded.token))
+    monkeypatch.delenv("SEGTUNE_RUNS", raising=False)
+    for words, environment, line in cases:
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            answer = CliRunner().invoke(main, ["launch", str(space), *words])
+        assert answer.exit_code == 2, (words, answer.output)
+        assert line in answer.stderr and answer.stderr.count("\n") == 1, (words, answer.stderr)
+
+    big = ["--probe", "--address", guarded.address, "trials.cpus_per_trial=64"]
+    refused = segtune("launch", space, "--dry-run", *big)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("trials: cpus_per_trial 64 + gpus_per_trial 0: no node has")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_nothing_but_code_travels(space: Path) -> None:
+    """No data, no runs, no git; as many files as the two packages have modules, and the study."""
+    study = load_study(space)
+    with _working_directory(study) as name:
+        folder = Path(name)
+        files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        assert load_study(folder / "study.yaml") == study
+    assert {name for name in files if not name.endswith(".py")} == {"study.yaml"}
+    assert {name.partition("/")[0] for name in files} == {"search", "trainer", "study.yaml"}
+    assert "search/cli.py" in files and "trainer/data/store.py" in files
+
+
+@pytest.mark.slow
+def test_probe_on_the_cluster(guarded: Guarded, segtune: Run, space: Path) -> None:
+    """A minute there, by a driver beside it and from outside; the cluster's slots count."""
+    for words in (["--address", guarded.address], ["--submit", guarded.url, "--runs", "/runs"]):
+        answer = segtune("launch", space, "--dry-run", "--probe", *words)
+        assert answer.returncode == 0, answer.stderr
+        assert ", where 2 can run at once\n" in answer.stdout
+        assert "hours, " in answer.stdout.splitlines()[-1]
