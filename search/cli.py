@@ -12,8 +12,6 @@ from click.core import ParameterSource
 class Runs(click.Path):
     """A folder, or a place in S3, for which a folder on this machine stands."""
 
-    name = "folder or s3://"
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the folder."""
         from search.storage import Remote, is_remote, mirror_of
@@ -369,9 +367,12 @@ def find_study(study: str, runs: Path) -> Path:
         ConfigError: There is none.
         OSError: S3 does not answer, or refuses.
     """
-    from search.storage import remote_of, shown
+    from search.storage import Remote, is_remote, mirror_of, remote_of, shown
     from trainer.configfile import ConfigError, did_you_mean
 
+    if is_remote(study):
+        place = Remote.parse(study)
+        runs, study = mirror_of(place.parent), place.name
     if remote := remote_of(runs):
         from search.mirror import fetch
 

@@ -22,7 +22,7 @@ from search.mirror import open_as_driver
 from search.progress import Progress
 from search.state import StudyState
 from search.storage import shown
-from search.stores import open_store
+from search.stores import content_hash
 from search.study import StudyConfig
 from search.token import use_token
 from search.tracking import Tracker, ui_command
@@ -79,7 +79,7 @@ def launch(
         OSError: The study's folder cannot be written.
     """
     address = ray_address(address)
-    store_hash = open_store(study.data.store).content_hash
+    store_hash = content_hash(study.data.store)
     folder = runs.expanduser().resolve() / study.study
     with open_as_driver(folder) as ledger:
         _create_or_continue(study, store_hash, folder, ledger, warm_start)
@@ -113,7 +113,7 @@ def reopened(folder: Path) -> Iterator[LiveStudy]:
     """
     study, state = read_study(folder)
     assert state.study is not None
-    _check_data(state.study, open_store(study.data.store).content_hash, study, folder)
+    _check_data(state.study, content_hash(study.data.store), study, folder)
     with open_as_driver(folder) as ledger:
         yield LiveStudy(study, folder.resolve(), ledger)
 

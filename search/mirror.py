@@ -123,19 +123,23 @@ def _alone(folder: Path) -> Iterator[bool]:
     folder.mkdir(parents=True, exist_ok=True)
     file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        end_s = time.monotonic() + 10
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield True
-                return
-            except BlockingIOError:
-                if lease.holder(folder) or time.monotonic() > end_s:
-                    break
-                time.sleep(0.05)
-        yield False
+        yield _lock(file, folder)
     finally:
         os.close(file)
+
+
+def _lock(file: int, folder: Path) -> bool:
+    """Lock a mirror, waiting for readers, but not for a driver; return whether that succeeded."""
+    end_s = time.monotonic() + 10
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if lease.holder(folder) or time.monotonic() > end_s:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def _pieces(remote: Remote) -> list[Entry]:

@@ -15,6 +15,7 @@ and what it did meanwhile does not count.
 """
 
 import json
+import logging
 import os
 import random
 import re
@@ -27,6 +28,8 @@ from typing import Any, NamedTuple
 
 from search.lease import TakenOver
 from search.storage import Entry, Remote
+
+logger = logging.getLogger(__name__)
 
 BEAT_S = 10.0
 """Between two signs of life."""
@@ -148,7 +151,9 @@ def _wait_for_death(remote: Remote, lease: Entry) -> None:
         if time.monotonic() > end_s:
             return
         if lease is first:
-            print(f"{remote}: waiting up to {LEASE_S:.0f} s for a sign of life of {seen.who}")
+            logger.warning(
+                "%s: waiting up to %.0f s for a sign of life of %s", remote, LEASE_S, seen.who
+            )
         time.sleep(1.0)
         leases = _leases(remote)
         if not leases or leases[-1].key != first.key:

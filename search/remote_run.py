@@ -10,10 +10,13 @@ that neither the newest manifest nor the one before names are deleted. Before it
 a claim after its own, and if there is one it ends. So one that was thought dead can at most finish
 the sending that it was in, and that takes nothing away from its successor: whichever of its last
 two manifests that took over, its objects are still there.
+
+The node's own copy of a run folder goes when its carrier ends and all of it is in S3. What a killed
+one leaves in `work` of SEGTUNE_CACHE (else ~/.cache/segtune) saves the next carrier there the
+fetching; `rm -r ~/.cache/segtune/work`, when nothing runs, frees the rest.
 """
 
 import errno
-import hashlib
 import json
 import logging
 import math
@@ -83,8 +86,7 @@ class RemoteRun:
         self._trial = study / f"trials/{self._name}"
         self._fence = owner[0]
         self._own = f"{owner[0]:06d}-{owner[1]:04d}"
-        same = {key: value for key, value in flatten(dict(train)).items() if key not in FREE}
-        self._configuration = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+        self._train = flatten(dict(train))
         self._files: dict[str, str] = {}
         """Object of each file, as the newest manifest has it."""
         self._seen: dict[str, tuple[int, int]] = {}
@@ -111,6 +113,8 @@ class RemoteRun:
             _insist(self._send, limit_s=CLOSE_S)
         except (OSError, Superseded) as error:
             logger.warning("%s: not sent to the end: %s", self._trial, error)
+        else:
+            fetch(self._trial, {}, self._run_dir)
 
     def send(self) -> None:
         """Send what has changed since the last time, for as long as that takes.
@@ -126,12 +130,22 @@ class RemoteRun:
         self._check(found)
         self._run_dir.mkdir(parents=True, exist_ok=True)
         (self._run_dir / "stop").unlink(missing_ok=True)
+        self._look_for_stop()
         manifest = _newest_manifest(self._trial, found)
-        mine = manifest.get("configuration") == self._configuration
-        self._files = manifest["files"] if mine else {}
+        self._files = manifest["files"] if self._is_same(manifest["train"]) else {}
         if not self._files or self._files != _load_index(self._run_dir):
             fetch(self._trial, self._files, self._run_dir)
         _save_index(self._run_dir, self._files)
+
+    def _is_same(self, train: Mapping[str, Any]) -> bool:
+        """Return whether a record is this trial's; settings that one did not know may be new."""
+        keys = train.keys() & self._train.keys() - FREE
+        return all(train[key] == self._train[key] for key in keys)
+
+    def _look_for_stop(self) -> None:
+        # Asked for by name: to list costs ten times as much.
+        if self._study.get(f"signs/stopping-{self._fence:06d}") is not None:
+            (self._run_dir / "stop").touch()
 
     def _check(self, found: list[Entry]) -> None:
         last = max((e.key.partition("/")[0] for e in found), default=self._own)
@@ -151,7 +165,7 @@ class RemoteRun:
             # Flat, since Arrow leaves a marker in each folder whose last object it deletes.
             files[name] = f"{self._own}/{self._num_sent}-{name.replace('/', '~')}"
             self._trial.upload(files[name], self._run_dir / name)
-        manifest = {"configuration": self._configuration, "files": files}
+        manifest = {"train": self._train, "files": files}
         self._trial.put(f"{self._own}/manifest.json", json.dumps(manifest).encode())
         kept = {*files.values(), *self._files.values()}
         kept |= {f"{self._own}/claim", f"{self._own}/manifest.json"}
@@ -160,13 +174,11 @@ class RemoteRun:
         self._trial.delete(entry.key for entry in found if entry.key not in kept)
 
     def _exchange_signs(self) -> None:
-        alive, stop = self._run_dir / "alive", self._run_dir / "stop"
+        alive = self._run_dir / "alive"
         last, next_s = 0.0, 0.0
         while not self._closing.wait(SIGNS_S):
             try:
-                # Asked for by name: to list costs ten times as much.
-                if self._study.get(f"signs/stopping-{self._fence:06d}") is not None:
-                    stop.touch()
+                self._look_for_stop()
                 changed = alive.stat().st_mtime if alive.exists() else 0.0
                 if changed != last and time.monotonic() >= next_s:
                     self._study.put(f"signs/alive-{self._name}", b"")
@@ -206,7 +218,7 @@ def _stat(run_dir: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 def _newest_manifest(trial: Remote, found: list[Entry]) -> dict[str, Any]:
     manifests = sorted(e.key for e in found if e.key.endswith("/manifest.json"))
     content = trial.get(manifests[-1]) if manifests else None
-    manifest: dict[str, Any] = json.loads(content) if content else {"files": {}}
+    manifest: dict[str, Any] = json.loads(content) if content else {"train": {}, "files": {}}
     return manifest
 
 

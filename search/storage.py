@@ -94,6 +94,14 @@ class Remote:
     def __truediv__(self, name: str) -> "Remote":
         return replace(self, path=f"{self.path}/{name}")
 
+    @property
+    def parent(self) -> "Remote":
+        return replace(self, path=self.path.rpartition("/")[0])
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
     def __str__(self) -> str:
         return f"s3://{self.path}"
 

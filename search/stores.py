@@ -44,6 +44,30 @@ def open_store(path: str) -> "Store":
     return Store.open(on_this_node(path) if is_remote(path) else path)
 
 
+def content_hash(path: str) -> str:
+    """Return what names a store's content; of one in S3 only the manifest is read.
+
+    Raises:
+        ConfigError: It is no store, or not a complete one.
+        OSError: S3 does not answer.
+    """
+    return _named_hash(path) if is_remote(path) else open_store(path).content_hash
+
+
+def _named_hash(path: str) -> str:
+    try:
+        named: str = json.loads(read_manifest(path))["content_hash"]
+        if not re.fullmatch("[0-9a-f]+", named):  # it becomes a folder's name
+            raise ValueError(f"content_hash {named!r}")
+        return named
+    except FileNotFoundError as error:
+        raise ConfigError(
+            [f"{path}: not a prepared store ({MANIFEST} is missing): segtune prepare makes one"]
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError([f"{path}: damaged store: {error}"]) from error
+
+
 def read_manifest(path: str) -> bytes:
     """Return a store's manifest.
 
@@ -77,17 +101,7 @@ def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
     stores.mkdir(parents=True, exist_ok=True)
     if not is_remote(path) and _same_disk(Path(path), stores):
         return path
-    try:
-        content = json.loads(read_manifest(path))["content_hash"]
-        if not re.fullmatch("[0-9a-f]+", content):
-            raise ValueError(f"content_hash {content!r}")
-        copy = stores / content
-    except FileNotFoundError as error:
-        raise ConfigError(
-            [f"{path}: not a prepared store ({MANIFEST} is missing): segtune prepare makes one"]
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError([f"{path}: damaged store: {error}"]) from error
+    copy = stores / _named_hash(path)
     with _locked(copy.with_suffix(".lock")):
         if _good(copy):
             return str(copy)

@@ -60,10 +60,11 @@ def test_the_next_carrier_has_what_was_sent(carrier: Carrier, tmp_path: Path) ->
         for epoch in (1, 2, 3):
             write(tmp_path / "a", epoch)
             run.send()
+        sent = content(tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "old").touch()
     with carrier("b", attempt=2):
-        assert content(tmp_path / "b") == content(tmp_path / "a")
+        assert content(tmp_path / "b") == sent
         assert sorted(os.listdir(tmp_path / "b" / "checkpoints")) == ["2.pt", "3.pt"]
 
 
@@ -133,9 +134,9 @@ def test_what_a_replaced_carrier_was_sending_takes_nothing_away(
 
 def test_the_same_node_fetches_nothing(carrier: Carrier, moto: Moto, tmp_path: Path) -> None:
     """And has what was not sent, if nobody else had the trial meanwhile."""
-    with carrier("a") as run:
-        write(tmp_path / "a", 1)
-        run.send()
+    killed = carrier("a").__enter__()
+    write(tmp_path / "a", 1)
+    killed.send()
     write(tmp_path / "a", 2)
     (tmp_path / "a" / "stop").touch()
     with carrier("a", attempt=2):
@@ -221,7 +222,22 @@ def test_a_trainable_far_from_its_study(
         assert has_checkpoint(mirror_of(Remote.parse(s3)) / "toy" / "trials" / "0003")
         trainable.cleanup()
     assert values == [(1, dice(1e-4, 1)), (2, dice(1e-4, 2))]
-    assert not list((tmp_path / "0003").iterdir())
+    assert not [*(tmp_path / "0003").iterdir()]
+
+
+def test_what_is_in_s3_goes_from_the_node(carrier: Carrier, tmp_path: Path) -> None:
+    with carrier("a"):
+        write(tmp_path / "a", 1)
+        (tmp_path / "a" / "stop").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["stop"]
+
+
+def test_a_newer_segtune_goes_on(carrier: Carrier, tmp_path: Path) -> None:
+    """Its configurations have settings that the record has not."""
+    with carrier("a"):
+        write(tmp_path / "a", 1)
+    with carrier("b", fence=2, model={"of": "tomorrow"}):
+        assert content(tmp_path / "b")
 
 
 def test_what_fit_raises_comes_through(s3: str, tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_a_study_ends_and_is_read_from_elsewhere(
 
     status = segtune("status", "toy", "--runs", runs, cache=away)
     assert "none; finished" in status
+    assert "none; finished" in segtune("status", runs.replace("?", "/toy?"), cache=away)
     assert "trial" in segtune("compare", "toy", "--runs", runs, cache=away)
     assert "is not running" in segtune("stop", "toy", "--runs", runs, cache=away)
     assert "toy: no such study" not in segtune(
