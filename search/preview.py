@@ -70,13 +70,13 @@ def store_problems(study: StudyConfig) -> list[str]:
     where = f"data.store: {study.data.store}"
     try:
         manifest = json.loads(read_manifest(study.data.store))
-        cases, image_size = manifest["cases"], manifest["image_size"]
+        cases, image_size = manifest["cases"], int(manifest["image_size"])
         modalities = manifest["modalities"]
         folds = {case["fold"] for case in cases if case["split"] == "train"}
     except (FileNotFoundError, NotADirectoryError):
         return [f"{where}: not a prepared store; make one: segtune prepare DATASET OUT"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{where}: damaged store: {error}"]
+    except (AttributeError, OSError, ValueError, KeyError, RecursionError, TypeError) as error:
+        return [f"{where}: damaged store: {' '.join(str(error).split())}"]
     problems = []
     if study.data.fold not in folds or len(folds) < 2:
         problems.append(

@@ -172,8 +172,9 @@ def main() -> None:
     """Run the command; a user's mistake is one line on stderr and status 2, divergence status 1."""
     try:
         cli(standalone_mode=True)
-    except ValueError as error:
-        click.echo(str(error), err=True)
+    except (ValueError, OSError) as error:
+        is_named = isinstance(error, OSError) and error.filename and error.strerror
+        click.echo(f"{error.filename}: {error.strerror}" if is_named else str(error), err=True)
         sys.exit(2)
     except (ArithmeticError, MemoryError) as error:  # diverged, or out of memory
         click.echo(f"{type(error).__name__}: {error}", err=True)

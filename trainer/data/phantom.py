@@ -51,6 +51,8 @@ def write_phantom(out: str | Path, *, num_cases: int = 32, seed: int = 0) -> Non
     out = Path(out)
     if num_cases < 1:
         raise ConfigError([f"command line: num-cases: {num_cases}: must be at least 1"])
+    if seed < 0:
+        raise ConfigError([f"command line: seed: {seed}: must be at least 0"])
     readme = README.format(num_cases=num_cases, seed=seed)
     if (out / "README").is_file() and (out / "README").read_text() == readme:
         return

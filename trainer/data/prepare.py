@@ -35,6 +35,7 @@ from trainer.data.verify import content_hash
 from trainer.data.windows import modality
 
 IMAGE_SIZE = 64
+MAX_IMAGE_SIZE = 4096
 CONTACT_SHEET = "contact_sheet.png"
 HISTOGRAM = "lesion_volumes.png"
 MAX_NOTES = 20
@@ -70,8 +71,12 @@ def prepare(
         ConfigError: One line per unusable file or setting; OUT is then untouched.
     """
     dataset, out, console = Path(dataset), Path(out), console or Console()
-    if image_size < 16:
-        raise ConfigError([f"command line: image-size: {image_size}: must be at least 16"])
+    if not 16 <= image_size <= MAX_IMAGE_SIZE:
+        raise ConfigError(
+            [f"command line: image-size: {image_size}: must be 16 to {MAX_IMAGE_SIZE}"]
+        )
+    if seed < 0:
+        raise ConfigError([f"command line: seed: {seed}: must be at least 0"])
     if workers is not None and workers < 1:
         raise ConfigError([f"command line: workers: {workers}: must be at least 1"])
     name, found = find_cases(dataset, format)

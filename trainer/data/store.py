@@ -26,6 +26,11 @@ from trainer.data.geometry import Box, to_volume
 MANIFEST = "manifest.json"
 FORMAT = "segtune-store-1"
 NUM_FOLDS = 5
+DAMAGED = (
+    AttributeError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError,
+    pa.ArrowException,
+)  # fmt: skip
+"""What reading a damaged manifest or Arrow file raises."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +108,10 @@ class Store:
             raise ConfigError(
                 [f"{path}: not a prepared store ({missing} is missing): segtune prepare makes one"]
             ) from error
-        except (OSError, KeyError, TypeError, json.JSONDecodeError, pa.ArrowInvalid) as error:
-            raise ConfigError([f"{path}: damaged store: {error}"]) from error
+        except ConfigError:
+            raise
+        except DAMAGED as error:
+            raise ConfigError([f"{path}: damaged store: {' '.join(str(error).split())}"]) from error
 
     def split(self, fold: int) -> tuple[list[Case], list[Case]]:
         """Return the (training, validation) cases of a fold; test cases are in neither.
@@ -184,12 +191,16 @@ class Store:
 
     def _map(self, case: Case) -> dict[str, NDArray]:
         batch = map_batch(self.path / "cases" / f"{case.case_id}.arrow")
-        size = self.image_size
+        shape = (case.num_slices, self.image_size, self.image_size)
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        for name in (*(f"image:{each}" for each in self.modalities), "mask", "brain"):
+            if name not in columns:
+                raise ValueError(f"{case.case_id}.arrow has no {name}")
         return {
             name: _array(
                 column.values, np.float16 if name.startswith("image:") else np.uint8
-            ).reshape(-1, size, size)
-            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            ).reshape(shape)
+            for name, column in columns.items()
         }
 
     def _gather(self, rows: ArrayLike, columns: list[str], dtype: np.dtype) -> NDArray:

@@ -1,0 +1,410 @@
+"""Commands that ask for what is not there, of studies, stores and runs that are damaged."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from search.ledger import Ledger, _encode, _seal
+from search.study import StudyConfig
+from tests.badinput import study_files
+from tests.badinput.judge import Answer, judge, run
+from trainer.data.store import Store
+
+pytestmark = pytest.mark.timeout(60)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, phantom_store: Path) -> Path:
+    """A folder with a study file, a store, and a study of three trials in runs/."""
+    place = tmp_path_factory.mktemp("template")
+    shutil.copytree(phantom_store, place / "store")
+    (place / "study.yaml").write_text(study_files.BASE.replace("STORE", "store"))
+    (place / "config.yaml").write_text("data.store: store\nmodel.width: 8\nepochs: 1\n")
+    write_study(place)
+    (place / "empty").mkdir()
+    (place / "data").symlink_to(phantom_store.parent / "dataset")
+    (place / "runs" / "file").touch()
+    return place
+
+
+@pytest.fixture
+def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder again, as the working directory."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("SEGTUNE_RUNS", raising=False)
+    shutil.copytree(template, tmp_path / "place", symlinks=True)
+    monkeypatch.chdir(tmp_path / "place")
+    return tmp_path / "place"
+
+
+def write_study(place: Path) -> None:
+    from search.study import load_study
+
+    study: StudyConfig = load_study(place / "study.yaml", [f"data.store={place}/store"])
+    params = {"optimizer.lr": 1e-3, "batch.effective": 2, "loss.weighting": "fixed"}
+    with Ledger.open(place / "runs/demo/ledger.jsonl", writer=True) as ledger:
+        ledger.append(
+            {
+                "event": "study",
+                "uid": "0",
+                "config": study.model_dump(mode="json"),
+                "config_hash": study.config_hash(),
+                "store_hash": Store.open(place / "store").content_hash,
+                "commit": "",
+                "versions": {},
+            }
+        )
+        for number in range(3):
+            about = {"trial": number}
+            kind = "control" if number == 0 else "sampled"
+            its = {"model.family": "unet"} if number == 0 else params
+            ledger.append(
+                {"event": "proposed", **about, "params": its, "kind": kind, "protected": not number}
+            )
+            ledger.append({"event": "started", **about, "attempt": 1, "host": "h", "pid": 1})
+            metrics = {"val/dice": 0.1}
+            ledger.append(
+                {"event": "reported", **about, "epoch": 1, "value": 0.1, "metrics": metrics}
+            )
+            ledger.append(
+                {"event": "ended", **about, "ending": "stopped", "epoch": 1, "reason": "why"}
+            )
+
+
+def single(answer: Answer) -> Answer:
+    """Leave click's usage lines out, which come before its line about a wrong word."""
+    if answer.lines and answer.lines[0].startswith("Usage: "):
+        return replace(answer, lines=answer.lines[-1:])
+    return answer
+
+
+STUDIES = ("status STUDY", "status STUDY --json", "compare STUDY", "compare STUDY --json",
+           "stop STUDY", "replay STUDY 1", "resume STUDY --top 1 --epochs 9",
+           "confirm STUDY --dry-run")  # fmt: skip
+"""Commands that read a study."""
+
+WRONG: dict[str, str] = {
+    **{command.replace("STUDY", "dmo"): "did you mean demo" for command in STUDIES},
+    "status .": "no such study",
+    "status ..": "no such study",
+    "status /": "no such study",
+    "status ''": "",
+    "status " + "x" * 300: "",
+    "status größe": "no such study",
+    "status demo --runs nowhere": "no such study",
+    "status demo --runs study.yaml": "is a file",
+    "status demo --runs study.yaml/x": "no such study",
+    "compare demo --runs store": "no such study",
+    "replay demo 99": "no such trial",
+    "replay demo -- -1": "no such trial",
+    "replay demo 99999999999999999999999": "no such trial",
+    "replay demo one": "not a valid integer",
+    "replay demo 1.5": "not a valid integer",
+    "replay demo": "Missing argument",
+    "replay demo 1 --epochs -1": "--epochs",
+    "replay demo 1 --epochs 0": "no epoch",
+    "resume demo": "--epochs",
+    "resume demo --epochs 9": "either --top K or --trial ID",
+    "resume demo --epochs 9 --top 1 --trial 1": "either --top K or --trial ID",
+    "resume demo --epochs 9 --top 0": "--top",
+    "resume demo --epochs 9 --top -3": "--top",
+    "resume demo --epochs 9 --top 99": "only 2 searched trials",
+    "resume demo --epochs 9 --trial 99": "no such trial",
+    "resume demo --epochs 9 --trial -1": "no such trial",
+    "resume demo --epochs 9 --trial 1": "no checkpoint",
+    "resume demo --epochs 0 --trial 1": "--epochs",
+    "resume demo --epochs -5 --trial 1": "--epochs",
+    "resume demo --epochs 1 --trial 1": "already",
+    "resume demo --epochs many --trial 1": "--epochs",
+    "resume demo --epochs 9 --trial 1 --address ray://host:1": "--submit|Ray Client",
+    "confirm demo --top 0": "--top",
+    "confirm demo --top 99 --dry-run": "",
+    "confirm demo --seeds 1 --dry-run": "at least 3",
+    "confirm demo --seeds -1 --dry-run": "at least 3",
+    "confirm demo --trial 99 --dry-run": "not finished",
+    "confirm demo --margin 0": "--margin",
+    "confirm demo --margin -1": "--margin",
+    "launch": "Missing argument",
+    "launch nowhere.yaml": "No such file",
+    "launch store": "directory",
+    "launch study.yaml --runs study.yaml": "is a file",
+    "launch study.yaml --runs study.yaml/x": "",
+    "launch study.yaml --probe": "--probe",
+    "launch study.yaml --address ray://host:1": "--submit|Ray Client",
+    "launch study.yaml --warm-start nowhere": "no such study",
+    "launch study.yaml --warm-start nowhere --dry-run": "no such study",
+    "launch study.yaml data.store=nowhere": "not a prepared store",
+    "launch study.yaml data.store=study.yaml": "not a prepared store",
+    "launch study.yaml data.store=config.yaml/x": "not a prepared store",
+    "launch study.yaml data.fold=4": "",
+    "launch study.yaml seed=7": "begun with",
+    "launch study.yaml trials.num_trials=1": "can only be raised",
+    "launch study.yaml --dry": "No such option|Possible",
+    "launch study.yaml study=file": "",
+    "launhc study.yaml": "No such command",
+    "prepare": "Missing argument",
+    "prepare store": "Missing argument",
+    "prepare nowhere out": "no such folder",
+    "prepare study.yaml out": "not a folder",
+    "prepare runs out": "no cases found",
+    "prepare empty out": "empty folder",
+    "prepare '' out": "",
+    "prepare store out": "no cases found",
+    "prepare data store": "choose another folder",
+    "prepare data runs": "not a prepared store",
+    "prepare data study.yaml": "not a prepared store",
+    "prepare data study.yaml/out": "",
+    "prepare data out --image-size 0": "image-size",
+    "prepare data out --image-size -1": "image-size",
+    "prepare data out --image-size big": "--image-size",
+    "prepare data out --image-size 100000000": "image-size",
+    "prepare data out --workers 0": "workers",
+    "prepare data out --workers -1": "workers",
+    "prepare data out --seed -1": "seed",
+    "prepare data out --format dicom": "must be",
+    "prepare data out --format isles22": "no cases found",
+    "prepare data out --format iles24": "did you mean isles24",
+    "prepare data " + "x" * 300: "",
+    "phantom": "Missing argument",
+    "phantom out --num-cases 0": "num-cases",
+    "phantom out --num-cases -1": "num-cases",
+    "phantom out --num-cases many": "--num-cases",
+    "phantom out --seed -1": "seed",
+    "phantom store": "something else",
+    "phantom study.yaml": "something else",
+    "phantom study.yaml/out": "",
+}
+"""By the words, what the line about it must say."""
+
+TRAINER: dict[str, str] = {
+    "train": "Missing argument",
+    "train nowhere.yaml": "No such file",
+    "train store": "directory",
+    "train study.yaml": "no such key",
+    "train config.yaml nonsense": "KEY=VALUE",
+    "train config.yaml model.widht=8": "did you mean model.width",
+    "train config.yaml model.width=-8": "model.width",
+    "train config.yaml model.width=true": "must be a number",
+    "train config.yaml epochs=-1": "epochs",
+    "train config.yaml data.store=nowhere": "not a prepared store",
+    "train config.yaml data.store=study.yaml": "not a prepared store|damaged store",
+    "train config.yaml data.store_hash=abc": "abc",
+    "train config.yaml data.fold=9": "data.fold",
+    "train config.yaml data.modalities=[tmx]": "did you mean",
+    "train config.yaml init_from=nowhere": "no such file",
+    "train config.yaml --out study.yaml": "",
+    "train config.yaml --out study.yaml/x": "",
+    "train config.yaml device=gpu": "device",
+    "overfit nowhere.yaml": "No such file",
+    "overfit config.yaml data.store=nowhere": "not a prepared store",
+    "overfit config.yaml --max-images many": "--max-images",
+    "evaluate nowhere": "no such file",
+    "evaluate store": "no checkpoint",
+    "evaluate study.yaml": "not a segtune checkpoint",
+    "evaluate store/manifest.json": "not a segtune checkpoint",
+    "evaluate runs --split all": "--split",
+    "evaluate runs --ensemble many": "--ensemble",
+    "predict nowhere data out.nii.gz": "no such file",
+    "predict store data out.nii.gz": "no checkpoint",
+    "predict study.yaml data out.nii.gz": "not a segtune checkpoint",
+    "predict store": "Missing argument",
+    "tran config.yaml": "No such command",
+}
+
+
+def check(place: Path, words: str, says: str, program: str) -> None:
+    before = tree(place)
+    answer = single(run(*shlex.split(words), program=program))
+    assert judge("commands", answer, "")
+    assert any(re.search(says, line) for line in answer.lines), answer.lines
+    assert tree(place) == before, "something was written"
+
+
+def tree(place: Path) -> dict[str, bytes]:
+    """Return all files but those that every driver leaves: the folder and the ledger's lease."""
+    return {
+        str(path.relative_to(place)): path.read_bytes()
+        for path in place.rglob("*")
+        if path.is_file()
+        and not {"store", "single"} & {*path.parts}
+        and "lease." not in path.name
+        and path.name != "ledger.jsonl"
+    }
+
+
+@pytest.mark.parametrize("words", WRONG, ids=lambda words: f"{words:.60}")
+def test_a_wrong_command(place, words):
+    check(place, words, WRONG[words], "segtune")
+
+
+@pytest.mark.parametrize("words", TRAINER)
+def test_a_wrong_command_of_the_trainer(place, words):
+    check(place, words, TRAINER[words], "trainer")
+
+
+def sealed(**event: object) -> bytes:
+    return _seal(_encode({"time": 1.0, "v": 1, "fence": 1, **event}))
+
+
+def _flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+
+
+LEDGERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda data: b"", "has no settings"),
+    "of zeros": (lambda data: bytes(len(data)), "has no settings|damaged"),
+    "text": (lambda data: b"hello\n", "damaged"),
+    "a picture": (lambda data: bytes(range(256)) * 9 + b"\n", "damaged"),
+    "of an older segtune": (lambda data: b'{"event":"study"}\n', "pre-release"),
+    "of a newer segtune": (lambda data: sealed(event="study", v=99), "newer segtune"),
+    "with an event to come": (lambda data: data + sealed(event="dreamt"), "newer segtune"),
+    "with a damaged byte": (lambda data: _flip(data, len(data) // 2), "damaged"),
+    "with a damaged first byte": (lambda data: _flip(data, 0), "damaged"),
+    "with a damaged line end": (lambda data: _flip(data, len(data) - 1), "damaged"),
+    "without its beginning": (lambda data: data[100:], "damaged"),
+    "without its first lines": (lambda data: b"".join(data.splitlines(True)[2:]), ""),
+    "with a line twice": (lambda data: data + data.splitlines(True)[-1], "contradicts"),
+    "with all lines twice": (lambda data: data + data, "contradicts"),
+    "with lines in another order": (
+        lambda data: b"".join(data.splitlines(True)[:2] + data.splitlines(True)[:1:-1]),
+        "contradicts"),
+    "with Windows' lines": (lambda data: data.replace(b"\n", b"\r\n"), "damaged"),
+    "with a trial that was never proposed": (
+        lambda data: data + sealed(event="started", trial=9), "contradicts"),
+    "with half a report": (
+        lambda data: data.partition(b'{"event":"reported"')[0] + sealed(event="reported", trial=0),
+        "contradicts"),
+    "with settings to come": (
+        lambda data: data + sealed(event="study", config={"new": 1}, store_hash=""),
+        "new: no such key|required"),
+}  # fmt: skip
+
+
+QUICK_STUDIES = ("status STUDY", "compare STUDY --json")
+REST = (*(each for each in STUDIES if each not in QUICK_STUDIES), "launch study.yaml")
+
+
+@pytest.mark.parametrize(
+    "command", [*QUICK_STUDIES, *(pytest.param(each, marks=pytest.mark.slow) for each in REST)]
+)
+@pytest.mark.parametrize("how", LEDGERS)
+def test_a_damaged_ledger(place, command, how):
+    if command.startswith(("stop", "launch")) and how != "of a newer segtune":
+        pytest.skip("stop reads no ledger, and launch repairs or refuses as tests/search tests")
+    damage, says = LEDGERS[how]
+    path = place / "runs/demo/ledger.jsonl"
+    data = damage(path.read_bytes())
+    path.write_bytes(data)
+    answer = run(*command.replace("STUDY", "demo").split())
+    if command.startswith("stop"):
+        assert answer.status == 0
+        return
+    assert judge("commands", answer, path, path.parent, "runs/demo")
+    assert re.search(says, answer.lines[0]), answer.lines
+    if not command.startswith(("launch", "resume", "confirm")):
+        assert path.read_bytes() == data
+
+
+def _remove(name: str) -> Callable[[Path], object]:
+    return lambda store: (store / name).unlink()
+
+
+def _write(name: str, data: bytes) -> Callable[[Path], object]:
+    return lambda store: (store / name).write_bytes(data)
+
+
+def _cut(name: str) -> Callable[[Path], object]:
+    def cut(store: Path) -> None:
+        path = next(store.glob(name))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return cut
+
+
+def _empty(name: str) -> Callable[[Path], object]:
+    return lambda store: next(store.glob(name)).write_bytes(b"")
+
+
+def _manifest(change: Callable[[dict], object]) -> Callable[[Path], object]:
+    def write(store: Path) -> None:
+        manifest = json.loads((store / "manifest.json").read_text())
+        change(manifest)
+        (store / "manifest.json").write_text(json.dumps(manifest))
+
+    return write
+
+
+STORES: dict[str, Callable[[Path], object]] = {
+    "missing": lambda store: shutil.rmtree(store),
+    "a file": lambda store: (shutil.rmtree(store), store.touch()),
+    "empty": lambda store: (shutil.rmtree(store), store.mkdir()),
+    "without a manifest": _remove("manifest.json"),
+    "without an index": _remove("slices.arrow"),
+    "without a case": lambda store: next(store.glob("cases/*.arrow")).unlink(),
+    "with an empty manifest": _write("manifest.json", b""),
+    "with a manifest of zeros": _write("manifest.json", bytes(1000)),
+    "with a manifest cut short": _cut("manifest.json"),
+    "with a manifest in UTF-16": _write("manifest.json", "{}".encode("utf-16")),
+    "with a list as manifest": _write("manifest.json", b"[]"),
+    "with a number as manifest": _write("manifest.json", b"3"),
+    "with null as manifest": _write("manifest.json", b"null"),
+    "with a deep manifest": _write("manifest.json", b"[" * 100_000),
+    "of another format": _manifest(lambda m: m.update(format="segtune-store-99")),
+    "without a format": _manifest(lambda m: m.pop("format")),
+    "without cases": _manifest(lambda m: m.update(cases=[])),
+    "with cases that are none": _manifest(lambda m: m.update(cases=[3])),
+    "with cases null": _manifest(lambda m: m.update(cases=None)),
+    "with a case without a box": _manifest(lambda m: m["cases"][0].pop("box")),
+    "with a case of text": _manifest(lambda m: m["cases"][0].update(num_slices="many")),
+    "with a case without slices": _manifest(lambda m: m["cases"][0].update(num_slices=0)),
+    "with a case of more slices": _manifest(lambda m: m["cases"][0].update(num_slices=999)),
+    "with a case outside": _manifest(lambda m: m["cases"][0].update(case_id="../../x")),
+    "with windows of text": _manifest(lambda m: m["windows"].update(ncct="wide")),
+    "with another image size": _manifest(lambda m: m.update(image_size=64)),
+    "with an image size of text": _manifest(lambda m: m.update(image_size="big")),
+    "with another modality": _manifest(lambda m: m["modalities"].append("t1")),
+    "with an index cut short": _cut("slices.arrow"),
+    "with an empty index": _empty("slices.arrow"),
+    "with an index of zeros": _write("slices.arrow", bytes(5000)),
+    "with a case cut short": _cut("cases/*.arrow"),
+    "with an empty case": _empty("cases/*.arrow"),
+}
+
+
+@pytest.mark.parametrize("command", ["launch study.yaml study=new", "trainer train config.yaml"])
+@pytest.mark.parametrize("how", STORES)
+def test_a_damaged_store(place, command, how):
+    STORES[how](place / "store")
+    program, *words = (
+        command.split() if command.startswith("trainer") else ["segtune", *command.split()]
+    )
+    answer = run(*words, program=program)
+    assert judge("commands", answer, place / "store", "store", "study.yaml: ", "config.yaml: ")
+    assert not (place / "runs/new").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["segtune status dmo", "segtune launch nowhere.yaml", "segtune prepare nowhere out",
+     "trainer train config.yaml data.store=nowhere", "trainer evaluate nowhere"],
+)  # fmt: skip
+def test_a_process(place, words):
+    program, *rest = words.split()
+    module = {"segtune": "search.cli", "trainer": "trainer"}[program]
+    result = subprocess.run(
+        [sys.executable, "-m", module, *rest],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert judge("commands", Answer(result.returncode, result.stderr.splitlines(), ""), "")
+    assert len(result.stderr.splitlines()) == 1
