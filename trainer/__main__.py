@@ -173,8 +173,10 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except (ValueError, OSError) as error:
-        is_named = isinstance(error, OSError) and error.filename and error.strerror
-        click.echo(f"{error.filename}: {error.strerror}" if is_named else str(error), err=True)
+        line = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            line = f"{error.filename}: {error.strerror}"
+        click.echo(line, err=True)
         sys.exit(2)
     except (ArithmeticError, MemoryError) as error:  # diverged, or out of memory
         click.echo(f"{type(error).__name__}: {error}", err=True)

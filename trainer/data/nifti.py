@@ -1,6 +1,7 @@
 """Volumes from files: NIfTI and pictures, with canonical axes, or one clear line why not."""
 
 import gzip
+import logging
 import zlib
 from dataclasses import dataclass
 from math import prod
@@ -33,7 +34,7 @@ LOSSLESS_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 PICTURE_SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # What nibabel mends in a header it says on stderr, without the file's name.
-nibabel.imageglobals.logger.disabled = True
+logging.getLogger("nibabel.global").disabled = True
 UNREADABLE = (
     EOFError, HeaderDataError, HeaderTypeError, OSError, OverflowError, TypeError, ValueError, zlib.error
 )  # fmt: skip
