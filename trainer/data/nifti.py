@@ -36,7 +36,8 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # What nibabel mends in a header it says on stderr, without the file's name.
 logging.getLogger("nibabel.global").disabled = True
 UNREADABLE = (
-    EOFError, HeaderDataError, HeaderTypeError, OSError, OverflowError, TypeError, ValueError, zlib.error
+    EOFError, HeaderDataError, HeaderTypeError, OSError, OverflowError, TypeError, ValueError,
+    zlib.error,
 )  # fmt: skip
 _GRID_FIELDS = (
     "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
