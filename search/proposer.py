@@ -14,6 +14,7 @@ from search.ledger import Event
 from search.live import LiveStudy
 from search.sampler import Sampler
 from search.storage import remote_of
+from search.stores import seen_from_all
 from trainer.configfile import ConfigError
 
 
@@ -45,10 +46,12 @@ class Cargo:
 def cargo_of(live: LiveStudy, number: int, fit: str) -> Cargo:
     """Return what the next carrier of a trial is told."""
     study, trial, remote = live.study, live.state.trials[number], remote_of(live.folder)
+    train = trial.config(study).model_dump(mode="json")
+    train["data"]["store"] = seen_from_all(train["data"]["store"])
     return Cargo(
         trial=number,
         attempt=trial.attempts + 1,
-        train=trial.config(study).model_dump(mode="json"),
+        train=train,
         run_dir=str(live.trial_dir(number)),
         received=trial.received,
         fit=fit,

@@ -14,7 +14,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.storage import Remote, remote_of
-from search.stores import read_manifest
+from search.stores import content_hash, read_manifest, seen_from_all
 from trainer.configfile import ConfigError
 
 ANSWER_S = 120.0
@@ -32,7 +32,7 @@ def check_shared(folder: Path, store: str) -> None:
         ConfigError: One line for each node and what it does not see.
         OSError: This machine cannot write there.
     """
-    content = json.loads(read_manifest(store))["content_hash"]
+    store, content = seen_from_all(store), content_hash(store)
     remote = remote_of(folder)
     with _Marker(remote or folder) as marker:
         look_from = ray.remote(num_cpus=0, max_retries=0)(look)

@@ -44,6 +44,11 @@ def open_store(path: str) -> "Store":
     return Store.open(on_this_node(path) if is_remote(path) else path)
 
 
+def seen_from_all(path: str) -> str:
+    """Return a store's address for other machines, whose environment may name no endpoint."""
+    return Remote.parse(path).uri if is_remote(path) else path
+
+
 def content_hash(path: str) -> str:
     """Return what names a store's content; of one in S3 only the manifest is read.
 

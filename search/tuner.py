@@ -29,7 +29,7 @@ from search.scheduler import Scheduler
 from search.shared import check_shared
 from search.silence import Silence
 from search.slots import Slots
-from search.stores import open_store
+from search.stores import open_store, seen_from_all
 from search.trainable import Trainable
 
 # Tune would hand the driver's AWS keys on in a runtime environment, which Ray writes to its logs.
@@ -139,7 +139,11 @@ class Attendant(tune.Callback):
         self._next_s = 0.0
         self._told_to_stop = False
         data = live.study.data
-        self._threshold = None if live.state.threshold else _threshold.remote(data.store, data.fold)
+        self._threshold = (
+            None
+            if live.state.threshold
+            else _threshold.remote(seen_from_all(data.store), data.fold)
+        )
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

@@ -13,7 +13,13 @@ import pytest
 
 from search import stores
 from search.storage import Remote
-from search.stores import on_this_node, open_store, read_manifest, with_store_here
+from search.stores import (
+    on_this_node,
+    open_store,
+    read_manifest,
+    seen_from_all,
+    with_store_here,
+)
 from tests.search.conftest import ROOT
 from tests.search.test_trainable import cargo
 from trainer.configfile import ConfigError
@@ -200,6 +206,12 @@ def test_a_store_in_s3(store: Path, s3: str, tmp_path: Path) -> None:
     told["train"]["data"]["store"] = uri
     here = Path(with_store_here(told)["train"]["data"]["store"])
     assert here.is_relative_to(tmp_path / "cache") and problem(here) == ""
+
+
+def test_an_address_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
+    assert seen_from_all("s3://a/b") == "s3://a/b?endpoint_override=minio:9000&scheme=http"
+    assert seen_from_all("/a/b") == "/a/b"
 
 
 def test_a_store_that_is_not_there_is_no_measurement(s3: str, tmp_path: Path) -> None:
