@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -198,7 +199,7 @@ class _View:
         self._begun = live.state.study
         self._uri = without_credentials(uri)
         self._link = link
-        self._client = MlflowClient(uri)
+        self._client = MlflowClient(_logged_in(uri))
         self._experiment_id = self._open_experiment(live.folder.parent)
         self._runs = _linked_runs(list(events), self._uri)
 
@@ -304,6 +305,19 @@ class _View:
     def _find(self, uid: str) -> str | None:
         found = self._client.search_runs([self._experiment_id], f"tags.trial_uid = '{uid}'")
         return found[0].info.run_id if found else None
+
+
+def _logged_in(uri: str) -> str:
+    """Hand a server's user and password over as MLflow wants them; return its address alone.
+
+    In the address they would be good for all but the artifacts.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return without_credentials(uri)
 
 
 def _create_database(path: Path) -> None:

@@ -9,6 +9,10 @@ import os
 import pickle
 import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import torch
 import yaml
 from click.testing import CliRunner
@@ -25,12 +30,12 @@ import search.token
 from search.cases import lesion_dice
 from search.cli import main
 from search.compare import read_study
-from search.ledger import Ledger
+from search.ledger import Event, Ledger
 from search.live import LiveStudy
 from search.stores import on_this_node
 from search.study import load_study
 from search.tracking import Tracker, ui_command, without_credentials
-from tests.search.conftest import ROOT, Driver, write_study
+from tests.search.conftest import ROOT, Driver, free_port, write_study
 from trainer.checkpoint import load_latest, save
 from trainer.configfile import ConfigError, read_yaml
 from trainer.data.store import Store
@@ -304,3 +309,114 @@ def test_no_secret_is_left_anywhere(store: Path, tmp_path: Path) -> None:
         logs = Path(folder) / "ray"
         assert list(logs.rglob("gcs_server*")), "Ray's session is there"
         assert files_with(PLANTED, study.parent, logs) == []
+
+
+@pytest.fixture
+def passworded(tmp_path: Path) -> Iterator[str]:
+    """MLflow's server with passwords, one account of its own, and one service name."""
+    settings = tmp_path / "auth.ini"
+    settings.write_text(
+        "[mlflow]\ndefault_permission = READ\n"
+        f"database_uri = sqlite:///{tmp_path}/accounts.db\n"
+        f"admin_username = admin\nadmin_password = {PLANTED}\n"
+    )
+    settings.chmod(0o600)
+    address = f"127.0.0.1:{free_port()}"
+    options = {
+        "app-name": "basic-auth",
+        "backend-store-uri": f"sqlite:///{tmp_path}/served.db",
+        "artifacts-destination": str(tmp_path / "artifacts"),
+        "allowed-hosts": f"mlflow.study.svc,{address}",
+        "port": address.rpartition(":")[2],
+        "workers": "1",
+    }
+    env = {
+        **os.environ,
+        "MLFLOW_AUTH_CONFIG_PATH": str(settings),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": PLANTED[::-1],
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    log = tmp_path / "server.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [str(Path(sys.executable).with_name("mlflow")), "server"]
+            + [word for name, value in options.items() for word in (f"--{name}", value)],
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        end = time.monotonic() + 120
+        while "startup complete" not in log.read_text():
+            assert server.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.2)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def listening(port: int) -> set[str]:
+    """Return the addresses of this machine on which something listens to a port."""
+    tables = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table.splitlines()]
+    where = [line[1].split(":") for line in lines if line[3] == "0A"]
+    found = {address for address, its_port in where if int(its_port, 16) == port}
+    return {socket.inet_ntoa(bytes.fromhex(a)[::-1]) if len(a) == 8 else "IPv6" for a in found}
+
+
+@pytest.mark.slow
+def test_mlflow_with_passwords_and_service_names(
+    calm: Driver, passworded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused without or with another password, or by another name; else all is delivered."""
+
+    def status(host: str, password: str | None) -> int:
+        request = {"json": {"max_results": 1}, "headers": {"Host": host}, "timeout": 20}
+        account = ("admin", password) if password else None
+        url = f"http://{passworded}/api/2.0/mlflow/experiments/search"
+        return requests.post(url, auth=account, **request).status_code
+
+    port = passworded.rpartition(":")[2]
+    assert [status(passworded, password) for password in (None, "x", PLANTED)] == [401, 401, 200]
+    assert status("mlflow.study.svc", PLANTED) == 200
+    others = ("mlflow", "evil.example", f"evil:{port}")
+    assert [status(host, PLANTED) for host in others] == [403, 403, 403]
+    assert listening(int(port)) == {"127.0.0.1"}
+
+    folder = tmp_path / "toy"
+    shutil.copytree(calm.folder, folder)
+    (folder / "mlflow.json").unlink()
+    path = folder / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"event":"mlflow"' not in line))
+
+    def deliver(uri: str, **account: str) -> tuple[list[str], list[Event]]:
+        for name in ("USERNAME", "PASSWORD"):
+            monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+        for name, value in account.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        said: list[str] = []
+        links: list[Event] = []
+        with Ledger.open(path, writer=True) as ledger:
+            live = LiveStudy(load_study(calm.study), folder, ledger)
+            with Tracker(live, links.append, said.append) as tracker:
+                while tracker.behind and not said:
+                    time.sleep(0.05)
+            live.record(*links)
+        return said, links
+
+    said, links = deliver(f"http://{passworded}")
+    assert "does not answer" in said[0] and "401" in said[0] and links == []
+    said, links = deliver(f"http://admin:not-{PLANTED}@{passworded}")
+    assert "does not answer" in said[0] and PLANTED not in "".join(said) and links == []
+    account = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PLANTED}
+    said, links = deliver(f"http://{passworded}", **account)
+    assert said == [] and len([link for link in links if "run_id" in link]) == 10
+    # The same server, its account in the address: nothing is left to deliver, no run is new.
+    (folder / "mlflow.json").unlink()
+    assert deliver(f"http://admin:{PLANTED}@{passworded}") == ([], [])
+    assert files_with(PLANTED, folder) == []
