@@ -138,12 +138,8 @@ class Attendant(tune.Callback):
         self._silence = silence
         self._next_s = 0.0
         self._told_to_stop = False
-        data = live.study.data
-        self._threshold = (
-            None
-            if live.state.threshold
-            else _threshold.remote(seen_from_all(data.store), data.fold)
-        )
+        store, fold = seen_from_all(live.study.data.store), live.study.data.fold
+        self._threshold = None if live.state.threshold else _threshold.remote(store, fold)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
