@@ -13,7 +13,7 @@ from itertools import count, pairwise
 from pathlib import Path
 
 from search.state import COUNTED
-from tests.chaos.faults import Fault, Strike
+from tests.chaos.faults import Fault, NoVictim, Strike
 from tests.chaos.lan import Lan
 from tests.chaos.server import MlflowServer
 from tests.chaos.study import Plan, Run, interruptions
@@ -134,7 +134,11 @@ def _strike(
         time.sleep(draw.uniform(0, run.plan.slow_s))
         if run.ending:
             break
-        row = _strike_once(run, todo.pop(0), draw)
+        try:
+            row = _strike_once(run, todo[0], draw)
+        except NoVictim:
+            break
+        del todo[0]
         rows.append(row)
         say(f"{row.study}  {row.kind:18s} {row.back_s:6.1f} {row.lost_s:6.1f}  {row.strike.what}")
     return rows
@@ -155,7 +159,7 @@ def _strike_once(run: Run, fault: Fault, draw: random.Random) -> Row:
         if event["trial"] in back and begun <= event["time"] <= back[event["trial"]]:
             assert event["cause"] == strike.cause or not strike.cause, f"{name}: {event}"
     back_s = max([begun, *back.values()]) - begun
-    return Row(run.plan.name, name, strike, back_s, _lost_s(run, back))
+    return Row(run.plan.name, name, strike, back_s, _lost_s(run, begun, back))
 
 
 def _has_reports(run: Run, wanted: int) -> bool:
@@ -178,14 +182,17 @@ def _back(run: Run, strike: Strike, known: int) -> dict[int, float] | None:
     return back if back.keys() == strike.trials else None
 
 
-def _lost_s(run: Run, back: Mapping[int, float]) -> float:
+def _lost_s(run: Run, begun: float, back: Mapping[int, float]) -> float:
     """Return how much longer than usual these trials together took for what they reported then."""
     times: dict[int, list[float]] = {}
     for event in run.events("reported"):
         times.setdefault(event["trial"], []).append(event["time"])
     usual_s = statistics.median([b - a for its in times.values() for a, b in pairwise(its)] or [0])
-    gaps = (b - a for trial in back for a, b in pairwise(times[trial]) if b == back[trial])
-    return sum(max(0.0, gap - usual_s) for gap in gaps)
+    lost_s = 0.0
+    for trial, back_s in back.items():
+        last_s = max((t for t in times.get(trial, []) if t < back_s), default=begun)
+        lost_s += max(0.0, back_s - last_s - usual_s)
+    return lost_s
 
 
 def _check_retries(run: Run, rows: Sequence[Row]) -> None:

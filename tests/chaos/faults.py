@@ -11,10 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 from tests.chaos.hosts import Process, wait_for
 from tests.chaos.lan import RayHost
 from tests.chaos.study import Run
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class Strike:
     trials: frozenset[int] = frozenset()
     cause: str = ""
     told: str = ""
+
+
+class NoVictim(Exception):
+    """The study ended before there was anything to strike."""
 
 
 Fault = Callable[[Run, random.Random], Iterator[Strike]]
@@ -131,8 +139,7 @@ def power_off(run: Run, draw: random.Random) -> Iterator[Strike]:
 
 def kill_driver(run: Run, draw: random.Random) -> Iterator[Strike]:
     """SIGKILL the driver; it is launched again."""
-    driver = run.wait(run.driver, "a driver")
-    assert driver
+    driver = found(run, run.driver, "a driver")
     trials = frozenset(run.carriers())
     driver.signal(signal.SIGKILL)
     yield Strike("launched again", trials, told="driver")
@@ -187,7 +194,7 @@ def victim(run: Run, draw: random.Random, epoch: int = 0) -> tuple[int, RayHost,
         fit_for = range(epoch, run.plan.epochs - 3)
         return [(t, *where) for t, where in run.carriers().items() if trials[t].epoch in fit_for]
 
-    return draw.choice(run.wait(choices, "a trial that trains"))
+    return draw.choice(found(run, choices, "a trial that trains"))
 
 
 def busy_host(run: Run, draw: random.Random) -> tuple[RayHost, frozenset[int]]:
@@ -201,7 +208,18 @@ def busy_host(run: Run, draw: random.Random) -> tuple[RayHost, frozenset[int]]:
             if host in where.values()
         ]
 
-    return draw.choice(run.wait(choices, "a host that trains"))
+    return draw.choice(found(run, choices, "a host that trains"))
+
+
+def found(run: Run, look: Callable[[], T | None], what: str) -> T:
+    """Wait until there is something to strike.
+
+    Raises:
+        NoVictim: The study ended before.
+    """
+    if not (it := run.wait(look, what)):
+        raise NoVictim(what)
+    return cast(T, it)
 
 
 def noticed(run: Run, strike: Strike) -> None:

@@ -13,9 +13,9 @@ TOY = Plan("toy", LRS, epochs=60)
 PHANTOM = Plan(
     "phantom",
     LRS[8:11],
-    epochs=30,
+    epochs=80,
     fit=REAL,
-    silence_s=60,
+    silence_s=90,
     settings={
         "model.family": "medsegdiff_v1",
         "model.width": 8,
@@ -25,7 +25,7 @@ PHANTOM = Plan(
         "sampling.threshold": 0.02,
         "optimizer.warmup_images": 8,
         "batch.effective": 4,
-        "epoch_images": 16,
+        "epoch_images": 8,
     },
 )
 
@@ -89,7 +89,7 @@ def full(seed: int) -> list[Stage]:
         faults.restart_head: 1,
         faults.fill_storage: 1,
     }
-    return [Stage(TOY, _mixed(toy, seed)), Stage(PHANTOM, _mixed(real, seed), gap=2)]
+    return [Stage(PHANTOM, _mixed(real, seed)), Stage(TOY, _mixed(toy, seed))]
 
 
 def _mixed(times: Mapping[Fault, int], seed: int) -> list[Fault]:
