@@ -17,7 +17,6 @@ from tests.chaos.hosts import Process, wait_for
 from tests.chaos.lan import RayHost
 from tests.chaos.study import Run
 
-
 T = TypeVar("T")
 
 
