@@ -25,17 +25,26 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def segtune(guarded: Guarded, tmp_path: Path) -> Run:
+def segtune(guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command as on a laptop that has the token and nothing else of the cluster."""
 
-    def run(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        env |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-        env |= {"RAY_AUTH_TOKEN_PATH": str(guarded.token), **environment}
-        command = [sys.executable, "-m", "search.cli", *map(str, words)]
-        return subprocess.run(
-            command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120
-        )
+    def run(*words: str | Path, own_process: bool = False) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith(("RAY_", "SEGTUNE_"))]:
+                patch.delenv(name)
+            patch.setenv("RAY_AUTH_TOKEN_PATH", str(guarded.token))
+            patch.setenv("PYTHONPATH", str(ROOT))
+            command = [*map(str, words)]
+            if own_process:  # which another needs that becomes a driver
+                return subprocess.run(
+                    [sys.executable, "-m", "search.cli", *command],
+                    cwd=tmp_path,
+                    capture_output=True,
+                    text=True,
+                    timeout=200,
+                )
+            answer = CliRunner().invoke(main, command)
+        return subprocess.CompletedProcess(command, answer.exit_code, answer.stdout, answer.stderr)
 
     return run
 
@@ -166,7 +175,7 @@ def test_refused_in_a_line(
         assert line in answer.stderr and answer.stderr.count("\n") == 1, (words, answer.stderr)
 
     big = ["--probe", "--address", guarded.address, "trials.cpus_per_trial=64"]
-    refused = segtune("launch", space, "--dry-run", *big)
+    refused = segtune("launch", space, "--dry-run", *big, own_process=True)
     assert refused.returncode == 2
     assert refused.stderr.startswith("trials: cpus_per_trial 64 + gpus_per_trial 0: no node has")
     assert refused.stderr.count("\n") == 1
@@ -188,7 +197,7 @@ def test_nothing_but_code_travels(space: Path) -> None:
 def test_probe_on_the_cluster(guarded: Guarded, segtune: Run, space: Path) -> None:
     """A minute there, by a driver beside it and from outside; the cluster's slots count."""
     for words in (["--address", guarded.address], ["--submit", guarded.url, "--runs", "/runs"]):
-        answer = segtune("launch", space, "--dry-run", "--probe", *words)
+        answer = segtune("launch", space, "--dry-run", "--probe", *words, own_process=True)
         assert answer.returncode == 0, answer.stderr
         assert ", where 2 can run at once\n" in answer.stdout
         assert "hours, " in answer.stdout.splitlines()[-1]
