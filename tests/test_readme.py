@@ -54,7 +54,7 @@ def test_the_tree_names_every_file() -> None:
             named = path.suffix in (".py", ".yaml") and not path.name.startswith("__")
             if named and folder != "trainer/data":
                 assert path.name in tree, f"{folder}/{path.name} is not in the README's tree"
-    for name in re.findall(r"\b[\w/]+\.(?:py|yaml|txt)\b", tree):
+    for name in re.findall(r"\b[\w/-]+\.(?:py|yaml|txt)\b", tree):
         found = [p for p in ROOT.rglob(Path(name).name) if ".venv" not in p.parts]
         if name not in ("study.yaml", "config.yaml"):
             assert found, f"{name} is in the README's tree, but is nowhere"
