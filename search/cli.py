@@ -257,7 +257,7 @@ def resume(
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
     help="Call differences of Dice within it equivalent.",
 )
 @click.option("--test", is_flag=True, help="Read the sealed test set with them too. Do it once.")

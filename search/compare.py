@@ -28,13 +28,7 @@ def read_study(folder: Path) -> tuple[StudyConfig, StudyState]:
         OSError: There is no ledger.
     """
     path = folder / "ledger.jsonl"
-    events = Ledger.open(path, writer=False).events
-    try:
-        state = StudyState.replay(events)
-    except ValueError as error:  # an event of a newer segtune
-        raise ConfigError([f"{path}: {error}"]) from error
-    except (AssertionError, KeyError, TypeError) as error:  # lines put together by hand, say
-        raise ConfigError([f"{path}: contradicts itself: {error!r}"]) from error
+    state = StudyState.of(Ledger.open(path, writer=False))
     if state.study is None:
         raise ConfigError([f"{path}: has no settings: its first launch did not get far; launch it"])
     return build(StudyConfig, state.study["config"], path), state

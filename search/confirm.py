@@ -70,6 +70,8 @@ def confirm(
         OSError: The study's folder cannot be read or written.
     """
     address = ray_address(address)
+    if margin is not None and not 0 < margin < 1:  # also NaN
+        raise ConfigError([f"--margin {margin}: must lie between 0 and 1"])
     plan_of = partial(make_plan, top=top, trials=trials, num_seeds=seeds, epochs=epochs)
     if dry_run:
         study, state = read_study(folder)

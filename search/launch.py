@@ -157,7 +157,7 @@ def _create_or_continue(
     Raises:
         ConfigError: It has other settings, another data set or another warm start.
     """
-    state = StudyState.replay(ledger.events)
+    state = StudyState.of(ledger)
     begun, config = state.study, study.model_dump(mode="json")
     warm = begun.get("warm_start", []) if begun else []
     others = {source.resolve().name for source in sources} - {*warm}

@@ -41,7 +41,7 @@ class LiveStudy:
         self.study = study
         self.folder = folder
         self.ledger = ledger
-        self.state = StudyState.replay(ledger.events)
+        self.state = StudyState.of(ledger)
         self.listeners: list[Listener] = []
         self.stopping = ""
         self.broken = ""

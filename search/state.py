@@ -31,10 +31,11 @@ from typing import Any, Literal, NamedTuple, Self
 
 from search.asha import Action
 from search.budget import Meter
+from search.ledger import Event, Ledger
 from search.study import StudyConfig
 from trainer.config import TrainConfig
+from trainer.configfile import ConfigError
 
-Event = dict[str, Any]
 Ending = Literal["completed", "stopped", "stalled", "diverged", "infeasible", "failed"]
 COUNTED = {"process", "hung", "error"}
 """Causes of an interruption that use up a trial's retries: those that may be its own fault."""
@@ -168,6 +169,20 @@ class StudyState:
         for event in events:
             state.apply(event)
         return state
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Self:
+        """Rebuild a study from its ledger.
+
+        Raises:
+            ConfigError: Its lines contradict each other, or a newer segtune wrote one.
+        """
+        try:
+            return cls.replay(ledger.events)
+        except ValueError as error:
+            raise ConfigError([f"{ledger.path}: {error}"]) from error
+        except (AssertionError, KeyError, TypeError) as error:  # put together by hand, say
+            raise ConfigError([f"{ledger.path}: contradicts itself: {error!r}"]) from error
 
     def apply(self, event: Event) -> None:
         """Take in one event.
