@@ -1,5 +1,6 @@
 """Checkpoints: written atomically, loaded without running code, the newest readable one wins."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,28 @@ def write(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, write_to)
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Load one file on the CPU, without running code from it.
+
+    Every byte is checked first: torch reads tensors and not their checksums, and would go on with
+    weights of which one is wrong.
+
+    Raises:
+        zipfile.BadZipFile: The file is damaged.
+        Exception: Whatever torch.load raises.
+    """
+    with zipfile.ZipFile(path) as file:
+        if damaged := file.testzip():
+            raise zipfile.BadZipFile(f"{path}: {damaged} is not as it was written")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
 def load_latest(folder: Path) -> dict[str, Any] | None:
     """Load the newest checkpoint that can be read, on the CPU; None where there is none."""
     for path in sorted(folder.glob("*.pt"), reverse=True):
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return read(path)
         except Exception as error:  # torch.load raises whatever its unzipping and unpickling raise
             print(f"{path}: damaged, the checkpoint before it is used ({type(error).__name__})")
-            continue
-        return state
     return None

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, flatten, nest
 from trainer.data.inputs import InputSpec
@@ -177,12 +178,12 @@ def _read_file(path: Path) -> Mapping[str, Any]:
             raise ConfigError([f"{path}: not a segtune checkpoint"])
         if not zipfile.is_zipfile(path):  # its directory is at the end
             raise ConfigError([f"{path}: damaged: the file breaks off"])
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = checkpoint.read(path)
     except pickle.UnpicklingError as error:
         raise ConfigError([f"{path}: not a segtune checkpoint"]) from error
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror or error}"]) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+    except (RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError([f"{path}: damaged, or not a checkpoint ({type(error).__name__})"]) from (

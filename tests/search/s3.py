@@ -45,7 +45,7 @@ class Moto:
 
     def requests(self) -> list[str]:
         """Return all requests so far, as `METHOD path`."""
-        return re.findall(r'([A-Z]+ /\S*) HTTP/1.1', self._log.read_text())
+        return re.findall(r"([A-Z]+ /\S*) HTTP/1.1", self._log.read_text())
 
 
 class Gate:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -150,20 +151,30 @@ def test_killed_while_validating_repeats_the_validation_only(
     assert without_times([again]) == without_times(kept[1:])
 
 
-@pytest.mark.parametrize("received", [2, 3])
+def cut_short(content: bytes) -> bytes:
+    return content[:1000]
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    middle = len(content) // 2  # among the weights, where torch itself does not look
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(("received", "damage"), [(2, cut_short), (3, cut_short), (2, flip_a_bit)])
 def test_a_damaged_checkpoint_is_passed_over(
     config: TrainConfig,
     whole: tuple[Path, list[Validation]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     received: int,
+    damage: Callable[[bytes], bytes],
 ) -> None:
     run = fit(config, tmp_path)
     for _ in range(3):
         next(run)
     run.close()
     newest = sorted((tmp_path / "checkpoints").glob("*.pt"))[-1]
-    newest.write_bytes(newest.read_bytes()[:1000])
+    newest.write_bytes(damage(newest.read_bytes()))
     rest = list(fit(config, tmp_path, received=received))
     assert newest.name in capsys.readouterr().out
     assert without_times(rest) == without_times(whole[1][received:])
