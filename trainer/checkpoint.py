@@ -29,7 +29,12 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
     def write_to(temporary: Path) -> None:
         with open(temporary, "wb") as file:  # given a path, torch hides what went wrong
-            torch.save(state, file)
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # torch's own, as it closes what the disk had refused
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     write_atomically(path, write_to)
 

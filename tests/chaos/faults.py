@@ -4,11 +4,11 @@ A fault is a generator: up to its first `yield` it strikes, and yields whom; wha
 as it is asked for more, waits for what says that the study knows of it, and mends the machine.
 """
 
-import os
 import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -171,9 +171,7 @@ def fill_storage(run: Run, draw: random.Random) -> Iterator[Strike]:
     known = len(run.events("interrupted")), run.log().count("waiting for space")
     filler = run.lan.share / "filler"
     trials = frozenset(run.carriers())
-    with filler.open("wb") as file:
-        free = os.statvfs(run.lan.share)
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+    fill(filler)
     yield Strike("the shared folder", trials, "storage")
     try:
         run.wait(
@@ -183,6 +181,13 @@ def fill_storage(run: Run, draw: random.Random) -> Iterator[Strike]:
         time.sleep(draw.uniform(0, 5))
     finally:
         filler.unlink()
+
+
+def fill(path: Path) -> None:
+    """Write a file until there is no space left, while others write as well."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
 
 
 def victim(run: Run, draw: random.Random, epoch: int = 0) -> tuple[int, RayHost, Process]:
