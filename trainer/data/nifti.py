@@ -198,11 +198,12 @@ def read_mask(source: Source, reference: Volume) -> NDArray[np.bool_]:
             f"affine does not match {reference.path.name}: voxels lie up to {distance_mm:.3g} mm "
             f"apart, but at most {SAME_GRID_MM} mm is noise",
         )
-    _check_labels(mask)
-    return mask.data > (0 if source.path.name.lower().endswith(LOSSLESS_SUFFIXES) else 0.5)
+    above = 0 if source.path.name.lower().endswith(LOSSLESS_SUFFIXES) else 0.5
+    _check_labels(mask, above)
+    return mask.data > above
 
 
-def _check_labels(mask: Volume) -> None:
+def _check_labels(mask: Volume, above: float) -> None:
     """Refuse another image in the place of a mask, and labels that none would be left of."""
     values = mask.data
     low, high = float(values.min()), float(values.max())
@@ -213,8 +214,8 @@ def _check_labels(mask: Volume) -> None:
             f"has values from {low:g} to {high:g}, but a mask has labels (0, 1, 2, ...) or shares "
             "of a voxel (0 to 1)",
         )
-    if WHOLE < high <= 0.5:
-        raise BadFile(mask.path, f"its largest value is {high:g}, but lesion begins above 0.5")
+    if WHOLE < high <= above:
+        raise BadFile(mask.path, f"its largest value is {high:g}, but lesion begins above {above}")
 
 
 def on_grid_of(
