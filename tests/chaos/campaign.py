@@ -151,6 +151,8 @@ def _strike_once(run: Run, fault: Fault, draw: random.Random) -> Row:
     strike = next(course)
     begun = time.time()
     next(course, None)
+    if not strike.told:  # a report may still have been on its way
+        known = len(run.events())
     name = fault.__name__
     run.wait(lambda: _back(run, strike, known) is not None, f"{name} to be overcome", 300)
     back = _back(run, strike, known)
@@ -170,8 +172,10 @@ def _back(run: Run, strike: Strike, known: int) -> dict[int, float] | None:
     """Return when each trial that was struck reported again, or ended; None while one has not."""
     back: dict[int, float] = {}
     waiting = dict.fromkeys(strike.trials, strike.told)
-    for event in run.events()[known:]:
+    for number, event in enumerate(run.events()):
         kind = event["event"]
+        if number < known and kind != "ended":
+            continue
         for trial in waiting:
             if kind != "driver" and event.get("trial") != trial:
                 continue
