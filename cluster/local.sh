@@ -61,8 +61,10 @@ stop() {
 case ${1-} in
   start)
     shift
+    # Else Ray would replace 127.0.0.1 by this machine's own address, and listen on all.
+    [[ " $* " == *" --node-ip-address"* ]] || export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
     run --head --node-ip-address 127.0.0.1 --dashboard-host 127.0.0.1 "$@"
-    grep -om1 -- "--address='[^']*'" "$log" | sed "s/.*'\(.*\)'/Ray runs: segtune launch SPACE --address \1/"
+    echo "Ray runs: segtune launch SPACE --address $(<"${RAY_TMPDIR:-${TMPDIR:-/tmp}}/ray/ray_current_cluster")"
     ;;
   join)
     if (($# < 2)); then

@@ -18,7 +18,7 @@ from search.budget import overspent
 from search.cases import lesion_dice
 from search.compare import read_study
 from search.comparison import MIN_UNITS, Cases, Evidence, Pair, Plan, verdict_event
-from search.launch import carry_on, ray_address, reopened
+from search.launch import before_ray, carry_on, ray_address, reopened
 from search.leaderboard import verdict_text
 from search.ledger import Event
 from search.live import LiveStudy
@@ -94,6 +94,7 @@ def confirm(
         fetch_cases(live.folder)
         _conclude(live, validation_verdict(live, plan, margin))
         if test:
+            before_ray(address)
             from search.sealed import read_test_set
 
             completed = [trial for trial in again if trial.ending == "completed"]

@@ -264,6 +264,17 @@ def quiet_ray() -> None:
         os.environ.setdefault(name, value)
 
 
+def before_ray(address: str) -> None:
+    """Do what must be done before Ray is imported: find its token, and set its switches.
+
+    Raises:
+        ConfigError: The cluster does not answer, or asks for a token that is missing or wrong.
+        OSError: The token cannot be written or read.
+    """
+    use_token(address)
+    quiet_ray()
+
+
 def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> None:
     """Run what is left of the trials, with MLflow beside them."""
     links: SimpleQueue[Event] = SimpleQueue()
@@ -275,11 +286,10 @@ def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> N
     if not runs and not tracker.behind:
         return
     if runs:
-        use_token(address)
+        before_ray(address)
     with tracker:
         live.listeners.append(tracker.hear)
         if runs:
-            quiet_ray()
             from search.tuner import carry_out
 
             (live.folder / "stop").unlink(missing_ok=True)

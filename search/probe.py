@@ -131,12 +131,10 @@ def _measure_there(orders: Sequence[Order], address: str) -> list[Cost]:
     Raises:
         ValueError: The cluster does not answer, cannot run a trial, or the measurement failed.
     """
-    from search.launch import quiet_ray, ray_address
-    from search.token import use_token
+    from search.launch import before_ray, ray_address
 
     address = ray_address(address)
-    use_token(address)
-    quiet_ray()
+    before_ray(address)
     import ray
 
     from search.slots import Slots

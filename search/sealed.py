@@ -1,6 +1,6 @@
 """The sealed test set, read for trials that confirm: the one place where a study opens it.
 
-Import it after `search.launch.quiet_ray`: Ray reads its switches when it is imported.
+Import it after `search.launch.before_ray`: Ray reads its switches when it is imported.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Before the first trial: does every node see the study's folder and its data?
 
-Import it after `search.launch.quiet_ray`: Ray reads its switches when it is imported.
+Import it after `search.launch.before_ray`: Ray reads its switches when it is imported.
 """
 
 import json

@@ -17,6 +17,10 @@ from trainer.configfile import ConfigError
 
 MODE = "RAY_AUTH_MODE"
 
+STAY_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""0 lets Ray take loopback addresses as they are; else it puts this machine's own in their place,
+where a head that cluster/local.sh started does not listen."""
+
 PATIENCE_S = 20.0
 """How long a cluster that does not answer is waited for, as Ray itself does."""
 
@@ -42,6 +46,8 @@ def use_token(address: str) -> None:
             say_token()
         return
     cluster = _current_cluster() if address == "auto" else address
+    if cluster and cluster.startswith(("127.", "localhost:")):
+        os.environ.setdefault(STAY_ON_LOOPBACK, "0")
     if cluster is None or _accepts(cluster, None):
         if mode == "token" and find_token() is None:
             raise ConfigError([f"{MODE} is token, but there is none in {token_path()}"])

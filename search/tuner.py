@@ -1,6 +1,6 @@
 """One run of Ray Tune over a study: start Ray, carry the trials, and leave nothing behind.
 
-Import it after `search.launch.quiet_ray`: Ray reads its switches when it is imported.
+Import it after `search.launch.before_ray`: Ray reads its switches when it is imported.
 """
 
 import gc

@@ -113,6 +113,8 @@ def test_sigterm_ends_the_pause_too() -> None:
 
 LOOK = """
 import json, urllib.request
+from search.launch import before_ray
+before_ray("127.0.0.1:6379")
 import ray
 ray.init("127.0.0.1:6379", log_to_driver=False)
 print(json.dumps(ray.cluster_resources()))
@@ -135,6 +137,11 @@ def test_local_head_listens_on_loopback_and_wants_the_token(tmp_path: Path) -> N
     script = f"""
     set -e
     ip link set lo up
+    ip link add other type veth peer name far
+    ip address add 192.0.2.77/24 dev other
+    ip link set other up
+    ip link set far up
+    ip route add default dev other
     cluster/local.sh start --num-cpus 2 >&2
     ss --listening --numeric --tcp --no-header >{tmp_path}/listening
     RAY_AUTH_MODE=token python {look} >{tmp_path}/seen
