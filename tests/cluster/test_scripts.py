@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.hosts import obstacle
+
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
 SCRIPTS = [*sorted(CLUSTER.glob("*.sh")), Path(__file__).with_name("one_node_slurm.sh")]
@@ -127,8 +129,7 @@ for headers in ({}, {"Authorization": "Bearer " + "f" * 64}):
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
-@pytest.mark.skipif(not shutil.which("ip"), reason="not installed: ip")
+@pytest.mark.skipif(bool(reason := obstacle()), reason=reason)
 @pytest.mark.timeout(200)
 def test_local_head_listens_on_loopback_and_wants_the_token(tmp_path: Path) -> None:
     """In namespaces of its own, since its ports may be taken here."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.hosts import obstacle
 from tests.search.conftest import ROOT, events, store, write_study
 
 __all__ = ["store"]
@@ -21,7 +22,7 @@ MISSING = [command for command in COMMANDS if not shutil.which(command)]
 
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="Slurm's daemons and namespaces need root"),
+    pytest.mark.skipif(bool(reason := obstacle()), reason=reason),
 ]
 
 
