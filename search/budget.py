@@ -20,6 +20,8 @@ class Meter:
     """Of all carriers together, up to their last event."""
     epochs: int = 0
     """Of all trials together."""
+    by_trial: dict[int, float] = field(default_factory=dict)
+    """`carrier_s` of each trial."""
     _running: dict[int, float] = field(default_factory=dict)
     """Until when a running carrier is paid for, in unix seconds."""
     _epoch: dict[int, int] = field(default_factory=dict)
@@ -51,7 +53,9 @@ class Meter:
     def _pay(self, trial: int, now: float) -> None:
         # A clock that is set back costs nothing.
         if trial in self._running:
-            self.carrier_s += max(0.0, now - self._running[trial])
+            paid_s = max(0.0, now - self._running[trial])
+            self.carrier_s += paid_s
+            self.by_trial[trial] = self.by_trial.get(trial, 0.0) + paid_s
             self._running[trial] = now
 
     def spent(self, gpus_per_trial: float, now: float | None = None) -> dict[str, float]:

@@ -21,6 +21,7 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
     budget       what, spent, limit: why the launch ended
     verdict      what `segtune confirm` found
     test_read    metrics on the sealed test set
+    painted      epoch, files (below the trial's folder), seconds: pictures of its best weights
     mlflow       run_id with a trial, experiment_id without
 """
 
@@ -100,6 +101,10 @@ class TrialState:
     """Started, and neither ended nor interrupted since; also true when its driver was killed."""
     ending: Ending | None = None
     reason: str = ""
+    hosts: list[str] = field(default_factory=list)
+    """Where it was carried, in order, each once."""
+    pictures: list[str] = field(default_factory=list)
+    """The newest ones: paths of PNG files below its folder."""
     mlflow_run_id: str | None = None
 
     @property
@@ -230,6 +235,8 @@ class StudyState:
                 pass
             case "resumed", TrialState():
                 self._resume(trial, event)
+            case "painted", TrialState():
+                trial.pictures = event["files"]
             case "mlflow", None:
                 self.mlflow_experiment_id = event["experiment_id"]
             case "mlflow", TrialState():
@@ -254,6 +261,8 @@ class StudyState:
             case "started":
                 trial.attempts += 1
                 trial.running = True
+                if (host := event.get("host")) and host not in trial.hosts:
+                    trial.hosts.append(host)
             case "reported":
                 report = Report(event["epoch"], event["value"], event["metrics"])
                 assert report.epoch > trial.received, (
