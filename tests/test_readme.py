@@ -10,6 +10,8 @@ import pytest
 from search.cli import main as segtune
 from search.study import load_study
 from trainer.__main__ import cli as trainer
+from trainer.config import TrainConfig
+from trainer.configfile import build, flatten, nest, parse_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,6 +47,22 @@ def test_the_example_study_is_sound(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(example)
     study = load_study(tmp_path / "mine.yaml")
     assert study.references and study.space["loss.warm_in_fraction"].when
+
+
+def test_the_table_of_other_trainers_names_real_settings() -> None:
+    [table] = re.findall(r"^## Coming from .*?(?=^## )", README, re.M | re.S)
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    ours = [word for row in rows for word in re.findall(r"`([^`]+)`", row[1])]
+    settings = [word for word in ours if re.fullmatch(r"[a-z_0-9.]+: [\w.-]+", word)]
+    assert len(settings) > 25
+    needed = {"data.store": ".", "epoch_images": 100}
+    defaults = flatten(build(TrainConfig, nest(needed), "README").model_dump())
+    for word in settings:
+        key, _, value = word.partition(": ")
+        if not key.startswith(("trials.", "scheduler.")):
+            build(TrainConfig, nest(needed | parse_overrides([f"{key}={value}"])), "README")
+    keys = [word for word in ours if re.fullmatch(r"[a-z]+\.[a-z_]+", word)]
+    assert keys and not {*keys} - defaults.keys()
 
 
 def test_the_tree_names_every_file() -> None:
