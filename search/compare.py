@@ -1,17 +1,16 @@
 """A study's results as JSON values: the searched trials ranked, and what they are compared with."""
 
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
-from search.cases import bootstrap, lesion_dice
 from search.ledger import Event, Ledger
-from search.ranking import equal_epoch, pareto, ranked, value_at
+from search.ranking import equal_epoch, pareto, ranked
 from search.remote_run import fetch_cases
-from search.state import StudyState, TrialState
+from search.state import StudyState
 from search.storage import shown
 from search.study import StudyConfig
+from search.trial_row import Rows, finite
 from trainer.configfile import ConfigError, build
 
 logger = logging.getLogger(__name__)
@@ -55,7 +54,8 @@ def compare(folder: Path) -> dict[str, Any]:
     searched, best = state.searched(), ranked(study, state.searched())
     rest = [trial for trial in searched if trial not in best]
     epoch = equal_epoch(study, searched)
-    rows = [_row(study, trial, folder, epoch) for trial in [*best, *rest]]
+    about = Rows(study, state, folder, epoch, best[0] if best else None)
+    rows = [about.row(trial) for trial in [*best, *rest]]
     for rank, row in enumerate(rows, start=1):
         row["rank"] = rank if rank <= len(best) else None
     sign = -1.0 if study.objective.mode == "max" else 1.0
@@ -65,9 +65,14 @@ def compare(folder: Path) -> dict[str, Any]:
         row["rank_at_equal"] = rank
     objectives = [study.objective, *study.further_objectives]
     beside = [state.control(), *state.references()]
+    shown_apart = [("best", best[0] if best else None), ("control", state.control())]
+    shown_apart += [("reference", trial) for trial in state.references()]
     return {
         "study": study.study,
         "folder": shown(folder),
+        "store": study.data.store,
+        "store_hash": (state.study or {}).get("store_hash"),
+        "fold": study.data.fold,
         "label": LABEL,
         "objective": study.objective.model_dump(),
         "further_objectives": [objective.model_dump() for objective in study.further_objectives],
@@ -78,10 +83,12 @@ def compare(folder: Path) -> dict[str, Any]:
         "trials": rows,
         "equal_epoch": epoch,
         "pareto": [t.number for t in pareto(objectives, searched)] if objectives[1:] else [],
-        "references": [_row(study, trial, folder, epoch) for trial in beside if trial],
+        "references": [about.row(trial) for trial in beside if trial],
         "threshold": state.threshold and _strict(state.threshold),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
+        "spent": _spent(study, state),
+        "subgroups": [g for role, t in shown_apart if t and (g := about.subgroups(t, role))],
     }
 
 
@@ -100,25 +107,9 @@ def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
     return spared / (max_t * len(ended))
 
 
-def _row(study: StudyConfig, trial: TrialState, folder: Path, epoch: int | None) -> dict[str, Any]:
-    metrics = trial.reports[-1].metrics if trial.reports else {}
-    dice = lesion_dice(folder / "trials" / f"{trial.number:04d}", trial.epoch)
-    return {
-        "trial": trial.number,
-        "kind": trial.kind,
-        "ending": trial.ending,
-        "reason": trial.reason,
-        "epochs": trial.epoch,
-        "goal": trial.goal(study),
-        "resumed_after": [segment.after for segment in trial.segments],
-        "value": _finite(trial.value),
-        "value_at_equal": None if epoch is None else _finite(value_at(study, trial, epoch)),
-        "rank_at_equal": None,
-        "dice": _finite(metrics.get("val/dice")),
-        "dice_interval": bootstrap([*dice.values()], study.seed) if dice else None,
-        "metrics": {key: _finite(value) for key, value in metrics.items()},
-        "params": trial.params,
-    }
+def _spent(study: StudyConfig, state: StudyState) -> dict[str, float]:
+    spent = state.meter.spent(study.trials.gpus_per_trial)
+    return {**spent, "carrier_hours": state.meter.carrier_s / 3600}
 
 
 def _newest_verdicts(state: StudyState) -> list[dict[str, Any]]:
@@ -136,9 +127,4 @@ def _pruned_by(study: StudyConfig) -> str:
 def _strict(event: Event) -> dict[str, Any]:
     """Return what an event says, without what the ledger needs to know of its line."""
     own = {"event", "v", "fence", "more"}
-    return {key: _finite(value) for key, value in event.items() if key not in own}
-
-
-def _finite(value: Any) -> Any:
-    """Return what strict JSON can hold: None for a float that is not finite."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return {key: finite(value) for key, value in event.items() if key not in own}

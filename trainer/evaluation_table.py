@@ -10,7 +10,7 @@ from typing import Any
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
 from trainer.evaluate import Evaluation
-from trainer.metrics import CaseScore
+from trainer.metrics import CaseScore, by_volume
 from trainer.validate import means
 
 COLUMNS = {
@@ -56,20 +56,6 @@ def table(evaluation: Evaluation) -> str:
             "validation cases with lesion",
         ]
     )
-
-
-def by_volume(scores: Sequence[CaseScore]) -> dict[str, list[CaseScore]]:
-    """Sort cases into subgroups by the volume of their lesion: empty, <5, 5-20 and >=20 mL."""
-    groups: dict[str, list[CaseScore]] = {"empty": [], "<5 mL": [], "5-20 mL": [], ">=20 mL": []}
-    for score in scores:
-        if not score.has_lesion:
-            name = "empty"
-        elif score.lesion_ml < 5:
-            name = "<5 mL"
-        else:
-            name = "5-20 mL" if score.lesion_ml < 20 else ">=20 mL"
-        groups[name].append(score)
-    return groups
 
 
 def write(evaluation: Evaluation, out: Path) -> None:

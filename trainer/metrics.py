@@ -7,6 +7,7 @@ between configurations leave cases without lesion out of Dice and report their f
 beside it (`trainer/validate.py`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,20 @@ def score_case(
         false_positive_ml=int((prediction & ~truth).sum()) * voxel_ml,
         has_lesion=lesion > 0,
     )
+
+
+def by_volume(scores: Sequence[CaseScore]) -> dict[str, list[CaseScore]]:
+    """Sort cases into subgroups by the volume of their lesion: empty, <5, 5-20 and >=20 mL."""
+    groups: dict[str, list[CaseScore]] = {"empty": [], "<5 mL": [], "5-20 mL": [], ">=20 mL": []}
+    for score in scores:
+        if not score.has_lesion:
+            name = "empty"
+        elif score.lesion_ml < 5:
+            name = "<5 mL"
+        else:
+            name = "5-20 mL" if score.lesion_ml < 20 else ">=20 mL"
+        groups[name].append(score)
+    return groups
 
 
 def dice(truth: np.ndarray, prediction: np.ndarray) -> float:

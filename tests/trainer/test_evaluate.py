@@ -13,9 +13,8 @@ from tests.trainer.tiny import tiny_config
 from trainer.__main__ import main
 from trainer.calibrate import CANDIDATES
 from trainer.data.store import Store
-from trainer.evaluation_table import by_volume
 from trainer.loop import fit
-from trainer.metrics import CaseScore
+from trainer.metrics import CaseScore, by_volume
 
 KINDS = ("fixed", "cross-fitted")
 
