@@ -95,12 +95,11 @@ def evaluate(
     store: str | None,
     out: str | None,
 ) -> None:
-    """Score MODEL, a run folder or a .pt file, case by case on the native grid."""
+    """Score MODEL (run folder, .pt file, export), case by case on the native grid."""
     from trainer.data.store import Store
     from trainer.evaluate import evaluate as run
-    from trainer.evaluate import run_folder
     from trainer.evaluation_table import table, write
-    from trainer.trained import load, with_settings
+    from trainer.trained import frozen_settings, load, run_folder, with_settings
 
     changed = {
         "sampling.num_ensemble": ensemble,
@@ -108,7 +107,11 @@ def evaluate(
         "sampling.timestep_respacing": int(steps) if steps and steps.isdigit() else steps,
         "data.store": store,
     }
-    trained = with_settings(load(model, device), changed)
+    trained = load(model, device)
+    if split == "test":  # sampled as when its threshold was frozen
+        frozen = frozen_settings(trained) | {"sampling.threshold": None}
+        changed = frozen | {key: value for key, value in changed.items() if value is not None}
+    trained = with_settings(trained, changed)
     run_dir = run_folder(trained.path)
     folder = Path(out) if out else run_dir / f"evaluate_{split}"
     if folder.exists() and not folder.is_dir():  # said before the test set is read in vain
@@ -142,6 +145,9 @@ def predict(
 ) -> None:
     """Write MODEL's mask of one case to OUT (.nii.gz), on the case's own grid.
 
+    MODEL is a run folder, a .pt file or a folder that `segtune export` wrote. It is sampled and
+    thresholded as its last evaluation on the validation fold, if there was one; else as trained.
+
     INPUT is a subject's folder in an ISLES tree (DATASET/raw_data/sub-stroke0001), a case of any
     data set that can be prepared (DATASET:CASE), a NIfTI file with as many channels as the model
     sees, or one file a modality (ncct=FILE tmax=FILE), the first of which lends its grid.
@@ -149,14 +155,16 @@ def predict(
     from trainer.data.formats.single import find_case
     from trainer.ensemble import num_members
     from trainer.predict import outputs, predict_case, write
-    from trainer.trained import load, with_settings
+    from trainer.trained import frozen_settings, load, with_settings
 
-    changed = {
+    given = {
         "sampling.threshold": threshold,
         "sampling.num_ensemble": ensemble,
         "sampling.timestep_respacing": int(steps) if steps and steps.isdigit() else steps,
     }
-    trained = with_settings(load(model, device), changed)
+    trained = load(model, device)
+    changed = {key: value for key, value in given.items() if value is not None}
+    trained = with_settings(trained, frozen_settings(trained) | changed)
     name, images = find_case(case, trained.inputs.modalities)
     paths = outputs(out, images, probability=probability, uncertainty=uncertainty)
     if uncertainty and num_members(trained.model, trained.config.sampling) == 1:

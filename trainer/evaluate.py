@@ -5,7 +5,6 @@ there freezes the threshold; only with it, the same weights and the same samplin
 test set be read, and each reading leaves a line in the run's folder.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -24,8 +23,7 @@ from trainer.configfile import ConfigError
 from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
 from trainer.metrics import CaseScore
-from trainer.models.network import Network
-from trainer.trained import Trained
+from trainer.trained import Trained, fingerprint
 from trainer.validate import Validator
 
 READINGS = "test_readings.jsonl"
@@ -70,7 +68,7 @@ def evaluate(
     """
     config = trained.config
     torch.set_num_threads(config.num_threads)
-    _check_data(trained, store, run_dir)
+    check_data(trained, store, run_dir)
     if not os.access(run_dir, os.W_OK):
         raise ConfigError([f"{run_dir}: cannot be written, but keeps the frozen threshold"])
     if split == "val":
@@ -113,12 +111,6 @@ def evaluate(
     )
 
 
-def run_folder(checkpoint: Path) -> Path:
-    """Return the folder of the run that a checkpoint's file belongs to."""
-    folder = checkpoint.parent
-    return folder.parent if folder.name == "checkpoints" else folder
-
-
 def _scores_at(
     validator: Validator, probability: np.ndarray, thresholds: Sequence[float]
 ) -> list[CaseScore]:
@@ -137,8 +129,12 @@ def _dice_by_threshold(
     )
 
 
-def _check_data(trained: Trained, store: Store, run_dir: Path) -> None:
-    """Refuse a store whose folds may hold, as validation cases, what was trained on."""
+def check_data(trained: Trained, store: Store, run_dir: Path) -> None:
+    """Refuse a store whose folds may hold, as validation cases, what was trained on.
+
+    Raises:
+        ConfigError: It has other data, or other modalities, windows or image size.
+    """
     expected = trained.config.data.store_hash
     path = run_dir / "config.yaml"
     if expected is None and path.exists():
@@ -195,12 +191,3 @@ def _log_reading(run_dir: Path, frozen: Frozen, store: Store) -> int:
 
 def _sampling(trained: Trained) -> dict[str, Any]:
     return trained.config.sampling.model_dump(mode="json", exclude={"threshold"})
-
-
-def fingerprint(model: Network) -> str:
-    """Return 16 hexadecimal digits that tell a model's weights from others."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

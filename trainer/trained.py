@@ -1,5 +1,6 @@
-"""A trained network, ready for use, from a run folder or a checkpoint."""
+"""A trained network, ready for use, from a run folder, a checkpoint or an exported folder."""
 
+import hashlib
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -10,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer import checkpoint
-from trainer.config import TrainConfig
+from trainer import checkpoint, exported
+from trainer.calibrate import FILE, Frozen
+from trainer.config import SamplingConfig, TrainConfig
 from trainer.configfile import ConfigError, build, flatten, nest
 from trainer.data.inputs import InputSpec
 from trainer.diffusion.process import Process
@@ -40,6 +42,8 @@ class Trained:
     inputs: InputSpec
     device: torch.device
     autocast: torch.autocast
+    epoch: int | None = None
+    """After which the weights were saved, where the file says so."""
 
 
 def load(path: str | Path, device: torch.device | str = "auto") -> Trained:
@@ -47,13 +51,13 @@ def load(path: str | Path, device: torch.device | str = "auto") -> Trained:
 
     Args:
         path: A run folder, of which best.pt is taken, or else the newest checkpoint that can be
-            read; or one such file.
+            read; or one such file; or a folder that `segtune export` wrote.
         device: Where to predict: a device, or a word of the setting `device`. Where the model was
             trained does not matter.
 
     Raises:
-        ConfigError: There is no such path, no checkpoint in the folder, the file is damaged or not
-            a checkpoint of segtune's, or the device is not here.
+        ConfigError: There is no such path, no checkpoint in the folder, a file is damaged, changed
+            or not of segtune's, or the device is not here.
     """
     file, saved = _read(Path(path))
     try:
@@ -83,6 +87,7 @@ def load(path: str | Path, device: torch.device | str = "auto") -> Trained:
         inputs=inputs,
         device=device,
         autocast=torch.autocast(device.type, torch.bfloat16, enabled=wants_bf16(config, device)),
+        epoch=saved["epoch"] if "epoch" in saved else None,
     )
 
 
@@ -95,6 +100,39 @@ def with_settings(trained: Trained, changed: Mapping[str, Any]) -> Trained:
     given = {key: value for key, value in changed.items() if value is not None}
     values = nest(given, trained.config.model_dump())
     return replace(trained, config=build(TrainConfig, values, "command line"))
+
+
+def run_folder(file: Path) -> Path:
+    """Return the folder of the run, or the exported one, that a model's file belongs to."""
+    folder = file.parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def fingerprint(model: Network) -> str:
+    """Return 16 hexadecimal digits that tell a model's weights from others."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def frozen_settings(trained: Trained) -> dict[str, Any]:
+    """Return the `sampling` settings that were chosen for these weights, by dotted name.
+
+    They are those with which the validation fold was evaluated last, and the threshold that was
+    frozen there: threshold.json. Empty where there is none, or one for other weights.
+
+    Raises:
+        ConfigError: The file is damaged, or names settings that there are not.
+    """
+    folder = run_folder(trained.path)
+    frozen = Frozen.load(folder)
+    if frozen is None or frozen.weights != fingerprint(trained.model):
+        return {}
+    sampling = {**frozen.sampling, "threshold": frozen.threshold}
+    build(SamplingConfig, sampling, folder / FILE)
+    return {f"sampling.{name}": value for name, value in sampling.items()}
 
 
 def initial_weights(config: TrainConfig, inputs: InputSpec) -> dict[str, Tensor]:
@@ -154,8 +192,10 @@ def _read(path: Path) -> tuple[Path, Mapping[str, Any]]:
     """Return the file that is meant by a path, and its content."""
     if not path.exists():
         raise ConfigError([f"{path}: no such file or folder"])
-    if path.is_file():
+    if path.is_file() and path.name != exported.WEIGHTS:
         return path, _read_file(path)
+    if exported.is_exported(folder := path if path.is_dir() else path.parent):
+        return folder / exported.WEIGHTS, exported.read(folder)
     if (best := path / BEST).is_file():
         return best, _read_file(best)
     files = sorted((path / "checkpoints").glob("*.pt"), reverse=True)
@@ -176,8 +216,6 @@ def _read_file(path: Path) -> Mapping[str, Any]:
             begins_as_ours = file.read(2) == b"PK"
         if not begins_as_ours:
             raise ConfigError([f"{path}: not a segtune checkpoint"])
-        if not zipfile.is_zipfile(path):  # its directory is at the end
-            raise ConfigError([f"{path}: damaged: the file breaks off"])
         content = checkpoint.read(path)
     except pickle.UnpicklingError as error:
         raise ConfigError([f"{path}: not a segtune checkpoint"]) from error
