@@ -1,0 +1,132 @@
+/* The answer in one look: what is best, whether it really is, what mattered, what it cost. */
+
+function answer(view) {
+  return el("div", { class: "cards" }, bestCard(view), betterCard(view), matteredCard(view),
+    costCard(view));
+}
+
+function card(title, ...content) {
+  return el("section", { class: "card" }, el("h3", {}, title), content);
+}
+
+function badge(word, kind) {
+  return el("span", { class: `badge ${kind}` }, word);
+}
+
+function bestCard(view) {
+  const { study, best, metric } = view;
+  if (!best) return card("Best of the search", el("p", {}, "No trial has a result yet."));
+  const others = metric === "val/dice" ? null : `Dice ${fixed(best.dice)}`;
+  return card(
+    "Best of the search",
+    el("p", { class: "big" }, fixed(best.value), " ", el("small", {}, view.metricName)),
+    el("p", {}, view.link(best), `, ${endingOf(best)} at epoch ${best.epochs} of ${best.goal}`,
+      others && `; ${others}`),
+    strip(view),
+    el("p", { class: "note" }, badge(study.label, "label"),
+      ` the best of ${count(view.trials.length, "trial")} on validation fold ${study.config.data.fold}`),
+  );
+}
+
+/** Draw the best, the control, the references and the threshold on one axis, with intervals. */
+function strip(view) {
+  const { study, best, control } = view;
+  const rows = [best, control, ...study.references.filter((row) => row !== control)]
+    .filter((row) => row?.dice != null)
+    .map((row) => [row.name, row.dice, row.dice_interval, row.look]);
+  if (study.threshold) rows.push(["threshold", study.threshold.dice, null, "threshold"]);
+  const axis = diceAxis(rows.flatMap(([, dice, interval]) => [dice, ...(interval ?? [])]));
+  return el("table", { class: "strip" },
+    el("caption", {}, "Dice with its 95 % interval over the cases"),
+    el("tbody", {}, rows.map(([name, dice, interval, look]) => el("tr", {},
+      el("th", { scope: "row" }, name),
+      el("td", {}, whisker(interval, dice, look, axis, 110)),
+      el("td", { class: "number" }, fixed(dice, 3), interval && el("small", {}, ` ${range(interval)}`))))));
+}
+
+function diceAxis(values) {
+  const finite = values.filter((value) => value != null);
+  return numberAxis(Math.min(0, ...finite), Math.max(0.1, ...finite));
+}
+
+function betterCard(view) {
+  const { study } = view;
+  const title = "Is it really better?";
+  const verdict = study.verdicts.at(-1);
+  if (!verdict) return card(title, exploratory(view));
+  const candidate = verdict.scores.find((score) => score.role === "candidate");
+  const about = verdict.comparisons.filter((each) => each.trial === candidate?.trial);
+  return card(
+    title,
+    el("p", {}, "Trained again with new seeds ", verdict.where, ": ",
+      view.link(view.byNumber.get(candidate?.trial)), candidate && ` has Dice ${fixed(candidate.mean, 3)} `,
+      candidate && el("span", { class: "nowrap" }, range(candidate.interval))),
+    el("ul", { class: "verdicts" }, about.map((each) => el("li", {}, verdictBadge(each.verdict),
+      ` against the ${each.family} (trial ${each.other})`,
+      each.interval && el("small", {}, ` Dice ${signed(each.mean, 3)}, ${level(each)} ${range(each.interval, signed)}`)))),
+    study.verdicts.length > 1 && el("p", { class: "note" }, "This is the newest of ",
+      count(study.verdicts.length, "verdict"), "; all are below."),
+  );
+}
+
+const VERDICTS = { better: "good", worse: "bad", equivalent: "even", none: "open" };
+
+function verdictBadge(word) {
+  return badge(word === "none" ? "no verdict" : word, VERDICTS[word] ?? "open");
+}
+
+function level(comparison) {
+  return `${Number((100 * comparison.level).toPrecision(4))} %`;
+}
+
+/** Say how the best compares with the control where nothing confirms it. */
+function exploratory({ study, best, control, metricName }) {
+  const advice = el("p", {}, "One seed on one fold decides nothing: ",
+    el("code", {}, `segtune confirm ${study.study}`), " trains the best again, with new seeds on ",
+    "folds that did not select them, and gives verdicts.");
+  if (best?.value == null || control?.value == null) return [badge("not confirmed", "open"), advice];
+  const sign = study.objective.mode === "max" ? 1 : -1;
+  const difference = best.value - control.value;
+  const said = sign * difference > 0 ? "ahead of" : "behind";
+  return [
+    el("p", {}, badge("exploratory", "open"), ` The best of the search is ${said} the control (U-Net): `,
+      `${metricName} ${signed(difference)}.`),
+    advice,
+  ];
+}
+
+function matteredCard(view) {
+  const { importance } = view.study;
+  const title = "What mattered";
+  if (!importance) {
+    return card(title, el("p", {}, "Too few trials to tell. The slices below show what was tried."));
+  }
+  const top = importance.parameters.slice(0, 4);
+  const axis = importanceAxis(importance);
+  return card(title,
+    el("table", { class: "strip" },
+      el("caption", {}, `Share of the differences that a setting explains, with its 95 % interval`),
+      el("tbody", {}, top.map((each) => el("tr", {},
+        el("th", { scope: "row" }, breakable(each.name)),
+        el("td", {}, whisker(each.interval, each.mean, "searched", axis, 110)),
+        el("td", { class: "number" }, fixed(each.mean, 2)))))),
+    el("p", { class: "note" }, `${importance.method} over ${count(importance.num_trials, "trial")}; `,
+      "exploratory: where intervals overlap, their order says little"));
+}
+
+function costCard({ study, trials }) {
+  const endings = new Map();
+  for (const row of trials) endings.set(endingOf(row), (endings.get(endingOf(row)) ?? 0) + 1);
+  const { epochs, gpu_hours: gpu, carrier_hours: hours } = study.spent;
+  const saved = study.pruned_by && study.epochs_saved != null
+    && `${study.pruned_by} saved ${Math.round(100 * study.epochs_saved)} % of the epochs.`;
+  return card(
+    study.finished ? "What it cost" : "What it cost so far",
+    el("p", { class: "big" }, gpu ? short(gpu) : short(hours), " ",
+      el("small", {}, gpu ? "GPU-hours" : "trial-hours")),
+    el("p", {}, `${count(trials.length, "searched trial")}: `,
+      [...endings].map(([name, n]) => `${n} ${name}`).join(", "), "."),
+    el("p", {}, `${count(epochs, "epoch")} in all. `, saved),
+    !study.finished && el("p", {}, badge("not finished", "open")),
+  );
+}

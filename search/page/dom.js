@@ -1,0 +1,65 @@
+/* Elements and text. Every text reaches the page as a text node, never as markup. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Return an HTML element; attributes that are functions are listeners, false ones are left out. */
+function el(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+/** Return an SVG element. */
+function draw(name, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, name), attributes, children);
+}
+
+function fill(node, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node.addEventListener(key.replace(/^on/, ""), value);
+    else if (value !== false && value != null) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  return node;
+}
+
+/** Return a dotted name that may break after its dots and underscores. */
+function breakable(name) {
+  return name.split(/(?<=[._/])/).flatMap((part, index) => (index ? [el("wbr"), part] : [part]));
+}
+
+/** Return a measured number with so many decimals; a dash for none. */
+function fixed(value, decimals = 4) {
+  return value == null ? "–" : value.toFixed(decimals).replace("-", "−");
+}
+
+/** Return a difference, always with its sign. */
+function signed(value, decimals = 4) {
+  return value == null ? "–" : (value < 0 ? "" : "+") + fixed(value, decimals);
+}
+
+function range(interval, format = fixed) {
+  return interval ? `[${format(interval[0], 3)}, ${format(interval[1], 3)}]` : "";
+}
+
+/** Return a number in three digits: 3e-4, 0.013, 12. */
+function short(value) {
+  if (value !== 0 && Math.abs(value) < 1e-3) {
+    return value.toExponential(2).replace(/\.?0+e/, "e").replace("-", value < 0 ? "−" : "-");
+  }
+  return String(Number(value.toPrecision(Math.abs(value) < 1000 ? 3 : 6)));
+}
+
+/** Return a setting's value as people write it. */
+function text(value) {
+  if (value === undefined) return "";
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : short(value);
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** Return a value in full, as it would stand in a study file. */
+function whole(value) {
+  return typeof value === "string" ? value : value === undefined ? "" : JSON.stringify(value);
+}
+
+function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}

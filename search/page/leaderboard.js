@@ -1,0 +1,118 @@
+/* The leaderboard: every searched trial, and beside them what they are compared with. */
+
+function endingOf(row) {
+  return row.ending ?? "going on";
+}
+
+function leaderboard(view) {
+  const { study, trials } = view;
+  const rows = [...trials, ...study.references];
+  const axis = diceAxis(rows.flatMap((row) => [row.dice, ...(row.dice_interval ?? [])]));
+  const table = sortable({
+    caption: `${study.study}: each trial's last epoch on validation fold ${study.config.data.fold}`
+      + ` (${study.label})`,
+    columns: leaderboardColumns(view, axis),
+    rows: () => trials.filter(view.kept),
+    pinned: () => study.references,
+    look: (row) => ({
+      "data-trial": row.trial,
+      class: row.trial === view.chosen ? "chosen" : "",
+      "aria-current": row.trial === view.chosen ? "true" : false,
+      onclick: () => view.choose(row.trial),
+    }),
+    sort: ["rank", false],
+  });
+  const kept = el("span", { class: "kept", role: "status" });
+  view.listen(() => {
+    table.show();
+    const shown = trials.filter(view.kept).length;
+    kept.textContent = shown === trials.length ? count(shown, "trial") : `${shown} of ${trials.length}`;
+  });
+  table.node.classList.add("tall");
+  return [endingFilter(view, kept), table.node, notes(view)];
+}
+
+function leaderboardColumns(view, axis) {
+  const { study } = view;
+  const number = (name, key, value, decimals, more = {}) =>
+    ({ name, key, value, cell: (row) => fixed(value(row), decimals), ...more });
+  const own = view.metric === "val/dice" ? [] : [number(view.metric, "value", (row) => row.value, 4)];
+  const further = study.further_objectives.map((each) =>
+    number(each.metric, each.metric, (row) => row.metrics[each.metric], 4, { low: each.mode === "min" }));
+  const all = view.rows;
+  const some = (get) => all.some((row) => get(row) != null);
+  const columns = [
+    { name: "rank", key: "rank", low: true, value: (row) => row.rank,
+      cell: (row) => rankText(view, row) },
+    { name: "trial", key: "trial", low: true, text: true, value: (row) => row.trial,
+      cell: (row) => view.link(row) },
+    { name: "ending", key: "ending", low: true, text: true, value: endingOf,
+      cell: (row) => [markKey(row.shape, row.look), " ", endingOf(row)] },
+    { name: "epochs", key: "epochs", value: (row) => row.epochs, cell: epochsText },
+    ...own,
+    number("Dice", "dice", (row) => row.dice, 4),
+    { name: "95 % interval", key: "interval", value: (row) => row.dice_interval?.[0],
+      title: "Bootstrap over the cases with a lesion",
+      cell: (row) => [whisker(row.dice_interval, row.dice, row.look, axis),
+        el("small", {}, range(row.dice_interval))] },
+    { name: `at epoch ${study.equal_epoch}`, key: "equal", value: (row) => row.value_at_equal,
+      title: "The objective after equal training, and its rank",
+      cell: (row) => row.value_at_equal == null ? "–"
+        : `${fixed(row.value_at_equal)}${row.rank_at_equal ? ` (${row.rank_at_equal})` : ""}` },
+    { name: "behind best", key: "behind", value: (row) => row.behind_best?.mean,
+      title: "Mean difference of Dice, case by case, and its interval: exploratory",
+      cell: (row) => row.behind_best ? [signed(row.behind_best.mean, 3), " ",
+        el("small", {}, range(row.behind_best.interval, signed))] : "–" },
+    number("AVD mL", "avd", (row) => row.avd_ml, 1, { low: true }),
+    number("lesion F1", "f1", (row) => row.lesion_f1, 3),
+    number("GPU-h", "gpu", (row) => row.gpu_hours || null, 2),
+    number("trial-h", "hours", (row) => row.carrier_hours, 2),
+    ...further,
+    ...study.searched.map((name) => ({
+      name, key: name, text: true, low: true, value: (row) => row.params[name],
+      cell: (row) => text(row.params[name]),
+    })),
+  ];
+  const optional = { equal: some((row) => row.value_at_equal) && study.max_t > 0,
+    behind: some((row) => row.behind_best), avd: some((row) => row.avd_ml),
+    f1: some((row) => row.lesion_f1), gpu: some((row) => row.gpu_hours || null),
+    hours: some((row) => row.carrier_hours) && !some((row) => row.gpu_hours || null) };
+  return columns.filter((column) => optional[column.key] ?? true);
+}
+
+function rankText({ study }, row) {
+  if (row.kind === "control" || study.references.includes(row)) return "–";
+  return `${row.rank ?? "–"}${study.pareto.includes(row.trial) ? " ★" : ""}`;
+}
+
+/** Say how far a trial got: 27, 27 → 81 if it was resumed. */
+function epochsText(row) {
+  const all = [...row.resumed_after, row.epochs].join(" → ");
+  return row.ending === null ? `${all} of ${row.goal}` : all;
+}
+
+function endingFilter(view, kept) {
+  const names = [...new Set(view.trials.map(endingOf))];
+  const box = (name) => el("label", { class: "filter" },
+    el("input", { type: "checkbox", checked: true, value: name,
+      onchange: (event) => view.showEnding(name, event.target.checked) }),
+    markKey(name, "searched"), " ", name);
+  return el("fieldset", { class: "filters" }, el("legend", {}, "Show"), names.map(box), kept);
+}
+
+function notes({ study, trials, metricName }) {
+  const smooth = study.smoothing > 1 ? `, the mean of ${study.smoothing} validations` : "";
+  const lines = [
+    "Differences between trials, of one seed on one fold each, are exploratory"
+      + (study.verdicts.length ? "; the verdicts say more." : "; `confirm` judges them."),
+    study.max_t > 0 && `At epoch ${study.equal_epoch}: ${metricName} after equal training${smooth}, `
+      + "with its rank in parentheses.",
+    study.pareto.length && "★ Pareto set: no other trial is better in one objective without being "
+      + "worse in another.",
+    study.threshold && `The best threshold of one modality (${study.threshold.modality} `
+      + `${study.threshold.above ? "≥" : "<"} ${short(study.threshold.threshold)}) has Dice `
+      + `${fixed(study.threshold.dice)}: what a model must beat at the least.`,
+    trials.some((row) => row.rank == null) && "Without a rank: trials without a finite result.",
+  ];
+  return el("ul", { class: "notes" }, lines.filter(Boolean).map((line) => el("li", {}, line)));
+}

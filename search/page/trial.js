@@ -1,0 +1,204 @@
+/* All there is of one chosen trial. */
+
+const SCORE_NAMES = {
+  dice: ["Dice", 3], avd_ml: ["AVD mL", 2], lesion_f1: ["lesion F1", 2],
+  lesion_count_diff: ["count diff", 0], hd95_mm: ["HD95 mm", 1], predicted_ml: ["predicted mL", 2],
+  false_positive_ml: ["false pos. mL", 2],
+};
+
+function trialPanel(view) {
+  const select = el("select", { onchange: (event) => view.choose(Number(event.target.value)) },
+    view.rows.map((row) => el("option", { value: row.trial },
+      `${row.name}${row.rank ? `, rank ${row.rank}` : ""}: ${fixed(row.value)}`)));
+  const body = el("div", { class: "trial" });
+  view.listen((changed) => {
+    if (changed !== "chosen" || !view.byNumber.has(view.chosen)) return;
+    select.value = view.chosen;
+    body.replaceChildren(...trialParts(view, view.byNumber.get(view.chosen)).flat(Infinity).filter(Boolean));
+  });
+  return [el("label", { class: "choose" }, "Trial ", select), body];
+}
+
+function trialParts(view, row) {
+  const detail = view.detail(row);
+  const beside = row === view.control ? view.best : view.control;
+  return [
+    facts(view, row, detail),
+    heading("Pictures"), pictures(view, row, detail),
+    heading("Settings that differ from the default"), changedTable(view, row, detail),
+    heading("Decisions"), decisionList(row, detail),
+    heading("Dice by lesion volume"), subgroups(view, row, beside),
+    heading("Case by case"), caseTable(view, row, beside),
+    el("details", {}, el("summary", {}, `All ${Object.keys(view.study.defaults).length} settings`),
+      configTable(view, row, detail)),
+  ];
+}
+
+function heading(words) {
+  return el("h4", {}, words);
+}
+
+function facts({ study, metricName }, row, detail) {
+  const number = (value, decimals) => (value == null ? null : fixed(value, decimals));
+  const pairs = [
+    ["ending", `${endingOf(row)}${row.reason ? `: ${row.reason}` : ""}`],
+    ["epochs", `${epochsText(row)} of ${row.goal}`.replace(/( of \d+)\1$/, "$1")],
+    [metricName, number(row.value)],
+    metricName === "Dice" ? null : ["Dice", number(row.dice)],
+    ["95 % interval", range(row.dice_interval)],
+    ["AVD mL", number(row.avd_ml ?? row.metrics["val/avd_ml"], 2)],
+    ["lesion F1", number(row.lesion_f1 ?? row.metrics["val/lesion_f1"], 3)],
+    ["GPU-hours", row.gpu_hours ? fixed(row.gpu_hours, 2) : null],
+    ["trial-hours", number(row.carrier_hours, 2)],
+    ["seed, fold", `${row.seed ?? detail.changed.seed ?? study.defaults.seed}, ${row.fold ?? study.config.data.fold}`],
+    ["hosts", detail.hosts.join(", ")],
+    ["kind", row.kind === "control" ? "control (U-Net), protected"
+      : study.references.includes(row) ? "reference, protected" : row.kind],
+  ];
+  return [
+    el("dl", { class: "facts" }, pairs.filter((pair) => pair?.[1]).map(([name, value]) =>
+      el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
+    el("p", { class: "note" }, badge(study.label, "label"), " numbers of the fold that selected the trials"),
+  ];
+}
+
+function pictures({ study }, row, detail) {
+  const { embedded, painted } = study.pictured;
+  const page = painted > embedded
+    ? ` This page holds the pictures of ${embedded} of the ${painted} trials that have some, the best first; `
+      + `the others are files in the study's folder.` : "";
+  if (!detail.pictures?.length) {
+    return el("p", {}, row.pictures?.length ? page : `No pictures were painted of this trial.${page}`);
+  }
+  return [
+    ...detail.pictures.map((picture) => el("figure", { class: "picture" },
+      el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": picture.name },
+        el("img", { src: picture.data, alt: pictureText(row, picture.name), width: picture.width,
+          height: picture.height })),
+      el("figcaption", {}, pictureText(row, picture.name)))),
+    page && el("p", { class: "note" }, page),
+  ];
+}
+
+function pictureText(row, file) {
+  const [, epoch, name] = file.match(/^epoch(\d+)-(.*)\.png$/) ?? [null, null, file];
+  if (epoch === null) return `${row.name}: ${name}`;
+  const path = name.endsWith("-path");
+  const what = path ? "the path from noise to mask" : "images, truth, prediction and probability";
+  return `${row.name}, case ${path ? name.slice(0, -5) : name} after epoch ${Number(epoch)}: ${what}`;
+}
+
+function changedTable({ study }, row, detail) {
+  const searched = new Set(study.searched);
+  const rows = Object.entries(detail.changed).map(([name, value]) =>
+    [breakable(name), whole(value), whole(study.defaults[name]), searched.has(name) ? "searched" : "set"]);
+  if (!rows.length) return el("p", {}, "None: this is the default configuration.");
+  return plainTable(`${row.name}: settings that differ from the default`,
+    ["setting", "value", "default", ""], rows, { textColumns: 4 });
+}
+
+function configTable({ study }, row, detail) {
+  const rows = Object.entries(study.defaults).map(([name, value]) => {
+    const differs = name in detail.changed;
+    const cells = [breakable(name), differs ? [el("strong", {}, whole(detail.changed[name])), " ≠"] : whole(value),
+      whole(value)];
+    cells.look = differs ? "differs" : "";
+    return cells;
+  });
+  return plainTable(`${row.name}: its resolved configuration; ≠ marks what differs from the default`,
+    ["setting", "value", "default"], rows, { textColumns: 3 });
+}
+
+function decisionList(row, detail) {
+  if (!detail.decisions.length) return el("p", {}, "No rung has judged it.");
+  return el("ol", { class: "decisions" }, detail.decisions.map((each) =>
+    el("li", {}, `epoch ${each.epoch}: `, el("strong", {}, each.action), `, ${each.reason}`)));
+}
+
+/** Return the mean over the cases of a group that have a value, null where none has. */
+function groupMean(values, members) {
+  const found = members.map((index) => values?.[index]).filter((value) => value != null);
+  return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : null;
+}
+
+function subgroups(view, row, beside) {
+  const [mine, theirs] = [view.detail(row).scores, beside && view.detail(beside).scores];
+  if (!mine) return missingCases();
+  const rows = ["<5 mL", "5-20 mL", ">=20 mL", "empty"].flatMap((name) => {
+    const members = view.study.cases.flatMap((each, index) => (each.group === name ? [index] : []));
+    if (!members.length) return [];
+    const mean = (scores, column) => groupMean(scores?.[column], members);
+    const dice = name === "empty" ? [null, null] : [mean(mine, "dice"), mean(theirs, "dice")];
+    const difference = dice[0] != null && dice[1] != null ? dice[0] - dice[1] : null;
+    return [[name.replace(">=", "≥ ").replace("<", "< ").replace("-", "–"), members.length, fixed(dice[0], 3),
+      ...(theirs ? [fixed(dice[1], 3), signed(difference, 3)] : []), fixed(mean(mine, "avd_ml"), 2),
+      ...(theirs ? [fixed(mean(theirs, "avd_ml"), 2)] : []), fixed(mean(mine, "false_positive_ml"), 2)]];
+  });
+  const head = ["lesion", "cases", `Dice, ${row.name}`, ...(theirs ? [`Dice, ${beside.name}`, "difference"] : []),
+    "AVD mL", ...(theirs ? [`AVD mL, ${beside.name}`] : []), "false pos. mL"];
+  return [
+    plainTable(`${row.name}: means by lesion volume`, head, rows),
+    theirs && el("p", { class: "note" }, badge("exploratory", "open"),
+      " one seed on one fold: differences of single groups are hints"),
+  ];
+}
+
+function missingCases() {
+  return el("p", {}, "This trial's cases are not at hand here: it has reported none, or trained elsewhere.");
+}
+
+function caseTable(view, row, beside) {
+  const { cases } = view.study;
+  const [mine, theirs] = [view.detail(row).scores, beside && view.detail(beside).scores];
+  if (!mine) return missingCases();
+  const rows = cases.map((each, index) => ({ ...each, index })).filter(({ index }) => mine.dice[index] != null);
+  const score = (name) => ({
+    name: SCORE_NAMES[name][0], key: name, value: ({ index }) => mine[name][index],
+    cell: ({ index }) => fixed(mine[name][index], SCORE_NAMES[name][1]),
+  });
+  const theirDice = ({ index }) => theirs?.dice[index];
+  const difference = (each) => theirDice(each) == null ? null : mine.dice[each.index] - theirDice(each);
+  const columns = [
+    { name: "case", key: "case", text: true, low: true, value: (each) => each.case },
+    { name: "lesion mL", key: "lesion_ml", value: (each) => each.lesion_ml, cell: (each) => fixed(each.lesion_ml, 2) },
+    score("dice"),
+    theirs && { name: `Dice, ${beside.name}`, key: "theirs", value: theirDice, cell: (each) => fixed(theirDice(each), 3) },
+    theirs && { name: "difference", key: "difference", value: difference, cell: (each) => signed(difference(each), 3) },
+    ...["predicted_ml", "avd_ml", "lesion_f1", "lesion_count_diff", "hd95_mm", "false_positive_ml"].map(score),
+  ].filter(Boolean);
+  const table = sortable({
+    caption: `${row.name}: its validation cases at epoch ${row.epochs}`, columns, rows: () => rows,
+    sort: ["lesion_ml", true],
+  });
+  table.node.classList.add("tall", "cases");
+  return [caseChart(rows, mine, theirs, row, beside), table.node];
+}
+
+/** Plot the Dice of each case with a lesion by its volume, the other trial's beside it. */
+function caseChart(rows, mine, theirs, row, beside) {
+  const lesions = rows.filter((each) => each.group !== "empty" && each.lesion_ml > 0);
+  if (lesions.length < 2) return null;
+  const xAxis = measuredAxis(lesions.map((each) => each.lesion_ml), { log: true });
+  const yAxis = numberAxis(0, 1);
+  const { host } = chart({
+    label: `Dice of each case by lesion volume, ${row.name}; the values are in the table`,
+    height: 230,
+    paint(root, width, height) {
+      const { x, y } = frame(root, width, height, { xAxis, yAxis, xName: "lesion mL", yName: "Dice" });
+      return lesions.flatMap(({ case: name, lesion_ml: ml, index }) => {
+        const left = x(xAxis.place(ml));
+        const ends = [theirs?.dice[index], mine.dice[index]];
+        const [other, own] = ends.map((dice) => y(yAxis.place(dice ?? 0)));
+        if (ends[0] != null) {
+          root.append(draw("path", { class: "link", d: `M${left},${other}V${own}` }));
+          root.append(mark(beside.shape, left, other, beside.look, 3.5));
+        }
+        root.append(mark(row.shape === "control" ? "control" : "completed", left, own, `${row.look} chosen`, 4));
+        return [{ x: left, y: own, name: `${name}, ${short(ml)} mL: ${fixed(ends[1], 3)}` }];
+      });
+    },
+  });
+  const keys = [[markKey("completed", `${row.look} chosen`), row.name]];
+  if (theirs) keys.push([markKey(beside.shape, beside.look), beside.name]);
+  return [host, legend(keys)];
+}

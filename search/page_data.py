@@ -1,0 +1,151 @@
+"""What the page of search/report.py shows of a study, as JSON values."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from search.compare import compare, read_study
+from search.ledger import Event, Ledger
+from search.state import TrialState
+from search.study import StudyConfig
+from trainer.config import TrainConfig
+from trainer.configfile import flatten
+
+DIGITS = 5
+"""Significant digits of measured numbers, which are most of the page."""
+
+EXACT = {"params", "changed", "defaults", "config", "begun", "time"}
+"""What was set is shown as it was set."""
+
+SCORES = ("dice", "avd_ml", "lesion_f1", "lesion_count_diff", "hd95_mm", "predicted_ml",
+          "false_positive_ml")  # fmt: skip
+"""Columns of cases.parquet that the page shows."""
+
+
+def gather(folder: Path) -> dict[str, Any]:
+    """Return all that the page shows of a study but its pictures.
+
+    Returns:
+        What `compare` returns and besides: `config` (the study's settings), `begun` (commit,
+        versions, hashes), `defaults` (of every trainer setting, by dotted path), `rungs`, `cases`
+        (validation cases by lesion volume), and `details` by trial: its learning curve, decisions,
+        settings that differ from the defaults, and scores in the order of `cases`.
+    """
+    result = compare(folder)
+    study, state = read_study(folder)
+    assert state.study is not None
+    trials = [state.trials[row["trial"]] for row in [*result["trials"], *result["references"]]]
+    decided = _decisions(folder)
+    scores = {trial.number: _scores(folder, trial) for trial in trials}
+    cases = _cases(scores.values())
+    defaults = _defaults(study)
+    details = {}
+    for trial in trials:
+        settings = flatten(trial.config(study).model_dump(mode="json"))
+        details[trial.number] = {
+            "epochs": [each.epoch for each in trial.reports],
+            "values": [each.value for each in trial.reports],
+            "decisions": [
+                {key: event[key] for key in ("epoch", "action", "reason")}
+                for event in decided[trial.number]
+                if event["reason"]
+            ],
+            "changed": {key: settings[key] for key in settings if settings[key] != defaults[key]},
+            "scores": _columns(scores[trial.number], cases),
+            "hosts": trial.hosts,
+        }
+    spent = state.meter.spent(study.trials.gpus_per_trial)
+    return _rounded(
+        result
+        | {
+            "finished": state.finished(study),
+            "config": study.model_dump(mode="json", exclude_none=True),
+            "begun": {key: value for key, value in state.study.items() if key != "config"},
+            "spent": spent | {"carrier_hours": state.meter.carrier_s / 3600},
+            "defaults": defaults,
+            "rungs": _rungs(study, [event for events in decided.values() for event in events]),
+            "cases": cases,
+            "details": details,
+        }
+    )
+
+
+def _decisions(folder: Path) -> dict[int, list[Event]]:
+    """Return each trial's decisions, in order."""
+    decided = defaultdict(list)
+    for event in Ledger.open(folder / "ledger.jsonl", writer=False).events:
+        if event["event"] == "decided":
+            decided[event["trial"]].append(event)
+    return decided
+
+
+def _rungs(study: StudyConfig, decided: Iterable[Event]) -> list[dict[str, int]]:
+    """Return each rung's epoch, how many trials it judged, and how many of them it stopped."""
+    judged: Counter[int] = Counter()
+    stopped: Counter[int] = Counter()
+    for event in decided:
+        if event.get("rung") is not None:
+            judged[event["rung"]] += 1
+            stopped[event["rung"]] += event["action"] == "stop"
+    epochs = sorted({epoch for levels in study.asha().rungs for epoch in levels})
+    return [{"epoch": e, "judged": judged[e], "stopped": stopped[e]} for e in epochs]
+
+
+def _defaults(study: StudyConfig) -> dict[str, Any]:
+    """Return TrainConfig's defaults on the study's data and for its epochs, by dotted path."""
+    data = {"store": study.data.store, "fold": study.data.fold}
+    # Without epochs a configuration needs weights to begin with, whose path no default knows.
+    config = TrainConfig.model_validate({"data": data, "epochs": max(1, study.scheduler.max_t)})
+    return flatten(config.model_dump(mode="json")) | {"epochs": study.scheduler.max_t}
+
+
+def _scores(folder: Path, trial: TrialState) -> dict[str, dict[str, Any]]:
+    """Return a trial's cases at its last epoch, by case; none where they are not at hand."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / "trials" / f"{trial.number:04d}" / "cases.parquet"
+    try:
+        rows = pq.read_table(path, filters=[("epoch", "=", trial.epoch)]).to_pylist()
+    except (OSError, pa.ArrowException):
+        return {}
+    return {row["case_id"]: row for row in rows}
+
+
+def _cases(scores: Iterable[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return every case of any trial, the largest lesion first, with its group by volume."""
+    found = {case: row for each in scores for case, row in each.items()}
+    rows = sorted(found.values(), key=lambda row: (-row["lesion_ml"], row["case_id"]))
+    return [
+        {"case": row["case_id"], "lesion_ml": row["lesion_ml"], "group": _group(row)}
+        for row in rows
+    ]
+
+
+def _group(row: dict[str, Any]) -> str:
+    if not row["has_lesion"]:
+        return "empty"
+    return "<5 mL" if row["lesion_ml"] < 5 else "5-20 mL" if row["lesion_ml"] < 20 else ">=20 mL"
+
+
+def _columns(
+    scores: dict[str, dict[str, Any]], cases: Iterable[dict[str, Any]]
+) -> dict[str, list[Any]] | None:
+    """Return a trial's scores by column, each in the order of the cases; None where it has none."""
+    if not scores:
+        return None
+    rows = [scores.get(each["case"], {}) for each in cases]
+    return {name: [row.get(name) for row in rows] for name in SCORES}
+
+
+def _rounded(value: Any) -> Any:
+    """Return JSON values with DIGITS significant digits, and None for what is not finite."""
+    if isinstance(value, dict):
+        return {key: each if key in EXACT else _rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each) for each in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value
