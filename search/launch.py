@@ -287,8 +287,7 @@ def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> N
         return
     if runs:
         before_ray(address)
-    with tracker:
-        live.listeners.append(tracker.hear)
+    with progress, tracker:
         if runs:
             from search.tuner import carry_out
 
@@ -304,7 +303,7 @@ def _conclude(live: LiveStudy) -> int:
 
     print(f"\n{leaderboard(live.folder)}")
     print(f"\nLook at  {shown(live.folder)}")
-    print(f"MLflow   {ui_command(live.folder.parent)}", flush=True)
+    print(f"MLflow   {ui_command(live.folder)}", flush=True)
     if live.broken:
         print(f"Mend what is wrong and delete that folder to begin anew: {live.broken}")
         return BROKEN

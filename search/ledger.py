@@ -54,6 +54,7 @@ class Ledger:
         self._file: int | None = None
         self._lease = held
         self._lost = ""
+        self._lines = lines
 
     @classmethod
     def open(cls, path: str | Path, *, writer: bool, above: int = 0) -> Self:
@@ -96,6 +97,30 @@ class Ledger:
             ledger.close()
             raise
         return ledger
+
+    def read_on(self) -> list[Event] | None:
+        """Return what a reader's ledger has grown by since it was last read.
+
+        Returns:
+            The new events; None if the file is not the one that was read, and must be opened anew:
+            a mirror was replaced, or an append removed that its driver could not finish.
+
+        Raises:
+            ValueError: As `open`.
+            OSError: The file cannot be read.
+        """
+        assert self._lease is None, "the writer knows what it appends"
+        start = max(0, self.size - len(self._lines.last))
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            content = file.read()
+        known = self.size - start
+        if content[:known] != self._lines.last:
+            return None
+        before = len(self.events)
+        self._lines.read(content[known:])
+        self.size, self.fence = self._lines.size, self._lines.fence
+        return self.events[before:]
 
     def _begin(self, lines: "_Lines") -> None:
         """Remove a torn append, say who writes from here on, and read what is new."""
@@ -201,6 +226,7 @@ class _Lines:
         size: Bytes of all complete appends.
         fence: The highest so far.
         outdated: Numbers of the lines that do not count.
+        last: The line before `size`, with its end.
     """
 
     def __init__(self, path: Path):
@@ -208,6 +234,7 @@ class _Lines:
         self.size = 0
         self.fence = 0
         self.outdated: list[int] = []
+        self.last = b""
         self._path = path
         self._number = 0
 
@@ -235,6 +262,7 @@ class _Lines:
                 self.events += appended
                 appended.clear()
                 self._number, self.size, size = number, self.size + size, 0
+                self.last = line + b"\n"
         if rest and _sound(rest[:-1]):  # its line end became something else: it was acted on
             number = first + len(lines)
             raise self._refusal(number, f"damaged: its end is {rest[-1:]!r}")

@@ -26,8 +26,10 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from search.asha import Action
@@ -182,12 +184,8 @@ class StudyState:
         Raises:
             ConfigError: Its lines contradict each other, or a newer segtune wrote one.
         """
-        try:
+        with contradictions(ledger.path):
             return cls.replay(ledger.events)
-        except ValueError as error:
-            raise ConfigError([f"{ledger.path}: {error}"]) from error
-        except (AssertionError, KeyError, TypeError) as error:  # put together by hand, say
-            raise ConfigError([f"{ledger.path}: contradicts itself: {error!r}"]) from error
 
     def apply(self, event: Event) -> None:
         """Take in one event.
@@ -325,6 +323,17 @@ class StudyState:
         sign = 1 if mode == "max" else -1
         finite = [t for t in self.searched() if t.value is not None and math.isfinite(t.value)]
         return max(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
+
+
+@contextmanager
+def contradictions(path: Path) -> Iterator[None]:
+    """Say in one line what is wrong with a ledger whose events are being applied."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError([f"{path}: {error}"]) from error
+    except (AssertionError, KeyError, TypeError) as error:  # put together by hand, say
+        raise ConfigError([f"{path}: contradicts itself: {error!r}"]) from error
 
 
 def threshold_rule(threshold: Mapping[str, Any]) -> str:

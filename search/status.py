@@ -1,36 +1,60 @@
 """How a study stands, also while it runs."""
 
+import math
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from search.compare import LABEL, read_study
-from search.ledger import writer_of
+from search.compare import LABEL
+from search.ledger import Ledger, writer_of
+from search.outlook import Forecast
 from search.preview import align
-from search.state import StudyState, TrialState
+from search.standing import Standing
+from search.state import TrialState
 from search.storage import shown
-from search.study import StudyConfig
+from trainer.configfile import ConfigError
 
 
 def status(folder: Path) -> dict[str, Any]:
+    """Return a study's state as JSON values, as `status_of`.
+
+    Raises:
+        ValueError: The ledger is damaged, or has no settings.
+        OSError: There is no ledger.
+    """
+    path = folder / "ledger.jsonl"
+    standing = Standing.of(Ledger.open(path, writer=False))
+    if standing is None:
+        raise no_settings(path)
+    return status_of(standing, folder, writer_of(path))
+
+
+def no_settings(path: Path) -> ConfigError:
+    """Return the error of a ledger without a study."""
+    return ConfigError([f"{path}: has no settings: its first launch did not get far; launch it"])
+
+
+def status_of(standing: Standing, folder: Path, driver: str | None) -> dict[str, Any]:
     """Return a study's state as JSON values.
 
+    Args:
+        standing: What its ledger says.
+        folder: The study's.
+        driver: Who runs it, None if nobody.
+
     Returns:
-        `driver`, who runs it, None if nobody; `trials` by ending, `running` and `waiting`, of
-        `num_trials` searched ones; `epochs` done of at most `max_epochs`; `spent` of `budget`, what
-        runs included up to now; `best`, `control` and `threshold`; `idle_s`, seconds since the
-        ledger's last line.
+        `driver`; `trials` by ending, `running` and `waiting`, of `num_trials` searched ones;
+        `running`, each with its last value and `heard_s`, seconds since it reported; `rungs`, with
+        the trials judged there and those that `went_on`; `epochs` done of at most `max_epochs`, of
+        which `epochs_expected` are expected in the end; `eta_s`, about how many seconds from now
+        the study ends, None if nobody runs it or nothing is known, by the `eta_budget` if not by
+        its plan; `spent` of `budget`, what runs included up to now, and `carrier_hours`; `best`,
+        `control` and `threshold`; `idle_s`, seconds since the ledger's last line.
     """
-    study, state = read_study(folder)
-    driver = writer_of(folder / "ledger.jsonl")
-    now = time.time() if driver else None
-    spent = state.meter.spent(study.trials.gpus_per_trial, now)
-    going_on = {True: "running", False: "waiting"}
-    counts = Counter(
-        trial.ending or going_on[trial.running and driver is not None]
-        for trial in state.trials.values()
-    )
+    study, state, now = standing.study, standing.state, time.time()
+    until = now if driver else None
+    outlook = Forecast(study).look(standing, now) if driver else None
+    epochs = state.meter.epochs
     return {
         "study": study.study,
         "folder": shown(folder),
@@ -38,25 +62,34 @@ def status(folder: Path) -> dict[str, Any]:
         "finished": state.finished(study),
         "num_trials": study.trials.num_trials,
         "searched": len(state.searched()),
-        "trials": dict(sorted(counts.items())),
-        "epochs": state.meter.epochs,
-        "max_epochs": _planned_epochs(study, state),
-        "spent": spent,
+        "trials": standing.counts(driver is not None),
+        "running": [_running(standing, trial, now) for trial in standing.running() if driver],
+        "rungs": [rung._asdict() for rung in standing.rungs.rows()],
+        "epochs": epochs,
+        "epochs_expected": round(epochs + outlook.epochs, 1) if outlook else None,
+        "max_epochs": standing.planned_epochs(),
+        "eta_s": None if outlook is None or outlook.seconds is None else round(outlook.seconds, 1),
+        "eta_budget": outlook.limit or None if outlook else None,
+        "spent": state.meter.spent(study.trials.gpus_per_trial, until),
+        "carrier_hours": state.meter.spent(1.0, until)["gpu_hours"],
         "budget": study.budget.model_dump(),
         "objective": study.objective.metric,
         "best": _score(state.best(study.objective.mode)),
         "control": _score(state.control()),
         "threshold_dice": state.threshold["dice"] if state.threshold else None,
-        "idle_s": round(time.time() - state.last_time, 1) if state.last_time else None,
+        "idle_s": round(now - state.last_time, 1) if state.last_time else None,
     }
 
 
-def _planned_epochs(study: StudyConfig, state: StudyState) -> int:
-    """Return the epochs of the whole plan without pruning, resumed and confirming ones included."""
-    planned = study.num_protected + study.trials.num_trials
-    proposed = [trial for trial in state.trials.values() if trial.kind != "confirm"]
-    unproposed = max(0, planned - len(proposed)) * study.scheduler.max_t
-    return unproposed + sum(trial.goal(study) for trial in state.trials.values())
+def _running(standing: Standing, trial: TrialState, now: float) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "kind": trial.kind,
+        "epoch": trial.epoch,
+        "goal": trial.goal(standing.study),
+        "value": trial.value if trial.value is not None and math.isfinite(trial.value) else None,
+        "heard_s": round(now - standing.heard_s.get(trial.number, now), 1),
+    }
 
 
 def _score(trial: TrialState | None) -> dict[str, Any] | None:
