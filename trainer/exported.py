@@ -20,6 +20,7 @@ import safetensors.torch
 from torch import Tensor
 
 from trainer.configfile import ConfigError, read_yaml
+from trainer.data.inputs import InputSpec
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
@@ -31,12 +32,15 @@ def is_exported(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (CHECKSUMS, WEIGHTS))
 
 
-def write_weights(folder: Path, weights: Mapping[str, Tensor], inputs: Mapping[str, Any]) -> None:
-    """Write weights and what their model sees (`InputSpec.describe`) into a folder."""
+def write_weights(
+    folder: Path, weights: Mapping[str, Tensor], inputs: InputSpec, epoch: int | None
+) -> None:
+    """Write weights, what their model sees and the epoch that they are of into a folder."""
     # Cloned: tied weights would share memory, which the format refuses.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-    about = {"format": "pt", "inputs": json.dumps(inputs)}
-    safetensors.torch.save_file(plain, folder / WEIGHTS, metadata=about)
+    about = {"format": "pt", "inputs": json.dumps(inputs.describe()), "epoch": json.dumps(epoch)}
+    # Not save_file, which lets only its owner read what it writes.
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(plain, metadata=about))
 
 
 def write_checksums(folder: Path) -> None:
@@ -47,7 +51,10 @@ def write_checksums(folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return `config`, `inputs` and `ema` of an exported model, every file of it verified.
+    """Return what a checkpoint has of an exported model, every file of which is verified.
+
+    Returns:
+        `config`, `inputs`, `ema` and `epoch`.
 
     Raises:
         ConfigError: A file is missing, or is not as it was exported.
@@ -56,13 +63,14 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / WEIGHTS
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            inputs = json.loads((file.metadata() or {})["inputs"])
+            about = file.metadata() or {}
+        said = {key: json.loads(about[key]) for key in ("inputs", "epoch")}
         weights = safetensors.torch.load_file(path, device="cpu")
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise ConfigError([f"{path}: not weights that segtune exported"]) from error
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror or error}"]) from error
-    return {"config": read_yaml(folder / CONFIG), "inputs": inputs, "ema": weights}
+    return {"config": read_yaml(folder / CONFIG), "ema": weights, **said}
 
 
 def _verify(folder: Path) -> None:
