@@ -24,7 +24,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -314,6 +314,24 @@ def has_checkpoint(run_dir: Path) -> bool:
     trial = study / f"trials/{run_dir.name}"
     files = _newest_manifest(trial, trial.entries())["files"]
     return any(name.startswith("checkpoints/") for name in files)
+
+
+def fetch_files(run_dir: Path, names: Iterable[str], into: Path) -> None:
+    """Bring files of a trial of a study in S3 here: those of the names that there are.
+
+    Args:
+        run_dir: The folder of the trial, in the mirror of the study's.
+        names: Relative to it.
+        into: A folder.
+
+    Raises:
+        OSError: S3 does not answer, or the disk is full.
+    """
+    study = remote_of(run_dir.parents[1])
+    assert study, f"{run_dir}: not in a mirror"
+    trial = study / f"trials/{run_dir.name}"
+    files = _newest_manifest(trial, trial.entries())["files"]
+    in_parallel(lambda name: trial.download(files[name], below(into, name)), {*names} & {*files})
 
 
 def fetch_cases(folder: Path) -> None:
