@@ -1,4 +1,4 @@
-"""`python -m trainer train|overfit|evaluate|predict`: one configuration, without Ray."""
+"""`python -m trainer train|overfit|evaluate|samples|predict`: one configuration, without Ray."""
 
 import sys
 from pathlib import Path
@@ -174,6 +174,23 @@ def predict(
     click.echo(
         f"{name}: {prediction.lesion_ml:.1f} mL of lesion: {', '.join(map(str, paths.values()))}"
     )
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--out", help="Folder for the PNG files.  [default: samples, in the run folder]")
+@click.option("--store", help="Where the prepared data are now, if not where they were.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+def samples(model: str, out: str | None, store: str | None, device: str) -> None:
+    """Draw what MODEL, a run folder or a .pt file, does with a few validation cases."""
+    from trainer.data.store import Store
+    from trainer.samples import FOLDER, paint
+    from trainer.trained import load, run_folder, with_settings
+
+    trained = with_settings(load(model, device), {"data.store": store})
+    folder = Path(out) if out else run_folder(trained.path) / FOLDER
+    for path in paint(trained, Store.open(trained.config.data.store), folder):
+        click.echo(path)
 
 
 def main() -> None:

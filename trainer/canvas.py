@@ -22,7 +22,7 @@ ACCENTS = ((230, 159, 0), (86, 180, 233))
 BACKGROUND, MUTED, BRIGHT = 2, 22, LEVELS - 1
 """Grey levels."""
 GAP_PX = 6
-WIDTH_PX = 1206
+WIDTH_PX = 1110
 
 
 @cache

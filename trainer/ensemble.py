@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainer.config import SamplingConfig
 from trainer.diffusion.process import Process, at_least_float32
-from trainer.diffusion.sampling import sample
+from trainer.diffusion.sampling import State, states
 from trainer.endings import OutOfMemory
 from trainer.models.network import Network
 from trainer.staple import staple
@@ -68,17 +68,42 @@ def sample_members(
     Returns:
         Probabilities, (members, b, H, W) in [0, 1], at least float32: (x_start + 1) / 2.
     """
+    if model.segments_directly:
+        dtype = next(model.parameters()).dtype
+        cond = cond.to(dtype)
+        t = torch.zeros(len(cond), dtype=torch.int64, device=cond.device)
+        with autocast:
+            logits = model(torch.zeros_like(cond[:, :1]), t, model.condition(cond))
+        return torch.sigmoid(at_least_float32(logits))[None, :, 0]
+    for state in denoising(
+        model, cond, process=process, sampling=sampling, noise=noise, autocast=autocast
+    ):
+        x_start = state.x_start
+    return probabilities(x_start, len(noise))
+
+
+@torch.inference_mode()
+def denoising(
+    model: Network,
+    cond: Tensor,
+    *,
+    process: Process,
+    sampling: SamplingConfig,
+    noise: Sequence[Sequence[np.random.Generator]],
+    autocast: torch.autocast,
+) -> Iterator[State]:
+    """Yield what `sample_members` goes through, step by step, with a model that has diffusion.
+
+    Arguments as for `sample_members`.
+
+    Yields:
+        States of members times b masks, (members * b, 1, H, W), member by member.
+    """
     dtype = next(model.parameters()).dtype
     cond = cond.to(dtype)
     shape = (1, *cond.shape[2:])
     with autocast:
         condition = model.condition(cond)
-    if model.segments_directly:
-        t = torch.zeros(len(cond), dtype=torch.int64, device=cond.device)
-        with autocast:
-            logits = model(torch.zeros_like(cond[:, :1]), t, condition)
-        return torch.sigmoid(at_least_float32(logits))[None, :, 0]
-
     if len(noise) > 1:
         condition = tuple(torch.cat([part] * len(noise)) for part in condition)
     generators = [generator for slices in noise for generator in slices]
@@ -91,8 +116,12 @@ def sample_members(
         drawn = [generator.standard_normal(shape, np.float32) for generator in generators]
         return torch.from_numpy(np.stack(drawn)).to(cond.device, dtype)
 
-    x_start = sample(process, output, draw(0), sampling, draw)
-    return ((x_start + 1) / 2)[:, 0].unflatten(0, (len(noise), len(cond)))
+    yield from states(process, output, draw(0), sampling, draw)
+
+
+def probabilities(x_start: Tensor, members: int) -> Tensor:
+    """Return (x_start + 1) / 2 of a state of `denoising`: (members, b, H, W) in [0, 1]."""
+    return ((x_start + 1) / 2)[:, 0].unflatten(0, (members, -1))
 
 
 def in_batches(

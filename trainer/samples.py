@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,7 @@ class Sample:
     path: list[Moment]
     """Of the first member, falling in t; empty for a model that segments directly."""
     path_steps: int
-    """Of the chain that `path` shows some of: the members' own, unless that is too short to show.
-    """
+    """Of the chain that `path` shows: the members' own, unless that is too short."""
     sampling_steps: int
     """Of the members' chains."""
 
@@ -127,7 +127,7 @@ def paint(
         if sample.path:
             pictures[f"{stem}-{name}-path.png"] = strip(sample, trained)
         for file, picture in pictures.items():
-            write_atomically(out_dir / file, lambda to, p=picture: p.save(to, "PNG", optimize=True))
+            write_atomically(out_dir / file, partial(picture.save, format="PNG", optimize=True))
             files.append(out_dir / file)
     return files
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
-from scipy import ndimage
 
+from trainer.canvas import outline
 from trainer.data.store import Case, Store
 
 OUTLINE = (255, 90, 60)
@@ -43,12 +43,12 @@ def contact_sheet(store: Store, path: Path) -> None:
     for number, case in enumerate(store.cases):
         x = GAP_PX + number % columns * width
         y = top + number // columns * height
-        row = _largest_lesion_row(store, case)
-        outline = _outline(store.masks([row])[0], tile)
+        row = largest_lesion_row(store, case)
+        border = outline(store.masks([row])[0], tile, width=1)
         for offset, name in enumerate(shown):
             image = store.images([row], [name])[0, 0].astype(np.float32)
             picture = _grey(image, store.windows[name], tile)
-            picture[outline] = OUTLINE
+            picture[border] = OUTLINE
             sheet.paste(Picture.fromarray(picture), (x + offset * tile, y))
         volume = f"{case.lesion_ml:.1f} mL" if case.lesion_ml else "no lesion"
         part = "test" if case.fold is None else f"fold {case.fold}"
@@ -93,7 +93,7 @@ def lesion_histogram(store: Store, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _largest_lesion_row(store: Store, case: Case) -> int:
+def largest_lesion_row(store: Store, case: Case) -> int:
     """Return the row with most lesion, or the middle one where there is none."""
     pixels = store.masks(case.rows).sum(axis=(1, 2), dtype=np.int64)
     return case.first + (int(pixels.argmax()) if pixels.any() else case.num_slices // 2)
@@ -106,9 +106,3 @@ def _grey(image: NDArray, window: tuple[float, float], tile: int) -> NDArray[np.
         (tile, tile), Picture.Resampling.BILINEAR
     )
     return np.array(picture.convert("RGB"))
-
-
-def _outline(mask: NDArray[np.uint8], tile: int) -> NDArray[np.bool_]:
-    """Return the border just inside an enlarged mask: bool (tile, tile)."""
-    large = np.array(Picture.fromarray(mask).resize((tile, tile), Picture.Resampling.NEAREST)) > 0
-    return large & ~ndimage.binary_erosion(large)

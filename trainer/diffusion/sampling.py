@@ -1,8 +1,8 @@
 """Sampling of masks: DDPM, DDIM and DPM-Solver++(2M) over any subset of the timesteps."""
 
 import math
-from collections.abc import Callable
-from typing import assert_never
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, assert_never
 
 import torch
 from torch import Tensor
@@ -13,7 +13,15 @@ from trainer.diffusion.process import Process, at_least_float32, learned_log_var
 from trainer.diffusion.respacing import timesteps
 
 
-@torch.no_grad()
+class State(NamedTuple):
+    """Where a reverse process is at one of its steps; both (b, 1, H, W)."""
+
+    t: int
+    x_t: Tensor
+    x_start: Tensor
+    """What the network makes of x_t, in [-1, 1]."""
+
+
 def sample(
     process: Process,
     model_fn: Callable[[Tensor, Tensor], Tensor],
@@ -21,7 +29,25 @@ def sample(
     sampling: SamplingConfig,
     step_noise: Callable[[int], Tensor],
 ) -> Tensor:
-    """Sample clean masks from noise.
+    """Sample clean masks from noise; arguments as for `states`.
+
+    Returns:
+        The last step's x_start in [-1, 1], (b, 1, H, W), float32 (float64 for float64 noise).
+    """
+    for state in states(process, model_fn, noise, sampling, step_noise):
+        x_start = state.x_start
+    return x_start
+
+
+@torch.no_grad()
+def states(
+    process: Process,
+    model_fn: Callable[[Tensor, Tensor], Tensor],
+    noise: Tensor,
+    sampling: SamplingConfig,
+    step_noise: Callable[[int], Tensor],
+) -> Iterator[State]:
+    """Go from noise to clean masks, step by step.
 
     The chosen timesteps are a diffusion of their own with betas re-derived from alphas_cumprod
     (Nichol & Dhariwal 2021, sec. 4). x_start is clipped to [-1, 1] at every step and eps derived
@@ -39,8 +65,8 @@ def sample(
         step_noise: Standard normal noise of the i-th step, shape of x_T; called only where the
             step adds noise: not by dpmpp_2m, nor by ddim with eta 0, and not in the last step.
 
-    Returns:
-        x_start in [-1, 1], (b, 1, H, W), float32 (float64 for float64 noise).
+    Yields:
+        A state a timestep, falling.
     """
     steps = chain(
         process.alphas_cumprod, timesteps(process.num_timesteps, sampling.timestep_respacing)
@@ -51,8 +77,9 @@ def sample(
         t = torch.full((len(x_t),), step.t, dtype=torch.int64, device=x_t.device)
         output, earlier = model_fn(process.model_input(x_t, x_start), t), x_start
         x_start = process.x_start(output, x_t, t).to(x_t.dtype).clamp(-1, 1)
+        yield State(step.t, x_t, x_start)
         if step is steps[-1]:
-            break
+            return
         variance: float | Tensor = 0.0
         match sampling.method:
             case "ddpm":
@@ -72,8 +99,6 @@ def sample(
             x_t = x_t + variance.sqrt() * step_noise(i).to(x_t.dtype)
         elif variance > 0:
             x_t = x_t + math.sqrt(variance) * step_noise(i).to(x_t.dtype)
-    assert x_start is not None
-    return x_start
 
 
 def _ddpm_variance(process: Process, step: Step, output: Tensor, x_t: Tensor) -> float | Tensor:
