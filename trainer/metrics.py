@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+VOLUME_GROUPS = ("<5 mL", "5-20 mL", ">=20 mL")
+"""Of lesions."""
+
 MATCH_IOU = 0.2
 """Overlap from which a predicted component counts as having found a lesion."""
 
@@ -77,16 +80,17 @@ def score_case(
 
 def by_volume(scores: Sequence[CaseScore]) -> dict[str, list[CaseScore]]:
     """Sort cases into subgroups by the volume of their lesion: empty, <5, 5-20 and >=20 mL."""
-    groups: dict[str, list[CaseScore]] = {"empty": [], "<5 mL": [], "5-20 mL": [], ">=20 mL": []}
+    groups: dict[str, list[CaseScore]] = {name: [] for name in ("empty", *VOLUME_GROUPS)}
     for score in scores:
-        if not score.has_lesion:
-            name = "empty"
-        elif score.lesion_ml < 5:
-            name = "<5 mL"
-        else:
-            name = "5-20 mL" if score.lesion_ml < 20 else ">=20 mL"
-        groups[name].append(score)
+        groups[volume_group(score.lesion_ml) if score.has_lesion else "empty"].append(score)
     return groups
+
+
+def volume_group(lesion_ml: float) -> str:
+    """Return the subgroup of a lesion's volume."""
+    if lesion_ml < 5:
+        return VOLUME_GROUPS[0]
+    return VOLUME_GROUPS[1] if lesion_ml < 20 else VOLUME_GROUPS[2]
 
 
 def dice(truth: np.ndarray, prediction: np.ndarray) -> float:

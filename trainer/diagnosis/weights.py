@@ -1,0 +1,91 @@
+"""A run's newest weights, averaged and raw, and how far training has moved them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer import checkpoint
+from trainer.configfile import ConfigError
+from trainer.randomness import torch_seed
+from trainer.state import EMA_RAMP, new_network
+from trainer.trained import BEST, Trained, load
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How the optimizer moves the weights, as medians over the kernels."""
+
+    travel: float
+    """Distance from the initial weights over their norm."""
+    step: float
+    """Length of one step at the peak learning rate over the weights' norm."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a run folder has of one moment of training."""
+
+    ema: Trained
+    """Averaged weights: those that validations judge and that are kept."""
+    raw: Trained | None
+    """Weights as the optimizer has them; None where only best.pt is here."""
+    images: int | None
+    """Training images seen; None likewise."""
+    motion: Motion | None
+
+    @property
+    def half_life_images(self) -> float | None:
+        """The half-life that the average has now: as configured, or what its ramp allows."""
+        if self.images is None:
+            return None
+        return min(self.ema.config.optimizer.ema_half_life_images, EMA_RAMP * self.images)
+
+    @property
+    def moment(self) -> str:
+        """The moment in words."""
+        if self.images is None:
+            return "the best validation"
+        return f"epoch {self.images / self.ema.config.epoch_images:.3g}"
+
+
+def newest(run_dir: Path) -> Weights:
+    """Load the newest readable checkpoint on the CPU, or else best.pt.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    for path in sorted((run_dir / "checkpoints").glob("*.pt"), reverse=True):
+        try:
+            ema, saved = load(path, "cpu"), checkpoint.read(path)
+        except (ConfigError, OSError):  # damaged, or the run that goes on has just replaced it
+            continue
+        model = new_network(ema.config, ema.inputs, ema.device)
+        model.load_state_dict(saved["model"])
+        raw = replace(ema, model=model.requires_grad_(False).eval())
+        return Weights(ema, raw, saved["images"], _motion(raw, saved["optimizer"]))
+    return Weights(load(run_dir / BEST, "cpu"), None, None, None)
+
+
+def _motion(raw: Trained, optimizer: dict[str, Any]) -> Motion | None:
+    """Compare the weights with those that training began with, and with AdamW's next step."""
+    config = raw.config
+    torch.manual_seed(torch_seed(config.seed, "weights"))
+    initial = dict(new_network(config, raw.inputs, raw.device).named_parameters())
+    states, beta = optimizer["state"], optimizer["param_groups"][0]["betas"]
+    travels, steps = [], []
+    for number, (name, weight) in enumerate(raw.model.named_parameters()):
+        norm = float(initial[name].detach().norm())
+        if weight.ndim < 2 or not norm or number not in states:
+            continue
+        state = states[number]
+        count = float(state["step"])
+        mean = state["exp_avg"] / (1 - beta[0] ** count)
+        square = state["exp_avg_sq"] / (1 - beta[1] ** count)
+        direction = (mean / (square.sqrt() + 1e-8)).norm()
+        travels.append(float((weight - initial[name]).detach().norm()) / norm)
+        steps.append(config.optimizer.lr * float(direction) / max(float(weight.norm()), 1e-12))
+    if not travels or config.init_from:
+        return None
+    return Motion(float(torch.tensor(travels).median()), float(torch.tensor(steps).median()))
