@@ -18,6 +18,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from trainer.bar import tracked
 from trainer.calibrate import CANDIDATES, Frozen, best_threshold, cross_fit, dice_by_threshold
 from trainer.configfile import ConfigError
 from trainer.data.inputs import Inputs
@@ -92,7 +93,8 @@ def evaluate(
     at_fixed = [config.sampling.threshold] * len(cases)
     fixed = _scores_at(validator, probability, at_fixed)
     if frozen is None:
-        dice = np.stack([_dice_by_threshold(validator, case, probability) for case in cases])
+        by_case = tracked(cases, "choosing the threshold")
+        dice = np.stack([_dice_by_threshold(validator, case, probability) for case in by_case])
         has_lesion = [score.has_lesion for score in fixed]
         thresholds = cross_fit(dice, has_lesion)
         frozen = _freeze(trained, dice[has_lesion])
@@ -116,7 +118,7 @@ def _scores_at(
 ) -> list[CaseScore]:
     return [
         validator.score(case, validator.to_native(case, probability), threshold)
-        for case, threshold in zip(validator.cases, thresholds, strict=True)
+        for case, threshold in zip(tracked(validator.cases, "scoring"), thresholds, strict=True)
     ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainer.bar import bar, tracked
 from trainer.config import TrainConfig
 from trainer.data.batches import rows_of
 from trainer.data.inputs import Inputs
@@ -88,11 +89,12 @@ class Validator:
         model.eval()
         sampling = self.config.sampling
         names = [(case.case_id, index) for case in self.cases for index in range(case.num_slices)]
+        count = num_members(model, sampling)
 
         def sample_some(members: range, slices: range) -> Tensor:
             alive()
             rows = self.rows[slices.start : slices.stop]
-            return sample_members(
+            masks = sample_members(
                 model,
                 self.inputs.window(self.inputs.gather(rows).to(self.device)),
                 process=self.process,
@@ -106,23 +108,27 @@ class Validator:
                 ],
                 autocast=autocast,
             ).cpu()
+            advance(len(members) * len(slices))
+            return masks
 
-        batches = in_batches(len(self.rows), num_members(model, sampling), batch_size, sample_some)
-        # A batch may end within a case, and STAPLE needs all of it.
-        sampled, probabilities = next(batches), []
-        for case in self.cases:
-            while sampled.shape[1] < case.num_slices:
-                sampled = torch.cat([sampled, next(batches)], 1)
-            fused = fuse(sampled[:, : case.num_slices], sampling.fuse)
-            probabilities.append(fused.probability.numpy())
-            sampled = sampled[:, case.num_slices :]
+        with bar("sampling", len(self.rows) * count) as advance:
+            batches = in_batches(len(self.rows), count, batch_size, sample_some)
+            # A batch may end within a case, and STAPLE needs all of it.
+            sampled, probabilities = next(batches), []
+            for case in self.cases:
+                while sampled.shape[1] < case.num_slices:
+                    sampled = torch.cat([sampled, next(batches)], 1)
+                fused = fuse(sampled[:, : case.num_slices], sampling.fuse)
+                probabilities.append(fused.probability.numpy())
+                sampled = sampled[:, case.num_slices :]
         return np.concatenate(probabilities)
 
     def scores(self, probability: np.ndarray) -> list[CaseScore]:
         """Score what `probabilities` predicted, case by case on the native grid."""
         threshold = self.config.sampling.threshold
         return [
-            self.score(case, self.to_native(case, probability), threshold) for case in self.cases
+            self.score(case, self.to_native(case, probability), threshold)
+            for case in tracked(self.cases, "scoring")
         ]
 
     def to_native(self, case: Case, probability: np.ndarray) -> np.ndarray:

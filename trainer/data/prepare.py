@@ -20,9 +20,9 @@ from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
-from rich.progress import Progress
 
 from trainer.atomic import write_atomically
+from trainer.bar import bar
 from trainer.configfile import ConfigError
 from trainer.data.case_file import CaseSettings, fingerprint, finished, prepare_case
 from trainer.data.formats import find_cases
@@ -229,16 +229,14 @@ def _attempt(
 def _with_progress(
     jobs: Iterator[tuple[str, dict[str, Any] | str]], total: int, console: Console
 ) -> Iterator[tuple[str, dict[str, Any] | str]]:
-    if console.is_terminal:
-        with Progress(console=console, transient=True) as progress:
-            yield from progress.track(jobs, total=total, description="preparing")
-        return
     said = time.monotonic()
-    for number, job in enumerate(jobs, 1):
-        if time.monotonic() - said > PLAIN_PROGRESS_EVERY_S:
-            said = time.monotonic()
-            _say(console, f"prepared {number} of {total} cases")
-        yield job
+    with bar("preparing", total) as advance:
+        for number, job in enumerate(jobs, 1):
+            advance(1)
+            if not console.is_terminal and time.monotonic() - said > PLAIN_PROGRESS_EVERY_S:
+                said = time.monotonic()
+                _say(console, f"prepared {number} of {total} cases")
+            yield job
 
 
 def _finish(
