@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from search.cases import read_cases
 from search.compare import compare, read_study
 from search.ledger import Event, Ledger
-from search.state import TrialState
 from search.study import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import flatten
@@ -16,7 +16,7 @@ from trainer.configfile import flatten
 DIGITS = 5
 """Significant digits of measured numbers, which are most of the page."""
 
-EXACT = {"params", "changed", "defaults", "config", "begun", "time"}
+EXACT = {"params", "changed", "defaults", "config", "begun"}
 """What was set is shown as it was set."""
 
 SCORES = ("dice", "avd_ml", "lesion_f1", "lesion_count_diff", "hd95_mm", "predicted_ml",
@@ -31,20 +31,20 @@ def gather(folder: Path) -> dict[str, Any]:
         What `compare` returns and besides: `config` (the study's settings), `begun` (commit,
         versions, hashes), `defaults` (of every trainer setting, by dotted path), `rungs`, `cases`
         (validation cases by lesion volume), and `details` by trial: its learning curve, decisions,
-        settings that differ from the defaults, and scores in the order of `cases`.
+        and scores in the order of `cases`.
     """
     result = compare(folder)
     study, state = read_study(folder)
     assert state.study is not None
     trials = [state.trials[row["trial"]] for row in [*result["trials"], *result["references"]]]
     decided = _decisions(folder)
-    scores = {trial.number: _scores(folder, trial) for trial in trials}
-    cases = _cases(scores.values())
-    defaults = _defaults(study)
-    details = {}
-    for trial in trials:
-        settings = flatten(trial.config(study).model_dump(mode="json"))
-        details[trial.number] = {
+    scores = {
+        trial.number: read_cases(folder / "trials" / f"{trial.number:04d}", trial.epoch)
+        for trial in trials
+    }
+    cases = _cases(row for rows in scores.values() for row in rows)
+    details = {
+        trial.number: {
             "epochs": [each.epoch for each in trial.reports],
             "values": [each.value for each in trial.reports],
             "decisions": [
@@ -52,19 +52,17 @@ def gather(folder: Path) -> dict[str, Any]:
                 for event in decided[trial.number]
                 if event["reason"]
             ],
-            "changed": {key: settings[key] for key in settings if settings[key] != defaults[key]},
             "scores": _columns(scores[trial.number], cases),
-            "hosts": trial.hosts,
         }
-    spent = state.meter.spent(study.trials.gpus_per_trial)
+        for trial in trials
+    }
     return _rounded(
         result
         | {
             "finished": state.finished(study),
             "config": study.model_dump(mode="json", exclude_none=True),
             "begun": {key: value for key, value in state.study.items() if key != "config"},
-            "spent": spent | {"carrier_hours": state.meter.carrier_s / 3600},
-            "defaults": defaults,
+            "defaults": _defaults(study),
             "rungs": _rungs(study, [event for events in decided.values() for event in events]),
             "cases": cases,
             "details": details,
@@ -94,50 +92,38 @@ def _rungs(study: StudyConfig, decided: Iterable[Event]) -> list[dict[str, int]]
 
 
 def _defaults(study: StudyConfig) -> dict[str, Any]:
-    """Return TrainConfig's defaults on the study's data and for its epochs, by dotted path."""
+    """Return TrainConfig's defaults by dotted path, with what no trial has by its own choice."""
     data = {"store": study.data.store, "fold": study.data.fold}
-    # Without epochs a configuration needs weights to begin with, whose path no default knows.
+    # No epochs would need weights to begin with.
     config = TrainConfig.model_validate({"data": data, "epochs": max(1, study.scheduler.max_t)})
-    return flatten(config.model_dump(mode="json")) | {"epochs": study.scheduler.max_t}
+    own = {"epochs": study.scheduler.max_t, "init_from": study.train.get("init_from")}
+    return flatten(config.model_dump(mode="json")) | own
 
 
-def _scores(folder: Path, trial: TrialState) -> dict[str, dict[str, Any]]:
-    """Return a trial's cases at its last epoch, by case; none where they are not at hand."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = folder / "trials" / f"{trial.number:04d}" / "cases.parquet"
-    try:
-        rows = pq.read_table(path, filters=[("epoch", "=", trial.epoch)]).to_pylist()
-    except (OSError, pa.ArrowException):
-        return {}
-    return {row["case_id"]: row for row in rows}
-
-
-def _cases(scores: Iterable[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+def _cases(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return every case of any trial, the largest lesion first, with its group by volume."""
-    found = {case: row for each in scores for case, row in each.items()}
-    rows = sorted(found.values(), key=lambda row: (-row["lesion_ml"], row["case_id"]))
+    from trainer.metrics import volume_group
+
+    found = {row["case_id"]: row for row in rows}
     return [
-        {"case": row["case_id"], "lesion_ml": row["lesion_ml"], "group": _group(row)}
-        for row in rows
+        {
+            "case": row["case_id"],
+            "lesion_ml": row["lesion_ml"],
+            "group": volume_group(row["lesion_ml"]) if row["has_lesion"] else "empty",
+        }
+        for row in sorted(found.values(), key=lambda row: (-row["lesion_ml"], row["case_id"]))
     ]
 
 
-def _group(row: dict[str, Any]) -> str:
-    if not row["has_lesion"]:
-        return "empty"
-    return "<5 mL" if row["lesion_ml"] < 5 else "5-20 mL" if row["lesion_ml"] < 20 else ">=20 mL"
-
-
 def _columns(
-    scores: dict[str, dict[str, Any]], cases: Iterable[dict[str, Any]]
+    rows: Iterable[Mapping[str, Any]], cases: Iterable[Mapping[str, Any]]
 ) -> dict[str, list[Any]] | None:
     """Return a trial's scores by column, each in the order of the cases; None where it has none."""
-    if not scores:
+    by_case = {row["case_id"]: row for row in rows}
+    if not by_case:
         return None
-    rows = [scores.get(each["case"], {}) for each in cases]
-    return {name: [row.get(name) for row in rows] for name in SCORES}
+    ordered = [by_case.get(each["case"], {}) for each in cases]
+    return {name: [row.get(name) for row in ordered] for name in SCORES}
 
 
 def _rounded(value: Any) -> Any:

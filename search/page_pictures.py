@@ -5,20 +5,20 @@ import io
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
-QUALITY = 82
-"""Of WebP: outlines stay sharp at a fifth of a PNG's size. The PNG files stay with the study."""
+QUALITY = 75
+"""Of WebP, which halves a picture with smooth parts; outlines and words stay sharp."""
 
 
 def embed(studies: Sequence[dict[str, Any]], folders: Sequence[Path], room: int) -> None:
-    """Put pictures into `details`, and into each study how many of its trials have theirs there.
+    """Put pictures into `details`, and into each study how many of its trials have some there.
 
-    First those of each study's best trial, control and references, then those of the next best, all
-    of a trial or none, until one's do not fit.
+    First all of each study's best trial, control and references, then what the next best trials
+    predict, then their paths from noise to mask, until a trial's do not fit.
 
     Args:
         studies: From `page_data.gather`; changed.
@@ -26,44 +26,51 @@ def embed(studies: Sequence[dict[str, Any]], folders: Sequence[Path], room: int)
         room: Bytes.
     """
     for study in studies:
-        study["pictured"] = {"embedded": 0, "painted": len(list(_in_order(study)))}
-    orders = [_in_order(study) for study in studies]
-    for turn in zip_longest(*orders):
-        for study, folder, row in zip(studies, folders, turn, strict=True):
-            if row is None:
+        painted = sum(bool(row["pictures"]) for row in [*study["trials"], *study["references"]])
+        study["pictured"] = {"embedded": 0, "painted": painted}
+    for turn in zip_longest(*map(_in_order, studies)):
+        for study, folder, found in zip(studies, folders, turn, strict=True):
+            if found is None:
                 continue
-            pictures = [_picture(folder / name) for name in row["pictures"]]
-            found = [picture for picture in pictures if picture]
-            room -= sum(len(picture["data"]) + len(picture["name"]) + 100 for picture in found)
+            trial, names = found
+            pictures = [picture for name in names if (picture := _picture(folder / name))]
+            room -= sum(len(picture["data"]) + len(picture["name"]) + 100 for picture in pictures)
             if room < 0:
                 return
-            study["details"][row["trial"]]["pictures"] = found
-            study["pictured"]["embedded"] += bool(found)
+            shown = study["details"][trial].setdefault("pictures", [])
+            study["pictured"]["embedded"] += not shown and bool(pictures)
+            shown += pictures
 
 
-def _in_order(study: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    best, *rest = study["trials"] or [{}]
-    for row in [best, *study["references"], *rest]:
-        if row.get("pictures"):
-            yield row
+def _in_order(study: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
+    """Yield trials with some of their pictures, the most wanted first."""
+    first = [*study["trials"][:1], *study["references"]]
+    rest = [row for row in study["trials"][1:] if row["pictures"]]
+    yield from ((row["trial"], row["pictures"]) for row in first if row["pictures"])
+    for paths in (False, True):
+        for row in rest:
+            yield row["trial"], [name for name in row["pictures"] if _is_path(name) == paths]
+
+
+def _is_path(name: str) -> bool:
+    return PurePosixPath(name).stem.endswith("-path")
 
 
 def _picture(path: Path) -> dict[str, str] | None:
-    """Return a picture as a data URI of WebP; None where it is not at hand, or not a picture."""
+    """Return a picture's data URI; None where it is not at hand, or not a picture."""
     from PIL import Image
 
     coded = io.BytesIO()
     try:
         with Image.open(path) as image:
-            size = image.size
+            width, height = image.size
             image.convert("RGB").save(coded, "WEBP", quality=QUALITY, method=2)
+            original = path.read_bytes() if image.format == "PNG" else b""
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        logger.warning("%s: %s", path, error)
+        logger.warning("%s: not on the page: %s", path, error)
         return None
-    data = base64.b64encode(coded.getvalue()).decode()
-    return {
-        "name": path.name,
-        "data": f"data:image/webp;base64,{data}",
-        "width": str(size[0]),
-        "height": str(size[1]),
-    }
+    kind, content = "webp", coded.getvalue()
+    if 0 < len(original) < len(content):  # noise is smaller as the PNG with its few colours
+        kind, content = "png", original
+    data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return {"name": path.name, "data": data, "width": str(width), "height": str(height)}

@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from search.compare import incomparable
 from search.page_data import gather
 from search.page_pictures import embed
 from trainer.atomic import write_atomically
@@ -73,7 +74,11 @@ def report(folders: Sequence[Path], out: Path) -> None:
 def page(folders: Sequence[Path]) -> str:
     """Return the page as HTML of at most MAX_BYTES, if what is no picture leaves room for that."""
     studies = [gather(folder) for folder in folders]
-    data = {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "studies": studies}
+    data = {
+        "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "studies": studies,
+        "incomparable": incomparable(studies),
+    }
     bare = _assemble(data)
     embed(studies, folders, room=MAX_BYTES - len(bare.encode()))
     return _assemble(data)

@@ -1,8 +1,7 @@
 /* The answer in one look: what is best, whether it really is, what mattered, what it cost. */
 
 function answer(view) {
-  return el("div", { class: "cards" }, bestCard(view), betterCard(view), matteredCard(view),
-    costCard(view));
+  return el("div", { class: "cards" }, bestCard(view), betterCard(view), matteredCard(view), costCard(view));
 }
 
 function card(title, ...content) {
@@ -98,7 +97,7 @@ function exploratory({ study, best, control, metricName }) {
 function matteredCard(view) {
   const { importance } = view.study;
   const title = "What mattered";
-  if (!importance) {
+  if (!importance?.parameters.length) {
     return card(title, el("p", {}, "Too few trials to tell. The slices below show what was tried."));
   }
   const top = importance.parameters.slice(0, 4);
@@ -108,16 +107,16 @@ function matteredCard(view) {
       el("caption", {}, `Share of the differences that a setting explains, with its 95 % interval`),
       el("tbody", {}, top.map((each) => el("tr", {},
         el("th", { scope: "row" }, breakable(each.name)),
-        el("td", {}, whisker(each.interval, each.mean, "searched", axis, 110)),
-        el("td", { class: "number" }, fixed(each.mean, 2)))))),
-    el("p", { class: "note" }, `${importance.method} over ${count(importance.num_trials, "trial")}; `,
-      "exploratory: where intervals overlap, their order says little"));
+        el("td", {}, bar(each, axis)),
+        el("td", { class: "number" }, fixed(each.mean, 2), el("small", {}, ` ${range(each.interval)}`)))))),
+    el("p", { class: "note" }, badge("exploratory", "open"), ` ${importance.method} over `,
+      `${count(importance.num_trials, "trial")}; where intervals overlap, the order says little`));
 }
 
 function costCard({ study, trials }) {
   const endings = new Map();
   for (const row of trials) endings.set(endingOf(row), (endings.get(endingOf(row)) ?? 0) + 1);
-  const { epochs, gpu_hours: gpu, carrier_hours: hours } = study.spent;
+  const { epochs, gpu_hours: gpu, carrier_hours: hours, wall_hours: wall } = study.spent;
   const saved = study.pruned_by && study.epochs_saved != null
     && `${study.pruned_by} saved ${Math.round(100 * study.epochs_saved)} % of the epochs.`;
   return card(
@@ -126,7 +125,7 @@ function costCard({ study, trials }) {
       el("small", {}, gpu ? "GPU-hours" : "trial-hours")),
     el("p", {}, `${count(trials.length, "searched trial")}: `,
       [...endings].map(([name, n]) => `${n} ${name}`).join(", "), "."),
-    el("p", {}, `${count(epochs, "epoch")} in all. `, saved),
+    el("p", {}, `${count(epochs, "epoch")} in all, ${short(wall)} hours by the clock. `, saved),
     !study.finished && el("p", {}, badge("not finished", "open")),
   );
 }

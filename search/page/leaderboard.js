@@ -28,7 +28,7 @@ function leaderboard(view) {
     const shown = trials.filter(view.kept).length;
     kept.textContent = shown === trials.length ? count(shown, "trial") : `${shown} of ${trials.length}`;
   });
-  table.node.classList.add("tall");
+  table.node.classList.add("tall", "leaderboard");
   return [endingFilter(view, kept), table.node, notes(view)];
 }
 
@@ -60,18 +60,18 @@ function leaderboardColumns(view, axis) {
       cell: (row) => row.value_at_equal == null ? "–"
         : `${fixed(row.value_at_equal)}${row.rank_at_equal ? ` (${row.rank_at_equal})` : ""}` },
     { name: "behind best", key: "behind", value: (row) => row.behind_best?.mean,
-      title: "Mean difference of Dice, case by case, and its interval: exploratory",
+      title: "Mean difference of Dice, case by case, at the last epoch that both have, and its interval: exploratory",
       cell: (row) => row.behind_best ? [signed(row.behind_best.mean, 3), " ",
         el("small", {}, range(row.behind_best.interval, signed))] : "–" },
-    number("AVD mL", "avd", (row) => row.avd_ml, 1, { low: true }),
-    number("lesion F1", "f1", (row) => row.lesion_f1, 3),
-    number("GPU-h", "gpu", (row) => row.gpu_hours || null, 2),
-    number("trial-h", "hours", (row) => row.carrier_hours, 2),
     ...further,
     ...study.searched.map((name) => ({
       name, key: name, text: true, low: true, value: (row) => row.params[name],
       cell: (row) => text(row.params[name]),
     })),
+    number("AVD mL", "avd", (row) => row.avd_ml, 1, { low: true }),
+    number("lesion F1", "f1", (row) => row.lesion_f1, 3),
+    number("GPU-h", "gpu", (row) => row.gpu_hours || null, 2),
+    number("trial-h", "hours", (row) => row.carrier_hours, 2),
   ];
   const optional = { equal: some((row) => row.value_at_equal) && study.max_t > 0,
     behind: some((row) => row.behind_best), avd: some((row) => row.avd_ml),

@@ -13,30 +13,26 @@ function summary(studies) {
       [whisker(best?.dice_interval, best?.dice, "searched", axis), el("small", {}, range(best?.dice_interval))],
       fixed(control?.dice), fixed(study.threshold?.dice),
       judged ? [verdictBadge(judged.verdict), ` (trial ${judged.trial})`] : badge("not confirmed", "open"),
-      study.importance ? breakable(study.importance.parameters[0].name) : "–",
+      breakable(study.importance?.parameters[0]?.name ?? "–"),
       study.trials.length, short(study.spent.gpu_hours || study.spent.carrier_hours),
     ];
   });
-  return plainTable("Studies side by side; their best trials' Dice is selected on, optimistic",
-    ["study", "best", "Dice", "95 % interval", "control", "threshold", "against the control", "mattered most", "trials",
-      "GPU- or trial-h"], rows);
-}
-
-/** Return a box of numbers to type, which does what brushing does. */
-function ranges(view) {
-  const box = el("div", { class: "ranges" });
-  const show = () => box.replaceChildren(...[...view.ranges.keys()].map((name) =>
-    el("button", { type: "button", class: "range", onclick: () => view.brush(name, null) }, `${name}: range ✕`)));
-  view.listen(show);
-  return box;
+  return [
+    plainTable("Studies side by side; their best trials' Dice is selected on, optimistic",
+      ["study", "best", "Dice", "95 % interval", "control", "threshold", "against the control", "mattered most", "trials",
+        "GPU- or trial-h"], rows),
+    DATA.incomparable.length > 0 && el("p", { class: "note" }, badge("not comparable", "bad"),
+      ` They have different ${DATA.incomparable.join(" and ")}: compare each with its own control.`),
+  ];
 }
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
+const several = DATA.studies.length > 1;
 document.getElementById("page").replaceChildren(
-  el("header", {}, el("h1", {}, DATA.studies.map((study) => study.study).join(", ")),
+  el("header", {}, el("h1", {}, several ? count(DATA.studies.length, "study").replace("ys", "ies") : DATA.studies[0].study),
     el("p", {}, `segtune, ${DATA.made}`)),
-  ...(DATA.studies.length > 1 ? [summary(DATA.studies)] : []),
-  ...DATA.studies.map(studySection),
+  ...(several ? summary(DATA.studies).filter(Boolean) : []),
+  ...DATA.studies.map((study, index) => studySection(study, index, several)),
 );
 addEventListener("beforeprint", () => {
   for (const each of document.querySelectorAll("details")) each.open = true;

@@ -85,6 +85,15 @@ function axisName(group, name, left) {
   });
 }
 
+/** Return a button for each brushed range, which takes it away. */
+function ranges(view) {
+  const box = el("div", { class: "ranges" });
+  view.listen(() => box.replaceChildren(...[...view.ranges.keys()].map((name) =>
+    el("button", { type: "button", class: "range", onclick: () => view.brush(name, null) },
+      `${name}: show all again ✕`))));
+  return box;
+}
+
 /** Turn drags along an axis into its range; a click beside the lines takes the range away. */
 function brushing(host, { view, at, nearestAxis }) {
   let drag = null;

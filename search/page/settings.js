@@ -20,7 +20,7 @@ function settings({ study }) {
 
 function provenance(study, begun) {
   const versions = Object.entries(begun.versions ?? {}).map(([name, version]) => `${name} ${version}`);
-  const hosts = [...new Set(Object.values(study.details).flatMap((detail) => detail.hosts))];
+  const hosts = [...new Set([...study.trials, ...study.references].flatMap((row) => row.hosts))];
   return [
     ["folder", study.folder],
     ["begun", begun.time ? new Date(begun.time * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC" : null],

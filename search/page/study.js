@@ -104,7 +104,7 @@ class View {
 }
 
 /** Return a study's section. */
-function studySection(study, index) {
+function studySection(study, index, several) {
   const view = new View(study);
   const id = `s${index}`;
   const part = (name, title, about, content) => el("section", { class: "part", id: `${id}-${name}` },
@@ -123,7 +123,7 @@ function studySection(study, index) {
   ].filter(Boolean);
   view.panel = parts.find((each) => each.id === `${id}-trial`);
   const links = parts.map((each) => el("a", { href: `#${each.id}` }, each.querySelector("h3").textContent));
-  const section = el("section", { class: "study", id }, el("h2", {}, study.study), answer(view),
+  const section = el("section", { class: "study", id }, several && el("h2", {}, study.study), answer(view),
     el("nav", { "aria-label": `Parts of ${study.study}` }, links), parts);
   view.chosen = (view.best ?? view.rows[0])?.trial;
   view.changed("chosen");

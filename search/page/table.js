@@ -17,7 +17,7 @@ function sortable({ caption, columns, rows, pinned = () => [], look = () => ({})
     const attributes = { scope: "col", class: column.text ? "text" : "number" };
     return { column, arrow, cell: el("th", { ...attributes, title: column.title }, button) };
   });
-  const table = el("table", {}, el("caption", {}, caption),
+  const table = el("table", {}, el("caption", {}, el("span", {}, caption)),
     el("thead", {}, el("tr", {}, heads.map((head) => head.cell))), body, beside);
 
   function sortBy(column) {
@@ -69,7 +69,7 @@ function scroller(node, label) {
 /** Return a plain table: the head's texts, and rows of cells, the first of which heads its row. */
 function plainTable(caption, head, rows, { textColumns = 1 } = {}) {
   const kind = (index) => ({ class: index < textColumns ? "text" : "number" });
-  return scroller(el("table", {}, el("caption", {}, caption),
+  return scroller(el("table", {}, el("caption", {}, el("span", {}, caption)),
     el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { scope: "col", ...kind(i) }, name)))),
     el("tbody", {}, rows.map((row) => el("tr", { class: row.look }, row.map((cell, i) =>
       i === 0 ? el("th", { scope: "row", ...kind(i) }, cell) : el("td", kind(i), cell)))))), caption);

@@ -23,14 +23,14 @@ function trialParts(view, row) {
   const detail = view.detail(row);
   const beside = row === view.control ? view.best : view.control;
   return [
-    facts(view, row, detail),
+    facts(view, row),
     heading("Pictures"), pictures(view, row, detail),
-    heading("Settings that differ from the default"), changedTable(view, row, detail),
+    heading("Settings that differ from the default"), changedTable(view, row),
     heading("Decisions"), decisionList(row, detail),
     heading("Dice by lesion volume"), subgroups(view, row, beside),
     heading("Case by case"), caseTable(view, row, beside),
     el("details", {}, el("summary", {}, `All ${Object.keys(view.study.defaults).length} settings`),
-      configTable(view, row, detail)),
+      configTable(view, row)),
   ];
 }
 
@@ -38,7 +38,7 @@ function heading(words) {
   return el("h4", {}, words);
 }
 
-function facts({ study, metricName }, row, detail) {
+function facts({ study, metricName }, row) {
   const number = (value, decimals) => (value == null ? null : fixed(value, decimals));
   const pairs = [
     ["ending", `${endingOf(row)}${row.reason ? `: ${row.reason}` : ""}`],
@@ -46,12 +46,12 @@ function facts({ study, metricName }, row, detail) {
     [metricName, number(row.value)],
     metricName === "Dice" ? null : ["Dice", number(row.dice)],
     ["95 % interval", range(row.dice_interval)],
-    ["AVD mL", number(row.avd_ml ?? row.metrics["val/avd_ml"], 2)],
-    ["lesion F1", number(row.lesion_f1 ?? row.metrics["val/lesion_f1"], 3)],
+    ["AVD mL", number(row.avd_ml, 2)],
+    ["lesion F1", number(row.lesion_f1, 3)],
     ["GPU-hours", row.gpu_hours ? fixed(row.gpu_hours, 2) : null],
     ["trial-hours", number(row.carrier_hours, 2)],
-    ["seed, fold", `${row.seed ?? detail.changed.seed ?? study.defaults.seed}, ${row.fold ?? study.config.data.fold}`],
-    ["hosts", detail.hosts.join(", ")],
+    ["seed, fold", `${row.seed}, ${row.fold}`],
+    ["hosts", row.hosts.join(", ")],
     ["kind", row.kind === "control" ? "control (U-Net), protected"
       : study.references.includes(row) ? "reference, protected" : row.kind],
   ];
@@ -66,18 +66,25 @@ function pictures({ study }, row, detail) {
   const { embedded, painted } = study.pictured;
   const page = painted > embedded
     ? ` This page holds the pictures of ${embedded} of the ${painted} trials that have some, the best first; `
-      + `the others are files in the study's folder.` : "";
+      + "the others are files in the study's folder." : "";
   if (!detail.pictures?.length) {
-    return el("p", {}, row.pictures?.length ? page : `No pictures were painted of this trial.${page}`);
+    return el("p", {}, row.pictures.length ? page : "No pictures were painted of this trial.");
   }
+  const left = row.pictures.length - detail.pictures.length;
+  const more = left > 0 ? `${count(left, "picture")} more of this trial ${left === 1 ? "is" : "are"} in the study's folder.` : "";
   return [
-    ...detail.pictures.map((picture) => el("figure", { class: "picture" },
-      el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": picture.name },
+    el("div", { class: "pictures" }, detail.pictures.map((picture) => el("figure", {},
+      el("button", { type: "button", title: "larger or smaller", "aria-pressed": "false", onclick: enlarge },
         el("img", { src: picture.data, alt: pictureText(row, picture.name), width: picture.width,
           height: picture.height })),
-      el("figcaption", {}, pictureText(row, picture.name)))),
-    page && el("p", { class: "note" }, page),
+      el("figcaption", {}, pictureText(row, picture.name))))),
+    more + page && el("p", { class: "note" }, more, page),
   ];
+}
+
+function enlarge({ currentTarget: button }) {
+  const large = button.closest("figure").classList.toggle("large");
+  button.setAttribute("aria-pressed", String(large));
 }
 
 function pictureText(row, file) {
@@ -88,20 +95,24 @@ function pictureText(row, file) {
   return `${row.name}, case ${path ? name.slice(0, -5) : name} after epoch ${Number(epoch)}: ${what}`;
 }
 
-function changedTable({ study }, row, detail) {
+function changedTable({ study }, row) {
   const searched = new Set(study.searched);
-  const rows = Object.entries(detail.changed).map(([name, value]) =>
-    [breakable(name), whole(value), whole(study.defaults[name]), searched.has(name) ? "searched" : "set"]);
+  if (!row.changed) return el("p", {}, "An earlier version trained it, with settings that are no more.");
+  const rows = Object.entries(row.changed).map(([name, [usual, value]]) =>
+    [breakable(name), whole(value), whole(usual), searched.has(name) ? "searched" : "set"]);
   if (!rows.length) return el("p", {}, "None: this is the default configuration.");
   return plainTable(`${row.name}: settings that differ from the default`,
     ["setting", "value", "default", ""], rows, { textColumns: 4 });
 }
 
-function configTable({ study }, row, detail) {
-  const rows = Object.entries(study.defaults).map(([name, value]) => {
-    const differs = name in detail.changed;
-    const cells = [breakable(name), differs ? [el("strong", {}, whole(detail.changed[name])), " ≠"] : whole(value),
-      whole(value)];
+function configTable({ study }, row) {
+  const data = { "data.fold": row.fold, "data.store_hash": study.store_hash };
+  const own = { ...study.defaults, ...data, epochs: row.goal };
+  const names = [...new Set([...Object.keys(own), ...Object.keys(row.changed ?? {})])];
+  const rows = names.map((name) => {
+    const differs = name in (row.changed ?? {});
+    const [usual, value] = differs ? row.changed[name] : [own[name], own[name]];
+    const cells = [breakable(name), differs ? [el("strong", {}, whole(value)), " ≠"] : whole(value), whole(usual)];
     cells.look = differs ? "differs" : "";
     return cells;
   });
