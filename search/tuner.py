@@ -22,6 +22,7 @@ from ray.tune.experiment import Trial
 from search.budget import budget_rule
 from search.ledger import Event
 from search.live import LiveStudy
+from search.painter import Painter
 from search.progress import Progress
 from search.proposer import Proposer
 from search.sampler import Sampler
@@ -111,7 +112,7 @@ def _fit(
 
 
 class Attendant(tune.Callback):
-    """Looks after a running study: the stop file, hung trials, the threshold, others' events.
+    """Looks after a running study: the stop file, hung trials, threshold, pictures, links.
 
     Args:
         live: The study.
@@ -138,6 +139,7 @@ class Attendant(tune.Callback):
         self._silence = silence
         self._next_s = 0.0
         self._told_to_stop = False
+        self._painter = Painter(live, progress.say)
         store, fold = seen_from_all(live.study.data.store), live.study.data.fold
         self._threshold = None if live.state.threshold else _threshold.remote(store, fold)
 
@@ -160,6 +162,7 @@ class Attendant(tune.Callback):
         while not self._links.empty():
             self._live.record(self._links.get())
         self._collect_threshold(wait_s=0)
+        self._painter.look()
         live = self._live
         live.stopping = live.stopping or self._why_to_stop()
         if (live.stopping or live.broken) and not self._told_to_stop:
@@ -200,11 +203,15 @@ class Attendant(tune.Callback):
             self._progress.say(f"the best threshold could not be computed: {reason}")
 
     def finish(self) -> None:
-        """Wait for the threshold, unless the study is being stopped; record what is left."""
+        """Wait for threshold and pictures, unless the study is being stopped; record the rest."""
         self._look_around()
         while self._threshold is not None and not self._told_to_stop:
             self._collect_threshold(wait_s=self.PERIOD_S)
             self._look_around()
+        if self._told_to_stop:
+            self._painter.close()
+        else:
+            self._painter.finish()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles callbacks, and this one's copy is never used."""
