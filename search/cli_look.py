@@ -1,10 +1,11 @@
 """The commands that look at a study and take away from it; search/cli.py has those that run one."""
 
+import sys
 from pathlib import Path
 
 import click
 
-from search.command import JSON, RUNS, SUBMIT, elsewhere, find_study, strict_json
+from search.command import ADDRESS, JSON, RUNS, SUBMIT, elsewhere, find_study, strict_json
 from trainer.__main__ import predict
 from trainer.configfile import ConfigError
 
@@ -61,11 +62,30 @@ def status(
 
 @look.command()
 @click.argument("study")
+@click.argument("others", metavar="[STUDY]...", nargs=-1)
 @RUNS
 @SUBMIT
 @JSON
-def compare(study: str, runs: Path, submit: str | None, as_json: bool) -> None:
+@click.option("--html", type=click.Path(path_type=Path), help="Write all of it as one page.")
+def compare(
+    study: str,
+    others: tuple[str, ...],
+    runs: Path,
+    submit: str | None,
+    as_json: bool,
+    html: Path | None,
+) -> None:
     """Show STUDY's trials, ranked; beside them the control, references and threshold."""
+    if html:
+        if submit or as_json:
+            raise ConfigError(
+                [f"--html and {'--submit' if submit else '--json'}: give one of them"]
+            )
+        from search.report import report
+
+        report([find_study(name, runs) for name in (study, *others)], html)
+        click.echo(f"wrote {html}")
+        return
     if submit:
         elsewhere(submit, study, ["compare", *["--json"] * as_json])
     from search.compare import compare as read
@@ -73,6 +93,31 @@ def compare(study: str, runs: Path, submit: str | None, as_json: bool) -> None:
 
     folder = find_study(study, runs)
     click.echo(strict_json(read(folder)) if as_json else leaderboard(folder))
+
+
+@look.command()
+@click.argument("study")
+@click.argument("trial", type=click.IntRange(min=0))
+@RUNS
+@SUBMIT
+@JSON
+@click.option("--store", metavar="PATH", help="Where its store is now, if not where it was.")
+def explain(
+    study: str, trial: int, runs: Path, submit: str | None, as_json: bool, store: str | None
+) -> None:
+    """Say why the Dice of TRIAL of STUDY is not higher: findings, the likely causes first.
+
+    From its ledger, its store, and about a minute of predictions with its newest weights on the
+    CPU.
+    """
+    if submit:
+        words = ["explain", str(trial), *["--json"] * as_json]
+        elsewhere(submit, study, [*words, *(["--store", store] if store else [])])
+    from search.explain import explain as read
+    from search.explain import render
+
+    result = read(find_study(study, runs), trial, store)
+    click.echo(strict_json(result) if as_json else render(result))
 
 
 @look.command()
@@ -91,4 +136,87 @@ def export(model: str, out: Path, trial: int | None, runs: Path) -> None:
     run(model, out, trial=trial, runs=runs)
 
 
+@look.command()
+@click.argument("study")
+@RUNS
+def sync(study: str, runs: Path) -> None:
+    """Send MLflow what it does not have of STUDY: a server was away, or is another one now.
+
+    MLFLOW_TRACKING_URI names the server, as for `launch`. Nothing is sent twice.
+    """
+    from search.sync import sync as run
+
+    click.echo(run(find_study(study, runs)))
+
+
+@look.command()
+@click.argument("study")
+@click.option("--port", type=click.IntRange(1, 65535), help="Of the server; any free one if none.")
+@RUNS
+def ui(study: str, port: int | None, runs: Path) -> None:
+    """Show STUDY in MLflow: print the address, and serve it on this machine until Ctrl-C.
+
+    Where MLFLOW_TRACKING_URI names a server, only its address is printed.
+    """
+    from search.mlflow_server import ui as run
+
+    run(find_study(study, runs), port)
+
+
 look.add_command(predict)
+
+
+@look.command()
+@click.argument("model", metavar="STUDY|CHECKPOINT")
+@click.option("--trial", type=int, help="Not the best by the leaderboard, but this one.")
+@click.option("--methods", metavar="NAME,...", help="Of ddim, ddpm and dpmpp_2m.")
+@click.option("--steps", metavar="N,...", help="Sampling steps: 1,2,5,10 or ddim50.")
+@click.option("--eta", metavar="X,...", help="Shares of fresh noise of ddim: 0,0.5.")
+@click.option("--ensemble", metavar="N,...", help="Masks sampled a case: 1,4.")
+@click.option(
+    "--trials", type=click.IntRange(min=1), help="Settings to evaluate.  [default: 24, or all]"
+)
+@click.option("--name", help="Of the study.  [default: STUDY-TRIAL-respacing]")
+@click.option("--store", help="Where the prepared data are now, if not where they were.")
+@click.option(
+    "--choose",
+    default="fast",
+    show_default=True,
+    metavar="fast|best|TRIAL",
+    help="fast: the fastest of the Pareto set that is as good as the best.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, max=1),
+    default=0.01,
+    show_default=True,
+    help="fast: a difference of Dice that does not matter.",
+)
+@RUNS
+@ADDRESS
+def respace(
+    model: str,
+    trial: int | None,
+    trials: int | None,
+    name: str | None,
+    store: str | None,
+    choose: str,
+    margin: float,
+    runs: Path,
+    address: str | None,
+    **choices: str | None,
+) -> None:
+    """Find how few sampling steps a trained model needs, and store what is chosen with it.
+
+    Evaluates ways to sample the best trial of STUDY, or a run folder, .pt file or export, on its
+    validation fold: a study of its own, spaces/respacing.yaml with these choices. The same command
+    again continues it and evaluates nothing twice; --trials raises the number of settings, other
+    choices need another --name. Then `predict`, `export` and the test set use the chosen setting
+    and its threshold.
+    """
+    from search.respace import Wishes
+    from search.respace import respace as run
+
+    given = {f"--{option}": text for option, text in choices.items() if text is not None}
+    wishes = Wishes(given, trials=trials, name=name, store=store, choose=choose, margin=margin)
+    sys.exit(run(model, wishes, trial=trial, runs=runs, address=address))

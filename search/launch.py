@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,7 +21,7 @@ from search.live import LiveStudy
 from search.mirror import open_as_driver
 from search.progress import Progress
 from search.state import StudyState
-from search.storage import shown
+from search.storage import remote_of, shown
 from search.stores import content_hash
 from search.study import StudyConfig
 from search.token import use_token
@@ -60,6 +60,7 @@ def launch(
     *,
     warm_start: Sequence[Path] = (),
     fit: str = "trainer.loop:fit",
+    show: Callable[[Path], str] | None = None,
 ) -> int:
     """Create a study or continue it, until every trial has ended or it is told to stop.
 
@@ -70,6 +71,7 @@ def launch(
             one that RAY_ADDRESS names.
         warm_start: Folders of earlier studies from which a new one's sampler learns.
         fit: `module:function` with the contract of `trainer.loop.fit`.
+        show: What to print of the study's folder at the end; None is the leaderboard.
 
     Returns:
         Exit status: 0 when the study ended or can be continued, BROKEN when its trials only fail.
@@ -83,7 +85,7 @@ def launch(
     folder = runs.expanduser().resolve() / study.study
     with open_as_driver(folder) as ledger:
         _create_or_continue(study, store_hash, folder, ledger, warm_start)
-        return carry_on(LiveStudy(study, folder, ledger), address, fit=fit)
+        return carry_on(LiveStudy(study, folder, ledger), address, fit=fit, show=show)
 
 
 def ray_address(address: str | None) -> str:
@@ -124,6 +126,7 @@ def carry_on(
     *,
     only: Iterable[int] | None = None,
     fit: str = "trainer.loop:fit",
+    show: Callable[[Path], str] | None = None,
 ) -> int:
     """Carry out what is left of a study and show what it found.
 
@@ -132,6 +135,7 @@ def carry_on(
         address: From `ray_address`.
         only: Carry these trials and no others, whatever the budget; None for the whole plan.
         fit: `module:function` with the contract of `trainer.loop.fit`.
+        show: What to print of the study's folder at the end; None is the leaderboard.
 
     Returns:
         Exit status, as `launch`.
@@ -140,7 +144,7 @@ def carry_on(
     progress = Progress(live)
     live.listeners.append(progress.hear)
     _carry_out(live, progress, address, fit)
-    return _conclude(live)
+    return _conclude(live, show)
 
 
 def _create_or_continue(
@@ -297,12 +301,28 @@ def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> N
         live.record(links.get())
 
 
-def _conclude(live: LiveStudy) -> int:
-    """Show the leaderboard and where to look next, and return the exit status."""
+def _write_page(folder: Path) -> None:
+    """Write the study's page into its folder; a failure is a line and no more."""
+    from search.report import report
+
+    page = folder / "report.html"
+    try:
+        report([folder], page)
+        if remote := remote_of(folder):
+            remote.upload(page.name, page)
+    except Exception as error:
+        print(f"Page     not written: {' '.join(str(error).split()) or type(error).__name__}")
+    else:
+        print(f"Page     {shown(folder)}/{page.name}")
+
+
+def _conclude(live: LiveStudy, show: Callable[[Path], str] | None) -> int:
+    """Show what was found and where to look next, and return the exit status."""
     from search.leaderboard import leaderboard
 
-    print(f"\n{leaderboard(live.folder)}")
+    print(f"\n{(show or leaderboard)(live.folder)}")
     print(f"\nLook at  {shown(live.folder)}")
+    _write_page(live.folder)
     print(f"MLflow   {ui_command(live.folder)}", flush=True)
     if live.broken:
         print(f"Mend what is wrong and delete that folder to begin anew: {live.broken}")
