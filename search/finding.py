@@ -1,6 +1,7 @@
 """A finding of `segtune explain`: a figure, what it is compared with, and what follows."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -45,3 +46,11 @@ class Finding:
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
     """Return the likely causes first, then what is suspicious; of equals what comes upstream."""
     return sorted(findings, key=lambda f: (WORDS.index(f.word), UPSTREAM.index(f.name)))
+
+
+def strict(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values that strict JSON can hold: None for a float that is not finite."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }

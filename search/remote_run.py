@@ -300,7 +300,12 @@ def kept(
 
 
 def has_checkpoint(run_dir: Path) -> bool:
-    """Return whether a trial of a study could be trained on.
+    """Return whether a trial of a study could be trained on; arguments as for `checkpoints_of`."""
+    return bool(checkpoints_of(run_dir))
+
+
+def checkpoints_of(run_dir: Path) -> list[str]:
+    """Return the names of a trial's checkpoints relative to its folder, oldest first.
 
     Args:
         run_dir: The folder of the trial, in a study's folder or the mirror of one.
@@ -310,10 +315,10 @@ def has_checkpoint(run_dir: Path) -> bool:
     """
     study = remote_of(run_dir.parents[1])
     if study is None:
-        return any((run_dir / "checkpoints").glob("*.pt"))
+        return sorted(f"checkpoints/{path.name}" for path in run_dir.glob("checkpoints/*.pt"))
     trial = study / f"trials/{run_dir.name}"
     files = _newest_manifest(trial, trial.entries())["files"]
-    return any(name.startswith("checkpoints/") for name in files)
+    return sorted(name for name in files if name.startswith("checkpoints/"))
 
 
 def fetch_files(run_dir: Path, names: Iterable[str], into: Path) -> None:

@@ -98,9 +98,7 @@ def measure(run_dir: Path, store: Store, budget_s: float = BUDGET_S) -> Measured
         signal = trained.process.alphas_cumprod
         at: list[int | None] = [int(share * (diffusion.num_timesteps - 1)) for share in LEVELS]
         for t, dice in zip([*at, None], by_timestep(trained, slices, [*at, None]), strict=True):
-            levels.append(
-                AtTimestep(t, 0.0 if t is None else float(signal[t]), float(dice.mean()))
-            )
+            levels.append(AtTimestep(t, 0.0 if t is None else float(signal[t]), float(dice.mean())))
     probabilities = [sampled(trained, slices, draw) for draw in range(draws)]
     threshold = sampling.threshold
     raw = None
