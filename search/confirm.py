@@ -19,7 +19,6 @@ from search.cases import lesion_dice
 from search.compare import read_study
 from search.comparison import MIN_UNITS, Cases, Evidence, Pair, Plan, verdict_event
 from search.launch import before_ray, carry_on, ray_address, reopened
-from search.leaderboard import verdict_text
 from search.ledger import Event
 from search.live import LiveStudy
 from search.ranking import ranked
@@ -28,6 +27,8 @@ from search.resume import unsuitable
 from search.state import StudyState
 from search.stores import open_store
 from search.study import StudyConfig
+from search.tracking import send_rest
+from search.verdict_text import verdict_text
 from trainer.configfile import ConfigError
 
 NUM_FOLDS = 5
@@ -100,6 +101,7 @@ def confirm(
             completed = [trial for trial in again if trial.ending == "completed"]
             read_test_set(live, completed, address)
             _conclude(live, sealed_verdict(live, plan, margin))
+        send_rest(live, print)
     return 0
 
 

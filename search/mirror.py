@@ -26,7 +26,6 @@ import fcntl
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +33,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from search import lease
+from search.delivery import Delivery, reason
 from search.lease import TakenOver
 from search.ledger import Ledger
 from search.remote_lease import RemoteLease
@@ -217,66 +217,55 @@ class Sender:
         self._alive: dict[str, float] = {}
         self._stopping = False
         self._next_s = 0.0
-        self._failing = self._taken_over = False
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="s3", daemon=True)
+        self._taken_over = False
+        self._delivery = Delivery(
+            self._send,
+            self._is_behind,
+            name="s3",
+            period_s=PERIOD_S,
+            retry_s=RETRY_S,
+            tell=self._tell,
+            meanwhile=self._vouch,
+        )
 
     def __enter__(self) -> "Sender":
         self._send_ledger()  # so that whoever is told of this driver finds its study
         self._remote.delete(
             e.key for e in self._remote.entries("signs") if not e.key.startswith("signs/alive-")
         )
-        self._thread.start()
+        self._delivery.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._thread.join(CLOSE_S)
-        if self._behind and not self._taken_over:
+        self._delivery.close(CLOSE_S)
+        if self._is_behind() and not self._taken_over:
             logger.warning(
                 "%s: does not have everything yet: launch from this machine to send the rest",
                 self._remote,
             )
 
-    @property
-    def _behind(self) -> bool:
+    def _is_behind(self) -> bool:
         return self._sent < self._ledger.size
 
-    def _run(self) -> None:
-        pause_s = RETRY_S[0]
-        while True:
-            closing = self._closing.is_set()
-            try:
-                self._send()
-            except TakenOver as error:
-                self._taken_over = True
-                self._ledger.lose(str(error))
-                return
-            except Exception as error:  # whatever Arrow raises: the study must not notice
-                if not self._failing:
-                    reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-                    logger.warning("%s: does not answer, events wait: %s", self._remote, reason)
-                self._failing = True
-                self._vouch()
-                # At the end one more attempt is enough: whoever waits here may wait in vain.
-                if closing or (self._closing.wait(pause_s) and not self._behind):
-                    return
-                pause_s = min(2 * pause_s, RETRY_S[1])
-                continue
-            if self._failing:
-                logger.warning("%s: answers again and has everything", self._remote)
-            self._failing, pause_s = False, RETRY_S[0]
-            if closing:
-                return
-            self._closing.wait(PERIOD_S)
+    def _tell(self, error: Exception | None) -> None:
+        if error is None:
+            logger.warning("%s: answers again and has everything", self._remote)
+        else:
+            why = reason(error, length=200)
+            logger.warning("%s: does not answer, events wait: %s", self._remote, why)
 
     def _send(self) -> None:
-        self._lease.beat()
-        self._send_ledger()
-        self._send_settings()
-        if time.monotonic() >= self._next_s:
-            self._exchange_signs()
-            self._next_s = time.monotonic() + SIGNS_S
+        try:
+            self._lease.beat()
+            self._send_ledger()
+            self._send_settings()
+            if time.monotonic() >= self._next_s:
+                self._exchange_signs()
+                self._next_s = time.monotonic() + SIGNS_S
+        except TakenOver as error:
+            self._taken_over = True
+            self._ledger.lose(str(error))
+            self._delivery.end()
 
     def _send_ledger(self) -> None:
         size = self._ledger.size

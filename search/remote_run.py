@@ -29,6 +29,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from search.delivery import pauses
 from search.lease import lease_path
 from search.storage import Entry, Remote, below, folder_of, in_parallel, remote_of
 from trainer.atomic import write_atomically
@@ -193,8 +194,8 @@ def _insist(do: Callable[[], None], limit_s: float = math.inf) -> None:
     Raises:
         OSError: The limit has come, or it is this machine's disk that fails.
     """
-    end_s, pause_s = time.monotonic() + limit_s, RETRY_S[0]
-    while True:
+    end_s = time.monotonic() + limit_s
+    for pause_s in pauses(*RETRY_S):
         try:
             return do()
         except OSError as error:
@@ -204,7 +205,6 @@ def _insist(do: Callable[[], None], limit_s: float = math.inf) -> None:
                 raise OSError(errno.EREMOTEIO, f"S3 does not answer: {error}") from error
             logger.warning("S3 does not answer, this trial waits: %s", error)
         time.sleep(pause_s)
-        pause_s = min(2 * pause_s, RETRY_S[1])
 
 
 def _stat(run_dir: Path) -> Iterator[tuple[str, tuple[int, int]]]:

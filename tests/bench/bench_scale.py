@@ -96,22 +96,21 @@ def ours(folder: Path, num_trials: int, prune: bool) -> dict[str, float]:
     from search.judge import Judge
     from search.launch import launch, quiet_ray
     from search.ledger import Ledger
+    from search.mlflow_client import connect
+    from search.mlflow_study import StudyInMlflow
     from search.sampler import Sampler
-    from search.tracking import _create_database, _View
 
     quiet_ray()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     if os.environ.get("MLFLOW_TRACKING_URI") != NO_SERVER:
-        import mlflow  # noqa: F401  so that only its work is measured
-
-        _create_database(folder / "runs" / "mlflow.db")
+        connect(f"sqlite:///{folder}/runs/mlflow.db")  # so that only its work is measured
     clock = Clock()
     spent: dict[str, float] = {}
     for name, owner, method in (
         ("tpe", Sampler, "propose"),
         ("ledger", Ledger, "append"),
         ("judge", Judge, "decide"),
-        ("mlflow", _View, "show"),
+        ("mlflow", StudyInMlflow, "show"),
     ):
         setattr(owner, method, _timed(getattr(owner, method), name, spent))
     Ledger.append = _noting(Ledger.append, clock)  # type: ignore[method-assign]

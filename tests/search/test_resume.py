@@ -282,4 +282,4 @@ def test_with_ray_killed_and_again(copied: Path, cluster: str) -> None:
         history = client.get_metric_history(run.info.run_id, "val/dice")
         assert sorted((m.step, m.value) for m in history) == curve
         assert run.info.status == "FINISHED" and run.data.tags["ending"] == "completed"
-        assert run.data.tags["resumed"] == f"after epoch {event['epoch']}, to epoch 13"
+        assert run.data.tags["resumed_from"] == f"epoch {event['epoch']} to 13"
