@@ -9,6 +9,8 @@ from search.command import ADDRESS, JSON, RUNS, SUBMIT, elsewhere, find_study, s
 from trainer.__main__ import predict
 from trainer.configfile import ConfigError
 
+ONE = "give one of them"
+
 
 @click.group()
 def look() -> None:
@@ -66,6 +68,7 @@ def status(
 @RUNS
 @SUBMIT
 @JSON
+@click.option("--csv", "as_csv", is_flag=True, help="Print a line a trial, as CSV.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write all of it as one page.")
 def compare(
     study: str,
@@ -73,26 +76,43 @@ def compare(
     runs: Path,
     submit: str | None,
     as_json: bool,
+    as_csv: bool,
     html: Path | None,
 ) -> None:
-    """Show STUDY's trials, ranked; beside them the control, references and threshold."""
+    """Show STUDY's trials, ranked; beside them the control, references and threshold.
+
+    Several studies stand side by side. With --submit all are in the folder of the first.
+    """
+    forms = [("--json", as_json), ("--csv", as_csv), ("--html", html)]
+    given = [name for name, form in forms if form]
+    if len(given) > 1 or (html and submit):
+        raise ConfigError([f"{' and '.join([*given, *['--submit'] * bool(submit)])}: {ONE}"])
+    if submit:
+        elsewhere(submit, study, ["compare", *others, *given])
+    folders = [find_study(name, runs) for name in (study, *others)]
     if html:
-        if submit or as_json:
-            raise ConfigError(
-                [f"--html and {'--submit' if submit else '--json'}: give one of them"]
-            )
         from search.report import report
 
-        report([find_study(name, runs) for name in (study, *others)], html)
+        report(folders, html)
         click.echo(f"wrote {html}")
         return
-    if submit:
-        elsewhere(submit, study, ["compare", *["--json"] * as_json])
     from search.compare import compare as read
-    from search.leaderboard import leaderboard
+    from search.compare import compare_studies
 
-    folder = find_study(study, runs)
-    click.echo(strict_json(read(folder)) if as_json else leaderboard(folder))
+    if as_csv:
+        from search.table import csv_table
+
+        click.echo(csv_table(read(folder, importance=False) for folder in folders), nl=False)
+    elif as_json:
+        click.echo(strict_json(compare_studies(folders) if others else read(folders[0])))
+    elif others:
+        from search.side_by_side import side_by_side
+
+        click.echo(side_by_side(folders))
+    else:
+        from search.leaderboard import leaderboard
+
+        click.echo(leaderboard(folders[0]))
 
 
 @look.command()

@@ -1,13 +1,14 @@
 """A study's results as JSON values: the searched trials ranked, and what they are compared with."""
 
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from search.ledger import Event, Ledger
-from search.ranking import equal_epoch, pareto, ranked
+from search.ranking import equal_epoch, pareto, ranked, rung_correlation
 from search.remote_run import fetch_cases
-from search.state import StudyState
+from search.state import StudyState, TrialState
 from search.storage import shown
 from search.study import StudyConfig
 from search.trial_row import Rows, finite
@@ -33,18 +34,25 @@ def read_study(folder: Path) -> tuple[StudyConfig, StudyState]:
     return build(StudyConfig, state.study["config"], path), state
 
 
-def compare(folder: Path) -> dict[str, Any]:
+def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     """Return a study's results as JSON values.
 
     A trial's numbers are those of its last epoch reported, whether it completed or was stopped
     there; `epochs` says which. Trials without a finite value come last, without a rank.
+
+    Args:
+        folder: The study's.
+        importance: Also how much each parameter mattered, which takes seconds.
 
     Returns:
         `trials` (ranked), `references` (the control and the protected, in no order of merit) and
         `threshold`, each with Dice; `equal_epoch` (search/ranking.py), at which `value_at_equal`
         and `rank_at_equal` of each trial are; `pareto`, the trials that no other beats in all
         objectives; `verdicts`, what `confirm` found, on validation folds and on the test set;
-        `epochs_saved`, the share that pruning spared.
+        `epochs_saved`, the share that pruning spared; `spent`; `rung_correlation`
+        (search/ranking.py); `importance` (search/importance.py); `subgroups`, the Dice by lesion
+        volume of the best trial, the control and the references. What a trial has is in
+        search/trial_row.py.
     """
     try:
         fetch_cases(folder)
@@ -88,8 +96,29 @@ def compare(folder: Path) -> dict[str, Any]:
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
         "spent": _spent(study, state),
+        "rung_correlation": rung_correlation(study, searched),
+        "importance": _importance(study, searched) if importance else None,
         "subgroups": [g for role, t in shown_apart if t and (g := about.subgroups(t, role))],
     }
+
+
+def compare_studies(folders: Iterable[Path], *, importance: bool = True) -> dict[str, Any]:
+    """Return the results of several studies, and in `incomparable` what keeps them apart."""
+    studies = [compare(folder, importance=importance) for folder in folders]
+    return {"studies": studies, "incomparable": incomparable(studies)}
+
+
+def incomparable(studies: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what differs between studies, so that their numbers cannot be compared."""
+    found = []
+    for what, of in {
+        "stores": lambda study: study["store_hash"] or study["store"],
+        "validation folds": lambda study: study["fold"],
+        "objectives": lambda study: study["objective"]["metric"],
+    }.items():
+        if len({of(study) for study in studies}) > 1:
+            found.append(what)
+    return found
 
 
 def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
@@ -105,6 +134,12 @@ def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
         return None
     spared = sum(max(0, max_t - t.epoch) for t in ended if t.ending in ("stopped", "stalled"))
     return spared / (max_t * len(ended))
+
+
+def _importance(study: StudyConfig, searched: Sequence[TrialState]) -> dict[str, Any] | None:
+    from search.importance import importance
+
+    return importance(study, searched)
 
 
 def _spent(study: StudyConfig, state: StudyState) -> dict[str, float]:

@@ -1,51 +1,116 @@
-"""The leaderboard and the verdicts as text: tables for a terminal, aligned lines for a pipe."""
+"""A study's results as text: tables for a terminal, aligned lines for a pipe."""
 
-import io
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from search.board import Board, interval, number, param
 from search.compare import compare
 from search.preview import align
 from search.state import threshold_rule
-
-Cells = list[list[str]]
+from search.verdict_text import verdict_text
 
 
 def leaderboard(folder: Path) -> str:
     """Return a study's results as text: a table for a terminal, plain aligned lines otherwise."""
-    result = compare(folder)
-    ranked, beside = _cells(result)
+    return leaderboard_text(compare(folder), terminal_width())
+
+
+def leaderboard_text(result: Mapping[str, Any], width: int | None) -> str:
+    """Return what `compare` found as text: a table so many characters wide, or for None plain."""
+    board = Board(result)
     title = (
         f"{result['study']}: Dice of each trial's last epoch on its validation fold "
         f"({result['label']})"
     )
-    table = _rich(ranked, beside) if sys.stdout.isatty() else _plain(ranked, beside)
-    parts = [title, "", table, "", *_notes(result)]
+    table, left_out = (board.plain(), []) if width is None else board.rich(width)
+    parts = [
+        *wrapped([title], width),
+        "",
+        table,
+        "",
+        *wrapped(_notes(result, board, left_out), width),
+    ]
     if result["pareto"]:
         parts += ["", *_pareto(result)]
+    if result["importance"]:
+        parts += ["", *_importance(result["importance"], width)]
+    if result["subgroups"]:
+        parts += ["", *_subgroups(result)]
     for verdict in result["verdicts"]:
         parts += ["", verdict_text(verdict)]
     return "\n".join(parts)
 
 
-def _notes(result: dict[str, Any]) -> list[str]:
+def terminal_width() -> int | None:
+    """Return the characters of the terminal that is written to, None if it is none."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console
+
+    return Console().width
+
+
+def wrapped(lines: Iterable[str], width: int | None) -> list[str]:
+    """Return lines broken between words on a terminal, what goes on indented."""
+    if width is None:
+        return [*lines]
+    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+
+
+def _notes(result: Mapping[str, Any], board: Board, left_out: list[str]) -> list[str]:
     notes = []
     if (metric := result["objective"]["metric"]) != "val/dice":
         notes.append(f"ranked by {metric}")
     notes.append("[…]: 95 % bootstrap interval over the cases with a lesion")
-    if _shows_equal(result):
+    if left_out:
+        notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
+    if board.shows_equal:
         mean = f", the mean of {result['smoothing']} validations" if result["smoothing"] > 1 else ""
         notes.append(
             f"at {result['equal_epoch']}: {metric} at the last epoch that all completed trials "
             f"have{mean}, with its rank: equal training, unlike at the end"
+        )
+    if any(row["behind_best"] for row in board.rows):
+        best = result["trials"][0]["trial"]
+        notes.append(
+            f"to the best: Dice minus that of trial {best}, case by case at the last epoch that "
+            "both reported"
         )
     if sum(row["rank"] is not None for row in result["trials"]) > 1:
         judged = "the verdicts below say more" if result["verdicts"] else "`confirm` judges them"
         notes.append(
             f"differences between trials, of one seed on one fold each, are exploratory: {judged}"
         )
+    if threshold := result["threshold"]:
+        notes.append(f"threshold: {threshold_rule(threshold)}, the best of a single modality")
+    if common := _common(result):
+        notes.append(f"all trials, with the defaults in (): {common}")
+    notes += _spent(result)
+    notes += _rungs(result)
+    if result["importance"] is None and result["trials"] and result["searched"]:
+        notes.append("parameter importance: too few trials share an epoch so far; it takes 12")
+    return notes
+
+
+def _common(result: Mapping[str, Any]) -> str:
+    """Return what no trial has at its default, and all alike."""
+    changes = [row["changed"] for row in result["trials"] if row["changed"] is not None]
+    return ", ".join(
+        f"{name} {param(value)} ({param(default)})"
+        for name, (default, value) in (changes[0] if changes else {}).items()
+        if name not in result["searched"]
+        and all(other.get(name) == [default, value] for other in changes)
+    )
+
+
+def _spent(result: Mapping[str, Any]) -> list[str]:
+    spent, notes = result["spent"], []
+    if spent["epochs"] or spent["carrier_hours"]:
+        hours = [f"{spent[key]:.3g} {unit}" for key, unit in HOURS.items() if spent[key]]
+        notes.append(f"spent: {', '.join([*hours, str(spent['epochs'])])} epochs")
     if result["pruned_by"] and (saved := result["epochs_saved"]) is not None:
         ended = sum(row["ending"] is not None for row in result["trials"])
         notes.append(
@@ -55,144 +120,65 @@ def _notes(result: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _shows_equal(result: dict[str, Any]) -> bool:
-    """Say whether ranks at equal epochs tell anything that those at the end do not."""
-    return any(row["resumed_after"] for row in result["trials"])
+HOURS = {"gpu_hours": "GPU-hours", "carrier_hours": "carrier-hours"}
 
 
-def _cells(result: dict[str, Any]) -> tuple[Cells, Cells]:
-    """Return the rows of the ranking below its head, and of what stands beside it."""
-    searched = result["searched"]
-    metric = result["objective"]["metric"]
-    own = [] if metric == "val/dice" else [metric]
-    further = [objective["metric"] for objective in result["further_objectives"]]
-    equal = [f"at {result['equal_epoch']}"] if _shows_equal(result) else []
-
-    def cells(row: dict[str, Any], first: str) -> list[str]:
-        low_high = row["dice_interval"]
-        return [
-            first,
-            str(row["trial"]),
-            row["ending"] or "going on",
-            epochs_text(row),
-            _number(row["dice"]),
-            f"[{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else "",
-            *[_number(row["value"]) for _ in own],
-            *[_ranked_number(row) for _ in equal],
-            *[_number(row["metrics"].get(name)) for name in further],
-            *[_param(row["params"].get(name, "")) for name in searched],
-        ]
-
-    head = ["rank", "trial", "ending", "epochs", "Dice", "", *own, *equal, *further, *searched]
-    ranked = [head]
-    for row in result["trials"]:
-        mark = "*" * (row["trial"] in result["pareto"])
-        ranked.append(cells(row, f"{row['rank'] or '-'}{mark}"))
-    beside = [
-        cells(row, "control (U-Net)" if row["kind"] == "control" else "reference")
-        for row in result["references"]
-    ]
-    if threshold := result["threshold"]:
-        row = ["threshold", "", threshold_rule(threshold), "", _number(threshold["dice"])]
-        beside.append(row + [""] * (len(head) - len(row)))
-    return ranked, beside
+def _rungs(result: Mapping[str, Any]) -> list[str]:
+    found = result["rung_correlation"]
+    if not found:
+        return []
+    at = ", ".join(
+        f"at {row['epoch']} {row['spearman']:+.2f} (n {row['num_trials']})" for row in found
+    )
+    survivors = " among those that were not stopped" if "ASHA" in result["pruned_by"] else ""
+    return [f"ranks that agree with those at epoch {result['max_t']}{survivors}, Spearman: {at}"]
 
 
-def epochs_text(row: Mapping[str, Any]) -> str:
-    """Return how far a trial got: 27, 27 -> 81 if resumed, 27 -> 30 of 81 on its way."""
-    text = " -> ".join(map(str, [*row["resumed_after"], row["epochs"]]))
-    on_its_way = row["resumed_after"] and row["ending"] is None
-    return f"{text} of {row['goal']}" if on_its_way else text
-
-
-def _pareto(result: dict[str, Any]) -> list[str]:
+def _pareto(result: Mapping[str, Any]) -> list[str]:
     objectives = [result["objective"], *result["further_objectives"]]
     names = [f"{o['metric']} ({o['mode']})" for o in objectives]
     by_number = {row["trial"]: row for row in result["trials"]}
     rows = [["trial", *names, *result["searched"]]]
-    for number in result["pareto"]:
-        row = by_number[number]
-        values = [_number(row["metrics"].get(o["metric"])) for o in objectives]
-        params = [_param(row["params"].get(name, "")) for name in result["searched"]]
-        rows.append([str(number), *values, *params])
+    for trial in result["pareto"]:
+        row = by_number[trial]
+        values = [number(row["metrics"].get(o["metric"])) for o in objectives]
+        params = [param(row["params"].get(name, "")) for name in result["searched"]]
+        rows.append([str(trial), *values, *params])
     return [
         "* Pareto set: no other trial is better in one objective without being worse in another",
         *align(rows).splitlines(),
     ]
 
 
-def verdict_text(event: Mapping[str, Any]) -> str:
-    """Return a `verdict` event as a table of the confirmed trials and a sentence each verdict."""
-    rows = [["trial", "", "Dice", "95 % interval", *(f"seed {s}" for s in event["seeds"])]]
-    for score in event["scores"]:
-        low, high = score["interval"]
-        by_seed = dict(zip(score["seeds"], score["by_seed"], strict=True))
-        rows.append(
-            [
-                str(score["trial"]),
-                score["role"],
-                f"{score['mean']:.4f}",
-                f"[{low:.3f}, {high:.3f}]",
-                *(f"{by_seed[s]:.4f}" if s in by_seed else "-" for s in event["seeds"]),
-            ]
-        )
-    sentences = [sentence(comparison) for comparison in event["comparisons"]]
-    return "\n".join([f"confirmed {event['where']}:", "", align(rows), "", *sentences])
-
-
-def sentence(comparison: Mapping[str, Any]) -> str:
-    """Return one verdict in words, with what it rests on."""
-    trial, word = f"trial {comparison['trial']}", comparison["verdict"]
-    other = f"{comparison['family']} (trial {comparison['other']})"
-    if word == "none":
-        return f"{trial} against the {other}: no verdict {comparison['reason']}"
-    low, high = comparison["interval"]
-    said = {
-        "better": f"{trial} is better than the {other}",
-        "worse": f"{trial} is worse than the {other}",
-        "equivalent": f"{trial} and the {other} are equivalent",
-        "not distinguishable": f"{trial} and the {other} are not distinguishable",
-    }[word]
-    text = (
-        f"{said}: Dice {comparison['mean']:+.4f}, {100 * comparison['level']:.4g} % interval "
-        f"[{low:+.4f}, {high:+.4f}], p {comparison['p_holm']:.2g} (Holm), "
-        f"{len(comparison['seeds'])} seeds, {sum(comparison['num_cases'])} cases"
+def _importance(found: Mapping[str, Any], width: int | None) -> list[str]:
+    diverged = found["num_diverged"]
+    worst = f", {diverged} diverged as the worst" if diverged else ""
+    title = (
+        f"parameter importance: share of the variance of {found['metric']} at epoch "
+        f"{found['epoch']} over {found['num_trials']} trials{worst}, beyond what chance gives "
+        f"({found['method']}; selected on, exploratory)"
     )
-    return f"{text}; {comparison['reason']}" if comparison["reason"] else text
+    rows = [["parameter", "share", "95 % interval", ""]]
+    for row in found["parameters"]:
+        low, high = row["interval"]
+        known = "" if low > 0 else "not told from chance"
+        rows.append([row["name"], f"{row['mean']:.2f}", interval((low, high), ".2f"), known])
+    lines = [*wrapped([title], width), "", *align(rows).splitlines()]
+    if left := found["left_out"]:
+        names = ", ".join(f"{row['name']} ({row['num_trials']})" for row in left)
+        lines += wrapped([f"too few trials, or only one value, of {names}"], width)
+    return lines
 
 
-def _ranked_number(row: dict[str, Any]) -> str:
-    value = row["value_at_equal"]
-    return "" if value is None else f"{value:.4f} ({row['rank_at_equal'] or '-'})"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _param(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _plain(ranked: Cells, beside: Cells) -> str:
-    lines = align([*ranked, *beside]).splitlines()
-    return "\n".join([*lines[: len(ranked)], "", "not ranked:", *lines[len(ranked) :]])
-
-
-def _rich(ranked: Cells, beside: Cells) -> str:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for name in ranked[0]:
-        table.add_column(name, overflow="fold")
-    for row in ranked[1:]:
-        table.add_row(*map(Text, row))
-    table.add_section()
-    for row in beside:
-        table.add_row(*map(Text, row), style="dim")
-    console = Console(file=io.StringIO(), force_terminal=True, width=Console().width)
-    console.print(table)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return text.rstrip()
+def _subgroups(result: Mapping[str, Any]) -> list[str]:
+    """Return the Dice by lesion volume of the best, the control and the references."""
+    groups = [
+        g for g in result["subgroups"][0]["groups"] if g["num_cases"] and g["name"] != "empty"
+    ]
+    heads = [f"{group['name']} ({group['num_cases']})" for group in groups]
+    rows = [["", "trial", *heads]]
+    for row in result["subgroups"]:
+        dice = {group["name"]: group["dice"] for group in row["groups"]}
+        values = [number(dice[group["name"]]) for group in groups]
+        rows.append([row["role"], str(row["trial"]), *values])
+    return [f"Dice by lesion volume, of (cases), {result['label']}:", "", *align(rows).splitlines()]

@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+from search.asha import rung_levels
 from search.state import TrialState
 from search.study import Objective, StudyConfig
+from trainer.configfile import ConfigError
 
 FEW = 5
 """While no trial has completed, the best so many say which epoch is compared."""
+MIN_CORRELATED = 8
+"""With fewer complete trials, ranks that agree by chance look like ranks that agree."""
 
 
 def ranked(study: StudyConfig, trials: Iterable[TrialState]) -> list[TrialState]:
@@ -38,6 +43,59 @@ def value_at(study: StudyConfig, trial: TrialState, epoch: int) -> float | None:
         return None
     recent = values[-study.scheduler.smoothing :]
     return math.fsum(recent) / len(recent)
+
+
+def rung_correlation(study: StudyConfig, trials: Iterable[TrialState]) -> list[dict[str, Any]]:
+    """Return how well the ranks at each rung agree with those at max_t.
+
+    Spearman's correlation of what ASHA ranks by, among the trials that reached max_t. Where ASHA
+    stopped the others, these are alike at the rungs already, and agree less than all would have.
+    For `scheduler.type: none`, at the rungs that its settings would have: then nothing is missing.
+
+    Returns:
+        For each rung `epoch`, `spearman` (-1 to 1) and `num_trials`; empty while there are fewer
+        than MIN_CORRELATED.
+    """
+    from scipy import stats
+
+    max_t = study.scheduler.max_t
+    complete = [trial for trial in trials if _finite_at(study, trial, max_t) is not None]
+    found = []
+    for epoch in _rungs(study):
+        both = [t for t in complete if _finite_at(study, t, epoch) is not None]
+        values = [[_finite_at(study, trial, at) for trial in both] for at in (epoch, max_t)]
+        if len(both) < MIN_CORRELATED or any(len(set(column)) < 2 for column in values):
+            continue
+        spearman = float(stats.spearmanr(*values).statistic)
+        found.append({"epoch": epoch, "spearman": spearman, "num_trials": len(both)})
+    return found
+
+
+def _rungs(study: StudyConfig) -> list[int]:
+    """Return the epochs of all brackets' rungs, also where `type: none` does not use them."""
+    scheduler = study.scheduler
+    if not scheduler.max_t:
+        return []
+    try:
+        validate_every = study.train_config({}).validate_every
+    except ConfigError:  # an earlier version had settings that there are no more
+        return []
+    levels = (
+        rung_levels(
+            grace_period=scheduler.grace_period,
+            max_t=scheduler.max_t,
+            reduction_factor=scheduler.reduction_factor,
+            bracket=bracket,
+            validate_every=validate_every,
+        )
+        for bracket in range(scheduler.brackets)
+    )
+    return sorted({epoch for bracket in levels for epoch in bracket})
+
+
+def _finite_at(study: StudyConfig, trial: TrialState, epoch: int) -> float | None:
+    value = value_at(study, trial, epoch)
+    return value if value is not None and math.isfinite(value) else None
 
 
 def pareto(objectives: Sequence[Objective], trials: Iterable[TrialState]) -> list[TrialState]:

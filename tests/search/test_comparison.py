@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from search.comparison import Evidence, Pair, Plan, verdict_event
-from search.leaderboard import sentence
+from search.verdict_text import sentence
 from tests.search.test_confirm import words
 
 PLAN = Plan([3, 4], None, 0, [], [Pair(seed, 1 + i % 4) for i, seed in enumerate(range(5))], 9)
