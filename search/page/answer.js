@@ -103,6 +103,7 @@ function matteredCard(view) {
   const top = importance.parameters.slice(0, 4);
   const axis = importanceAxis(importance);
   return card(title,
+    !sure(importance).length && el("p", {}, "Of no setting it is sure: every interval includes 0."),
     el("table", { class: "strip" },
       el("caption", {}, `Share of the differences that a setting explains, with its 95 % interval`),
       el("tbody", {}, top.map((each) => el("tr", {},

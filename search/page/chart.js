@@ -8,7 +8,7 @@ const NEAR = 30; // Pixels within which the pointer means a spot.
  * paint(root, width, height) draws and returns spots {x, y, trial, name}: a spot under the pointer
  * is named, and a click on it calls choose(trial).
  */
-function chart({ label, height, minWidth = 0, paint, choose }) {
+function chart({ label, height, role = "img", minWidth = 0, paint, choose }) {
   const tip = el("div", { class: "tip", hidden: true });
   const inner = el("div", { class: "inner" });
   const host = el("div", { class: "chart" }, inner, tip);
@@ -19,10 +19,12 @@ function chart({ label, height, minWidth = 0, paint, choose }) {
     drawn = Math.round(host.clientWidth);
     if (!drawn) return;
     const width = Math.max(drawn, minWidth);
-    const box = { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" };
+    const box = { viewBox: `0 0 ${width} ${height}`, width, height, role };
+    const focused = inner.querySelector(":focus")?.dataset.axis;
     const root = draw("svg", { ...box, "aria-label": label });
     spots = paint(root, width, height) ?? [];
     inner.replaceChildren(root);
+    if (focused) inner.querySelector(`[data-axis="${focused}"]`)?.focus();
     tip.hidden = true;
   }
 

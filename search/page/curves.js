@@ -8,6 +8,8 @@ function curves(view) {
     paint: (root, width, height) => paintCurves(view, root, width, height),
     choose: view.choose,
   });
+  // The more lines, the fainter each.
+  drawn.host.style.setProperty("--dense", Math.min(0.8, 4 / Math.sqrt(view.trials.length)));
   view.listen(drawn.redraw);
   const shapes = [...new Set(view.trials.map((row) => row.shape))];
   const control = view.control && [lineKey("control"), "control (U-Net)"];

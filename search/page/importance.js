@@ -5,6 +5,11 @@ function importanceAxis(importance) {
   return numberAxis(Math.min(0, ...ends), Math.max(0.05, ...ends));
 }
 
+/** Return the settings that mattered whatever the draw of trials. */
+function sure(importance) {
+  return importance.parameters.filter((each) => each.interval[0] > 0);
+}
+
 function importance(view) {
   const found = view.study.importance;
   if (!found?.parameters.length) return el("p", {}, "There are too few trials to tell.");

@@ -29,6 +29,7 @@ function leaderboard(view) {
     kept.textContent = shown === trials.length ? count(shown, "trial") : `${shown} of ${trials.length}`;
   });
   table.node.classList.add("tall", "leaderboard");
+  if (study.references.length <= 4) table.node.classList.add("pinned");
   return [endingFilter(view, kept), table.node, notes(view)];
 }
 
@@ -104,7 +105,7 @@ function notes({ study, trials, metricName }) {
   const smooth = study.smoothing > 1 ? `, the mean of ${study.smoothing} validations` : "";
   const lines = [
     "Differences between trials, of one seed on one fold each, are exploratory"
-      + (study.verdicts.length ? "; the verdicts say more." : "; `confirm` judges them."),
+      + (study.verdicts.length ? "; the verdicts say more." : "; segtune confirm judges them."),
     study.max_t > 0 && `At epoch ${study.equal_epoch}: ${metricName} after equal training${smooth}, `
       + "with its rank in parentheses.",
     study.pareto.length && "★ Pareto set: no other trial is better in one objective without being "

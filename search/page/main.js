@@ -13,7 +13,7 @@ function summary(studies) {
       [whisker(best?.dice_interval, best?.dice, "searched", axis), el("small", {}, range(best?.dice_interval))],
       fixed(control?.dice), fixed(study.threshold?.dice),
       judged ? [verdictBadge(judged.verdict), ` (trial ${judged.trial})`] : badge("not confirmed", "open"),
-      breakable(study.importance?.parameters[0]?.name ?? "–"),
+      mattered(study.importance),
       study.trials.length, short(study.spent.gpu_hours || study.spent.carrier_hours),
     ];
   });
@@ -24,6 +24,12 @@ function summary(studies) {
     DATA.incomparable.length > 0 && el("p", { class: "note" }, badge("not comparable", "bad"),
       ` They have different ${DATA.incomparable.join(" and ")}: compare each with its own control.`),
   ];
+}
+
+function mattered(importance) {
+  if (!importance?.parameters.length) return "–";
+  return sure(importance).length ? breakable(importance.parameters[0].name)
+    : [breakable(importance.parameters[0].name), el("small", {}, " (unsure)")];
 }
 
 const DATA = JSON.parse(document.getElementById("data").textContent);

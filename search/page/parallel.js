@@ -11,6 +11,7 @@ function parallel(view) {
   let x = () => 0;
 
   const drawn = chart({
+    role: "group",
     label: "Parallel coordinates: each line is a trial, each axis a searched setting, the last one "
       + `${view.metricName}; the values are in the table`,
     height,
@@ -21,7 +22,8 @@ function parallel(view) {
     },
     choose: view.choose,
   });
-  drawn.host.classList.add("scroll", "parallel");
+  drawn.host.classList.add("parallel");
+  drawn.host.style.setProperty("--dense", Math.min(0.8, 4 / Math.sqrt(view.trials.length)));
   brushing(drawn.host, { view, at, nearestAxis: (pixel) => {
     const index = axes.findIndex((_, i) => Math.abs(x(i) - pixel) < GRIP);
     return index < 0 ? null : axes[index].name;
@@ -68,7 +70,10 @@ function paintParallel(view, root, { x, y }) {
       group.append(draw("rect", { class: "brush", ...box }));
     }
     group.append(draw("rect", { class: "grip", "data-axis": axis.name, x: left - GRIP, width: 2 * GRIP,
-      y: y(1) - 8, height: y(ABSENT) - y(1) + 16 }));
+      y: y(1) - 8, height: y(ABSENT) - y(1) + 16, tabindex: 0, role: "slider", "aria-label": axis.name,
+      "aria-orientation": "vertical", "aria-valuemin": 0, "aria-valuemax": 100,
+      "aria-valuenow": Math.round(100 * (brush?.[0] ?? 0)), "aria-valuetext": brush
+        ? `from ${Math.round(100 * brush[0])} to ${Math.round(100 * brush[1])} % of the axis` : "all" }));
     root.append(group);
   });
   return spots;
@@ -120,6 +125,15 @@ function brushing(host, { view, at, nearestAxis }) {
       { capture: true, once: true });
     drag = null;
   };
+  host.addEventListener("keydown", (event) => {
+    const axis = event.target.dataset?.axis;
+    const step = { ArrowUp: [0.05, 0], ArrowDown: [0, -0.05], Escape: null }[event.key];
+    if (axis === undefined || step === undefined) return;
+    event.preventDefault();
+    const [low, high] = view.ranges.get(axis) ?? [0, 1];
+    const moved = step && [Math.min(low + step[0], high), Math.max(high + step[1], low)];
+    view.brush(axis, moved);
+  });
   host.addEventListener("pointerup", end);
   host.addEventListener("pointercancel", end);
 }

@@ -114,7 +114,8 @@ function studySection(study, index, several) {
     study.max_t > 0 && part("curves", "Learning curves", null, curves(view)),
     study.further_objectives.length > 0 && part("objectives", "Objectives", null, objectives(view)),
     part("parallel", "Settings and result together",
-      "Drag along an axis to keep only the trials in a range, here and in all other charts and the table.", parallel(view)),
+      "Drag along an axis to keep only the trials in a range, here, in the other charts and in the table; by keyboard, "
+        + "the arrows narrow an axis and Escape frees it.", parallel(view)),
     part("slices", "Setting by setting", null, slices(view)),
     part("importance", "Importance", null, importance(view)),
     part("trial", "One trial", null, trialPanel(view)),
