@@ -1,0 +1,72 @@
+"""A study with real weights, trained in this process: what `export` and `respace` begin with."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from search.proposer import Proposer
+from search.sampler import Sampler
+from search.study import StudyConfig
+from tests.search import offline
+from tests.trainer.tiny import TINY
+from trainer.loop import fit
+
+CONTROL, GOOD, BAD, GOING_ON, FAILED = range(5)
+"""Trials: the U-Net, two diffusion models, one that has not ended, one without weights."""
+
+
+def study(store: Path) -> StudyConfig:
+    """A study of the learning rate."""
+    train = {key: value for key, value in TINY.items() if key not in ("epochs", "optimizer.lr")}
+    return StudyConfig.model_validate(
+        {
+            "study": "demo",
+            "data": {"store": str(store)},
+            "train": {
+                **train,
+                "data.modalities": ["ncct", "tmax"],
+                "sampling.num_ensemble": 2,
+                "epoch_images": 64,
+            },
+            "space": {"optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True}},
+            "scheduler": {"type": "none", "max_t": 1},
+            "trials": {"num_trials": 4},
+            "control": {"optimizer.lr": 3e-3},
+        }
+    )
+
+
+def write(store: Path, folder: Path) -> StudyConfig:
+    """Train the study's trials into a folder."""
+    config = study(store)
+    with offline.opened(config, folder) as live:
+        plan: list[tuple[str, dict[str, Any]]] = [("control", config.control_params)]
+        plan += [("sampled", {"optimizer.lr": lr}) for lr in (3e-3, 1e-5, 1e-3, 1e-3)]
+        for number, (kind, params) in enumerate(plan):
+            proposed = {"event": "proposed", "trial": number, "params": params, "kind": kind}
+            live.record(proposed | {"protected": kind == "control"})
+        for number in (CONTROL, GOOD, BAD):
+            offline.train(live, live.state.trials[number], fit)
+        offline.end(live, live.state.trials[FAILED], "failed")
+    return config
+
+
+def launch(
+    study: StudyConfig,
+    runs: Path,
+    address: str | None,
+    *,
+    show: Callable[[Path], str],
+) -> int:
+    """In the place of `search.launch.launch`: the same proposals and evaluations, without Ray."""
+    folder = runs / study.study
+    with offline.opened(study, folder) as live:
+        sampler = Sampler(study)
+        for event in live.ledger.events:
+            sampler.hear(event)
+        live.listeners.append(sampler.hear)
+        proposer = Proposer(live, sampler, lambda: 1, "")
+        while (number := proposer._propose()) is not None:
+            offline.train(live, live.state.trials[number], fit)
+    print(show(folder))
+    return 0
