@@ -122,11 +122,10 @@ function costCard({ study, trials }) {
     && `${study.pruned_by} saved ${Math.round(100 * study.epochs_saved)} % of the epochs.`;
   return card(
     study.finished ? "What it cost" : "What it cost so far",
-    el("p", { class: "big" }, gpu ? short(gpu) : short(hours), " ",
-      el("small", {}, gpu ? "GPU-hours" : "trial-hours")),
+    el("p", { class: "big" }, short(gpu || hours), " ", el("small", {}, gpu ? "GPU-hours" : "trial-hours")),
     el("p", {}, `${count(trials.length, "searched trial")}: `,
       [...endings].map(([name, n]) => `${n} ${name}`).join(", "), "."),
-    el("p", {}, `${count(epochs, "epoch")} in all, ${short(wall)} hours by the clock. `, saved),
+    el("p", {}, `${count(epochs, "epoch")} in all, ${duration(wall)} by the clock. `, saved),
     !study.finished && el("p", {}, badge("not finished", "open")),
   );
 }

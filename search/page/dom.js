@@ -60,6 +60,10 @@ function whole(value) {
   return typeof value === "string" ? value : value === undefined ? "" : JSON.stringify(value);
 }
 
+function duration(hours) {
+  return hours < 1 ? `${Math.round(60 * hours)} min` : `${short(hours)} h`;
+}
+
 function count(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }

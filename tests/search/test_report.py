@@ -74,10 +74,10 @@ def trials_in_order(browser: Chrome) -> list[int]:
 
 def test_page_holds_what_the_study_has(page, runs):
     [study] = data_of(page)["studies"]
-    assert [row["trial"] for row in study["trials"]][:2] == [12, 13]
+    assert [row["trial"] for row in study["trials"]][:2] == [13, 11]
     detail = study["details"]["13"]
     assert (detail["epochs"][-1], len(detail["values"])) == (9, 9)
-    assert detail["values"][-1] == study["trials"][1]["value"]
+    assert detail["values"][-1] == study["trials"][0]["value"]
     assert detail["decisions"] == [{"epoch": 9, "action": "continue", "reason": "rung 3: judged"}]
     assert [case["group"] for case in study["cases"]] == [
         ">=20 mL", "5-20 mL", "5-20 mL", "<5 mL", "<5 mL", "<5 mL", "<5 mL", "empty",
@@ -99,10 +99,10 @@ def test_nothing_on_the_page_is_fetched(page):
 def test_best_verdict_and_leaderboard(browser, page):
     browser.get(page.as_uri())
     cards = dict(zip(texts(browser, ".card h3"), texts(browser, ".card"), strict=True))
-    assert "trial 12" in cards["Best of the search"]
+    assert "trial 13" in cards["Best of the search"]
     assert "selected on, optimistic" in cards["Best of the search"]
     assert "exploratory" in cards["Is it really better?"]
-    assert "12 searched trials: 6 stopped, 6 completed" in cards["What it cost"]
+    assert "12 searched trials: 6 completed, 6 stopped" in cards["What it cost"]
     best = [row["trial"] for row in data_of(page)["studies"][0]["trials"]]
     assert trials_in_order(browser) == best
     beside = texts(browser, ".leaderboard .beside .trial-link")
