@@ -73,7 +73,8 @@ class Screen:
                 for label, text in _head(standing, driver, outlook, now)
             ]
             rows = max(MIN_ROWS, height - len(head) - max(1, height // 6) - 1)
-            lines = head + (_running(standing, width, rows, now) if driver else [])
+            running = _running(standing, width, rows, now) if driver else []
+            lines = head + [Text()] * (0 < len(running) < rows) + running
         for line in lines:
             line.truncate(width, overflow="ellipsis")
         return lines
@@ -157,7 +158,7 @@ def _head(
     if study.has_control:
         lead = ""
         if best and control and control.value is not None and best.value is not None:
-            lead = f"  best {best.value - control.value:+.4f}"
+            lead = f"  (best {best.value - control.value:+.4f})"
         lines.append(("control", _score(control, study.objective.metric, "", lead)))
     if state.threshold:
         rule = threshold_rule(state.threshold)
@@ -265,14 +266,12 @@ def _running(standing: Standing, width: int, max_rows: int, now: float) -> list[
         hidden = len(running) + 2 - max_rows
         by_value = sorted(running, key=lambda trial: _merit(trial, study.objective.mode))
         running = sorted(by_value[hidden:], key=lambda trial: trial.number)
-    values = [r.value for t in running for r in t.reports if r.is_finite]
-    low, high = min(values, default=0.0), max(values, default=1.0)
+    low, high = standing.low, standing.high
     bar = 12 if width >= 76 else 6
     spark = max(8, min(40, width - bar - 47))
-    scale = f"{study.objective.metric} {low:.2f} to {high:.2f}" if values else ""
-    heading = (
-        f"{'running':<16}{'epochs':<{bar + 10}}{scale[:spark]:<{spark}}{'last':>7}{'heard':>12}"
-    )
+    scale = f"{study.objective.metric} {low:.2f} to {high:.2f}" if low <= high else ""
+    heading = f"{'running':<16}{'epochs':<{bar + 10}}{scale[:spark]:<{spark}}"
+    heading += f"{'last':>7}{'heard ago':>12}"
     lines = [Text(heading, style="dim")]
     for trial in running:
         goal = trial.goal(study)
@@ -311,7 +310,7 @@ def sparkline(values: Sequence[float], low: float, high: float, width: int) -> s
     if len(values) > width:
         edges = [len(values) * i // width for i in range(width + 1)]
         values = [fmean(values[a:b]) for a, b in pairwise(edges)]
-    top, span = len(BLOCKS) - 1, (high - low) or 1.0
+    top, span = len(BLOCKS) - 1, high - low or 1.0
     return "".join(
         BLOCKS[min(top, max(0, round(top * (v - low) / span)))] if math.isfinite(v) else "x"
         for v in values

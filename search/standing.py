@@ -4,6 +4,7 @@ The live screen of the driver, `status --watch` in another shell and `status` re
 here, so they show the same.
 """
 
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
@@ -98,6 +99,8 @@ class Standing:
         heard_s: When each running trial started or last reported, in unix seconds.
         started: The trials that were started since the newest launch began.
         at_once: The most trials that ran at once since the newest launch began.
+        low: The lowest finite value that any trial reported, +inf before the first.
+        high: The highest, or -inf.
     """
 
     def __init__(self, study: StudyConfig):
@@ -107,6 +110,7 @@ class Standing:
         self.heard_s: dict[int, float] = {}
         self.started: set[int] = set()
         self.at_once = 0
+        self.low, self.high = math.inf, -math.inf
 
     @classmethod
     def of(cls, ledger: Ledger) -> "Standing | None":
@@ -150,6 +154,8 @@ class Standing:
                 self.at_once = max(self.at_once, len(self.heard_s))
             case "reported":
                 self.heard_s[trial] = event.get("time", 0.0)
+                if math.isfinite(value := event["value"]):
+                    self.low, self.high = min(self.low, value), max(self.high, value)
             case "ended" | "interrupted":
                 self.heard_s.pop(trial, None)
 

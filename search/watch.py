@@ -45,15 +45,20 @@ class Followed:
         self.folder = folder
         self._path = folder / "ledger.jsonl"
         self._answers = True
-        self.driver = writer_of(self._path)
+        self.driver: str | None = None
         self._open()
 
     def _open(self) -> None:
-        self._ledger = Ledger.open(self._path, writer=False)
-        standing = Standing.of(self._ledger)
-        if standing is None:
-            raise no_settings(self._path)
-        self.standing = standing
+        """Read all of the ledger, and wait for the settings of a study that has just begun."""
+        while True:
+            self._reach()
+            self._ledger = Ledger.open(self._path, writer=False)
+            if standing := Standing.of(self._ledger):
+                self.standing = standing
+                return
+            if not self.driver:
+                raise no_settings(self._path)
+            time.sleep(EVERY_S)
 
     def look(self, hear: Callable[[Event], None] = lambda event: None) -> bool:
         """Read what is new, and return whether anything is.

@@ -96,7 +96,7 @@ class Terminal:
 
     Attributes:
         grid: What the terminal shows.
-        pid: The program's process.
+        process: The program's.
     """
 
     def __init__(
@@ -109,30 +109,28 @@ class Terminal:
         cwd: str | os.PathLike[str] | None = None,
     ):
         self.grid = Grid(columns, rows)
-        self._file, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        # Our own hold on the program's side keeps what it wrote last from being lost at its end.
+        self._file, self._held = pty.openpty()
+        fcntl.ioctl(self._held, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         sizes = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"}
         inherited = {name: value for name, value in os.environ.items() if name not in sizes}
         self.process = subprocess.Popen(
             command,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
+            stdin=self._held,
+            stdout=self._held,
+            stderr=self._held,
             env={**inherited, "TERM": "xterm-256color", **(env or {})},
             cwd=cwd,
             preexec_fn=_own_session,
         )
-        os.close(slave)
         self._undecoded = b""
 
     def read(self, seconds: float = 0.1) -> bool:
         """Draw what the program has written, waiting for it; return False after its end."""
+        ended = self.process.poll() is not None
         if not select.select([self._file], [], [], seconds)[0]:
-            return True
-        try:
-            output = self._undecoded + os.read(self._file, 1 << 16)
-        except OSError:  # how Linux says that nobody holds the other end any more
-            return False
+            return not ended
+        output = self._undecoded + os.read(self._file, 1 << 16)
         # A character or control may be cut in two.
         cut = len(output)
         tail = re.search(rb"(\x1b[^A-Za-z]*|[\xc0-\xff][\x80-\xbf]*)$", output)
@@ -168,6 +166,7 @@ class Terminal:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         os.close(self._file)
+        os.close(self._held)
 
 
 def _own_session() -> None:

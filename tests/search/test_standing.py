@@ -1,0 +1,184 @@
+"""Where a study stands: its rungs against ASHA's own record, its outlook against known paces."""
+
+import random
+from typing import Any
+
+import pytest
+
+from search.judge import Judge, settle
+from search.ledger import Event
+from search.outlook import Forecast
+from search.standing import Standing
+from search.state import Report, StudyState
+from search.study import StudyConfig
+
+EPOCH_S = 60.0
+
+
+def study(**settings: Any) -> StudyConfig:
+    values: dict[str, Any] = {
+        "study": "known",
+        "data": {"store": "store"},
+        "space": {"optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True}},
+        "scheduler": {"grace_period": 3, "max_t": 27, "reduction_factor": 3, "smoothing": 1},
+        "trials": {"num_trials": 40},
+    }
+    return StudyConfig.model_validate(values | settings)
+
+
+class Simulated:
+    """A study whose epochs take a minute each, two trials at once, judged as a driver judges."""
+
+    def __init__(self, config: StudyConfig):
+        self.config = config
+        self.events: list[Event] = [{"event": "study", "config": config.model_dump(mode="json")}]
+        self.events += [{"event": "driver", "time": 0.0}]
+        self.state = StudyState.replay(self.events)
+        self.judge = Judge(config)
+        self.now = 0.0
+
+    def record(self, *events: Event) -> None:
+        for event in events:
+            self.events.append({**event, "time": self.now})
+            self.state.apply(self.events[-1])
+
+    def start(self, number: int, kind: str = "sampled") -> None:
+        about = {"trial": number, "params": {}, "kind": kind, "protected": kind == "control"}
+        self.record({"event": "proposed", **about})
+        self.record({"event": "started", "trial": number, "attempt": 1})
+        self.judge.add(self.state.trials[number])
+
+    def report(self, number: int, value: float) -> bool:
+        """Report the trial's next epoch and return whether it goes on."""
+        trial = self.state.trials[number]
+        report = Report(trial.epoch + 1, value, {})
+        decision = self.judge.decide(trial, report)
+        about = {"trial": number, "epoch": report.epoch, "value": value, "metrics": {}}
+        self.record({"event": "reported", **about}, *settle(number, report, decision))
+        return decision.action == "continue"
+
+    def run(self) -> None:
+        """Carry the whole plan, two trials at once, each of a lasting quality."""
+        draw, number, carried = random.Random(0), 0, {}
+        planned = self.config.num_protected + self.config.trials.num_trials
+        while carried or number < planned:
+            while len(carried) < 2 and number < planned:
+                self.start(number, "control" if number < self.config.num_protected else "sampled")
+                carried[number], number = draw.random(), number + 1
+            self.now += EPOCH_S
+            for trial, quality in list(carried.items()):
+                if not self.report(trial, quality):
+                    del carried[trial]
+
+    def standing(self, until_s: float = float("inf")) -> Standing:
+        standing = Standing(self.config)
+        standing.apply(e for e in self.events if e.get("time", 0.0) <= until_s)
+        return standing
+
+
+@pytest.fixture(scope="module")
+def pruned() -> Simulated:
+    simulated = Simulated(study(scheduler=study().scheduler.model_copy(update={"brackets": 2})))
+    simulated.run()
+    return simulated
+
+
+def test_rungs_are_those_of_asha(pruned: Simulated) -> None:
+    rungs = pruned.standing().rungs
+    recorded = pruned.judge.asha.snapshot()["results"]
+    assert [row[:-1] for row in rungs.reached] == [[*map(len, bracket)] for bracket in recorded]
+    assert sum(len(rung) for bracket in recorded for rung in bracket) > 40
+    ended = [trial for trial in pruned.state.searched() if trial.ending]
+    completed = sum(trial.ending == "completed" for trial in ended)
+    assert sum(row[-1] for row in rungs.went_on) == completed > 0
+    for reached, went_on, lost in zip(rungs.reached, rungs.went_on, rungs.lost, strict=True):
+        assert reached[1:] == went_on[:-1]  # nothing stalled between two rungs
+        assert lost[1:] == [a - b for a, b in zip(reached[:-1], went_on[:-1], strict=True)]
+
+
+def test_a_value_that_is_not_finite_was_not_judged() -> None:
+    simulated = Simulated(study())
+    simulated.start(0)
+    simulated.report(0, 0.5)
+    simulated.report(0, 0.5)
+    simulated.report(0, float("nan"))
+    standing = simulated.standing()
+    assert standing.rungs.reached == [[0, 0, 0]] and standing.rungs.lost == [[1, 0, 0]]
+    assert (standing.low, standing.high) == (0.5, 0.5)
+    assert standing.counts(driven=True) == {"diverged": 1}
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_time_to_the_end_with_pruning(pruned: Simulated, share: float) -> None:
+    now = share * pruned.now
+    outlook = Forecast(pruned.config).look(pruned.standing(now), now)
+    assert outlook.seconds == pytest.approx(pruned.now - now, rel=0.35)
+    assert outlook.limit == ""
+
+
+def test_time_to_the_end_without_pruning_is_exact() -> None:
+    simulated = Simulated(
+        study(scheduler={"type": "none", "max_t": 5}, trials={"num_trials": 9, "cpus_per_trial": 1})
+    )
+    simulated.run()  # ten trials of five minutes, two at once
+    assert simulated.now == 25 * EPOCH_S
+    for epochs in (1, 7, 12, 24):
+        now = epochs * EPOCH_S
+        standing = simulated.standing(now)
+        outlook = Forecast(simulated.config).look(standing, now)
+        assert outlook.seconds == pytest.approx(simulated.now - now)
+        assert outlook.epochs == 50 - 2 * epochs
+        half_a_minute_later = Forecast(simulated.config).look(standing, now + 30)
+        assert half_a_minute_later.seconds == pytest.approx(simulated.now - now - 30, abs=31)
+
+
+@pytest.mark.parametrize(
+    ("budget", "left_s"),
+    [
+        ({"wall_hours": 0.25}, 600),
+        ({"gpu_hours": 0.5}, 600),  # of two GPUs, ten of thirty minutes are spent
+        ({"epochs": 30}, 600),
+    ],
+)
+def test_a_budget_ends_it_sooner(budget: dict[str, float], left_s: float) -> None:
+    simulated = Simulated(
+        study(
+            scheduler={"type": "none", "max_t": 50},
+            trials={"num_trials": 9, "gpus_per_trial": 1},
+            budget=budget,
+        )
+    )
+    simulated.start(0, "control")
+    simulated.start(1)
+    for _ in range(5):
+        simulated.now += EPOCH_S
+        simulated.report(0, 0.5)
+        simulated.report(1, 0.5)
+    outlook = Forecast(simulated.config).look(simulated.standing(), simulated.now)
+    assert outlook.seconds == pytest.approx(left_s)
+    assert {outlook.limit} == budget.keys()
+
+
+def test_nothing_is_known_before_a_report() -> None:
+    simulated = Simulated(study(scheduler={"type": "none", "max_t": 5}))
+    simulated.start(0, "control")
+    outlook = Forecast(simulated.config).look(simulated.standing(), 10.0)
+    assert outlook == (41 * 5, None, "")
+
+
+def test_a_confirmation_is_timed_alone() -> None:
+    """The trials that `confirm` carries are all that its launch ends, whatever the plan lacks."""
+    simulated = Simulated(study(scheduler={"type": "none", "max_t": 5}))
+    simulated.start(0, "control")
+    while True:
+        simulated.now += EPOCH_S
+        if not simulated.report(0, 0.5):
+            break
+    again = {"params": {}, "kind": "confirm", "protected": True, "of": 0, "seed": 1, "fold": 1}
+    for number in (1, 2):
+        simulated.record({"event": "proposed", "trial": number, **again, "epochs": 10})
+    simulated.record({"event": "driver"})
+    simulated.record({"event": "started", "trial": 1, "attempt": 1})
+    outlook = Forecast(simulated.config).look(simulated.standing(), simulated.now)
+    assert outlook.epochs == 20
+    assert outlook.seconds == pytest.approx(20 * EPOCH_S)  # one at a time
