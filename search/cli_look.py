@@ -9,8 +9,6 @@ from search.command import ADDRESS, JSON, RUNS, SUBMIT, elsewhere, find_study, s
 from trainer.__main__ import predict
 from trainer.configfile import ConfigError
 
-ONE = "give one of them"
-
 
 @click.group()
 def look() -> None:
@@ -85,8 +83,9 @@ def compare(
     """
     forms = [("--json", as_json), ("--csv", as_csv), ("--html", html)]
     given = [name for name, form in forms if form]
-    if len(given) > 1 or (html and submit):
-        raise ConfigError([f"{' and '.join([*given, *['--submit'] * bool(submit)])}: {ONE}"])
+    clash = [*given, "--submit"] if html and submit else given
+    if len(clash) > 1:
+        raise ConfigError([f"{' and '.join(clash)}: give one of them"])
     if submit:
         elsewhere(submit, study, ["compare", *others, *given])
     folders = [find_study(name, runs) for name in (study, *others)]

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.ranking import value_at
+from search.ranking import finite_at
 from search.space import Dimension, among
 from search.state import TrialState
 from search.study import StudyConfig
@@ -67,7 +67,7 @@ def importance(study: StudyConfig, trials: Sequence[TrialState]) -> dict[str, An
     epoch = shared_epoch(study, trials)
     if epoch is None:
         return None
-    values = {trial.number: _value(study, trial, epoch) for trial in trials}
+    values = {trial.number: finite_at(study, trial, epoch) for trial in trials}
     diverged = {t.number for t in trials if t.ending == "diverged"}
     finite = [v for n, v in values.items() if v is not None and n not in diverged]
     if not finite:
@@ -111,14 +111,9 @@ def shared_epoch(study: StudyConfig, trials: Sequence[TrialState]) -> int | None
     enough = [
         epoch
         for epoch in epochs
-        if sum(_value(study, t, epoch) is not None for t in ended) >= SHARED * len(ended)
+        if sum(finite_at(study, t, epoch) is not None for t in ended) >= SHARED * len(ended)
     ]
     return max(enough, default=None)
-
-
-def _value(study: StudyConfig, trial: TrialState, epoch: int) -> float | None:
-    value = value_at(study, trial, epoch)
-    return value if value is not None and math.isfinite(value) else None
 
 
 def positions(space: Mapping[str, Dimension], trials: Sequence[TrialState]) -> dict[str, Values]:

@@ -45,6 +45,12 @@ def value_at(study: StudyConfig, trial: TrialState, epoch: int) -> float | None:
     return math.fsum(recent) / len(recent)
 
 
+def finite_at(study: StudyConfig, trial: TrialState, epoch: int) -> float | None:
+    """Return `value_at` where it is finite, else None."""
+    value = value_at(study, trial, epoch)
+    return value if value is not None and math.isfinite(value) else None
+
+
 def rung_correlation(study: StudyConfig, trials: Iterable[TrialState]) -> list[dict[str, Any]]:
     """Return how well the ranks at each rung agree with those at max_t.
 
@@ -59,11 +65,11 @@ def rung_correlation(study: StudyConfig, trials: Iterable[TrialState]) -> list[d
     from scipy import stats
 
     max_t = study.scheduler.max_t
-    complete = [trial for trial in trials if _finite_at(study, trial, max_t) is not None]
+    complete = [trial for trial in trials if finite_at(study, trial, max_t) is not None]
     found = []
     for epoch in _rungs(study):
-        both = [t for t in complete if _finite_at(study, t, epoch) is not None]
-        values = [[_finite_at(study, trial, at) for trial in both] for at in (epoch, max_t)]
+        both = [t for t in complete if finite_at(study, t, epoch) is not None]
+        values = [[finite_at(study, trial, at) for trial in both] for at in (epoch, max_t)]
         if len(both) < MIN_CORRELATED or any(len(set(column)) < 2 for column in values):
             continue
         spearman = float(stats.spearmanr(*values).statistic)
@@ -91,11 +97,6 @@ def _rungs(study: StudyConfig) -> list[int]:
         for bracket in range(scheduler.brackets)
     )
     return sorted({epoch for bracket in levels for epoch in bracket})
-
-
-def _finite_at(study: StudyConfig, trial: TrialState, epoch: int) -> float | None:
-    value = value_at(study, trial, epoch)
-    return value if value is not None and math.isfinite(value) else None
 
 
 def pareto(objectives: Sequence[Objective], trials: Iterable[TrialState]) -> list[TrialState]:

@@ -104,8 +104,8 @@ class Rows:
 def changed(study: StudyConfig, trial: TrialState) -> Changes | None:
     """Return what a trial's configuration has other than TrainConfig's defaults.
 
-    Store, fold, number of epochs and the weights it begins with are taken as the trial has them. None where an earlier version
-    had settings that there are no more.
+    Store, fold, number of epochs and the weights it begins with are taken as the trial has them.
+    None where an earlier version had settings that there are no more.
     """
     try:
         mine = trial.config(study)
