@@ -34,6 +34,7 @@ class Newsroom:
         rungs: The last rung of each trial that came to one.
         points: Of the study's own curves.
         trials: What is new of each trial.
+        last_ms: When the last thing happened.
     """
 
     def __init__(self, study: StudyConfig):
@@ -41,6 +42,7 @@ class Newsroom:
         self.rungs: dict[int, int] = {}
         self.points: list[Point] = []
         self.trials: dict[int, News] = {}
+        self.last_ms = 0
         self._study = study
         self._taken = 0
         self._best = -math.inf
@@ -56,7 +58,8 @@ class Newsroom:
             self.state.apply(event)
             self._taken += 1
             if event["event"] not in OWN:
-                self._note(event, int(event["time"] * 1000))
+                self.last_ms = int(event["time"] * 1000)
+                self._note(event, self.last_ms)
 
     def _note(self, event: Event, time_ms: int) -> None:
         match event["event"]:

@@ -249,9 +249,7 @@ class StudyInMlflow:
             note = mlflow_files.note(out)
         log(self._client, run_id, tags={"mlflow.note.content": note})
         if last and self._state.finished(self._study):
-            self._client.set_terminated(
-                run_id, "FINISHED", int((self._state.last_time or 0) * 1000)
-            )
+            self._client.set_terminated(run_id, "FINISHED", self._news.last_ms)
         elif last:
             self._client.update_run(run_id, "SCHEDULED")
         self._goes_on = not last

@@ -132,8 +132,8 @@ class Tracker:
         """Deliver what there is, in this thread, and return how many events it was.
 
         Args:
-            last: Nothing follows soon: the study's report belongs to it, and a look whether what was
-                delivered before is still there.
+            last: Nothing follows soon: the report of the study belongs to it, and a look whether
+                what was delivered before is still there.
 
         Raises:
             Exception: Whatever MLflow raises; what was delivered before is noted.
