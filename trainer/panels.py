@@ -22,7 +22,7 @@ from trainer.canvas import (
     outline,
     scaled,
 )
-from trainer.data.windows import modality
+from trainer.data.windows import PICTURE, modality
 from trainer.samples import Sample, slice_dice
 from trainer.trained import Trained
 
@@ -34,14 +34,14 @@ MOST_UNCERTAIN = 0.5
 """The largest deviation that numbers in [0, 1] can have."""
 NOISE = 2.5
 """x_t is shown from minus this to this: 99 % of a standard normal, and the mask's -1 and 1."""
-NOISE_LEVELS = 11
-"""Noise cannot be compressed; in fewer greys it looks the same."""
+NOISE_LEVELS = 5
+"""Greys beside black: noise cannot be compressed, and in few greys it looks the same."""
 
 
 def panels(sample: Sample, trained: Trained, case_dice: float | None) -> Picture.Image:
     """Draw the modalities, and below them truth, prediction, probability and uncertainty.
 
-    All in one row where there are one or two modalities.
+    All in one row where there is one modality.
 
     Args:
         sample: The slice.
@@ -50,7 +50,7 @@ def panels(sample: Sample, trained: Trained, case_dice: float | None) -> Picture
             is not known.
     """
     names, uncertain = trained.inputs.modalities, len(sample.members) > 1
-    in_one_row = len(names) <= 2
+    in_one_row = len(names) == 1
     tile = _tile(4 + len(names) * in_one_row)
     small = tile if in_one_row else min(tile, _tile(len(names)))
     top = TITLE_PX + (0 if in_one_row else CAPTION_PX + small + GAP_PX)
@@ -61,13 +61,12 @@ def panels(sample: Sample, trained: Trained, case_dice: float | None) -> Picture
     for number, (name, window) in enumerate(zip(names, trained.inputs.windows, strict=True)):
         unit = modality(name).unit
         end = canvas.text(x, TITLE_PX, name, 14)
-        canvas.text(end + 6, TITLE_PX + 2, f"{window[0]:g} to {window[1]:g} {unit}", 12, MUTED)
+        canvas.text(end + 6, TITLE_PX + 2, f"[{window[0]:g}, {window[1]:g}] {unit}", 12, MUTED)
         grey = scaled(enlarged((sample.seen[number] + 1) / 2, small), GREY)
         canvas.paste(grey, x, TITLE_PX + CAPTION_PX)
-        if not number:
-            middle = TITLE_PX + CAPTION_PX + small // 2 - 8
-            canvas.text(x + 3, middle, "R", 13, MUTED)
-            canvas.text(x + small - 12, middle, "L", 13, MUTED)
+        if not number and _has_sides(trained):
+            canvas.text(x + 4, TITLE_PX + CAPTION_PX + 2, "R", 13, MUTED)
+            canvas.text(x + small - 12, TITLE_PX + CAPTION_PX + 2, "L", 13, MUTED)
         x += small + GAP_PX
 
     x = x if in_one_row else GAP_PX
@@ -109,7 +108,7 @@ def strip(sample: Sample, trained: Trained) -> Picture.Image:
     tile = _tile(max(len(path), 5))
     left = GAP_PX
     top = TITLE_PX + CAPTION_PX
-    canvas = Canvas(WIDTH_PX, top + 2 * tile + GAP_PX + CAPTION_PX + SCALE_PX - 8)
+    canvas = Canvas(WIDTH_PX, top + 2 * tile + GAP_PX + CAPTION_PX + 4)
     who = f"From noise to mask: {_who(sample, trained)}"
     canvas.text(GAP_PX, 4, who, 18)
     if sample.path_steps == sample.sampling_steps:
@@ -154,15 +153,23 @@ def _tile(columns: int) -> int:
 
 def _title(canvas: Canvas, sample: Sample, trained: Trained, case_dice: float | None) -> None:
     canvas.text(GAP_PX, 4, _who(sample, trained), 18)
-    told = [f"slice {sample.index + 1} of {sample.case.num_slices}, the one with most lesion"]
+    told, slices = [], sample.case.num_slices
+    if slices > 1:
+        told.append(f"slice {sample.index + 1} of {slices}, the one with most lesion")
     if sample.path:
         how = trained.config.sampling.fuse
         masks = f"{how} of {len(sample.members)} masks, {_method(trained, sample.sampling_steps)}"
         told.append(masks)
     if case_dice is not None:
         told.append(f"the whole case had Dice {case_dice:.2f} in the validation")
-    told.append("patient's right on the left")
+    if _has_sides(trained):
+        told.append("patient's right on the left")
     canvas.text(GAP_PX, 28, "; ".join(told), 13, MUTED)
+
+
+def _has_sides(trained: Trained) -> bool:
+    """Return whether it is known which side is which: not of PNG and JPEG."""
+    return modality(trained.inputs.modalities[0]) is not PICTURE
 
 
 def _who(sample: Sample, trained: Trained) -> str:

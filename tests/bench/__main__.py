@@ -9,7 +9,7 @@ from importlib import import_module
 from rich.console import Console
 from rich.table import Table
 
-BENCHES = ("store", "trainable", "step", "ensemble", "memory", "scale")
+BENCHES = ("store", "trainable", "step", "ensemble", "memory", "scale", "pictures")
 
 
 def main() -> None:
