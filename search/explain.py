@@ -4,6 +4,7 @@ What the ledger tells is always there. What the store tells needs the store, and
 tell needs a checkpoint: where they are not at hand, one line says so.
 """
 
+import math
 import tempfile
 import textwrap
 from collections.abc import Iterator
@@ -62,6 +63,7 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
         measured = _measured(here, data, notes)
     yard = explain_course.yardstick(state, trial)
     findings = _findings(study, state, trial, config, run_dir, data, measured, yard)
+    dice = trial.reports[-1].metrics.get("val/dice") if trial.reports else None
     return {
         "study": study.study,
         "trial": number,
@@ -69,7 +71,7 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
         "ending": trial.ending or "going on",
         "epoch": trial.epoch,
         "goal": trial.goal(study),
-        "dice": trial.reports[-1].metrics.get("val/dice") if trial.reports else None,
+        "dice": dice if dice is not None and math.isfinite(dice) else None,
         "dice_median_of_last_3": yard.dice,
         "yardstick": {"name": yard.name, "dice": yard.reference},
         "label": LABEL,
@@ -92,10 +94,10 @@ def _findings(
     noise = measured.noise if measured else None
     found: list[Finding | None] = [
         explain_course.ending(trial, config),
-        explain_course.course(study, trial, run_dir, noise),
+        explain_course.course(study, trial, run_dir, noise, yard),
         explain_course.losses(trial),
         explain_model.learning_rate(measured, trial, config, yard),
-        neighbours(study, state, trial),
+        neighbours(study, state, trial, noise),
     ]
     if data is not None:
         from trainer.diagnosis.data import foreground, seen
@@ -170,17 +172,13 @@ def _answer(findings: list[Finding], yard: explain_course.Yardstick) -> str:
     first = findings[0]
     if first.word == "cause likely":
         also = [f.name for f in findings[1:] if f.word == "cause likely"]
-        more = f" (so may {', '.join(also)}, downstream of it)" if also else ""
+        more = f" (also {', '.join(also)}, which may follow from it)" if also else ""
         try_it = f"; try {first.next_step}" if first.next_step else ""
         return f"likely cause: {first.name}{more}: {first.compared or first.figure}{try_it}"
-    level = "no validation yet"
-    if yard.dice is not None:
-        against = f", {yard.name} {yard.reference:.3f}" if yard.reference is not None else ""
-        level = f"Dice {yard.dice:.3f}{against}"
     if first.word == "suspicious":
         names = ", ".join(f.name for f in findings if f.word == "suspicious")
-        return f"no clear cause ({level}); to look at: {names}"
-    return f"nothing wrong found ({level})"
+        return f"no clear cause; to look at: {names}"
+    return "nothing wrong found" + (f", but {yard.name} is better" if yard.weak else "")
 
 
 def render(result: dict[str, Any]) -> str:
@@ -190,7 +188,11 @@ def render(result: dict[str, Any]) -> str:
         f"{result['study']} trial {result['trial']} ({result['kind']}): {result['ending']}, "
         f"epoch {result['epoch']}{goal}"
     )
-    lines = [head, *_wrapped(result["answer"], "", ""), ""]
+    if result["dice"] is not None:
+        yard = result["yardstick"]
+        head += f", Dice {result['dice']:.3f}"
+        head += f"; {yard['name']} {yard['dice']:.3f}" if yard["dice"] is not None else ""
+    lines = [*_wrapped(head, "", ""), *_wrapped(result["answer"], "", ""), ""]
     indent = 2 + max(map(len, WORDS)) + 2
     for finding in result["findings"]:
         mark = f"{MARKS[finding['word']]:2}"

@@ -81,7 +81,11 @@ def ending(trial: TrialState, config: TrainConfig) -> Finding | None:
 
 
 def course(
-    study: StudyConfig, trial: TrialState, run_dir: Path, sampling_noise: float | None
+    study: StudyConfig,
+    trial: TrialState,
+    run_dir: Path,
+    sampling_noise: float | None,
+    yard: Yardstick,
 ) -> Finding:
     """Judge the series of validations.
 
@@ -91,6 +95,7 @@ def course(
         run_dir: Where its cases may be.
         sampling_noise: Standard deviation of the mean Dice that fresh noise alone makes, where it
             was measured.
+        yard: What its Dice should reach.
     """
     finite = [r for r in trial.reports if math.isfinite(r.metrics.get("val/dice", math.nan))]
     epochs, values = [r.epoch for r in finite], [r.metrics["val/dice"] for r in finite]
@@ -110,8 +115,13 @@ def course(
     match found.word:
         case "rising" if trial.ending:
             word = "suspicious"
+            left = max(0.0, (yard.reference or 0.0) - found.level) / found.slope
             compared = "it ended while it still rose"
-            step = f"segtune resume {study.study} --trial {trial.number} --epochs {3 * trial.epoch}"
+            if left <= 2 * trial.epoch:
+                more = f"--trial {trial.number} --epochs {3 * trial.epoch}"
+                step = f"segtune resume {study.study} {more}"
+            else:
+                compared += f", too slowly: {left:.0f} more epochs to {yard.name}"
         case "falling":
             word = "suspicious"
             if _falls(trial):

@@ -29,11 +29,19 @@ class _Better(NamedTuple):
     """[here, there] by dimension; None where it is not searched."""
 
 
-def neighbours(study: StudyConfig, state: StudyState, trial: TrialState) -> Finding | None:
+def neighbours(
+    study: StudyConfig, state: StudyState, trial: TrialState, noise: float | None
+) -> Finding | None:
     """Say what the nearest trials that did better changed; None where there is nothing to compare.
 
     Distance is Gower's over the space: the difference of normalised values, 0 or 1 between choices,
     and 1 where only one of the two searches a dimension.
+
+    Args:
+        study: Its study.
+        state: All trials.
+        trial: The trial.
+        noise: Standard deviation of the mean Dice that fresh noise alone makes, if known.
     """
     mine = value_at(study, trial, trial.epoch) if trial.reports else None
     others = [
@@ -63,6 +71,8 @@ def neighbours(study: StudyConfig, state: StudyState, trial: TrialState) -> Find
     told = "; ".join(f"trial {b.trial} ({b.gain:+.3f}): {_said(b)}" for b in better[:NEAREST])
     shared, shunned = _shared(study, own, better) if len(better) >= SEVERAL else ({}, {})
     note = "exploratory: one seed each"
+    if noise and study.objective.metric == "val/dice":
+        note += f", and a validation's own noise is {noise:.3f}"
     if shared:
         note += f"; all {len(better)} better trials have {_settings(shared)}"
     elif shunned:

@@ -100,7 +100,7 @@ def kendall_quantile(n: int, alpha: float) -> int:
     S counts the rising pairs less the falling ones. The number of orders with so many falling pairs
     is the coefficient of a product of 1 + x + ... + x^(k-1), k up to n.
     """
-    orders: NDArray[np.float64] = np.ones(1)
+    orders: NDArray[np.floating] = np.ones(1)
     for k in range(2, n + 1):
         orders = np.convolve(orders, np.ones(k) / k)
     pairs = n * (n - 1) // 2
