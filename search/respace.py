@@ -104,7 +104,7 @@ def respace(
     chosen = choose(settings, *how)
     from search.settings_plot import draw
 
-    draw(settings, chosen, model.name, folder / "respacing.png")
+    draw(settings, chosen, wishes.margin, model.name, folder / "respacing.png")
     _store(model, chosen, study, weights, folder)
     return 0
 

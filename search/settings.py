@@ -171,4 +171,4 @@ def _why(chosen: Setting, best: Setting, how: str, margin: float) -> str:
     if how != "fast":
         return f"{took}; {other}"
     rule = f"not distinguishable from the best, or within {margin:g} of it"
-    return f"{took}, the fastest of the Pareto set that is {rule}; {other}"
+    return f"{took}, the fastest of the Pareto set that is\n   {rule}; {other}"

@@ -293,3 +293,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def trained_runs(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs with a study `demo` of real weights (tests/search/trained_study.py), to be copied."""
+    from tests.search import trained_study
+
+    runs = tmp_path_factory.mktemp("trained") / "runs"
+    trained_study.write(phantom_store, runs / "demo")
+    return runs

@@ -17,7 +17,6 @@ import trainer.exported
 from search.cli import main
 from search.compare import LABEL
 from search.lease import Lease
-from tests.search import trained_study
 from tests.search.conftest import ROOT
 from tests.search.trained_study import BAD, CONTROL, FAILED, GOING_ON, GOOD
 from trainer.evaluate import evaluate
@@ -36,10 +35,10 @@ def segtune(*words: str | Path, status: int = 0) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(trained_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study below runs, its best model exported, and the control's."""
     place = tmp_path_factory.mktemp("export")
-    trained_study.write(phantom_store, place / "runs" / "demo")
+    shutil.copytree(trained_runs, place / "runs")
     segtune("export", "demo", "--runs", place / "runs", place / "best")
     segtune("export", "demo", "--runs", place / "runs", "--trial", CONTROL, place / "unet")
     return place
@@ -110,40 +109,54 @@ class Block:
 
 sys.meta_path.insert(0, Block())
 """
-SEGTUNE = BLOCKED + "from search.cli import main; main()"
-TRAINER = BLOCKED + "LIGHT.clear()\nfrom trainer.__main__ import main; main()"
+PREDICT = (
+    BLOCKED
+    + """
+import json
+from search.cli import main as segtune
+from trainer.__main__ import main as trainer
 
-
-@pytest.mark.parametrize(
-    ("name", "trial", "program", "words"),
-    [
-        ("best", GOOD, SEGTUNE, ["--ensemble", "3", "--uncertainty"]),
-        ("unet", CONTROL, TRAINER, []),
-    ],
+for program, words in json.loads(sys.argv[1]):
+    sys.argv = [program, "predict", *words]
+    try:
+        {"segtune": segtune, "trainer": trainer}[program]()
+    except SystemExit as ended:
+        assert not ended.code
+"""
 )
+
+
 def test_elsewhere_it_draws_the_same_mask_bit_for_bit(
-    place: Path, phantom_store: Path, tmp_path: Path, name: str, trial: int, program: str,
-    words: list[str],
-) -> None:  # fmt: skip
+    place: Path, phantom_store: Path, tmp_path: Path
+) -> None:
     """The study is gone, the process new, and nothing of the search can be imported."""
-    case = phantom_store.parent / "dataset" / "raw_data" / "sub-stroke0001"
-    words = [*words, "--threshold", "0.02", "--probability", "--device", "cpu"]
-    segtune("predict", place / f"runs/demo/trials/{trial:04d}", case, tmp_path / "a.nii.gz", *words)
-    copy = shutil.copytree(place / name, tmp_path / "copy")
+    case = str(phantom_store.parent / "dataset" / "raw_data" / "sub-stroke0001")
+    always = ["--threshold", "0.02", "--probability", "--device", "cpu"]
+    models = {
+        "best": (GOOD, "segtune", ["--ensemble", "3", "--uncertainty", *always]),
+        "unet": (CONTROL, "trainer", always),
+    }
+    jobs = []
+    for name, (trial, program, options) in models.items():
+        run_dir = place / f"runs/demo/trials/{trial:04d}"
+        segtune("predict", run_dir, case, tmp_path / f"{name}.nii.gz", *options)
+        shutil.copytree(place / name, tmp_path / name)
+        out = str(tmp_path / f"{name}-again.nii.gz")
+        jobs.append([program, [str(tmp_path / name), case, out, *options]])
     hidden = (place / "runs").rename(place / "hidden")
     try:
-        command = [sys.executable, "-c", program, "predict", str(copy), str(case)]
-        result = subprocess.run(
-            [*command, str(tmp_path / "b.nii.gz"), *words], cwd=ROOT, capture_output=True, text=True
-        )
+        command = [sys.executable, "-c", PREDICT, json.dumps(jobs)]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     finally:
         hidden.rename(place / "runs")
     assert result.returncode == 0, result.stderr
-    ends = ["", "_probability", *["_uncertainty"] * ("--uncertainty" in words)]
-    for end in ends:
-        one, other = (nibabel.load(tmp_path / f"{which}{end}.nii.gz") for which in "ab")
-        assert np.array_equal(one.dataobj, other.dataobj)
-        assert np.ptp(one.dataobj) > 0
+    ends = {"best": ("", "_probability", "_uncertainty"), "unet": ("", "_probability")}
+    for name, kinds in ends.items():
+        for kind in kinds:
+            files = (tmp_path / f"{name}{again}{kind}.nii.gz" for again in ("", "-again"))
+            one, other = (np.asarray(nibabel.load(file).dataobj) for file in files)
+            assert one.dtype == other.dtype and np.array_equal(one, other)
+            assert np.ptp(one) > 0
 
 
 def test_the_chosen_sampling_and_threshold_go_along(
