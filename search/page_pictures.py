@@ -8,6 +8,8 @@ from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from search.pictures import fetch_pictures
+
 logger = logging.getLogger(__name__)
 
 QUALITY = 75
@@ -25,6 +27,11 @@ def embed(studies: Sequence[dict[str, Any]], folders: Sequence[Path], room: int)
         folders: Of the studies.
         room: Bytes.
     """
+    for folder in folders:
+        try:
+            fetch_pictures(folder)
+        except OSError as error:
+            logger.warning("%s: the newest pictures are not here: %s", folder, error)
     for study in studies:
         painted = sum(bool(row["pictures"]) for row in [*study["trials"], *study["references"]])
         study["pictured"] = {"embedded": 0, "painted": painted}

@@ -72,9 +72,8 @@ def panels(sample: Sample, trained: Trained, case_dice: float | None) -> Picture
     x = x if in_one_row else GAP_PX
     below = top + CAPTION_PX + tile
     truth, mask = outline(sample.truth, tile), outline(sample.mask, tile)
-    shown = _most_telling(sample)
-    base = scaled(enlarged((sample.seen[shown] + 1) / 2, tile), GREY)
-    canvas.text(x, top, f"truth on {names[shown]}")
+    base = scaled(enlarged((sample.seen[sample.telling] + 1) / 2, tile), GREY)
+    canvas.text(x, top, f"truth on {names[sample.telling]}")
     canvas.paste(np.where(truth, np.uint8(TRUTH), base), x, top + CAPTION_PX)
     canvas.key(x, below + 5, TRUTH, "truth")
     x += tile + GAP_PX
@@ -132,18 +131,6 @@ def strip(sample: Sample, trained: Trained) -> Picture.Image:
         canvas.text(left, top + 2 * tile + GAP_PX + 3, f"Dice {dice:.2f}", 13, MUTED)
         left += tile + GAP_PX
     return canvas.picture()
-
-
-def _most_telling(sample: Sample) -> int:
-    """Return the modality in which the lesion stands out most from the rest of the brain."""
-    rest = sample.brain & ~sample.truth
-    if not rest.any():
-        return 0
-    contrast = [
-        abs(image[sample.truth].mean() - image[rest].mean()) / (image[rest].std() + 1e-6)
-        for image in sample.seen
-    ]
-    return int(np.argmax(contrast))
 
 
 def _tile(columns: int) -> int:

@@ -60,6 +60,8 @@ class Sample:
     """Of the slice, from inferior."""
     seen: NDArray[np.float32]
     """The slice's modalities as the model sees them, (M, H, W) in [-1, 1]."""
+    telling: int
+    """The modality in which the lesions of all samples stand out most."""
     truth: NDArray[np.bool_]
     brain: NDArray[np.bool_]
     members: NDArray[np.float32]
@@ -182,8 +184,9 @@ def sample_slices(
         if steps < FEWEST_STEPS:
             _, paths, path_steps = _denoise(trained, cond, cases, few, 1, end_s)
     middle = config.data.context_slices * len(inputs.channels)
-    seen = cond[:, middle : middle + len(inputs.channels)]
+    seen = _array(cond[:, middle : middle + len(inputs.channels)])
     truth, brain = store.masks(rows) > 0, store.brain(rows) > 0
+    telling = _most_telling(seen, truth, brain)
     samples = []
     for i, case in enumerate(cases):
         fused = fuse(members[:, i : i + 1], config.sampling.fuse)
@@ -192,7 +195,8 @@ def sample_slices(
             Sample(
                 case=case,
                 index=rows[i] - case.first,
-                seen=_array(seen[i]),
+                seen=seen[i],
+                telling=telling,
                 truth=truth[i],
                 brain=brain[i],
                 members=_array(members[:, i]),
@@ -245,6 +249,18 @@ def _denoise(
             for path, one_x_t, one_x_start in parts:
                 path.append(Moment(state.t, _array(one_x_t[0]), _array(one_x_start[0])))
     return x_start, paths, len(kept)
+
+
+def _most_telling(
+    seen: NDArray[np.float32], truth: NDArray[np.bool_], brain: NDArray[np.bool_]
+) -> int:
+    """Return the channel of (b, M, H, W) in which lesion and the rest of the brain differ most."""
+    contrast = np.zeros(seen.shape[1])
+    for images, lesion, rest in zip(seen, truth, brain & ~truth, strict=True):
+        if rest.any():
+            difference = images[:, lesion].mean(1) - images[:, rest].mean(1)
+            contrast += np.abs(difference) / (images[:, rest].std(1) + 1e-6)
+    return int(contrast.argmax())
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from search.live import LiveStudy
 from search.painter import FIRST_S, SHARE, Orders, Painter
+from search.pictures import fetch_pictures, paint_trial
+from search.remote_run import RemoteRun
 from search.state import StudyState
+from search.storage import Remote, mirror_of
 from tests.search import hands, offline
 from tests.search.conftest import Driver
+from tests.trainer.tiny import tiny_config
+from trainer import checkpoint
+from trainer.data.store import Store
+from trainer.state import TrainState
 
 
 @contextmanager
@@ -287,3 +295,32 @@ def test_a_study_ends_with_pictures(
     # Again, with nothing left to train: no trial is painted twice.
     drive(path, fit="trainer.loop:fit").finish()
     assert driver.events("painted") == painted
+
+
+def test_a_trial_in_s3(store: Path, s3: str, tmp_path: Path, monkeypatch: Any) -> None:
+    study = Remote.parse(s3) / "toy"
+    folder = mirror_of(study.parent) / "toy"
+    owner = (1, 1)
+    config = tiny_config(store)
+    with RemoteRun(study, tmp_path / "node", 3, owner, config.model_dump(mode="json")) as run:
+        nothing = paint_trial(folder / "trials" / "0003", str(store), None, 60.0)
+        assert nothing == (None, [], 0.0, False), "there are no weights yet"
+        state = TrainState(config, Store.open(store), torch.device("cpu"))
+        checkpoint.write(tmp_path / "node" / "best.pt", state.for_use() | {"epoch": 7})
+        run.send()
+        painted = paint_trial(folder / "trials" / "0003", str(store), None, 60.0)
+        again = paint_trial(folder / "trials" / "0003", str(store), 7, 60.0)
+        run.send()  # the pictures are no other carrier's claim
+    assert painted.epoch == 7 and painted.files and painted.seconds > 0
+    assert (again.epoch, again.files) == (7, [])
+    content = {file: (folder / "trials/0003" / file).read_bytes() for file in painted.files}
+    # From another machine, whose mirror is empty.
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "elsewhere"))
+    elsewhere = mirror_of(study.parent) / "toy"
+    assert elsewhere != folder
+    fetch_pictures(elsewhere)
+    assert {f: (elsewhere / "trials/0003" / f).read_bytes() for f in painted.files} == content
+    for file in painted.files:  # what is there is not fetched again
+        (elsewhere / "trials/0003" / file).write_bytes(b"")
+    fetch_pictures(elsewhere)
+    assert all((elsewhere / "trials/0003" / file).stat().st_size == 0 for file in painted.files)

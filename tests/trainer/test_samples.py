@@ -92,6 +92,13 @@ def test_each_case_on_its_slice_with_most_lesion(trained: Trained, store: Store)
         np.testing.assert_allclose(sample.seen, 2 * share - 1, atol=1e-5)
 
 
+def test_shown_where_the_lesion_stands_out(trained: Trained, store: Store) -> None:
+    samples = sample_slices(trained, store, fixed_cases(store, 0))
+    assert len({sample.telling for sample in samples}) == 1, "the same for all cases"
+    # The phantom's lesions are dark in CBF and bright in Tmax.
+    assert store.modalities[samples[0].telling] in ("cbf", "cbv", "mtt", "tmax")
+
+
 def test_windows_and_neighbours_are_the_model_s(make: Make, store: Store) -> None:
     windowed = make(
         data__modalities=["tmax", "ncct"],
