@@ -1,5 +1,6 @@
 """A terminal for tests: a program runs on a real pseudo-terminal, and what it draws is seen."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -9,6 +10,7 @@ import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
@@ -123,40 +125,38 @@ class Terminal:
             cwd=cwd,
             preexec_fn=_own_session,
         )
-        self._undecoded = b""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    def read(self, seconds: float = 0.1) -> bool:
-        """Draw what the program has written, waiting for it; return False after its end."""
-        ended = self.process.poll() is not None
-        if not select.select([self._file], [], [], seconds)[0]:
-            return not ended
-        output = self._undecoded + os.read(self._file, 1 << 16)
-        # A character or control may be cut in two.
-        cut = len(output)
-        tail = re.search(rb"(\x1b[^A-Za-z]*|[\xc0-\xff][\x80-\xbf]*)$", output)
-        if tail and not _complete(tail.group()):
-            cut = tail.start()
-        self.grid.feed(output[:cut].decode())
-        self._undecoded = output[cut:]
-        return True
+    def _read(self) -> None:
+        """Draw what the program writes; a terminal that does not would soon stop the program."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        pending, ended = "", False
+        while not ended:
+            ended = self.process.poll() is not None
+            while select.select([self._file], [], [], 0.05)[0]:
+                pending += decoder.decode(os.read(self._file, 1 << 16))
+                cut = re.search(r"\x1b[^A-Za-z]*$", pending)
+                end = cut.start() if cut else len(pending)
+                self.grid.feed(pending[:end])
+                pending = pending[end:]
 
     def wait_for(self, seen: Callable[[str], object], timeout_s: float = 60) -> None:
-        """Read until something is true of the lines in view."""
+        """Wait until something is true of the lines in view."""
         end = time.monotonic() + timeout_s
         while not seen("\n".join(self.grid.screen)):
-            alive = self.read()
-            assert alive and time.monotonic() < end, self.grid.text
+            assert self._reader.is_alive() and time.monotonic() < end, self.grid.text
+            time.sleep(0.02)
 
     def type(self, text: str) -> None:
         """Press keys; "\\x03" is Ctrl-C."""
         os.write(self._file, text.encode())
 
     def finish(self, timeout_s: float = 120) -> int:
-        """Read to the end, and return the exit status."""
-        end = time.monotonic() + timeout_s
-        while self.read():
-            assert time.monotonic() < end, self.grid.text
-        return self.process.wait(10)
+        """Wait for the program's end, and return its exit status."""
+        self._reader.join(timeout_s)
+        assert not self._reader.is_alive(), self.grid.text
+        return self.process.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -165,6 +165,7 @@ class Terminal:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        self._reader.join()
         os.close(self._file)
         os.close(self._held)
 
@@ -173,13 +174,3 @@ def _own_session() -> None:
     """Make the terminal the one whose Ctrl-C the program gets."""
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def _complete(tail: bytes) -> bool:
-    if tail.startswith(b"\x1b"):
-        return False
-    try:
-        tail.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -159,7 +159,7 @@ def slow(tmp_path: Path, store: Path) -> Path:
         store,
         toy={"slow": "1"},
         trials={"num_trials": 4, "cpus_per_trial": 1},
-        scheduler={"grace_period": 1, "max_t": 4, "reduction_factor": 2, "smoothing": 1},
+        scheduler={"grace_period": 6, "max_t": 60, "reduction_factor": 3, "smoothing": 1},
     )
 
 
