@@ -19,8 +19,8 @@ function bestCard(view) {
   return card(
     "Best of the search",
     el("p", { class: "big" }, fixed(best.value), " ", el("small", {}, view.metricName)),
-    el("p", {}, view.link(best), `, ${endingOf(best)} at epoch ${best.epochs} of ${best.goal}`,
-      others && `; ${others}`),
+    el("p", {}, view.link(best), `, ${endingOf(best)}`,
+      study.max_t > 0 && ` at epoch ${best.epochs} of ${best.goal}`, others && `; ${others}`),
     strip(view),
     el("p", { class: "note" }, badge(study.label, "label"),
       ` the best of ${count(view.trials.length, "trial")} on validation fold ${study.config.data.fold}`),
@@ -57,7 +57,7 @@ function betterCard(view) {
   const about = verdict.comparisons.filter((each) => each.trial === candidate?.trial);
   return card(
     title,
-    el("p", {}, "Trained again with new seeds ", verdict.where, ": ",
+    el("p", {}, "Run again with new seeds ", verdict.where, ": ",
       view.link(view.byNumber.get(candidate?.trial)), candidate && ` has Dice ${fixed(candidate.mean, 3)} `,
       candidate && el("span", { class: "nowrap" }, range(candidate.interval))),
     el("ul", { class: "verdicts" }, about.map((each) => el("li", {}, verdictBadge(each.verdict),
@@ -81,7 +81,7 @@ function level(comparison) {
 /** Say how the best compares with the control where nothing confirms it. */
 function exploratory({ study, best, control, metricName }) {
   const advice = el("p", {}, "One seed on one fold decides nothing: ",
-    el("code", {}, `segtune confirm ${study.study}`), " trains the best again, with new seeds on ",
+    el("code", {}, `segtune confirm ${study.study}`), " runs the best again, with new seeds on ",
     "folds that did not select them, and gives verdicts.");
   if (best?.value == null || control?.value == null) return [badge("not confirmed", "open"), advice];
   const sign = study.objective.mode === "max" ? 1 : -1;

@@ -28,7 +28,7 @@ function breakable(name) {
 
 /** Return a measured number with so many decimals; a dash for none. */
 function fixed(value, decimals = 4) {
-  return value == null ? "–" : value.toFixed(decimals).replace("-", "−");
+  return value == null ? "–" : value.toFixed(decimals).replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
 }
 
 /** Return a difference, always with its sign. */

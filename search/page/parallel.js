@@ -15,7 +15,7 @@ function parallel(view) {
     label: "Parallel coordinates: each line is a trial, each axis a searched setting, the last one "
       + `${view.metricName}; the values are in the table`,
     height,
-    minWidth: side * 2 + (axes.length - 1) * 96,
+    minWidth: side * 2 + (axes.length - 1) * 112,
     paint(root, width) {
       x = (index) => side + index * ((width - 2 * side) / Math.max(1, axes.length - 1));
       return paintParallel(view, root, { x, y });

@@ -17,7 +17,7 @@ function scoreTable(view, verdict) {
       ...verdict.seeds.map((seed) => fixed(bySeed.get(seed)))];
   });
   const seeds = verdict.seeds.map((seed, index) => `seed ${seed}, fold ${verdict.folds[index]}`);
-  return plainTable(`Dice of what was trained again ${verdict.where}`,
+  return plainTable(`Dice of what was run again ${verdict.where}`,
     ["trial", "role", "", "Dice", "95 % interval", ...seeds], rows, { textColumns: 3 });
 }
 

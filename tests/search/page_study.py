@@ -1,4 +1,4 @@
-"""A study as large as one likes for the tests of its page: curves, cases and pictures, no training."""
+"""A study as large as one likes for the tests of its page: curves, cases, pictures, no training."""
 
 import json
 import random

@@ -21,6 +21,7 @@ from search.report import MAX_BYTES, report
 from tests.browser import chromium, console_errors
 from tests.search.page_study import HOSTILE, data_of, write_study
 
+MINUS = "\N{MINUS SIGN}"
 RUNS = 100
 """Trials of the large study."""
 
@@ -88,7 +89,9 @@ def test_page_holds_what_the_study_has(page, runs):
 
 
 def test_nothing_on_the_page_is_fetched(page):
-    markup = re.sub(r'<script type="application/json".*?</script>', "", page.read_text(), flags=re.S)
+    markup = re.sub(
+        r'<script type="application/json".*?</script>', "", page.read_text(), flags=re.S
+    )
     assert set(re.findall(r"https?://[^\s\"']+", markup)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"@import|url\(|<link(?! rel=\"icon\" href=\"data:)|\ssrc=", markup)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', markup)
@@ -171,8 +174,8 @@ def test_subgroups_of_the_trial_beside_the_controls(browser, page):
     for number in ("13", "0"):
         dice = study["details"][number]["scores"]["dice"]
         expected.append(sum(dice[i] for i in group) / len(group))
-    [row] = [r for r in texts(browser, ".trial tbody tr") if r.startswith("5–20 mL")]
-    cells = [float(cell.replace("−", "-")) for cell in row.split()[2:6]]
+    [row] = [r for r in texts(browser, ".trial tbody tr") if re.match("5.20 mL", r)]
+    cells = [float(cell.replace(MINUS, "-")) for cell in row.split()[2:6]]
     assert cells[0] == len(group)
     assert cells[1:3] == pytest.approx(expected, abs=6e-4)
     assert cells[3] == pytest.approx(expected[0] - expected[1], abs=6e-4)
@@ -269,9 +272,11 @@ const behind = (node) => {
   return [255, 255, 255];
 };
 let least = {ratio: 99};
-for (const node of document.querySelectorAll("p, th, td, small, dd, dt, h3, button, .badge, svg text")) {
+const texts = "p, th, td, small, dd, dt, h3, button, .badge, svg text";
+for (const node of document.querySelectorAll(texts)) {
   const style = getComputedStyle(node);
-  const [a, b] = [light(numbers(node.closest("svg") ? style.fill : style.color)), light(behind(node))];
+  const colour = numbers(node.closest("svg") ? style.fill : style.color);
+  const [a, b] = [light(colour), light(behind(node))];
   const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   if (node.textContent.trim() && ratio < least.ratio) {
     least = {ratio, text: node.textContent.slice(0, 40), tag: node.tagName};
@@ -289,9 +294,9 @@ def test_page_prints_without_clipped_tables(browser, page, tmp_path):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         clipped = browser.execute_script(
-            "return [...document.querySelectorAll('.scroll')].filter(box =>"
-            " getComputedStyle(box).overflowX !== 'visible' || box.scrollHeight > box.clientHeight + 1)"
-            ".length"
+            "const clips = box => getComputedStyle(box).overflowX !== 'visible'"
+            " || box.scrollHeight > box.clientHeight + 1;"
+            "return [...document.querySelectorAll('.scroll')].filter(clips).length"
         )
         assert clipped == 0
         assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == (
@@ -401,9 +406,7 @@ def test_a_real_study(browser, calm):
 
 @pytest.mark.slow
 def test_a_hundred_trials_stay_below_five_megabytes(browser, tmp_path):
-    folder = write_study(
-        tmp_path / "large", num_trials=RUNS, max_t=81, num_cases=30, pictured=RUNS
-    )
+    folder = write_study(tmp_path / "large", num_trials=RUNS, max_t=81, num_cases=30, pictured=RUNS)
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
         for number in range(2, RUNS + 2):  # so many that they cannot all fit
             files = [path.name for path in (folder / f"trials/{number:04d}/samples").iterdir()]
