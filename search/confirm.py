@@ -18,7 +18,7 @@ from search.budget import overspent
 from search.cases import lesion_dice
 from search.compare import read_study
 from search.comparison import MIN_UNITS, Cases, Evidence, Pair, Plan, verdict_event
-from search.launch import before_ray, carry_on, ray_address, reopened
+from search.launch import before_ray, carry_on, ray_address, reopened, write_page
 from search.ledger import Event
 from search.live import LiveStudy
 from search.ranking import ranked
@@ -256,8 +256,9 @@ def _verdict(
 
 
 def _conclude(live: LiveStudy, event: Event) -> None:
-    """Record a verdict, unless the last one like it says the same, and print it."""
+    """Record a verdict, unless the last one like it says the same, print it, and renew the page."""
     before = [known for known in live.state.verdicts if known["on"] == event["on"]]
     if not before or any(before[-1].get(key) != value for key, value in event.items()):
         live.record(event)
-    print(f"\n{verdict_text(event)}", flush=True)
+    print(f"\n{verdict_text(event)}\n", flush=True)
+    write_page(live.folder)

@@ -301,7 +301,7 @@ def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> N
         live.record(links.get())
 
 
-def _write_page(folder: Path) -> None:
+def write_page(folder: Path) -> None:
     """Write the study's page into its folder; a failure is a line and no more."""
     from search.report import report
 
@@ -322,7 +322,7 @@ def _conclude(live: LiveStudy, show: Callable[[Path], str] | None) -> int:
 
     print(f"\n{(show or leaderboard)(live.folder)}")
     print(f"\nLook at  {shown(live.folder)}")
-    _write_page(live.folder)
+    write_page(live.folder)
     print(f"MLflow   {ui_command(live.folder)}", flush=True)
     if live.broken:
         print(f"Mend what is wrong and delete that folder to begin anew: {live.broken}")

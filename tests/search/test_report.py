@@ -16,6 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from search.cli import main
+from search.launch import write_page
 from search.ledger import Ledger
 from search.report import MAX_BYTES, report
 from tests.browser import chromium, console_errors
@@ -385,6 +386,13 @@ def test_command_writes_the_page_or_nothing(runs, tmp_path):
         assert result.exit_code == 2
         assert result.output.count("\n") == 1 and result.output.startswith(f"{bad}: ")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_page_that_cannot_be_written_ends_no_launch(tmp_path, capsys):
+    write_page(tmp_path)
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("Page     not written: ") and "ledger.jsonl" in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_importing_it_imports_neither_ray_nor_torch():
