@@ -34,13 +34,13 @@ def leaderboard_text(result: Mapping[str, Any], width: int | None) -> str:
         *wrapped(_notes(result, board, left_out), width),
     ]
     if result["pareto"]:
-        parts += ["", *_pareto(result)]
+        parts += ["", *_pareto(result, width)]
     if result["importance"]:
         parts += ["", *_importance(result["importance"], width)]
     if result["subgroups"]:
         parts += ["", *_subgroups(result)]
     for verdict in result["verdicts"]:
-        parts += ["", verdict_text(verdict)]
+        parts += ["", *_prose_wrapped(verdict_text(verdict), width)]
     return "\n".join(parts)
 
 
@@ -134,20 +134,29 @@ def _rungs(result: Mapping[str, Any]) -> list[str]:
     return [f"ranks that agree with those at epoch {result['max_t']}{survivors}, Spearman: {at}"]
 
 
-def _pareto(result: Mapping[str, Any]) -> list[str]:
+def _prose_wrapped(text: str, width: int | None) -> list[str]:
+    """Return lines of which sentences are broken on a terminal, and tables are not."""
+    return [
+        part
+        for line in text.splitlines()
+        for part in ([line] if "  " in line or not line else wrapped([line], width))
+    ]
+
+
+def _pareto(result: Mapping[str, Any], width: int | None) -> list[str]:
     objectives = [result["objective"], *result["further_objectives"]]
     names = [f"{o['metric']} ({o['mode']})" for o in objectives]
     by_number = {row["trial"]: row for row in result["trials"]}
-    rows = [["trial", *names, *result["searched"]]]
+    # On a terminal the parameters stand in the table above alone.
+    searched = result["searched"] if width is None else []
+    rows = [["trial", *names, *searched]]
     for trial in result["pareto"]:
         row = by_number[trial]
         values = [number(row["metrics"].get(o["metric"])) for o in objectives]
-        params = [param(row["params"].get(name, "")) for name in result["searched"]]
+        params = [param(row["params"].get(name, "")) for name in searched]
         rows.append([str(trial), *values, *params])
-    return [
-        "* Pareto set: no other trial is better in one objective without being worse in another",
-        *align(rows).splitlines(),
-    ]
+    title = "* Pareto set: no other trial is better in one objective without being worse in another"
+    return [*wrapped([title], width), *align(rows).splitlines()]
 
 
 def _importance(found: Mapping[str, Any], width: int | None) -> list[str]:
@@ -181,4 +190,5 @@ def _subgroups(result: Mapping[str, Any]) -> list[str]:
         dice = {group["name"]: group["dice"] for group in row["groups"]}
         values = [number(dice[group["name"]]) for group in groups]
         rows.append([row["role"], str(row["trial"]), *values])
-    return [f"Dice by lesion volume, of (cases), {result['label']}:", "", *align(rows).splitlines()]
+    title = f"Dice by lesion volume at the last epoch, of (cases), {result['label']}:"
+    return [title, "", *align(rows).splitlines()]

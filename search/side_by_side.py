@@ -17,8 +17,11 @@ def side_by_side(folders: Sequence[Path]) -> str:
     result = compare_studies(folders, importance=False)
     studies = result["studies"]
     label = studies[0]["label"]
+    title = (
+        f"{len(studies)} studies: Dice of each one's best trial on its validation fold ({label})"
+    )
     parts = [
-        f"{len(studies)} studies: Dice of each one's best trial on its validation fold ({label})",
+        *wrapped([title], width),
         "",
         *_table(studies, width).splitlines(),
         "",

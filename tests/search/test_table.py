@@ -117,7 +117,10 @@ def test_lesion_volumes(folder):
     assert (found["empty"]["dice"], found["empty"]["false_positive_ml"]) == (None, 7.0)
     roles = {row["role"]: row["trial"] for row in compare(folder)["subgroups"]}
     assert roles == {"best": 3, "control": 0, "reference": 1}
-    assert "Dice by lesion volume, of (cases), selected on, optimistic:" in leaderboard(folder)
+    assert (
+        "Dice by lesion volume at the last epoch, of (cases), selected on, optimistic:"
+        in leaderboard(folder)
+    )
 
 
 def complete(at_rung: list[float], at_end: list[float]) -> list[TrialState]:
@@ -198,6 +201,13 @@ def test_forms_on_the_command_line(folder, tmp_path):
         assert (refused.exit_code, refused.stderr) == (2, f"{line}\n")
     refused = run("demo", "bb")
     assert refused.exit_code == 2 and "bb: no such study; did you mean b?" in refused.stderr
+
+
+def test_words_passed_on_to_a_cluster(monkeypatch):
+    passed = []
+    monkeypatch.setattr("search.cli_look.elsewhere", lambda *words: exit(passed.append(words)))
+    CliRunner().invoke(main, ["compare", "a", "b", "--csv", "--submit", "http://head"])
+    assert passed == [("http://head", "a", ["compare", "b", "--csv"])]
 
 
 SPACE = {
