@@ -24,6 +24,7 @@ from search.launch import code_commit, package_versions
 from search.model_card import model_card
 from search.state import TrialState
 from search.stores import open_store
+from trainer.bar import bar
 from trainer.configfile import ConfigError, read_yaml
 
 if TYPE_CHECKING:
@@ -61,15 +62,18 @@ def export(words: str, out: Path, *, trial: int | None, runs: Path) -> None:
             raise ConfigError([f"{model.path}: is exported already; copy the folder"])
         trained = load(model.path, "cpu")
         trained = with_settings(trained, frozen_settings(trained) | _store_hash(trained))
-        with _appearing(out) as folder:
+        with _appearing(out) as folder, bar("exporting", 3) as advance:
             write_weights(folder, trained.model.state_dict(), trained.inputs, trained.epoch)
             config = yaml.safe_dump(trained.config.model_dump(mode="json"), sort_keys=False)
             (folder / "config.yaml").write_text(config)
+            advance(1)
             metrics, provenance = _metrics(model, trained), _provenance(model, trained)
             _write_json(folder / "metrics.json", metrics)
             _write_json(folder / "provenance.json", provenance)
             (folder / "requirements.txt").write_text(_requirements())
+            advance(1)
             pictures, why = _paint(trained, folder / "samples")
+            advance(1)
             shown_as = [f"{path.parent.name}/{path.name}" for path in pictures]
             card = model_card(model.name, trained, metrics, provenance, shown_as, why)
             (folder / "README.md").write_text(card, encoding="utf-8")

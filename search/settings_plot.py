@@ -36,7 +36,7 @@ def draw(settings: Sequence[Setting], chosen: Setting, margin: float, name: str,
     figure = Figure(figsize=(8, 7), layout="constrained")
     above, below = figure.subplots(2, sharex=True, height_ratios=(2, 3))
     _points(above, settings, chosen, {s.trial: (s.dice, s.interval) for s in settings})
-    paired = {
+    paired: dict[int, tuple[float, Interval]] = {
         s.trial: (s.behind["mean"], (s.behind["interval"][0], s.behind["interval"][1]))
         for s in settings
         if s.behind
@@ -47,7 +47,8 @@ def draw(settings: Sequence[Setting], chosen: Setting, margin: float, name: str,
     for s in settings:
         if s.is_pareto and s.trial in paired:
             count = f"{s.sampling.timestep_respacing} x {s.sampling.num_ensemble}"
-            top = max(paired[s.trial][1][1], paired[s.trial][0])
+            height, interval = paired[s.trial]
+            top = interval[1] if interval else height
             below.annotate(
                 count,
                 (s.case_s, top),

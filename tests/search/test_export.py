@@ -17,6 +17,10 @@ import trainer.exported
 from search.cli import main
 from search.compare import LABEL
 from search.lease import Lease
+from search.ledger import Ledger
+from search.mirror import open_as_driver
+from search.remote_run import RemoteRun
+from search.storage import Remote, mirror_of
 from tests.search.conftest import ROOT
 from tests.search.trained_study import BAD, CONTROL, FAILED, GOING_ON, GOOD
 from trainer.evaluate import evaluate
@@ -301,3 +305,28 @@ def test_it_appears_whole_or_not_at_all(
     said = segtune("export", "demo", tmp_path / "out", "--runs", runs, status=2)
     assert "No space left on device" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_in_s3_is_fetched(
+    trained_runs: Path, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a machine that has seen nothing of the study; its respacing needs the export."""
+    study = mirror_of(Remote.parse(s3)) / "demo"
+    with open_as_driver(study) as ledger:
+        kept = Ledger.open(trained_runs / "demo/ledger.jsonl", writer=False).events
+        ledger.append(*[event for event in kept if event["event"] != "driver"])
+    work, local = tmp_path / "work", trained_runs / "demo/trials/0001"
+    with RemoteRun(Remote.parse(s3) / "demo", work, 1, (1, 1), {}) as run:
+        shutil.copytree(local, work, dirs_exist_ok=True)
+        run.send()
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "elsewhere"))
+    segtune("export", "demo", tmp_path / "out", "--runs", s3)
+    theirs = load(local).model.state_dict()
+    exported = load(tmp_path / "out")
+    assert all(torch.equal(v, theirs[k]) for k, v in exported.model.state_dict().items())
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert metrics["validation"]["dice_interval"]
+    said = segtune("export", "demo", tmp_path / "bad", "--trial", "2", "--runs", s3, status=2)
+    assert "trial 2: completed: no best.pt of it is here" in said
+    said = segtune("respace", "demo", "--runs", s3, status=2)
+    assert len(said.splitlines()) == 1 and "segtune export demo OUT" in said
