@@ -76,7 +76,9 @@ class Newsroom:
             case "proposed":
                 news.proposed, news.configured = event, True
             case "reported":
-                news.points += _points(event["metrics"], time_ms, event["epoch"])
+                # The objective first: MLflow's pages begin with the metric that came first.
+                metrics = {self._study.objective.metric: event["value"]} | event["metrics"]
+                news.points += _points(metrics, time_ms, event["epoch"])
                 self._note_best(trial, event["value"], time_ms)
             case "decided" if event.get("rung") is not None:
                 self.rungs[trial.number] = event["rung"]

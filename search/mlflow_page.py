@@ -1,7 +1,7 @@
 """How MLflow's pages show a study: its description, the names of runs, and a view with charts.
 
-The view is one of MLflow's own saved views, a tag of the experiment: the table has the searched
-parameters first and the best trial on top, the charts begin with parallel coordinates.
+The view is one of MLflow's own saved views, a tag of the experiment: the table has the best trial
+on top and the searched parameters beside its result, the charts begin with parallel coordinates.
 """
 
 import json
@@ -70,8 +70,8 @@ def _note(study: StudyConfig) -> str:
     searched = ", ".join(f"`{name}`" for name in study.space)
     aim = "highest" if study.objective.mode == "max" else "lowest"
     question = (
-        f"**Which {searched} give the {aim} `{study.objective.metric}`** "
-        f"on fold {study.data.fold} of `{study.data.store}`?"
+        f"**What gives the {aim} `{study.objective.metric}`** on fold {study.data.fold} of "
+        f"`{study.data.store}`?\n\nSearched: {searched}"
     )
     return question + "\n" + LEGEND.format(study=study.study, name=_name(study))
 
@@ -92,7 +92,6 @@ def _view(study: StudyConfig, begun_s: float) -> str:
     epochs = ["final/epochs"] if study.scheduler.type == "asha" or study.stall else []
     final = [f"final/{short(objective.metric)}" for objective in objectives]
     params = list(study.space)
-    section = _id(study, "section")
     parallel = {
         "type": "PARALLEL",
         "displayName": "Searched parameters and where they led",
@@ -128,13 +127,15 @@ def _view(study: StudyConfig, begun_s: float) -> str:
         }
         for name in params[:4]
     ]
-    common = {"metricSectionId": section, "deleted": False, "isGenerated": False}
+    sections = {"What led where": (1, [parallel]), "Curves and slices": (2, [*curves, *slices])}
     charts = [
-        {"uuid": _id(study, chart["displayName"]), **common, **chart}
-        for chart in [parallel, *curves, *slices]
-    ]
-    columns = [f"params.`{name}`" for name in params]
-    columns += [f"metrics.`{name}`" for name in [*final, *epochs]]
+        {"uuid": _id(study, chart["displayName"]), "metricSectionId": _id(study, name),
+         "deleted": False, "isGenerated": False, **chart}
+        for name, (_, its_charts) in sections.items()
+        for chart in its_charts
+    ]  # fmt: skip
+    columns = [f"metrics.`{name}`" for name in [*final, *epochs]]
+    columns += [f"params.`{name}`" for name in params]
     columns += ["tags.`ending`", "tags.`kind`", "attributes.`Duration`"]
     state: dict[str, Any] = {
         "searchFilter": "tags.kind != 'study' and tags.kind != 'confirm'",
@@ -149,8 +150,9 @@ def _view(study: StudyConfig, begun_s: float) -> str:
         "runsHiddenMode": "SHOW_ALL" if study.trials.num_trials <= 30 else "FIRST_20_RUNS",
         "compareRunCharts": charts,
         "compareRunSections": [
-            {"uuid": section, "name": "What matters", "display": True, "isReordered": True,
-             "deleted": False, "isGenerated": False, "columns": 2, "cardHeight": 400}
+            {"uuid": _id(study, name), "name": name, "display": True, "isReordered": True,
+             "deleted": False, "isGenerated": False, "columns": num, "cardHeight": 400}
+            for name, (num, _) in sections.items()
         ],
         "isAccordionReordered": True,
         "hideEmptyCharts": True,

@@ -196,7 +196,9 @@ class StudyInMlflow:
             tags["init_from"] = str(config.init_from)
         name = mlflow_page.run_name(trial)
         run_id = self._open_run(trial.number, tags, int(event["time"] * 1000), name, "trial_uid")
-        log(self._client, run_id, params=flatten(config.model_dump(mode="json")))
+        params = flatten(config.model_dump(mode="json"))
+        first = {name: params[name] for name in self._study.space if name in params}
+        log(self._client, run_id, params=first | params)
 
     def _standing(self, trial: TrialState) -> dict[str, str]:
         """Return the tags that change in the course of a trial."""

@@ -209,8 +209,10 @@ def drive(cluster: str, mlflow_uri: str) -> Iterator[Callable[..., Driver]]:
     """Start drivers on the shared Ray and MLflow; whatever still runs at the end is killed."""
     drivers: list[Driver] = []
 
-    def start(study: Path, fit: str = "tests.search.toy:fit", runs: Path | None = None) -> Driver:
-        env = {"MLFLOW_TRACKING_URI": mlflow_uri}
+    def start(
+        study: Path, fit: str = "tests.search.toy:fit", runs: Path | None = None, uri: str = ""
+    ) -> Driver:
+        env = {"MLFLOW_TRACKING_URI": uri or mlflow_uri}
         drivers.append(Driver(study, runs or study.parent, cluster, fit, env=env))
         return drivers[-1]
 
