@@ -21,6 +21,8 @@ SHORT, VERY_SHORT = 0.05, 0.02
 """Likewise of weights that hardly moved."""
 GAP = 0.05
 """Dice that is worth a finding, if it is also beyond twice the noise."""
+LAG, LAG_SHARE = 0.03, 0.15
+"""Dice, and share of the raw weights' Dice, by which an average falls behind that lags."""
 RESCUED = 0.15
 """By so much the average is better than the weights that it averages where these swing."""
 COPIES = 0.3
@@ -84,7 +86,7 @@ def averaging(measured: "Measured", config: TrainConfig) -> Finding:
     )
     word: Word = "ok"
     step = ""
-    if gap > max(GAP, 2 * measured.noise):
+    if gap > max(LAG, LAG_SHARE * raw, 2 * measured.noise):
         word = "cause likely"
         compared += ": the average lags behind"
         step = f"optimizer.ema_half_life_images={max(1, round(half_life / 4))}"
