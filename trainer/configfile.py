@@ -21,6 +21,10 @@ class ConfigError(ValueError):
         self.lines = list(lines)
         super().__init__("\n".join(self.lines))
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
+        """Reach other processes as it is: by itself, an exception is made again of its text."""
+        return ConfigError, (self.lines,)
+
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 10_000

@@ -1,11 +1,14 @@
-"""What may happen to the process that paints: in the place of `search.painter.Hand`."""
+"""What may happen to pictures: hands in the place of `search.painter.Hand`, and a fit."""
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from search.pictures import Painted
+from tests.search import toy
+from trainer.config import TrainConfig
 
 Answer = tuple[Painted, float]
 
@@ -32,3 +35,10 @@ class Failing:
         if run_dir.name == "0003":
             return Painted(1, ["samples/a.png"], 0.1), 0.2
         raise OSError("the disk is\nfull")
+
+
+def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[toy.Validation]:
+    """Train as the toy does, and leave weights that no one can read."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "best.pt").write_text("no weights")
+    yield from toy.fit(config, run_dir, received=received)

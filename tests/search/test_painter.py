@@ -19,7 +19,8 @@ from search.remote_run import RemoteRun
 from search.state import StudyState
 from search.storage import Remote, mirror_of
 from tests.search import hands, offline
-from tests.search.conftest import Driver
+from tests.search.conftest import Driver, write_study
+from tests.search.toy import dice
 from tests.trainer.tiny import tiny_config
 from trainer import checkpoint
 from trainer.data.store import Store
@@ -257,6 +258,21 @@ def test_an_error_is_a_line_and_the_next_is_painted(painter: Any) -> None:
     assert all(not trial.pictures for trial in live.state.trials.values() if trial.number != 3)
     for trial in live.state.trials.values():  # nothing else of the study changed
         assert trial.ending == ("completed" if trial.number in (2, 3) else None)
+
+
+def test_a_study_does_not_need_its_pictures(
+    store: Path, drive: Callable[..., Driver], tmp_path: Path
+) -> None:
+    settings = {"scheduler": {"type": "none", "max_t": 2}, "enqueue": []}
+    path = write_study(tmp_path, store, trials={"num_trials": 1}, **settings)
+    driver = drive(path, fit="tests.search.hands:fit")
+    said = driver.finish()
+    assert "could not be painted: " in said and "not a segtune checkpoint" in said
+    assert driver.events("painted") == []
+    state = StudyState.replay(driver.events())
+    assert [trial.ending for trial in state.trials.values()] == ["completed"] * 2
+    best = state.best("max")
+    assert best is not None and best.value == dice(best.params["optimizer.lr"], 2)
 
 
 @pytest.mark.slow

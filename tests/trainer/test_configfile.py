@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - a mistake and its answer stand on one line
 """Configuration files: YAML 1.2 numbers, dotted keys, and errors that name the remedy."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,8 @@ def test_the_command_answers_in_lines_and_status_2(words: list[str], tmp_path: P
     assert "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.yaml"]  # nothing half-written
+
+
+def test_errors_reach_other_processes() -> None:
+    error = pickle.loads(pickle.dumps(ConfigError(["a: one", "b: two"])))
+    assert error.lines == ["a: one", "b: two"] and str(error) == "a: one\nb: two"
