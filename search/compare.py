@@ -12,7 +12,7 @@ from search.state import StudyState, TrialState
 from search.storage import shown
 from search.study import StudyConfig
 from search.trial_row import Rows, finite
-from trainer.configfile import ConfigError, build
+from trainer.configfile import build
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def read_study(folder: Path) -> tuple[StudyConfig, StudyState]:
     path = folder / "ledger.jsonl"
     state = StudyState.of(Ledger.open(path, writer=False))
     if state.study is None:
-        raise ConfigError([f"{path}: has no settings: its first launch did not get far; launch it"])
+        raise no_settings(path)
     return build(StudyConfig, state.study["config"], path), state
 
 

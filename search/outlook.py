@@ -173,7 +173,6 @@ def _carried(standing: Standing) -> tuple[list[TrialState], bool]:
     its oldest trials, so where it has others to carry, one of those has been started.
     """
     state = standing.state
-    extra = {trial.number for trial in state.trials.values() if trial.segments or trial.of}
-    extra |= {trial.number for trial in state.confirming()}
+    extra = {t.number for t in state.trials.values() if t.segments or t.kind == "confirm"}
     alone = bool(standing.started) and standing.started <= extra
     return [trial for trial in state.live() if not alone or trial.number in extra], alone

@@ -26,7 +26,7 @@ REFRESH_PER_S = 2
 LABEL_WIDTH = 12
 MIN_ROWS = 3
 """Of running trials, however low the terminal."""
-UNITS = {"gpu_hours": "GPU-hours", "wall_hours": "wall-clock hours", "epochs": "epochs"}
+UNITS = {"gpu_hours": "GPU-hours", "wall_hours": "wall hours", "epochs": "epochs"}
 
 Line = tuple[str, Text]
 

@@ -336,6 +336,11 @@ def contradictions(path: Path) -> Iterator[None]:
         raise ConfigError([f"{path}: contradicts itself: {error!r}"]) from error
 
 
+def no_settings(path: Path) -> ConfigError:
+    """Return the error of a ledger without a study."""
+    return ConfigError([f"{path}: has no settings: its first launch did not get far; launch it"])
+
+
 def threshold_rule(threshold: Mapping[str, Any]) -> str:
     """Return in words what the best threshold calls lesion, for example `tmax >= 4.711`."""
     side = ">=" if threshold["above"] else "<"

@@ -10,9 +10,8 @@ from search.ledger import Ledger, writer_of
 from search.outlook import Forecast
 from search.preview import align
 from search.standing import Standing
-from search.state import TrialState
+from search.state import TrialState, no_settings
 from search.storage import shown
-from trainer.configfile import ConfigError
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -27,11 +26,6 @@ def status(folder: Path) -> dict[str, Any]:
     if standing is None:
         raise no_settings(path)
     return status_of(standing, folder, writer_of(path))
-
-
-def no_settings(path: Path) -> ConfigError:
-    """Return the error of a ledger without a study."""
-    return ConfigError([f"{path}: has no settings: its first launch did not get far; launch it"])
 
 
 def status_of(standing: Standing, folder: Path, driver: str | None) -> dict[str, Any]:

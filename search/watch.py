@@ -14,8 +14,8 @@ from search.mirror import fetch
 from search.progress import tell
 from search.screen import REFRESH_PER_S, Screen, shown, terminal
 from search.standing import Standing
-from search.state import contradictions
-from search.status import no_settings, render, status_of
+from search.state import contradictions, no_settings
+from search.status import render, status_of
 from search.storage import remote_of
 from search.storage import shown as name_of
 

@@ -46,7 +46,7 @@ def test_what_it_says() -> None:
         "trials      3 of 90 searched: 4 running",
         "  32 of about ",
         ", at most 7371",
-        "0.539 of 2 GPU-hours (1.46 left), 0.135 of 1 wall-clock hours (0.865 left)",
+        "0.539 of 2 GPU-hours (1.46 left), 0.135 of 1 wall hours (0.865 left)",
         "to the end  about 22 min (",
         ", when the GPU-hours are spent",
         "best        val/dice 0.0300  epoch 8, trial 3  (selected on, optimistic)",
