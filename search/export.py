@@ -129,7 +129,8 @@ def _metrics(model: Finished, trained: "Trained") -> dict[str, Any]:
     readings = run_dir / "test_readings.jsonl"
     return {
         "validation": {
-            "label": f"validation fold {trained.config.data.fold}, best epoch: {LABEL}",
+            "label": f"validation fold {trained.config.data.fold}, best epoch, sampled as while "
+            f"training: {LABEL}",
             "epoch": trained.epoch,
             "dice_interval": bootstrap([*dice.values()], 0) if dice else None,
             "num_cases_with_lesion": len(dice) if dice else None,

@@ -1,5 +1,6 @@
 """`segtune export`: whole folders, used where nothing of the study is left."""
 
+import ast
 import json
 import shutil
 import subprocess
@@ -86,6 +87,22 @@ def test_the_folder_says_what_it_is(place: Path, phantom_store: Path) -> None:
     assert pictures and all((folder / picture).stat().st_size > 1000 for picture in pictures)
     for text in (folder / "README.md", folder / "provenance.json", folder / "metrics.json"):
         assert str(place) not in text.read_text()
+
+
+def test_the_requirements_are_what_the_trainer_imports(place: Path) -> None:
+    modules = set()
+    for path in (ROOT / "trainer").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules |= {name.partition(".")[0] for name in names}
+    named = {"PIL": "pillow", "yaml": "pyyaml"}
+    foreign = {named.get(module, module) for module in modules} - sys.stdlib_module_names
+    foreign -= {"trainer", ""}
+    lines = (place / "best/requirements.txt").read_text().splitlines()[1:]
+    pinned = dict(line.split("==") for line in lines)
+    assert pinned.keys() == foreign | {"einops"}  # which MONAI's networks need
+    assert pinned["torch"] == torch.__version__.partition("+")[0]
 
 
 def test_it_is_the_averaged_weights_of_best_pt(place: Path) -> None:

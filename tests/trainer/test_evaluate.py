@@ -140,6 +140,16 @@ def test_the_test_set_is_sealed(
     assert json.loads((run / "threshold.json").read_text()) == frozen
 
 
+def test_the_test_set_is_sampled_as_its_threshold_was_frozen(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluate(run, "--steps", "2", monkeypatch=monkeypatch) == 0
+    assert evaluate(run, "--split", "test", monkeypatch=monkeypatch) == 0
+    assert evaluate(run, "--split", "test", "--steps", "3", monkeypatch=monkeypatch) == 2
+    [line] = (run / "test_readings.jsonl").read_text().splitlines()
+    assert json.loads(line)["sampling"]["timestep_respacing"] == 2
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
