@@ -25,13 +25,12 @@ def inputs(modalities: Sequence["Seen"]) -> Finding:
     """Say whether the windows leave what tells lesion from brain."""
     blind = [m for m in modalities if m.auc >= TELLS and _is_blind(m)]
     best = max(modalities, key=lambda m: m.auc)
-    best_left = max(modalities, key=lambda m: m.auc_windowed)
     told = blind or sorted(modalities, key=lambda m: -m.auc)[:3]
     figure = "; ".join(
         f"{m.modality} {m.clipped:.0%} of the brain clipped, AUC {m.auc_windowed:.2f}" for m in told
     )
     word: Word = "ok"
-    compared = f"best of {len(modalities)}: {best_left.modality}, as before windowing"
+    compared = f"best of {len(modalities)} before windowing: {best.modality}, AUC {best.auc:.2f}"
     if blind:
         word = "cause likely" if max(m.auc for m in blind) > best.auc - 0.1 else "suspicious"
         compared = "before windowing: " + ", ".join(
