@@ -25,6 +25,7 @@ import requests
 import torch
 import yaml
 from click.testing import CliRunner
+from mlflow import MlflowClient
 
 import search.token
 from search.cases import lesion_dice
@@ -245,14 +246,17 @@ def test_mlflows_password_is_written_nowhere(
         while not said:
             time.sleep(0.05)
     assert "http://127.0.0.1:9 does not answer" in said[0] and PLANTED not in "".join(said)
-    assert ui_command(tmp_path) == "http://127.0.0.1:9"
+    assert ui_command(folder) == "http://127.0.0.1:9"
 
     trials = [trial.number for trial in live.state.trials.values()]
     live.record(
-        *({"event": "mlflow", "trial": n, "run_id": f"r{n}", "uri": secret} for n in trials)
+        {"event": "mlflow", "experiment_id": "1", "run_id": "r", "uri": secret},
+        *({"event": "mlflow", "trial": n, "run_id": f"r{n}", "uri": secret} for n in trials),
     )
     seen = len(live.ledger.events)
-    (folder / "mlflow.json").write_text(json.dumps({"uri": secret, "delivered": seen}))
+    (folder / "mlflow.json").write_text(
+        json.dumps({"uri": secret, "delivered": seen, "reported": seen})
+    )
     assert not Tracker(live, print, print).behind, "what an earlier segtune delivered"
     live.ledger.close()
 
@@ -403,9 +407,8 @@ def test_mlflow_with_passwords_and_service_names(
         links: list[Event] = []
         with Ledger.open(path, writer=True) as ledger:
             live = LiveStudy(load_study(calm.study), folder, ledger)
-            with Tracker(live, links.append, said.append) as tracker:
-                while tracker.behind and not said:
-                    time.sleep(0.05)
+            with Tracker(live, links.append, said.append):
+                pass
             live.record(*links)
         return said, links
 
@@ -414,8 +417,13 @@ def test_mlflow_with_passwords_and_service_names(
     said, links = deliver(f"http://admin:not-{PLANTED}@{passworded}")
     assert "does not answer" in said[0] and PLANTED not in "".join(said) and links == []
     account = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PLANTED}
+    monkeypatch.setattr(Tracker, "CLOSE_S", 240.0)  # on a busy machine
     said, links = deliver(f"http://{passworded}", **account)
-    assert said == [] and len([link for link in links if "run_id" in link]) == 10
+    assert said == [] and len([link for link in links if "run_id" in link]) == 11
+    client = MlflowClient(f"http://{passworded}")
+    for link in links:
+        files = {file.path for file in client.list_artifacts(link["run_id"])}
+        assert ("config.yaml" if "trial" in link else "leaderboard.txt") in files
     # The same server, its account in the address: nothing is left to deliver, no run is new.
     (folder / "mlflow.json").unlink()
     assert deliver(f"http://admin:{PLANTED}@{passworded}") == ([], [])

@@ -112,7 +112,8 @@ def test_ui(runs: Path, number: int) -> None:
     """Serves on loopback, under its own names alone, and leaves no process behind."""
     assert segtune("sync", "toy", "--runs", runs)[0] == 0
     command = [sys.executable, "-m", "search.cli", "ui", "toy", "--runs", str(runs)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as ui:
+    ui = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    try:
         assert ui.stdout is not None
         address = ui.stdout.readline().strip()
         server, _, page = address.partition("/#")
@@ -131,9 +132,12 @@ def test_ui(runs: Path, number: int) -> None:
         run = next(r for r in experiment_runs(MlflowClient(server)) if r.info.run_name == "toy")
         file = {"run_uuid": run.info.run_id, "path": "leaderboard.txt"}
         found = requests.get(f"{server}/get-artifact", params=file, timeout=20)
-        assert found.status_code == 200 and "control (U-Net)" in found.text
+        assert found.status_code == 200 and "rank" in found.text
         ui.send_signal(number)
         assert ui.wait(30) == 0
+    finally:
+        ui.terminate()
+        ui.wait()
     with pytest.raises(requests.ConnectionError):
         requests.get(server, timeout=5)
     assert listening(port) == set() and commands_with(f"--port\0{port}") == []
