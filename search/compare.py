@@ -8,7 +8,7 @@ from typing import Any
 from search.ledger import Event, Ledger
 from search.ranking import equal_epoch, pareto, ranked, rung_correlation
 from search.remote_run import fetch_cases
-from search.state import StudyState, TrialState
+from search.state import StudyState, TrialState, no_settings
 from search.storage import shown
 from search.study import StudyConfig
 from search.trial_row import Rows, finite

@@ -8,6 +8,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from search.asha import bracket_shares
@@ -92,6 +93,10 @@ class Rungs:
 class Standing:
     """A study's state, and what its looks need beside it; each event costs microseconds.
 
+    Args:
+        study: Its first settings.
+        where: The ledger's path, for messages.
+
     Attributes:
         study: Its newest settings.
         state: What the ledger says.
@@ -103,8 +108,9 @@ class Standing:
         high: The highest, or -inf.
     """
 
-    def __init__(self, study: StudyConfig):
+    def __init__(self, study: StudyConfig, where: str | Path = "ledger.jsonl"):
         self.study = study
+        self._where = where
         self.state = StudyState()
         self.rungs = Rungs(study)
         self.heard_s: dict[int, float] = {}
@@ -123,7 +129,8 @@ class Standing:
         if settings is None:
             return None
         with contradictions(ledger.path):
-            standing = cls(build(StudyConfig, settings["config"], ledger.path))
+            study = build(StudyConfig, settings["config"], ledger.path)
+            standing = cls(study, ledger.path)
             standing.apply(ledger.events)
         return standing
 
@@ -143,7 +150,7 @@ class Standing:
         trial: Any = event.get("trial")
         match event["event"]:
             case "study":  # raised num_trials, another budget: nothing that moves a rung
-                self.study = build(StudyConfig, event["config"], "study")
+                self.study = build(StudyConfig, event["config"], self._where)
             case "driver":
                 self.heard_s.clear()
                 self.started.clear()

@@ -330,6 +330,8 @@ def contradictions(path: Path) -> Iterator[None]:
     """Say in one line what is wrong with a ledger whose events are being applied."""
     try:
         yield
+    except ConfigError:  # which says where
+        raise
     except ValueError as error:
         raise ConfigError([f"{path}: {error}"]) from error
     except (AssertionError, KeyError, TypeError) as error:  # put together by hand, say
