@@ -87,7 +87,7 @@ def load(path: str | Path, device: torch.device | str = "auto") -> Trained:
         inputs=inputs,
         device=device,
         autocast=torch.autocast(device.type, torch.bfloat16, enabled=wants_bf16(config, device)),
-        epoch=saved["epoch"] if "epoch" in saved else None,
+        epoch=saved.get("epoch"),
     )
 
 
