@@ -27,6 +27,7 @@ WIDTH = 1200
 WAIT_S = 120.0
 MAX_COMPARED = 8
 PLOT = ".js-plotly-plot svg.main-svg"
+AXES = ".parcoords text.label"
 
 
 def take(folder: Path, out: Path) -> list[Path]:
@@ -40,7 +41,7 @@ def take(folder: Path, out: Path) -> list[Path]:
     with (
         served(tracking_uri(folder.resolve().parent)) as server,
         tempfile.TemporaryDirectory() as profile,
-        chromium(Path(profile), width=WIDTH, height=760) as browser,
+        chromium(Path(profile), width=WIDTH, height=860) as browser,
     ):
         client = MlflowClient(server)
         experiment = client.get_experiment_by_name(folder.resolve().name)
@@ -52,7 +53,7 @@ def take(folder: Path, out: Path) -> list[Path]:
         page = page_address(server, id_)
         shots = [
             shoot(browser, page, "[role=row] a", len(best[:5]), out / "mlflow-runs.png"),
-            shoot(browser, f"{page}&compareRunsMode=CHART", PLOT, 2, out / "mlflow-charts.png"),
+            shoot(browser, f"{page}&compareRunsMode=CHART", AXES, 2, out / "mlflow-charts.png"),
         ]
         runs = quote(json.dumps([run.info.run_id for run in best[:MAX_COMPARED]]))
         compared = f"{server}/#/compare-runs?runs={runs}&experiments={quote(json.dumps([id_]))}"

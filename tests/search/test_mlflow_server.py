@@ -243,7 +243,7 @@ def test_a_server_that_is_killed_and_restarted(
             gaps[away[0] < now < away[1]].append(now - last[trial])
         last[trial] = now
         curves.setdefault(f"{trial:04d}", []).append((event["epoch"], event["value"]))
-    assert len(gaps[True]) > 20 and len(gaps[False]) > 20
+    assert len(gaps[True]) > 20 and len(gaps[False]) > 9
     without, beside = statistics.median(gaps[True]), statistics.median(gaps[False])
     assert without < 1.5 * beside and max(gaps[True]) < 3, (without, beside, max(gaps[True]))
 
@@ -261,7 +261,7 @@ def test_a_server_that_is_killed_and_restarted(
 @pytest.mark.slow
 def test_pages_in_chromium(offline_runs: Path, store: Path, tmp_path: Path) -> None:
     """MLflow's own pages show the trials, best first, and a parallel coordinates plot."""
-    from docs.screenshots import PLOT, quiet, shoot, take
+    from docs.screenshots import AXES, quiet, shoot, take
     from search.mlflow_server import served
 
     runs = tmp_path / "runs"
@@ -280,15 +280,13 @@ def test_pages_in_chromium(offline_runs: Path, store: Path, tmp_path: Path) -> N
             "return [...document.querySelectorAll('[role=row] a')].map(a => a.innerText)"
         )
         names = [name for name in rows if name[:2] == "00"]
-        assert names[:5] == ["0004", "0006", "0002", "0003", "0001 reference"] or names[0] == "0004"
+        assert names[0] == "0004", "the best"
         assert {"0000 control", "0005"} <= set(names) and "toy" not in names
         head = browser.find_element("tag name", "body").text
         assert "optimizer.lr" in head and "final/dice" in head
         charts = f"{page_address(server, '1')}&compareRunsMode=CHART"
-        shoot(browser, charts, PLOT, 2, tmp_path / "charts.png")
-        axes = browser.execute_script(
-            "return [...document.querySelectorAll('.parcoords .axis-title')].map(t => t.textContent)"  # noqa: E501
-        )
+        shoot(browser, charts, AXES, 2, tmp_path / "charts.png")
+        axes = [axis.text for axis in browser.find_elements("css selector", AXES)]
         assert axes == ["optimizer.lr", "final/dice"]
         errors = [line for line in console_errors(browser) if "ResizeObserver" not in line]
         assert [line for line in errors if "users/current" not in line] == []
