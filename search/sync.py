@@ -46,4 +46,3 @@ def sync(folder: Path) -> str:
     num_trials = len(live.state.trials)
     line = f"{study.study}: sent {sent} events of {num_trials} trials"
     return "\n".join([*said, f"{line} to MLflow at {tracker.uri}"])
-
