@@ -54,6 +54,7 @@ def predict_case(trained: Trained, name: str, images: Images) -> CasePrediction:
         BadFile: One of the files cannot be used.
         OutOfMemory: One slice does not fit on the device.
     """
+    torch.set_num_threads(trained.config.num_threads)  # another number rounds differently
     reference, brain = read_reference(images)
     box = fit_box(brain, reference.spacing_mm)
     size = trained.inputs.image_size

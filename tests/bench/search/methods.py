@@ -70,6 +70,8 @@ class Segtune:
 class _Memory:
     """A ledger that forgets, instead of one on disk."""
 
+    path = Path()
+
     def __init__(self) -> None:
         self.events: list[Event] = []
 
