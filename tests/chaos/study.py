@@ -228,12 +228,15 @@ class Run:
         experiment = client.get_experiment_by_name(self.plan.name)
         assert experiment
         curves = {}
-        for run in client.search_runs([experiment.experiment_id]):
+        # One more run is the study's own.
+        for run in client.search_runs([experiment.experiment_id], "tags.kind != 'study'"):
             number = int(run.data.tags["trial_uid"].split("/")[1])
             assert number not in curves, f"trial {number} has two runs"
             assert run.info.status == "FINISHED", f"trial {number} is {run.info.status}"
             by_epoch: dict[int, dict[str, float]] = {}
             for key in run.data.metrics:
+                if key.startswith("final/"):  # of no epoch: what a table of trials shows
+                    continue
                 for metric in client.get_metric_history(run.info.run_id, key):
                     assert key not in by_epoch.setdefault(metric.step, {}), f"{key} is doubled"
                     by_epoch[metric.step][key] = metric.value

@@ -130,6 +130,7 @@ def test_stopped_and_continued(
     check(driver.folder, mlflow_uri)
 
 
+@pytest.mark.slow
 def test_a_budget_survives_launches_and_can_be_raised(
     tmp_path: Path, store: Path, drive: Drive, calm: Driver
 ) -> None:
@@ -179,6 +180,7 @@ def test_endings_and_dead_workers(
     assert attempts[1] == 2 and attempts[4] == 1 + 3 - 1
 
 
+@pytest.mark.slow
 def test_gives_up(tmp_path: Path, store: Path, drive: Drive) -> None:
     """Trials that all fail the same way end the study, with the reason and a status of its own."""
     study = write_study(tmp_path, store, trials={"num_trials": 8})

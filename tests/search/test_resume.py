@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -225,7 +227,12 @@ def copied(calm: Driver, tmp_path: Path) -> Path:
     """The undisturbed study that real Ray carried out, in a folder of its own."""
     folder = tmp_path / "runs" / "toy"
     shutil.copytree(calm.folder, folder)
-    shutil.copy(calm.folder.parent / "mlflow.db", folder.parent / "mlflow.db")
+    database = shutil.copy(calm.folder.parent / "mlflow.db", folder.parent / "mlflow.db")
+    places = str(calm.folder.parent), str(folder.parent)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            # Else the copy's artifacts would go where the original's are.
+            connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", places)
     (folder / "mlflow.json").unlink()
     return folder
 

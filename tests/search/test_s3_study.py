@@ -109,6 +109,7 @@ def test_a_study_ends_and_is_read_from_elsewhere(
             assert AWS["AWS_SECRET_ACCESS_KEY"].encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_and_continued_from_an_empty_mirror(
     s3: str, drive: Start, calm: Driver, store: Path, tmp_path: Path, node_cache: Path
 ) -> None:

@@ -66,6 +66,7 @@ def space(tmp_path: Path, store: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_study_whose_laptop_is_closed(
     guarded: Guarded, segtune: Run, space: Path, tmp_path: Path
 ) -> None:

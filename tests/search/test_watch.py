@@ -172,6 +172,7 @@ def launched(slow: Path, cluster: str, env: dict[str, str]) -> Iterator[Terminal
         yield terminal
 
 
+@pytest.mark.slow
 def test_launch_and_watch_on_terminals(slow: Path, launched: Terminal, env: dict[str, str]) -> None:
     """Two shells show the same, Ctrl-C ends each of them as it should, and nothing is torn."""
     launched.wait_for(lambda text: "2 running" in text and "val/dice 0." in text)
