@@ -120,6 +120,7 @@ def study(
     return study
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", [0, 3])
 def test_two_workers_measure_what_one_does(study: Study, tmp_path: Path, trial: int) -> None:
     """Each epoch once, in order, although both trials were interrupted."""
@@ -132,6 +133,7 @@ def test_two_workers_measure_what_one_does(study: Study, tmp_path: Path, trial: 
         assert ours == pytest.approx(theirs, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_endings_without_a_measurement(study: Study) -> None:
     assert study.ended() == ["completed", "infeasible", "infeasible", "completed"]
     reasons = {event["trial"]: event["reason"] for event in study.events("ended")}
@@ -139,6 +141,7 @@ def test_endings_without_a_measurement(study: Study) -> None:
     assert reasons[2] == "batch.effective: 1: less than the 2 processes"
 
 
+@pytest.mark.slow
 def test_a_dead_rank_is_replaced_with_its_trainable(study: Study) -> None:
     (trial, reason), _ = study.interrupted()
     assert trial == 0 and reason.startswith("RuntimeError: rank 1: The actor died")
@@ -146,12 +149,14 @@ def test_a_dead_rank_is_replaced_with_its_trainable(study: Study) -> None:
     assert len({before, after, rank_1_before, rank_1_after}) == 4
 
 
+@pytest.mark.slow
 def test_ranks_are_warm(study: Study) -> None:
     """The later trials, whatever their endings, have the processes that the first ended in."""
     pair = [[pids[-1]] for pids in study.pids(0)]
     assert study.pids(1) == study.pids(2) == pair
 
 
+@pytest.mark.slow
 def test_the_stop_file(study: Study) -> None:
     assert study.interrupted()[1] == (3, "stopped")
     assert study.pids(3) == [[pids[-1]] * 2 for pids in study.pids(0)]

@@ -255,6 +255,7 @@ def driver(folder: Path, cluster: str, call: str, **options: object) -> subproce
     )
 
 
+@pytest.mark.slow
 def test_with_ray_killed_and_again(copied: Path, cluster: str) -> None:
     """Real Ray and MLflow: SIGKILL in the middle; then one curve in one run, and 1 to N."""
     from mlflow import MlflowClient

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.search.conftest import ROOT
 
 COLLECTING = """
@@ -35,6 +37,7 @@ print("left")
 """
 
 
+@pytest.mark.slow
 def test_another_thread_may_free_references_while_ray_shuts_down(cluster: str) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
     command = [sys.executable, "-c", COLLECTING, cluster]
