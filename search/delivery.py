@@ -1,6 +1,8 @@
 """A thread that hands on what a study writes, to a place that may not answer."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 
@@ -24,6 +26,8 @@ class Delivery:
         tell: Is called once with the error when the other side stops answering, and once with
             None when it answers again.
         meanwhile: Is called after each failure.
+        daemon: Whether the process may end in the middle of `deliver`. Not if that draws, say: a
+            library in C++ that wants the interpreter back while that ends aborts the process.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Delivery:
         retry_s: tuple[float, float],
         tell: Callable[[Exception | None], None],
         meanwhile: Callable[[], None] = lambda: None,
+        daemon: bool = True,
     ):
         self.failing = False
         self._deliver = deliver
@@ -46,7 +51,8 @@ class Delivery:
         self._meanwhile = meanwhile
         self._closing = threading.Event()
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._end_s = math.inf
+        self._thread = threading.Thread(target=self._run, name=name, daemon=daemon)
 
     @property
     def closing(self) -> bool:
@@ -60,8 +66,18 @@ class Delivery:
         """Deliver nothing more; to be called by `deliver`."""
         self._ended = True
 
+    def check_time(self) -> None:
+        """Check that whoever closes this still waits; to be called by `deliver` now and then.
+
+        Raises:
+            TimeoutError: No longer.
+        """
+        if time.monotonic() > self._end_s:
+            raise TimeoutError("the process ends")
+
     def close(self, limit_s: float) -> None:
         """Deliver the rest, for at most so long; what fails now is tried once more."""
+        self._end_s = time.monotonic() + limit_s
         self._closing.set()
         self._thread.join(limit_s)
 
@@ -72,6 +88,8 @@ class Delivery:
             try:
                 self._deliver()
             except Exception as error:  # whatever the other side raises: the study must not notice
+                if time.monotonic() > self._end_s:
+                    return
                 if not self.failing:
                     self._tell(error)
                 self.failing = True

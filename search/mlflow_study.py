@@ -32,6 +32,7 @@ class StudyInMlflow:
         uri: MLflow's, perhaps with a password.
         link: Takes `mlflow` events for the ledger.
         say: Tells a person what could not be made.
+        check_time: Raises TimeoutError when nobody waits any longer.
 
     Attributes:
         is_new: Nothing that was delivered before counts: the study's run was not linked, or is
@@ -44,10 +45,12 @@ class StudyInMlflow:
         uri: str,
         link: Callable[[Event], None],
         say: Callable[[str], None],
+        check_time: Callable[[], None] = lambda: None,
     ):
         self._study = live.study
         self._folder = live.folder
         self._say = say
+        self._check_time = check_time
         self._begun = next(e for e in reversed(live.ledger.events) if e["event"] == "study")
         self._uri = without_credentials(uri)
         self._link = link
@@ -141,6 +144,7 @@ class StudyInMlflow:
             mlflow_files.fetch(self._folder, self._say)
         self._show_study()
         for number, news in [*self._news.trials.items()]:
+            self._check_time()
             self._show_trial(self._state.trials[number], news)
             del self._news.trials[number]
 
@@ -244,8 +248,10 @@ class StudyInMlflow:
         with tempfile.TemporaryDirectory(prefix="segtune-") as folder:
             out = Path(folder)
             for make in mlflow_files.STUDY_FILES:
+                self._check_time()
                 self._made(make, self._folder, self._study, self._state, out)
             if last:
+                self._check_time()
                 self._made(mlflow_files.write_page, self._folder, out)
             self._client.log_artifacts(run_id, folder)
             note = mlflow_files.note(out)

@@ -105,6 +105,7 @@ class Tracker:
             period_s=self.PERIOD_S,
             retry_s=self.RETRY_S,
             tell=self._tell,
+            daemon=False,
         )
 
     @property
@@ -120,7 +121,7 @@ class Tracker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._delivery.close(0.1 if self._delivery.failing else self.CLOSE_S)
+        self._delivery.close(self.CLOSE_S)  # a server that does not answer takes none of it
         if self.behind:
             again = f"`segtune sync {self._live.folder.name}` or the same command again"
             self._say(f"MLflow does not have everything yet; {again} sends the rest")
@@ -163,7 +164,8 @@ class Tracker:
         if self._view is None:
             from search.mlflow_study import StudyInMlflow
 
-            view = StudyInMlflow(self._live, self._secret_uri, self._link, self._say)
+            check_time = self._delivery.check_time
+            view = StudyInMlflow(self._live, self._secret_uri, self._link, self._say, check_time)
             if view.is_new:
                 self._delivered = self._reported = 0
             view.skip(self._events, self._delivered)

@@ -1,11 +1,15 @@
 """The thread that hands on what a study writes."""
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from search.delivery import Delivery, pauses
+from tests.search.conftest import ROOT
 
 
 class Place:
@@ -90,3 +94,33 @@ def test_ended_by_what_it_calls() -> None:
     time.sleep(0.1)
     ending.close(5)
     assert place.times == [0.0]
+
+
+LATE = """
+import sys, time
+from pathlib import Path
+from search.delivery import Delivery
+
+def deliver():
+    time.sleep(0.5)
+    with open(sys.argv[1], "a") as file:
+        file.write("part\\n")
+    delivery.check_time()
+    with open(sys.argv[1], "a") as file:
+        file.write("all\\n")
+
+delivery = Delivery(deliver, lambda: True, name="x", period_s=9, retry_s=(9, 9), tell=print,
+                    daemon=False)
+delivery.start()
+time.sleep(0.1)
+delivery.close(0.1)
+"""
+
+
+def test_a_process_ends_between_two_steps(tmp_path: Path) -> None:
+    """Nobody waits any longer: what is under way is carried out, what follows is not."""
+    written = tmp_path / "written"
+    command = [sys.executable, "-c", LATE, str(written)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert written.read_text() == "part\n"
