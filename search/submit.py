@@ -8,6 +8,7 @@ address and passwords are those that the head was started with.
 
 import asyncio
 import logging
+import re
 import shlex
 import sys
 import tempfile
@@ -42,6 +43,8 @@ SAME_PYTHON = (
 
 BEGIN = "-- segtune --"
 """Divides what Ray writes into a job's log from what the command prints."""
+CODE = {".py", ".js", ".css"}
+"""Of the files of segtune, what a cluster needs."""
 
 
 class Cluster:
@@ -242,7 +245,8 @@ class Cluster:
 def _own(log: str) -> str:
     """Return what the command printed; all where it was not even begun."""
     before, begin, text = log.partition(f"{BEGIN}\n")
-    return text if begin else before
+    # Ray's line about the entrypoint is flushed after that has begun, and may come after its first.
+    return re.sub(r"\ARunning entrypoint for job .*\n", "", text) if begin else before
 
 
 @contextmanager
@@ -252,7 +256,7 @@ def _working_directory(study: StudyConfig | None) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="segtune-") as name:
         folder = Path(name)
         for package in ("search", "trainer"):
-            for path in (code / package).rglob("*.py"):
+            for path in (p for p in (code / package).rglob("*") if p.suffix in CODE):
                 copy = folder / path.relative_to(code)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(path.read_bytes())

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from search.cli import main
 from search.launch import code_commit
 from search.study import load_study
-from search.submit import _working_directory
+from search.submit import _own, _working_directory
 from tests.search.conftest import ROOT, Guarded, events
 from tests.trainer.tiny import TINY
 
@@ -122,6 +122,19 @@ def test_a_mistake_is_found_from_there(segtune: Run, guarded: Guarded, space: Pa
     assert never.returncode == 2 and "lost: was not submitted there" in never.stderr
 
 
+@pytest.mark.parametrize(
+    ("log", "own"),
+    [
+        ("Running entrypoint for job 7: echo -- segtune --; x\n-- segtune --\nout\n", "out\n"),
+        ("-- segtune --\nRunning entrypoint for job 7: echo -- segtune --; x\nout\n", "out\n"),
+        ("sh: not found\n", "sh: not found\n"),
+    ],
+)
+def test_what_the_command_printed(log: str, own: str) -> None:
+    """Ray's own line is flushed before the entrypoint's first, or after it."""
+    assert _own(log) == own
+
+
 @pytest.fixture
 def not_a_dashboard() -> Iterator[str]:
     """A web server that has a page for everything."""
@@ -189,9 +202,10 @@ def test_nothing_but_code_travels(space: Path) -> None:
         folder = Path(name)
         files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         assert load_study(folder / "study.yaml") == study
-    assert {name for name in files if not name.endswith(".py")} == {"study.yaml"}
+    assert {Path(name).suffix for name in files - {"study.yaml"}} == {".py", ".js", ".css"}
     assert {name.partition("/")[0] for name in files} == {"search", "trainer", "study.yaml"}
     assert "search/cli.py" in files and "trainer/data/store.py" in files
+    assert "search/page/style.css" in files and "search/page/main.js" in files
 
 
 @pytest.mark.slow
