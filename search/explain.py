@@ -17,6 +17,7 @@ from search import explain_course, explain_data, explain_model
 from search.compare import LABEL, read_study
 from search.explain_neighbours import neighbours
 from search.finding import WORDS, Finding, in_order
+from search.pictures import BEST
 from search.remote_run import checkpoints_of, fetch_cases, fetch_files
 from search.state import StudyState, TrialState
 from search.storage import remote_of, shown
@@ -128,7 +129,7 @@ def _weights_here(run_dir: Path, notes: list[str]) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="segtune-") as temporary:
         try:
             fetch_cases(run_dir.parents[1])
-            fetch_files(run_dir, [*checkpoints_of(run_dir)[-1:], "best.pt"], Path(temporary))
+            fetch_files(run_dir, [*checkpoints_of(run_dir)[-1:], BEST], Path(temporary))
         except OSError as error:
             notes.append(f"S3 does not answer, so only what the ledger tells: {error}")
         yield Path(temporary)

@@ -10,15 +10,13 @@ from pathlib import Path
 from search.command import find_study
 from search.compare import read_study
 from search.ledger import writer_of
+from search.pictures import BEST
 from search.ranking import ranked
 from search.remote_run import fetch_files
 from search.state import StudyState, TrialState
 from search.storage import remote_of, shown
 from search.study import StudyConfig
 from trainer.configfile import ConfigError
-
-BEST = "best.pt"
-"""As trainer/trained.py has it, which imports torch."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def _is_run(path: Path) -> bool:
     from trainer.exported import is_exported
 
     if path.is_dir():
-        marks = (path / "best.pt").is_file(), (path / "checkpoints").is_dir(), is_exported(path)
+        marks = (path / BEST).is_file(), (path / "checkpoints").is_dir(), is_exported(path)
         return any(marks) and not (path / "ledger.jsonl").is_file()
     return path.is_file()
 

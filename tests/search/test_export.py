@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner
 
 import trainer.exported
-from search.cli import main
 from search.compare import LABEL
 from search.lease import Lease
 from search.ledger import Ledger
@@ -23,7 +21,7 @@ from search.mirror import open_as_driver
 from search.remote_run import RemoteRun
 from search.storage import Remote, mirror_of
 from tests.search.conftest import ROOT
-from tests.search.trained_study import BAD, CONTROL, FAILED, GOING_ON, GOOD
+from tests.search.trained_study import BAD, CONTROL, FAILED, GOING_ON, GOOD, segtune
 from trainer.evaluate import evaluate
 from trainer.loop import fit
 from trainer.trained import load, with_settings
@@ -31,12 +29,6 @@ from trainer.trained import load, with_settings
 FILES = {"model.safetensors", "config.yaml", "metrics.json", "provenance.json"} | {
     *("README.md", "requirements.txt", "checksums.txt", "samples")
 }
-
-
-def segtune(*words: str | Path, status: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(word) for word in words])
-    assert result.exit_code == status, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")

@@ -11,26 +11,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
 from PIL import Image
 
 import search.respace
-from search.cli import main
 from search.respace import parse, space_file
 from search.settings import Setting, choose, evaluated, table
 from tests.search import trained_study
 from tests.search.conftest import ROOT, events
+from tests.search.trained_study import segtune
 from trainer.config import DiffusionConfig, SamplingConfig
 from trainer.configfile import ConfigError
 from trainer.trained import fingerprint, load
 
 GRID = ("--methods", "ddim,dpmpp_2m", "--steps", "1,2", "--eta", "0,0.5", "--ensemble", "1")
-
-
-def segtune(*words: str | Path, status: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(word) for word in words])
-    assert result.exit_code == status, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from search.cli import main
 from search.proposer import Proposer
 from search.sampler import Sampler
 from search.study import StudyConfig
@@ -13,6 +16,13 @@ from trainer.loop import fit
 
 CONTROL, GOOD, BAD, GOING_ON, FAILED = range(5)
 """Trials: the U-Net, two diffusion models, one that has not ended, one without weights."""
+
+
+def segtune(*words: str | Path, status: int = 0) -> str:
+    """Run a command in this process, and return what it prints."""
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == status, result.output
+    return result.output
 
 
 def study(store: Path) -> StudyConfig:
