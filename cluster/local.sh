@@ -24,7 +24,7 @@ run() {
     echo "$0: runs already; end it with: $0 stop" >&2
     exit 2
   fi
-  (cd "$root" && python -m search.token)
+  (cd "$root" && python -m search.execution.auth)
   (umask 077 && : >"$log")
   # --block: this process ends its own Ray when it ends, where `ray stop` would end everybody's.
   nohup setsid ray start --block "$@" </dev/null >>"$log" 2>&1 &

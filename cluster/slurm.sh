@@ -29,7 +29,7 @@ PATH=$PWD/.venv/bin:$PATH
 # shellcheck source=cluster/ray.env
 . cluster/ray.env
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
-python -m search.token
+python -m search.execution.auth
 if ! srun test -r "$RAY_AUTH_TOKEN_PATH"; then
   echo "RAY_AUTH_TOKEN_PATH: $RAY_AUTH_TOKEN_PATH: must be a file that all nodes share" >&2
   exit 2

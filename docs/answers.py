@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from search.compare import compare
+from search.analysis.results import compare
 
 RESULTS = Path(__file__).resolve().parents[1] / "spaces" / "results"
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-from search.ledger import Ledger
-from search.screen import Screen
-from search.standing import Standing
+from search.ledger.journal import Ledger
+from search.monitor.live_screen import Screen
+from search.monitor.snapshot import Standing
 
 WIDTH, HEIGHT = 88, 26
 

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from search.check import TABLES
-from search.cli import main
-from search.compare import compare, read_study
-from search.reference import WORDS, header, reference
-from search.study import METRICS, StudyConfig, load_study
+from search.analysis.results import compare, read_study
+from search.cli.main import main
+from search.study.checks import TABLES
+from search.study.config import METRICS, StudyConfig, load_study
+from search.study.schema_docs import WORDS, header, reference
 from trainer.config import TrainConfig
 from trainer.configfile import field_names, flatten
 
@@ -112,7 +112,7 @@ def test_the_control_is_a_plain_unet(path: Path, completing) -> None:
 
 
 def test_the_reference_is_up_to_date() -> None:
-    command = "python -m search.reference > spaces/README.md"
+    command = "python -m search.study.schema_docs > spaces/README.md"
     assert (SPACES / "README.md").read_text() == reference(SPACES), f"run {command}"
 
 

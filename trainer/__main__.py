@@ -33,8 +33,8 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
     """
     settings = load_config(config, overrides)
     from trainer.loop import fit
-    from trainer.parallel import processes, rank
-    from trainer.state import pick_device
+    from trainer.training.distributed import processes, rank
+    from trainer.training.train_state import pick_device
 
     with processes(pick_device(settings)):
         say = click.echo if rank() == 0 else lambda text: None
@@ -97,9 +97,14 @@ def evaluate(
 ) -> None:
     """Score MODEL (run folder, .pt file, export), case by case on the native grid."""
     from trainer.data.store import Store
-    from trainer.evaluate import evaluate as run
-    from trainer.evaluation_table import table, write
-    from trainer.trained import frozen_settings, load, run_folder, with_settings
+    from trainer.evaluation.evaluate import evaluate as run
+    from trainer.evaluation.evaluation_table import table, write
+    from trainer.inference.model_io import (
+        frozen_settings,
+        load,
+        run_folder,
+        with_settings,
+    )
 
     changed = {
         "sampling.num_ensemble": ensemble,
@@ -152,10 +157,10 @@ def predict(
     data set that can be prepared (DATASET:CASE), a NIfTI file with as many channels as the model
     sees, or one file a modality (ncct=FILE tmax=FILE), the first of which lends its grid.
     """
-    from trainer.data.formats.single import find_case
-    from trainer.ensemble import num_members
-    from trainer.predict import outputs, predict_case, write
-    from trainer.trained import frozen_settings, load, with_settings
+    from trainer.data.formats.case_selector import find_case
+    from trainer.evaluation.ensemble import num_members
+    from trainer.inference.model_io import frozen_settings, load, with_settings
+    from trainer.inference.predict import outputs, predict_case, write
 
     given = {
         "sampling.threshold": threshold,
@@ -184,8 +189,8 @@ def predict(
 def samples(model: str, out: str | None, store: str | None, device: str) -> None:
     """Draw what MODEL, a run folder or a .pt file, does with a few validation cases."""
     from trainer.data.store import Store
-    from trainer.samples import FOLDER, paint
-    from trainer.trained import load, run_folder, with_settings
+    from trainer.images.sample_images import FOLDER, paint
+    from trainer.inference.model_io import load, run_folder, with_settings
 
     trained = with_settings(load(model, device), {"data.store": store})
     folder = Path(out) if out else run_folder(trained.path) / FOLDER

@@ -17,13 +17,19 @@ from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
-from trainer.endings import Diverged, OutOfMemory, Replaced
-from trainer.metrics import CaseScore
-from trainer.parallel import first_says, from_first, gather, rank, world_size
-from trainer.record import Record, Validation
-from trainer.state import TrainState, limit_memory, pick_device
-from trainer.trained import BEST, initial_weights
-from trainer.validate import Validator, summarize
+from trainer.evaluation.metrics import CaseScore
+from trainer.evaluation.validate import Validator, summarize
+from trainer.exceptions import Diverged, OutOfMemory, Replaced
+from trainer.inference.model_io import BEST, initial_weights
+from trainer.run_log import Record, Validation
+from trainer.training.distributed import (
+    first_says,
+    from_first,
+    gather,
+    rank,
+    world_size,
+)
+from trainer.training.train_state import TrainState, limit_memory, pick_device
 
 __all__ = ["Diverged", "OutOfMemory", "Validation", "fit"]
 
@@ -39,7 +45,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     loop touches `run_dir/alive` and looks for `run_dir/stop`: then it checkpoints and ends. Whoever
     calls it later for the same folder owns the folder, and the earlier call writes nothing more.
 
-    In several processes (trainer/parallel.py) all call it and get the same validations; the first
+    In several processes (trainer/training/distributed.py) all call it and get the same validations; the first
     alone reads and writes the folder.
 
     Without epochs to train, `init_from`'s weights are validated once, as epoch 0.

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-import search.cli
+import search.cli.main
 import trainer.__main__
 
 Kind = Literal["study files", "commands", "images"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger import Ledger, _encode, _seal
-from search.study import StudyConfig
+from search.ledger.journal import Ledger, _encode, _seal
+from search.study.config import StudyConfig
 from tests.badinput import study_files
 from tests.badinput.judge import Answer, judge, run
 from trainer.data.store import Store
@@ -49,7 +49,7 @@ def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def write_study(place: Path) -> None:
-    from search.study import load_study
+    from search.study.config import load_study
 
     study: StudyConfig = load_study(place / "study.yaml", [f"data.store={place}/store"])
     params = {"optimizer.lr": 1e-3, "batch.effective": 2, "loss.weighting": "fixed"}
@@ -403,7 +403,7 @@ def test_a_damaged_store(place, command, how):
 )  # fmt: skip
 def test_a_process(place, words):
     program, *rest = words.split()
-    module = {"segtune": "search.cli", "trainer": "trainer"}[program]
+    module = {"segtune": "search.cli.main", "trainer": "trainer"}[program]
     result = subprocess.run(
         [sys.executable, "-m", module, *rest],
         capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.study import StudyConfig
+from search.study.config import StudyConfig
 from tests.badinput import study_files as bad
 from tests.badinput.judge import judge, run
 from trainer.config import TrainConfig

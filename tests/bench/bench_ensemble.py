@@ -1,6 +1,6 @@
 """An ensemble of 5 and 25 DDIM steps at 64 x 64: sampled in batches, or one mask after another.
 
-In batches of slices times members, as a validation does it (`trainer.ensemble.in_batches`; 32 masks
+In batches of slices times members, as a validation does it (`trainer.evaluation.ensemble.in_batches`; 32 masks
 with the default settings), against two ways to do without: the slices together, one member after
 another; and slice by slice, one member after another, as the official code does. For a whole case
 of the phantom, and for two slices of it, whose 10 masks are one batch. On V2 also against a
@@ -31,7 +31,7 @@ from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
 from trainer.data.store import Store
 from trainer.diffusion.process import Process
-from trainer.ensemble import in_batches, sample_members
+from trainer.evaluation.ensemble import in_batches, sample_members
 from trainer.models import build_model
 from trainer.models.network import ImageItself, Network
 from trainer.randomness import generator

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from statistics import mean
 from typing import Any
 
-from search.sampler import Sampler
-from search.study import StudyConfig
+from search.sampler.sampler import Sampler
+from search.study.config import StudyConfig
 
 Row = tuple[str, str, float, float, float]
 Objective = Callable[[float], float]

@@ -5,7 +5,7 @@ short epochs (200 images where 1000 are the default) on one thread. The pictures
 (3 cases at most, 5 masks each) take what `one` says, against one epoch with its validation; `start`
 is the painting process with its imports, once in a launch. `share` lets a study of 12 such trials
 and 27 epochs go by in simulated time, every epoch a new best, by the driver's own rule
-(`search.painter.Orders`): what it spends on pictures against what the carriers took.
+(`search.execution.image_worker.Orders`): what it spends on pictures against what the carriers took.
 """
 
 import io
@@ -20,17 +20,17 @@ from pathlib import Path
 
 import torch
 
-from search.ledger import Ledger
-from search.live import LiveStudy
-from search.painter import Orders
-from search.study import StudyConfig
+from search.execution.image_worker import Orders
+from search.ledger.journal import Ledger
+from search.ledger.session import LiveStudy
+from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
 from trainer.data.store import Store
+from trainer.images.sample_images import paint
+from trainer.inference.model_io import load
 from trainer.loop import fit
-from trainer.samples import paint
-from trainer.trained import load
 
 Row = tuple[str, str, float, float, float]
 
@@ -86,7 +86,7 @@ def _run(folder: Path) -> list[Row]:
 
 def _start_s(folder: Path) -> float:
     """Return the CPU time of a process that paints once."""
-    code = "import sys; from search.pictures import _paint; from pathlib import Path; "
+    code = "import sys; from search.storage.trial_images import _paint; from pathlib import Path; "
     code += "_paint(*map(Path, sys.argv[1:3]), sys.argv[3], None, 1e9)"
     words = [str(folder / "run"), str(folder / "run"), str(folder / "store")]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

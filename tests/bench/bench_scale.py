@@ -57,7 +57,7 @@ def metrics(lr: float, weight_decay: float, epoch: int) -> dict[str, float]:
 
 def study(store: Path, num_trials: int, prune: bool) -> Any:
     """Return a study of twelve dimensions."""
-    from search.study import StudyConfig
+    from search.study.config import StudyConfig
 
     floats = {
         "optimizer.lr": (1e-5, 1e-2),
@@ -93,12 +93,12 @@ def study(store: Path, num_trials: int, prune: bool) -> Any:
 
 def ours(folder: Path, num_trials: int, prune: bool) -> dict[str, float]:
     """Run a study, and return what it cost in this process: seconds, MiB, reports."""
-    from search.judge import Judge
-    from search.launch import launch, quiet_ray
-    from search.ledger import Ledger
-    from search.mlflow_client import connect
-    from search.mlflow_study import StudyInMlflow
-    from search.sampler import Sampler
+    from search.ledger.decisions import Judge
+    from search.ledger.journal import Ledger
+    from search.sampler.sampler import Sampler
+    from search.tracking.client import connect
+    from search.tracking.runs import StudyInMlflow
+    from search.workflows.launch import launch, quiet_ray
 
     quiet_ray()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -186,11 +186,11 @@ def _rss_mib() -> float:
 
 def replay(folder: Path) -> dict[str, float]:
     """Read a study's ledger and rebuild all that a driver knows; return the seconds."""
-    from search.judge import Judge
-    from search.ledger import Ledger
-    from search.sampler import Sampler
-    from search.state import StudyState
-    from search.study import StudyConfig
+    from search.ledger.decisions import Judge
+    from search.ledger.journal import Ledger
+    from search.ledger.state import StudyState
+    from search.sampler.sampler import Sampler
+    from search.study.config import StudyConfig
 
     begun = time.process_time()
     ledger = Ledger.open(folder / "runs" / "scale" / "ledger.jsonl", writer=False)

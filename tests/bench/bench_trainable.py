@@ -23,8 +23,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from search.launch import launch, quiet_ray
-from search.study import StudyConfig
+from search.study.config import StudyConfig
+from search.workflows.launch import launch, quiet_ray
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
 
@@ -118,8 +118,8 @@ def _carriers(study: StudyConfig, folder: Path) -> Iterator[Any]:
     """
     import ray
 
-    from search.proposer import Cargo
-    from search.trainable import Trainable
+    from search.execution.trainable import Trainable
+    from search.tuning.searcher import Cargo
 
     ray.init(
         address="local",

@@ -24,9 +24,9 @@ from trainer.config import TrainConfig
 from trainer.configfile import build, nest
 from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
+from trainer.evaluation.threshold_baseline import best_threshold
 from trainer.loop import fit
-from trainer.state import TrainState
-from trainer.threshold import best_threshold
+from trainer.training.train_state import TrainState
 
 COMMON = {
     "device": "cpu",

@@ -28,7 +28,7 @@ from trainer.atomic import write_atomically
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest
 from trainer.loop import fit
-from trainer.record import Record
+from trainer.run_log import Record
 
 TRAIN = {
     "device": "cpu",

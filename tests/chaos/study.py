@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from search.ledger import Ledger
-from search.state import StudyState, TrialState
-from search.study import load_study
+from search.ledger.journal import Ledger
+from search.ledger.state import StudyState, TrialState
+from search.study.config import load_study
 from tests.chaos.hosts import NETWORK, ROOT, SHARE, Process, wait_for
 from tests.chaos.lan import PORT, Lan, RayHost
 from tests.chaos.server import MlflowServer

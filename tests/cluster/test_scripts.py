@@ -115,7 +115,7 @@ def test_sigterm_ends_the_pause_too() -> None:
 
 LOOK = """
 import json, urllib.request
-from search.launch import before_ray
+from search.workflows.launch import before_ray
 before_ray("127.0.0.1:6379")
 import ray
 ray.init("127.0.0.1:6379", log_to_driver=False)

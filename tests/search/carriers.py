@@ -13,13 +13,13 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from search.ledger import Ledger
-from search.live import LiveStudy
-from search.proposer import Proposer
-from search.sampler import Sampler
-from search.scheduler import Scheduler
-from search.study import load_study
-from search.trainable import Trainable
+from search.execution.trainable import Trainable
+from search.ledger.journal import Ledger
+from search.ledger.session import LiveStudy
+from search.sampler.sampler import Sampler
+from search.study.config import load_study
+from search.tuning.scheduler import Scheduler
+from search.tuning.searcher import Proposer
 
 
 @dataclass
@@ -117,7 +117,7 @@ class Loop:
 
 
 def launch(path: Path, runs: Path, workers: int) -> None:
-    """Create or continue a toy study and carry it out, as `search.launch.launch` does with Ray."""
+    """Create or continue a toy study and carry it out, as `search.workflows.launch.launch` does with Ray."""
     study = load_study(path)
     folder = runs / study.study
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:

@@ -267,7 +267,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONPATH": str(ROOT),
     }
-    subprocess.run([sys.executable, "-m", "search.token"], env=env, cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "search.execution.auth"], env=env, cwd=ROOT, check=True)
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # short, for its sockets' sake
         words = [f"--{name}={value}" for name, value in options.items()]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from search.launch import launch
-from search.storage import Remote, is_remote, mirror_of
-from search.study import load_study
+from search.storage.s3 import Remote, is_remote, mirror_of
+from search.study.config import load_study
+from search.workflows.launch import launch
 
 
 def main(path: str, runs: str, address: str = "", fit: str = "tests.search.toy:fit") -> int:

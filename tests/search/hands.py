@@ -1,4 +1,4 @@
-"""What may happen to pictures: hands in the place of `search.painter.Hand`, and a fit."""
+"""What may happen to pictures: hands in the place of `search.execution.image_worker.Hand`, and a fit."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from search.pictures import Painted
+from search.storage.trial_images import Painted
 from tests.search import toy
 from trainer.config import TrainConfig
 

@@ -5,16 +5,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.judge import settle
-from search.launch import code_commit, package_versions
-from search.ledger import Ledger
-from search.live import LiveStudy
-from search.machine import cpu_model
-from search.state import Report, TrialState
-from search.study import StudyConfig
+from search.execution.hardware import cpu_model
+from search.ledger.decisions import settle
+from search.ledger.journal import Ledger
+from search.ledger.session import LiveStudy
+from search.ledger.state import Report, TrialState
+from search.study.config import StudyConfig
+from search.workflows.launch import code_commit, package_versions
 from tests.search import toy
 from trainer.data.store import Store
-from trainer.endings import Diverged
+from trainer.exceptions import Diverged
 
 LR = (3e-4, 1e-2, 9e-4, 3e-5, 2e-3)
 """Of the searched trials: with the toy, trial 4 is the best, then 6, 2, 3 and 5."""
@@ -66,7 +66,7 @@ def propose(live: LiveStudy) -> None:
 def carry_on(
     live: LiveStudy, address: str = "", *, only: Iterable[int] | None = None, fit: str = ""
 ) -> int:
-    """Train live trials, one after the other; in the place of `search.launch.carry_on`."""
+    """Train live trials, one after the other; in the place of `search.workflows.launch.carry_on`."""
     live.only = None if only is None else frozenset(only)
     for trial in live.live():
         train(live, trial)

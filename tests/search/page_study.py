@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from search.ledger import Event, Ledger
-from search.study import StudyConfig
-from trainer.metrics import CaseScore
+from search.ledger.journal import Event, Ledger
+from search.study.config import StudyConfig
+from trainer.evaluation.metrics import CaseScore
 
 SPACE = {
     "optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from search.ledger import Ledger
-from search.study import StudyConfig
+from search.ledger.journal import Ledger
+from search.study.config import StudyConfig
 from trainer.data.store import Store
-from trainer.endings import Diverged
+from trainer.evaluation.threshold_baseline import best_threshold
+from trainer.exceptions import Diverged
 from trainer.loop import fit
-from trainer.threshold import best_threshold
 
 FIXED: dict[str, Any] = {
     "device": "cpu",

@@ -27,20 +27,20 @@ import yaml
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
-import search.token
-from search.cases import lesion_dice
-from search.cli import main
-from search.compare import read_study
-from search.ledger import Event, Ledger
-from search.live import LiveStudy
-from search.stores import on_this_node
-from search.study import load_study
-from search.tracking import Tracker, ui_command, without_credentials
+import search.execution.auth
+from search.analysis.case_scores import lesion_dice
+from search.analysis.results import read_study
+from search.cli.main import main
+from search.ledger.journal import Event, Ledger
+from search.ledger.session import LiveStudy
+from search.storage.dataset_cache import on_this_node
+from search.study.config import load_study
+from search.tracking.tracker import Tracker, ui_command, without_credentials
 from tests.search.conftest import ROOT, Driver, free_port, write_study
 from trainer.checkpoint import load_latest, save
 from trainer.configfile import ConfigError, read_yaml
 from trainer.data.store import Store
-from trainer.trained import load
+from trainer.inference.model_io import load
 
 PLANTED = "planted-secret-7d1f"
 
@@ -79,7 +79,7 @@ EXECUTING = {
 ALLOWED = {
     # Ray Tune gives the driver its own exception, which it has just received, in a file of its own
     # temporary folder only.
-    ("search/faults.py", "pickle"),
+    ("search/execution/failures.py", "pickle"),
     ("trainer/configfile.py", "yaml"),  # the one loader, derived from SafeLoader
 }
 
@@ -207,7 +207,7 @@ def test_a_store_cannot_leave_the_cache(
 ) -> None:
     """Its copy's folder is named by its content's hash, which the store itself states."""
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("search.stores._same_disk", lambda *_: False)
+    monkeypatch.setattr("search.storage.dataset_cache._same_disk", lambda *_: False)
     copy = tmp_path / "store"
     shutil.copytree(store, copy)
     manifest = json.loads((copy / "manifest.json").read_text()) | {"content_hash": "../../outside"}
@@ -303,9 +303,9 @@ def test_no_secret_is_left_anywhere(store: Path, tmp_path: Path) -> None:
         driver = Driver(study, study.parent, "", env=env | {"MLFLOW_TRACKING_URI": ""})
         driver.wait_for(lambda: driver.events("reported"))
         address = head_of(folder)
-        assert not search.token._accepts(address, None)
-        assert not search.token._accepts(address, "another")
-        assert search.token._accepts(address, secrets["RAY_AUTH_TOKEN"])
+        assert not search.execution.auth._accepts(address, None)
+        assert not search.execution.auth._accepts(address, "another")
+        assert search.execution.auth._accepts(address, secrets["RAY_AUTH_TOKEN"])
         printed = driver.finish()
         assert "Look at" in printed and PLANTED not in printed
         looked = CliRunner().invoke(main, ["compare", "toy", "--runs", str(study.parent), "--json"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.asha import Asha, rung_levels
+from search.pruning.asha import Asha, rung_levels
 
 
 def make(**changes) -> Asha:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.budget import Meter, budget_rule, overspent
-from search.study import StudyConfig
+from search.ledger.budget import Meter, budget_rule, overspent
+from search.study.config import StudyConfig
 
 
 def meter(*events: tuple) -> Meter:

@@ -11,9 +11,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import search.launch
-from search.cli import find_study, main
-from search.ledger import Ledger
+import search.workflows.launch
+from search.cli.main import find_study, main
+from search.ledger.journal import Ledger
 from tests.search.test_compare import TRIALS, write
 from trainer.configfile import ConfigError
 
@@ -117,7 +117,7 @@ def test_launch_hands_over(monkeypatch, tmp_path, phantom_store):
         handed.append((study.trials.num_trials, runs, address))
         return 1
 
-    monkeypatch.setattr(search.launch, "launch", launch)
+    monkeypatch.setattr(search.workflows.launch, "launch", launch)
     overrides = [f"data.store={phantom_store}", "trials.num_trials=2"]
     result = invoke("launch", SMOKE, *overrides, "--runs", tmp_path, "--address", "host:6379")
     assert result.exit_code == 1, result.output
@@ -152,7 +152,7 @@ def run_blocked(blocked: str, code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_light_modules_import_without_torch_and_ray():
-    modules = "trainer.config, search.study, search.space, search.asha, search.stall"
+    modules = "trainer.config, search.study.config, search.study.space, search.pruning.asha, search.pruning.stall"
     blocked = "torch,monai,ray,optuna,mlflow"
     result = run_blocked(blocked, f"import {modules}")
     assert result.returncode == 0, result.stderr
@@ -173,7 +173,7 @@ for module in pkgutil.walk_packages(trainer.__path__, "trainer."):
 def test_dry_run_takes_under_a_second_and_neither_ray_nor_torch():
     code = f"""
 sys.argv = ["segtune", "launch", {str(SMOKE)!r}, "--dry-run"]
-from search.cli import main
+from search.cli.main import main
 main()
 """
     times_s = []

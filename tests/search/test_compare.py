@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.cases import bootstrap
-from search.compare import compare
-from search.leaderboard import leaderboard
-from search.ledger import Ledger
-from search.ranking import pareto
-from search.state import Report, TrialState
-from search.status import render, status
-from search.study import Objective, Stall, StudyConfig
-from trainer.metrics import CaseScore
-from trainer.record import Record, Validation
+from search.analysis.case_scores import bootstrap
+from search.analysis.ranking import pareto
+from search.analysis.results import compare
+from search.ledger.journal import Ledger
+from search.ledger.state import Report, TrialState
+from search.monitor.status import render, status
+from search.report.leaderboard import leaderboard
+from search.study.config import Objective, Stall, StudyConfig
+from trainer.evaluation.metrics import CaseScore
+from trainer.run_log import Record, Validation
 
 STUDY = StudyConfig.model_validate(
     {

@@ -5,8 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from search.comparison import Evidence, Pair, Plan, verdict_event
-from search.verdict_text import sentence
+from search.analysis.contrasts import (
+    Evidence,
+    Pair,
+    Plan,
+    verdict_event,
+)
+from search.report.verdicts import sentence
 from tests.search.test_confirm import words
 
 PLAN = Plan([3, 4], None, 0, [], [Pair(seed, 1 + i % 4) for i, seed in enumerate(range(5))], 9)

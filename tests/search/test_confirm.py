@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import search.confirm
-from search.compare import compare, read_study
-from search.confirm import confirm, make_plan
-from search.leaderboard import leaderboard
-from search.ranking import ranked
-from search.replay import replay
-from search.sealed import read_one, record
-from search.state import TrialState
+import search.workflows.confirm
+from search.analysis.ranking import ranked
+from search.analysis.results import compare, read_study
+from search.ledger.state import TrialState
+from search.report.leaderboard import leaderboard
+from search.workflows.confirm import confirm, make_plan
+from search.workflows.holdout import read_one, record
+from search.workflows.replay import replay
 from tests.search import offline
 from tests.search.conftest import Driver, events
 from tests.search.test_resume import cli, copied, driver
@@ -29,7 +29,7 @@ __all__ = ["copied"]
 @pytest.fixture
 def folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished study: control 0, reference 1, and 4, 6, 2, 3, 5 from the best to the worst."""
-    monkeypatch.setattr(search.confirm, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", offline.carry_on)
     offline.finished(tmp_path / "runs" / "toy", store)
     return tmp_path / "runs" / "toy"
 
@@ -112,10 +112,10 @@ def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyP
         offline.train(live, live.state.live()[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search.confirm, "carry_on", killed)
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", killed)
     with pytest.raises(KeyboardInterrupt):
         confirm(folder, top=2, seeds=3)
-    monkeypatch.setattr(search.confirm, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", offline.carry_on)
     confirm(folder, top=2, seeds=3)
     confirm(folder, top=2, seeds=3)
     assert len(confirming(folder)) == len(events(folder, "started")) - 7 == 12
@@ -130,7 +130,7 @@ def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyP
 def test_not_all_have_ended(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(search.confirm, "carry_on", lambda live, address, only, fit: 0)
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda live, address, only, fit: 0)
     assert confirm(folder, top=1, seeds=3) == 0
     assert "the same command again continues" in capsys.readouterr().out
     assert not events(folder, "verdict")
@@ -147,8 +147,8 @@ def test_dry_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_epochs_are_the_longest_goal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a resumed trial, its new one; and everything is compared at equal epochs."""
-    monkeypatch.setattr(search.resume, "carry_on", offline.carry_on)
-    search.resume.resume(folder, top=1, epochs=6)
+    monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
+    search.workflows.resume.resume(folder, top=1, epochs=6)
     confirm(folder, top=2, seeds=3)
     assert {(t.epochs, t.epoch) for t in confirming(folder)} == {(6, 6)}
     confirm(folder, top=2, seeds=3, epochs=4)
@@ -184,7 +184,7 @@ def test_readable_without_the_folders(folder: Path) -> None:
 
 def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fold stays and only the seed varies; there is no control."""
-    monkeypatch.setattr(search.confirm, "carry_on", lambda live, address, only, fit: 0)
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda live, address, only, fit: 0)
     scheduler = {"type": "none", "max_t": 0}
     train = {"init_from": "somewhere"}
     config = offline.study(store, scheduler=scheduler, train=train)
@@ -275,7 +275,7 @@ def test_the_sealed_test_set(
                 reading = {"metrics": {"test/dice": 0.5}, "threshold": 0.4, "reading": 1}
                 record(live, trial, reading | {"dice": values})
 
-    monkeypatch.setattr("search.sealed.read_test_set", read_test_set)
+    monkeypatch.setattr("search.workflows.holdout.read_test_set", read_test_set)
     confirm(folder, top=2, seeds=3, test=True)
     assert len(read) == len(set(read)) == len(events(folder, "test_read")) == 12
     validation, test = compare(folder)["verdicts"]
@@ -324,7 +324,7 @@ def test_with_ray(copied: Path, cluster: str, calm: Driver) -> None:
     """Real Ray and MLflow, as far as a verdict."""
     from mlflow import MlflowClient
 
-    process = driver(copied, cluster, "search.confirm:confirm", top=1, seeds=3)
+    process = driver(copied, cluster, "search.workflows.confirm:confirm", top=1, seeds=3)
     out = process.communicate(timeout=180)[0]
     assert process.returncode == 0, out
     assert "confirmed on folds 1, 2, 3" in out and "Traceback" not in out
@@ -352,7 +352,7 @@ def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) ->
             offline.train(live, trial, fit)
     for _ in range(2):
         options = {"top": 1, "seeds": 3, "test": True, "fit": "trainer.loop:fit"}
-        process = driver(folder, cluster, "search.confirm:confirm", **options)
+        process = driver(folder, cluster, "search.workflows.confirm:confirm", **options)
         out = process.communicate(timeout=280)[0]
         assert process.returncode == 0, out
         assert "confirmed on the sealed test set" in out and "LOOK" not in out

@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from search import curves
-from search.compare import read_study
-from search.curves import BLUE, GREEN, ORANGE, draw_study, draw_trial
+from search.analysis.results import read_study
+from search.report.learning_curves import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    draw_study,
+    draw_trial,
+)
+from search.report.page_html import learning_curves
 from tests.search import offline
 from tests.search.conftest import ROOT
 
@@ -43,7 +49,7 @@ def test_a_study(folder: Path, tmp_path: Path) -> None:
 
 def test_what_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr(curves, "_save", lambda figure, out: figures.append(figure))
+    monkeypatch.setattr(learning_curves, "_save", lambda figure, out: figures.append(figure))
     study, state = read_study(folder)
     state.threshold = {"modality": "ct", "above": True, "threshold": 3.0, "dice": 0.2}
     state.trials[3].ending = "stopped"
@@ -75,6 +81,6 @@ def test_a_study_that_has_reported_nothing(folder: Path, tmp_path: Path) -> None
 
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.png"
-    command = [sys.executable, "-m", "search.curves", str(folder), str(out)]
+    command = [sys.executable, "-m", "search.report.learning_curves", str(folder), str(out)]
     subprocess.run(command, check=True, cwd=ROOT)
     assert Image.open(out).size == (960, 480)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.delivery import Delivery, pauses
+from search.storage.outbox import Delivery, pauses
 from tests.search.conftest import ROOT
 
 
@@ -99,7 +99,7 @@ def test_ended_by_what_it_calls() -> None:
 LATE = """
 import sys, time
 from pathlib import Path
-from search.delivery import Delivery
+from search.storage.outbox import Delivery
 
 def deliver():
     time.sleep(0.5)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from search.cli import main
-from search.explain import WIDTH, explain, render
-from search.ledger import Ledger
-from search.remote_run import RemoteRun
-from search.storage import Remote, mirror_of
-from search.study import StudyConfig
+from search.cli.main import main
+from search.ledger.journal import Ledger
+from search.storage.s3 import Remote, mirror_of
+from search.storage.s3_run import RemoteRun
+from search.study.config import StudyConfig
+from search.workflows.explain import WIDTH, explain, render
 from tests.search.planted import CONTROL, FAULTS, HEALTHY, study, train
 
 QUICK = ("eps", "one window", "lr")

@@ -13,18 +13,18 @@ import pytest
 import torch
 import yaml
 
-import trainer.exported
-from search.compare import LABEL
-from search.lease import Lease
-from search.ledger import Ledger
-from search.mirror import open_as_driver
-from search.remote_run import RemoteRun
-from search.storage import Remote, mirror_of
+import trainer.inference.model_package
+from search.analysis.results import LABEL
+from search.ledger.journal import Ledger
+from search.ledger.lease import Lease
+from search.storage.s3 import Remote, mirror_of
+from search.storage.s3_ledger import open_as_driver
+from search.storage.s3_run import RemoteRun
 from tests.search.conftest import ROOT
 from tests.search.trained_study import BAD, CONTROL, FAILED, GOING_ON, GOOD, segtune
-from trainer.evaluate import evaluate
+from trainer.evaluation.evaluate import evaluate
+from trainer.inference.model_io import load, with_settings
 from trainer.loop import fit
-from trainer.trained import load, with_settings
 
 FILES = {"model.safetensors", "config.yaml", "metrics.json", "provenance.json"} | {
     *("README.md", "requirements.txt", "checksums.txt", "samples")
@@ -111,7 +111,7 @@ BLOCKED = """
 import sys
 
 SEARCH = {"ray", "optuna", "mlflow", "selenium"}
-LIGHT = {"search", "search.cli", "search.cli_look", "search.command"}
+LIGHT = {"search", "search.cli.main", "search.cli.look", "search.cli.options"}
 
 class Block:
     def find_spec(self, name, path=None, target=None):
@@ -126,7 +126,7 @@ PREDICT = (
     BLOCKED
     + """
 import json
-from search.cli import main as segtune
+from search.cli.main import main as segtune
 from trainer.__main__ import main as trainer
 
 for program, words in json.loads(sys.argv[1]):
@@ -248,7 +248,7 @@ def tamper(folder: Path, kind: str) -> None:
         case "weights of another program":
             weights.write_bytes(b"\x10\0\0\0\0\0\0\0" + b'{"a":1}         ')
             sums.unlink()
-            trainer.exported.write_checksums(folder)
+            trainer.inference.model_package.write_checksums(folder)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_it_appears_whole_or_not_at_all(
     def full(folder: Path) -> None:
         raise OSError(28, "No space left on device", str(folder / "checksums.txt"))
 
-    monkeypatch.setattr(trainer.exported, "write_checksums", full)
+    monkeypatch.setattr(trainer.inference.model_package, "write_checksums", full)
     said = segtune("export", "demo", tmp_path / "out", "--runs", runs, status=2)
     assert "No space left on device" in said
     assert not list(tmp_path.iterdir())

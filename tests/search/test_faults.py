@@ -8,7 +8,7 @@ import pytest
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, RayTaskError
 
-from search.faults import fault_of
+from search.execution.failures import fault_of
 
 
 def task_error(error: Exception) -> Exception:

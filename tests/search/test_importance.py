@@ -7,10 +7,15 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from search import importance as module
-from search.importance import importance, positions, shared_epoch, standard_error
-from search.state import Report, TrialState
-from search.study import StudyConfig
+from search.analysis import importance as module
+from search.analysis.importance import (
+    importance,
+    positions,
+    shared_epoch,
+    standard_error,
+)
+from search.ledger.state import Report, TrialState
+from search.study.config import StudyConfig
 
 SPACE = {
     "optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.study import StudyConfig, load_study
+from search.study.config import StudyConfig, load_study
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 

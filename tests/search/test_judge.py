@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.judge import Judge, settle
-from search.stall import StallRule
-from search.state import Report, StudyState
-from search.study import StudyConfig
+from search.ledger.decisions import Judge, settle
+from search.ledger.state import Report, StudyState
+from search.pruning.stall import StallRule
+from search.study.config import StudyConfig
 
 
 def study(**settings: Any) -> StudyConfig:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger import Ledger
-from search.state import StudyState
-from search.study import load_study
+from search.ledger.journal import Ledger
+from search.ledger.state import StudyState
+from search.study.config import load_study
 from tests.search import carriers
 from tests.search.conftest import Driver, write_study
 from tests.search.test_launch import check, results

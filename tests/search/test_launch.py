@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from search.launch import _create_or_continue, launch
-from search.ledger import Ledger
-from search.study import load_study
+from search.ledger.journal import Ledger
+from search.study.config import load_study
+from search.workflows.launch import _create_or_continue, launch
 from tests.search.conftest import Driver, events, write_study
 from tests.search.toy import dice
 from trainer.configfile import ConfigError

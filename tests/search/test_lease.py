@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from search import lease
-from search.lease import Lease, TakenOver, holder
+from search.ledger.journal import lease
+from search.ledger.lease import Lease, TakenOver, holder
 
 HERE = f"pid {os.getpid()} on {os.uname()[1]}"
 

@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search import lease
-from search import ledger as module
-from search.ledger import Ledger, writer_of
+from search.ledger.journal import Ledger, lease, writer_of
+from search.ledger.journal import journal as module
 
 EVENTS = [
     {
@@ -249,7 +248,7 @@ def test_what_it_writes_just_before_the_takeover_counts_for_all(tmp_path, monkey
 def test_a_second_writer_is_told_who_writes(tmp_path):
     path = tmp_path / "ledger.jsonl"
     code = (
-        "import sys; from search.ledger import Ledger; "
+        "import sys; from search.ledger.journal import Ledger; "
         "ledger = Ledger.open(sys.argv[1], writer=True); "
         "ledger.append({'event': 'x'}); print('open', flush=True); sys.stdin.read()"
     )
@@ -278,7 +277,7 @@ def test_a_second_writer_is_told_who_writes(tmp_path):
 
 FULL_DISK = """
 import json, resource, signal, sys
-from search.ledger import Ledger
+from search.ledger.journal import Ledger
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 ledger = Ledger.open(sys.argv[1], writer=True)
 ledger.append({"event": "first"})

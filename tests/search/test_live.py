@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from search.ledger import Event
-from search.live import LiveStudy
+from search.ledger.journal import Event
+from search.ledger.session import LiveStudy
 from tests.search import offline
 
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A disk that is full for three attempts; returns them."""
-    monkeypatch.setattr("search.live.LiveStudy.FULL_S", 0.001)
+    monkeypatch.setattr("search.ledger.session.LiveStudy.FULL_S", 0.001)
     return []
 
 

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from search import mirror, remote_lease
-from search.lease import TakenOver
-from search.ledger import Ledger, writer_of
-from search.mirror import ask_to_stop, fetch, open_as_driver
-from search.storage import Remote, mirror_of
+from search.ledger.journal import Ledger, writer_of
+from search.ledger.lease import TakenOver
+from search.storage.s3 import Remote, mirror_of, s3_lease, s3_ledger
+from search.storage.s3_ledger import ask_to_stop, fetch, open_as_driver
 from tests.search.s3 import Gate, Moto
 
 Machine = Callable[[str], Path]
@@ -90,8 +89,8 @@ DRIVER = """
 import sys, time
 from pathlib import Path
 from search import mirror
-mirror.PERIOD_S = float(sys.argv[2])
-with mirror.open_as_driver(Path(sys.argv[1])) as ledger:
+s3_ledger.PERIOD_S = float(sys.argv[2])
+with s3_ledger.open_as_driver(Path(sys.argv[1])) as ledger:
     ledger.append({"event": "word", "say": "sent"})
     time.sleep(1)
     ledger.append({"event": "word", "say": "not sent"})
@@ -136,7 +135,7 @@ def test_a_driver_thought_dead_writes_what_does_not_count(
     machine: Machine, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = machine("here"), machine("there")
-    monkeypatch.setattr(remote_lease, "BEAT_S", 3.0)
+    monkeypatch.setattr(s3_lease, "BEAT_S", 3.0)
     with open_as_driver(here) as ledger:
         ledger.append(word(1))
         until(lambda: fetch(there) or said(there) == [1])
@@ -144,7 +143,7 @@ def test_a_driver_thought_dead_writes_what_does_not_count(
         [lease] = place.entries("lease")
         gone = {"host": "far", "pid": 7, "kernel": "another", "started": "1"}
         place.put(lease.key, json.dumps(gone).encode())
-        monkeypatch.setattr(remote_lease, "LEASE_S", 0.5)
+        monkeypatch.setattr(s3_lease, "LEASE_S", 0.5)
         with open_as_driver(there) as other:
             ledger.append(word("in vain"))
             other.append(word(2))
@@ -185,8 +184,8 @@ def test_s3_is_away_at_the_end(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote_lease, "LEASE_S", 1.0)
-    monkeypatch.setattr(remote_lease, "_kernel", lambda: uuid.uuid4().hex)
+    monkeypatch.setattr(s3_lease, "LEASE_S", 1.0)
+    monkeypatch.setattr(s3_lease, "_kernel", lambda: uuid.uuid4().hex)
     gate = Gate(moto.address)
     here = machine("here", s3.replace(moto.address, gate.address))
     with open_as_driver(here) as ledger:
@@ -204,7 +203,7 @@ def test_s3_is_away_at_the_end(
 
 def test_signs(machine: Machine, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stop file comes, the trials' stop goes, and signs of life arrive."""
-    monkeypatch.setattr(mirror, "SIGNS_S", 0.1)
+    monkeypatch.setattr(s3_ledger, "SIGNS_S", 0.1)
     here, there = machine("here"), machine("there")
     place = Remote.parse(s3) / "toy"
     ask_to_stop(there)

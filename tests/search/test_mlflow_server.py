@@ -16,9 +16,9 @@ import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from search.cli import main
-from search.mlflow_client import connect
-from search.mlflow_page import page_address
+from search.cli.main import main
+from search.tracking.client import connect
+from search.tracking.descriptions import page_address
 from tests.browser import chromium, console_errors
 from tests.search import offline
 from tests.search.conftest import ROOT, Driver, free_port, write_study
@@ -37,7 +37,7 @@ def offline_runs(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
 @pytest.fixture
 def runs(offline_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("search.cases.NUM_RESAMPLES", 2)
+    monkeypatch.setattr("search.analysis.case_scores.NUM_RESAMPLES", 2)
     return Path(shutil.copytree(offline_runs, tmp_path / "runs"))
 
 
@@ -75,7 +75,7 @@ def test_sync_without_a_server_or_beside_a_driver(
     status, [line] = segtune("sync", "toy", "--runs", runs)
     assert status == 2 and "secret" not in line
     assert line.startswith("MLflow at http://127.0.0.1:9 does not answer: ")
-    from search.ledger import Ledger
+    from search.ledger.journal import Ledger
 
     with Ledger.open(runs / "toy" / "ledger.jsonl", writer=True):
         status, [line] = segtune("sync", "toy", "--runs", runs)
@@ -85,7 +85,7 @@ def test_sync_without_a_server_or_beside_a_driver(
 def test_ui_of_a_server(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its address, without asking it and without the password."""
     uri = "http://me:secret@mlflow.example:5000"
-    from search.ledger import Ledger
+    from search.ledger.journal import Ledger
 
     link = {"event": "mlflow", "experiment_id": "7", "run_id": "r", "uri": uri}
     with Ledger.open(runs / "toy" / "ledger.jsonl", writer=True) as ledger:
@@ -111,7 +111,7 @@ def test_ui_on_a_port_that_is_taken(runs: Path) -> None:
 def test_ui(runs: Path, number: int) -> None:
     """Serves on loopback, under its own names alone, and leaves no process behind."""
     assert segtune("sync", "toy", "--runs", runs)[0] == 0
-    command = [sys.executable, "-m", "search.cli", "ui", "toy", "--runs", str(runs)]
+    command = [sys.executable, "-m", "search.cli.main", "ui", "toy", "--runs", str(runs)]
     ui = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
     try:
         assert ui.stdout is not None
@@ -262,7 +262,7 @@ def test_a_server_that_is_killed_and_restarted(
 def test_pages_in_chromium(offline_runs: Path, store: Path, tmp_path: Path) -> None:
     """MLflow's own pages show the trials, best first, and a parallel coordinates plot."""
     from docs.screenshots import AXES, quiet, shoot, take
-    from search.mlflow_server import served
+    from search.tracking.server import served
 
     runs = tmp_path / "runs"
     offline.finished(runs / "toy", store)

@@ -12,19 +12,24 @@ import torch
 import yaml
 from PIL import Image
 
-from search.live import LiveStudy
-from search.painter import FIRST_S, SHARE, Orders, Painter
-from search.pictures import fetch_pictures, paint_trial
-from search.remote_run import RemoteRun
-from search.state import StudyState
-from search.storage import Remote, mirror_of
+from search.execution.image_worker import (
+    FIRST_S,
+    SHARE,
+    Orders,
+    Painter,
+)
+from search.ledger.session import LiveStudy
+from search.ledger.state import StudyState
+from search.storage.s3 import Remote, mirror_of
+from search.storage.s3_run import RemoteRun
+from search.storage.trial_images import fetch_pictures, paint_trial
 from tests.search import hands, offline
 from tests.search.conftest import Driver, write_study
 from tests.search.toy import dice
 from tests.trainer.tiny import tiny_config
 from trainer import checkpoint
 from trainer.data.store import Store
-from trainer.state import TrainState
+from trainer.training.train_state import TrainState
 
 
 @contextmanager
@@ -201,7 +206,7 @@ def painter(
     with begun(store, tmp_path) as live:
 
         def having(hand: type) -> tuple[Painter, LiveStudy, list[str]]:
-            monkeypatch.setattr("search.painter.Hand", hand)
+            monkeypatch.setattr("search.execution.image_worker.Hand", hand)
             said: list[str] = []
             painter = Painter(live, said.append)
             for trial in live.state.trials:

@@ -6,8 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.preview import Rung, expected_epochs, preview, rung_table, store_problems
-from search.study import StudyConfig
+from search.study.config import StudyConfig
+from search.workflows.dry_run import (
+    Rung,
+    expected_epochs,
+    preview,
+    rung_table,
+    store_problems,
+)
 
 
 def study(**changes) -> StudyConfig:

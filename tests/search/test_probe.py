@@ -5,11 +5,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import search.probe
-from search.cli import main
-from search.preview import expected_epochs, rung_table
-from search.probe import Cost, measure, probe, report, slots
-from search.study import StudyConfig
+import search.workflows.cost_probe
+from search.cli.main import main
+from search.study.config import StudyConfig
+from search.workflows.cost_probe import (
+    Cost,
+    measure,
+    probe,
+    report,
+    slots,
+)
+from search.workflows.dry_run import expected_epochs, rung_table
 from tests.trainer.tiny import TINY
 from trainer.configfile import ConfigError
 
@@ -87,8 +93,8 @@ def test_slots(trials, cpus, gpus, expected):
 
 
 def test_a_real_measurement(phantom_store, monkeypatch):
-    monkeypatch.setattr(search.probe, "TRAINING_S", 0.2)
-    monkeypatch.setattr(search.probe, "VALIDATION_S", 0.1)
+    monkeypatch.setattr(search.workflows.cost_probe, "TRAINING_S", 0.2)
+    monkeypatch.setattr(search.workflows.cost_probe, "VALIDATION_S", 0.1)
     config = study(phantom_store)
     trials = config.trials.model_dump()
     found = measure(config.train_config({}), trials)

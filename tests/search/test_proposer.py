@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from search.live import LiveStudy
-from search.proposer import Proposer
-from search.sampler import Sampler
-from search.study import StudyConfig
+from search.ledger.session import LiveStudy
+from search.sampler.sampler import Sampler
+from search.study.config import StudyConfig
+from search.tuning.searcher import Proposer
 from tests.search import offline
 
 SPACE = {

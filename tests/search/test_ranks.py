@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from search.study import load_study
-from search.trainable import Trainable, load
+from search.execution.trainable import Trainable, load
+from search.study.config import load_study
 from tests.search.conftest import Driver, write_study
 from tests.search.test_trainable import cargo
 from tests.trainer.tiny import TINY, without_times
@@ -20,7 +20,7 @@ from trainer import loop
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
-from trainer.parallel import rank
+from trainer.training.distributed import rank
 
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="torch lacks gloo")
 
@@ -52,7 +52,7 @@ def noting(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterato
         if rank() == 1 and lr == WITHOUT_MEMORY["optimizer.lr"]:
             patch.setattr(MedSegDiffV1, "forward", exhausted)
         if lr == UNHEARD["optimizer.lr"]:
-            patch.setattr("search.ranks.GRACE_S", 1.0)
+            patch.setattr("search.execution.worker_group.GRACE_S", 1.0)
         for validation in loop.fit(config, run_dir, received=received):
             yield validation
             if received == -1 and lr in [t["optimizer.lr"] for t in (BROKEN, ALONE, UNHEARD)]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from search.judge import Judge
-from search.ledger import Event, Ledger
-from search.live import LiveStudy
-from search.sampler import Sampler
-from search.state import StudyState
-from search.study import StudyConfig
+from search.ledger.decisions import Judge
+from search.ledger.journal import Event, Ledger
+from search.ledger.session import LiveStudy
+from search.ledger.state import StudyState
+from search.sampler.sampler import Sampler
+from search.study.config import StudyConfig
 from tests.search.carriers import Loop
 from tests.search.toy import Validation
 from trainer.config import TrainConfig

@@ -8,10 +8,9 @@ import time
 
 import pytest
 
-from search import remote_lease
-from search.lease import TakenOver
-from search.remote_lease import RemoteLease, holder
-from search.storage import Remote
+from search.ledger.lease import TakenOver
+from search.storage.s3 import Remote, s3_lease
+from search.storage.s3_lease import RemoteLease, holder
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def test_the_number_is_above(place: Remote) -> None:
 
 def test_a_dead_process_holds_nothing(place: Remote) -> None:
     """On the same kernel at once."""
-    script = "import sys; from search.remote_lease import RemoteLease as L, Remote as R\n"
+    script = "import sys; from search.storage.s3_lease import RemoteLease as L, Remote as R\n"
     script += "L.take(R.parse(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", script, place.uri], check=True)
     assert holder(place) is None
@@ -50,7 +49,7 @@ def test_a_dead_process_holds_nothing(place: Remote) -> None:
 
 
 def test_a_silent_machine_is_waited_for(place: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_lease, "LEASE_S", 3.0)
+    monkeypatch.setattr(s3_lease, "LEASE_S", 3.0)
     elsewhere(place, "lease/000004-aa")
     assert holder(place) == "pid 7 on far"
     begun = time.monotonic()
@@ -59,7 +58,7 @@ def test_a_silent_machine_is_waited_for(place: Remote, monkeypatch: pytest.Monke
 
 
 def test_a_machine_that_gives_signs_lives(place: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_lease, "LEASE_S", 20.0)
+    monkeypatch.setattr(s3_lease, "LEASE_S", 20.0)
     elsewhere(place, "lease/000004-aa")
     threading.Timer(1.5, elsewhere, (place, "lease/000004-aa")).start()
     with pytest.raises(ValueError, match="is being run by pid 7 on far"):
@@ -67,7 +66,7 @@ def test_a_machine_that_gives_signs_lives(place: Remote, monkeypatch: pytest.Mon
 
 
 def test_whoever_was_replaced_learns_it(place: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_lease, "BEAT_S", 0.0)
+    monkeypatch.setattr(s3_lease, "BEAT_S", 0.0)
     held = RemoteLease.take(place)
     held.beat()
     elsewhere(place, "lease/000002-bb")

@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
-from search import remote_run
-from search.remote_run import RemoteRun, Superseded, fetch_cases, has_checkpoint, held, kept
-from search.storage import Remote, mirror_of
-from search.trainable import Trainable
+from search.execution.trainable import Trainable
+from search.storage.s3 import Remote, mirror_of, s3_run
+from search.storage.s3_run import (
+    RemoteRun,
+    Superseded,
+    fetch_cases,
+    has_checkpoint,
+    held,
+    kept,
+)
 from tests.search.s3 import Gate, Moto
 from tests.search.test_trainable import cargo
 from tests.search.toy import Validation, dice
@@ -51,7 +57,7 @@ def content(run_dir: Path) -> dict[str, str]:
     return {
         path.relative_to(run_dir).as_posix(): path.read_text()
         for path in found
-        if path.name not in remote_run.HERE and not path.name.startswith(".")
+        if path.name not in s3_run.HERE and not path.name.startswith(".")
     }
 
 
@@ -155,7 +161,7 @@ def test_the_record_of_a_lost_proposal(carrier: Carrier, tmp_path: Path) -> None
 
 
 def test_signs(carrier: Carrier, study: Remote, tmp_path: Path) -> None:
-    remote_run.SIGNS_S, before = 0.1, remote_run.SIGNS_S
+    s3_run.SIGNS_S, before = 0.1, s3_run.SIGNS_S
     try:
         with carrier("a", fence=6):
             (tmp_path / "a" / "alive").touch()
@@ -169,7 +175,7 @@ def test_signs(carrier: Carrier, study: Remote, tmp_path: Path) -> None:
                 assert time.monotonic() < end
                 time.sleep(0.05)
     finally:
-        remote_run.SIGNS_S = before
+        s3_run.SIGNS_S = before
 
 
 def test_s3_is_away(s3: str, moto: Moto, tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-import search.replay
-from search.cli import main
-from search.compare import read_study
-from search.replay import differences, replay, stretches
-from search.resume import resumed_events
+import search.workflows.replay
+from search.analysis.results import read_study
+from search.cli.main import main
+from search.workflows.replay import differences, replay, stretches
+from search.workflows.resume import resumed_events
 from tests.search import offline, toy
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
-from trainer.endings import Diverged
+from trainer.exceptions import Diverged
 from trainer.loop import fit
 
 TOY = "tests.search.toy:fit"
@@ -144,15 +144,15 @@ def test_what_differs_is_named(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Code, versions, processor and threads; nothing where all is as it was."""
-    monkeypatch.setattr(search.replay, "code_commit", lambda: "c" * 40)
+    monkeypatch.setattr(search.workflows.replay, "code_commit", lambda: "c" * 40)
     monkeypatch.setattr(offline, "code_commit", lambda: "c" * 40)
     offline.finished(tmp_path, store)
     replay(tmp_path, 2, fit=TOY)
     assert not said(capsys, note=True)
-    versions = search.replay.package_versions() | {"torch": "1.0"}
-    monkeypatch.setattr(search.replay, "package_versions", lambda: versions)
-    monkeypatch.setattr(search.replay, "code_commit", lambda: "d" * 40)
-    monkeypatch.setattr("search.replay.cpu_model", lambda: "Another CPU")
+    versions = search.workflows.replay.package_versions() | {"torch": "1.0"}
+    monkeypatch.setattr(search.workflows.replay, "package_versions", lambda: versions)
+    monkeypatch.setattr(search.workflows.replay, "code_commit", lambda: "d" * 40)
+    monkeypatch.setattr("search.workflows.replay.cpu_model", lambda: "Another CPU")
     replay(tmp_path, 2, fit=TOY)
     lines = said(capsys, note=True)
     assert len(lines) == 3
@@ -167,7 +167,7 @@ def test_other_data(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
     offline.finished(tmp_path, store)
     study, state = read_study(tmp_path)
     monkeypatch.setattr(Store, "open", lambda path: SimpleNamespace(content_hash="0" * 64))
-    lines = search.replay.environment(state.study, [], study.train_config({}))
+    lines = search.workflows.replay.environment(state.study, [], study.train_config({}))
     assert any(line.startswith("store: ") and "000000000000 now" in line for line in lines)
 
 
@@ -178,7 +178,7 @@ def test_command(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -
     def invoke(*words: str):
         return CliRunner().invoke(main, ["replay", "toy", *words, "--runs", str(tmp_path)])
 
-    monkeypatch.setattr(search.replay, "replay", lambda folder, trial, epochs: trial == 2)
+    monkeypatch.setattr(search.workflows.replay, "replay", lambda folder, trial, epochs: trial == 2)
     assert (invoke("2").exit_code, invoke("3").exit_code) == (0, 1)
     monkeypatch.undo()
     result = invoke("99")

@@ -15,10 +15,10 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from search.cli import main
-from search.launch import write_page
-from search.ledger import Ledger
-from search.report import MAX_BYTES, report
+from search.cli.main import main
+from search.ledger.journal import Ledger
+from search.report.page_html import MAX_BYTES, report
+from search.workflows.launch import write_page
 from tests.browser import chromium, console_errors
 from tests.search.page_study import HOSTILE, data_of, write_study
 
@@ -349,7 +349,7 @@ def test_pictures_fill_the_room_and_the_page_says_so(browser, tmp_path, monkeypa
         assert picture.size == (1110, 580)
     report([folder], tmp_path / "all.html")
     size = (tmp_path / "all.html").stat().st_size
-    monkeypatch.setattr("search.report.MAX_BYTES", size - 4000)
+    monkeypatch.setattr("search.report.page_html.MAX_BYTES", size - 4000)
     report([folder], tmp_path / "some.html")
     assert (tmp_path / "some.html").stat().st_size <= size - 4000
     [study] = data_of(tmp_path / "some.html")["studies"]
@@ -396,7 +396,7 @@ def test_a_page_that_cannot_be_written_ends_no_launch(tmp_path, capsys):
 
 
 def test_importing_it_imports_neither_ray_nor_torch():
-    code = "import search.report, sys; print(sorted({'ray', 'torch', 'optuna'} & {*sys.modules}))"
+    code = "import search.report.page_html, sys; print(sorted({'ray', 'torch', 'optuna'} & {*sys.modules}))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "[]\n"
 

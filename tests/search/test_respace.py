@@ -13,15 +13,20 @@ import pytest
 import yaml
 from PIL import Image
 
-import search.respace
-from search.respace import parse, space_file
-from search.settings import Setting, choose, evaluated, table
+import search.workflows.respace
+from search.analysis.sampling_options import (
+    Setting,
+    choose,
+    evaluated,
+    table,
+)
+from search.workflows.respace import parse, space_file
 from tests.search import trained_study
 from tests.search.conftest import ROOT, events
 from tests.search.trained_study import segtune
 from trainer.config import DiffusionConfig, SamplingConfig
 from trainer.configfile import ConfigError
-from trainer.trained import fingerprint, load
+from trainer.inference.model_io import fingerprint, load
 
 GRID = ("--methods", "ddim,dpmpp_2m", "--steps", "1,2", "--eta", "0,0.5", "--ensemble", "1")
 
@@ -32,7 +37,7 @@ def place(trained_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("respace")
     shutil.copytree(trained_runs, place / "runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search.respace, "launch", trained_study.launch)
+        patch.setattr(search.workflows.respace, "launch", trained_study.launch)
         said = segtune("respace", "demo", "--runs", place / "runs", *GRID)
     (place / "said").write_text(said)
     return place
@@ -40,7 +45,7 @@ def place(trained_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(search.respace, "launch", trained_study.launch)
+    monkeypatch.setattr(search.workflows.respace, "launch", trained_study.launch)
     return place / "runs"
 
 
@@ -86,7 +91,9 @@ def test_the_same_command_again_evaluates_nothing(
 ) -> None:
     folder = runs / "demo-0001-respacing"
     before = events(folder, "reported")
-    monkeypatch.setattr("trainer.evaluate.evaluate", lambda *_, **__: pytest.fail("paid again"))
+    monkeypatch.setattr(
+        "trainer.evaluation.evaluate.evaluate", lambda *_, **__: pytest.fail("paid again")
+    )
     assert "stored" in segtune("respace", "demo", "--runs", runs, *GRID)
     assert events(folder, "reported") == before
 
@@ -219,7 +226,7 @@ def test_an_installed_segtune_brings_its_spaces(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path / "installed")
     script = (
-        "from search.respace import space_file; from search.study import load_study\n"
+        "from search.workflows.respace import space_file; from search.study.config import load_study\n"
         "path = space_file('respacing'); print(path)\n"
         "load_study(space_file('quickstart'), ['data.store=.'])"
     )
@@ -235,7 +242,7 @@ def test_on_a_real_ray(place: Path, cluster: str, tmp_path: Path) -> None:
     """The same study as without, from the command line; again, it continues."""
     shutil.copytree(place / "runs/demo", tmp_path / "runs/demo")
     env = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "search.cli", "respace", "demo", *GRID]
+    command = [sys.executable, "-m", "search.cli.main", "respace", "demo", *GRID]
     command += ["--runs", str(tmp_path / "runs"), "--address", cluster]
     said = run(*command, env=env, cwd=ROOT)
     assert "stored     threshold" in said

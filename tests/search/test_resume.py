@@ -14,25 +14,25 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import search.resume
-from search.cli import main
-from search.compare import compare, read_study
-from search.leaderboard import leaderboard
-from search.ledger import Ledger
-from search.resume import resume
+import search.workflows.resume
+from search.analysis.results import compare, read_study
+from search.cli.main import main
+from search.ledger.journal import Ledger
+from search.report.leaderboard import leaderboard
+from search.workflows.resume import resume
 from tests.search import offline
 from tests.search.conftest import ROOT, Driver, events
 from tests.search.toy import dice
 from tests.trainer.tiny import tiny_config
 from trainer.configfile import ConfigError
 from trainer.loop import fit
-from trainer.optimizer import learning_rate_share
+from trainer.training.optimizer import learning_rate_share
 
 
 @pytest.fixture
 def folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study whose trials ended: trial 3 stalled, 5 failed; the best is 4, then 6, then 2."""
-    monkeypatch.setattr(search.resume, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
     folder = tmp_path / "runs" / "toy"
     config = offline.study(store)
     with offline.opened(config, folder) as live:
@@ -88,10 +88,10 @@ def test_the_same_again_continues(folder: Path, monkeypatch: pytest.MonkeyPatch)
         (live.trial_dir(trial.number) / "checkpoints" / "4.pt").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search.resume, "carry_on", killed)
+    monkeypatch.setattr(search.workflows.resume, "carry_on", killed)
     with pytest.raises(KeyboardInterrupt):
         resume(folder, top=1, epochs=9)
-    monkeypatch.setattr(search.resume, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
     resume(folder, top=1, epochs=9)
     resume(folder, top=1, epochs=9)
     assert len(events(folder, "resume")) == len(events(folder, "resumed")) == 1
@@ -262,7 +262,7 @@ def test_with_ray_killed_and_again(copied: Path, cluster: str) -> None:
 
     (copied / "toy").mkdir(exist_ok=True)
     (copied / "toy" / "slow").write_text("0.1")
-    first = driver(copied, cluster, "search.resume:resume", top=2, epochs=13)
+    first = driver(copied, cluster, "search.workflows.resume:resume", top=2, epochs=13)
     give_up_s = time.monotonic() + 60
     before = len(events(copied, "reported"))
     while len(events(copied, "reported")) < before + 2:
@@ -270,7 +270,7 @@ def test_with_ray_killed_and_again(copied: Path, cluster: str) -> None:
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    second = driver(copied, cluster, "search.resume:resume", top=2, epochs=13)
+    second = driver(copied, cluster, "search.workflows.resume:resume", top=2, epochs=13)
     out = second.communicate(timeout=120)[0]
     assert second.returncode == 0, out
     assert "9 -> 13" in out and "Traceback" not in out

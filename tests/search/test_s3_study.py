@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger import Ledger
-from search.mirror import fetch
-from search.storage import Remote, folder_of, mirror_of
+from search.ledger.journal import Ledger
+from search.storage.s3 import Remote, folder_of, mirror_of
+from search.storage.s3_ledger import fetch
 from tests.search.conftest import AWS, ROOT, Driver, events, write_study
 from tests.search.s3 import Gate, Moto
 from tests.search.toy import dice
@@ -50,7 +50,7 @@ def order(uri: str, node_cache: Path, name: str, text: str) -> None:
 def segtune(*words: str, cache: Path, status: int = 0) -> str:
     """Run a command as on another machine, which has seen nothing of a study."""
     result = subprocess.run(
-        [sys.executable, "-m", "search.cli", *words],
+        [sys.executable, "-m", "search.cli.main", *words],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -175,11 +175,11 @@ def test_s3_is_away_for_a_while(
 FROM_ELSEWHERE = """
 import sys
 from pathlib import Path
-from search.cli import find_study
-from search.confirm import confirm
-from search.replay import replay
-from search.resume import resume
-from search.storage import Remote, mirror_of
+from search.cli.main import find_study
+from search.workflows.confirm import confirm
+from search.workflows.replay import replay
+from search.workflows.resume import resume
+from search.storage.s3 import Remote, mirror_of
 runs, address = mirror_of(Remote.parse(sys.argv[1])), sys.argv[2]
 fit = {"fit": "tests.search.toy:fit"}
 assert resume(find_study("toy", runs), epochs=12, top=1, address=address, **fit) == 0

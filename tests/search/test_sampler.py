@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from optuna.trial import TrialState
 from scipy.stats import qmc
 
-from search.cli import main
-from search.limits import combinations, warnings
-from search.sampler import Sampler
-from search.space import active
-from search.study import StudyConfig, load_study
+from search.cli.main import main
+from search.sampler.sampler import Sampler
+from search.study.config import StudyConfig, load_study
+from search.study.sampler_limits import combinations, warnings
+from search.study.space import active
 from tests.bench import bench_memory
 from tests.search.conftest import Driver, write_study
 from trainer.configfile import ConfigError

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.screen import Screen, duration, sparkline
-from search.status import status_of
+from search.monitor.live_screen import Screen, duration, sparkline
+from search.monitor.status import status_of
 from tests.search.test_standing import Simulated, study
 from tests.terminal import Terminal
 
@@ -121,7 +121,7 @@ def test_durations() -> None:
 
 
 def test_a_fault_in_drawing_does_not_reach_who_prints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.screen._head", lambda *_: 1 / 0)
+    monkeypatch.setattr("search.monitor.live_screen._head", lambda *_: 1 / 0)
     console = Console(file=io.StringIO(), width=80)
     console.print(Screen(Simulated(study()).standing(), "pid 7 on host"))
     assert "cannot be drawn: ZeroDivisionError" in console.file.getvalue()
@@ -143,7 +143,7 @@ import logging, sys, threading, time
 handler = logging.StreamHandler(sys.stderr)     # bound before the screen, as many libraries do
 logging.getLogger("noisy").addHandler(handler)
 logging.getLogger("noisy").propagate = False
-from search.screen import Screen, shown, terminal
+from search.monitor.live_screen import Screen, shown, terminal
 from tests.search.test_screen import running
 simulated = running(3, 4)
 screen = Screen(simulated.standing(), "pid 7 on host")

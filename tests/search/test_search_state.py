@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from search.state import StudyState
-from search.study import StudyConfig
+from search.ledger.state import StudyState
+from search.study.config import StudyConfig
 
 STUDY = StudyConfig.model_validate(
     {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from search.shared import look
-from search.storage import Remote
+from search.execution.preflight import look
+from search.storage.s3 import Remote
 from tests.search.conftest import ROOT, Driver, events, write_study
 from trainer.data.store import Store
 

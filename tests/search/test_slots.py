@@ -2,7 +2,7 @@
 
 import pytest
 
-from search.slots import Slots
+from search.execution.capacity import Slots
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_slots(
     fit: int,
 ) -> None:
     described = [{"Resources": {"CPU": float(c), "GPU": float(g)}} for c, g in nodes]
-    monkeypatch.setattr("search.slots._nodes", lambda: described)
+    monkeypatch.setattr("search.execution.capacity._nodes", lambda: described)
     slots = Slots(cpus, gpus)
     assert slots.count() == fit
     if fit == 0:
@@ -40,8 +40,8 @@ def test_waits_for_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(len(asked))
         return [{"Resources": {"CPU": 4.0 * (len(asked) > 3)}}]
 
-    monkeypatch.setattr("search.slots._nodes", nodes)
-    monkeypatch.setattr("search.slots.Slots.PERIOD_S", 0.01)
+    monkeypatch.setattr("search.execution.capacity._nodes", nodes)
+    monkeypatch.setattr("search.execution.capacity.Slots.PERIOD_S", 0.01)
     slots = Slots(4, 0)
     slots.check(wait_s=60, say=said.append)
     assert slots.count() == 1 and len(asked) >= 4 and len(said) == 1

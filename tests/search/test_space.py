@@ -3,7 +3,13 @@
 import optuna
 import pytest
 
-from search.space import Dimension, active, circle, context, ordered
+from search.study.space import (
+    Dimension,
+    active,
+    circle,
+    context,
+    ordered,
+)
 
 
 def dimension(**values) -> Dimension:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from search.judge import Judge, settle
-from search.ledger import Event
-from search.outlook import Forecast
-from search.standing import Standing
-from search.state import Report, StudyState
-from search.study import StudyConfig
+from search.ledger.decisions import Judge, settle
+from search.ledger.journal import Event
+from search.ledger.state import Report, StudyState
+from search.monitor.eta import Forecast
+from search.monitor.snapshot import Standing
+from search.study.config import StudyConfig
 
 EPOCH_S = 60.0
 

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from search.storage import Entry, Remote, below, folder_of, mirror_id, mirror_of, remote_of, shown
+from search.storage.s3 import (
+    Entry,
+    Remote,
+    below,
+    folder_of,
+    mirror_id,
+    mirror_of,
+    remote_of,
+    shown,
+)
 from trainer.configfile import ConfigError
 
 

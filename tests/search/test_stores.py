@@ -11,27 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from search import stores
-from search.storage import Remote
-from search.stores import (
+from search.storage.dataset_cache import (
     on_this_node,
     open_store,
     read_manifest,
     seen_from_all,
     with_store_here,
 )
+from search.storage.s3 import Remote, dataset_cache
 from tests.search.conftest import ROOT
 from tests.search.test_trainable import cargo
 from trainer.configfile import ConfigError
+from trainer.data.content_hash import problem
 from trainer.data.store import Store
-from trainer.data.verify import problem
 
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let every path be on another file system than the cache."""
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(stores, "_same_disk", lambda path, folder: False)
+    monkeypatch.setattr(dataset_cache, "_same_disk", lambda path, folder: False)
 
 
 def flip(path: Path) -> None:
@@ -129,7 +128,7 @@ def test_a_damaged_store_is_no_good(store: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("far")
 def test_no_space(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
-    monkeypatch.setattr(stores, "RESERVE_BYTES", 1 << 60)
+    monkeypatch.setattr(dataset_cache, "RESERVE_BYTES", 1 << 60)
     assert on_this_node(str(store), lines.append) == str(store)
     [line] = lines
     assert "no space for a copy" in line and str(store) in line
@@ -154,7 +153,7 @@ def test_on_the_same_disk(store: Path, tmp_path: Path, monkeypatch: pytest.Monke
 SCRIPT = """
 import os, shutil, sys, time
 from search import stores
-stores._same_disk = lambda path, folder: False
+dataset_cache._same_disk = lambda path, folder: False
 copytree = shutil.copytree
 def slowly(*args):
     if not os.path.exists(sys.argv[2] + str(os.getpid())):
@@ -162,7 +161,7 @@ def slowly(*args):
         time.sleep(1)
     return copytree(*args)
 shutil.copytree = slowly
-print(stores.on_this_node(sys.argv[1]))
+print(dataset_cache.on_this_node(sys.argv[1]))
 """
 
 

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from search.study import METRICS, StudyConfig, Trials, load_study
+from search.study.config import (
+    METRICS,
+    StudyConfig,
+    Trials,
+    load_study,
+)
 from trainer.configfile import ConfigError
 
 EXAMPLE = """

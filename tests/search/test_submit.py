@@ -14,10 +14,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from search.cli import main
-from search.launch import code_commit
-from search.study import load_study
-from search.submit import _own, _working_directory
+from search.cli.main import main
+from search.study.config import load_study
+from search.workflows.jobs import _own, _working_directory
+from search.workflows.launch import code_commit
 from tests.search.conftest import ROOT, Guarded, events
 from tests.trainer.tiny import TINY
 
@@ -37,7 +37,7 @@ def segtune(guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             command = [*map(str, words)]
             if own_process:  # which another needs that becomes a driver
                 return subprocess.run(
-                    [sys.executable, "-m", "search.cli", *command],
+                    [sys.executable, "-m", "search.cli.main", *command],
                     cwd=tmp_path,
                     capture_output=True,
                     text=True,
@@ -204,7 +204,7 @@ def test_nothing_but_code_travels(space: Path) -> None:
         assert load_study(folder / "study.yaml") == study
     assert {Path(name).suffix for name in files - {"study.yaml"}} == {".py", ".js", ".css"}
     assert {name.partition("/")[0] for name in files} == {"search", "trainer", "study.yaml"}
-    assert "search/cli.py" in files and "trainer/data/store.py" in files
+    assert "search/cli/main.py" in files and "trainer/data/store.py" in files
     assert "search/page/style.css" in files and "search/page/main.js" in files
 
 

@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from search.board import short_names
-from search.cases import lesion_dice, volume_groups
-from search.cli import main
-from search.compare import compare, compare_studies
-from search.leaderboard import leaderboard
-from search.ranking import rung_correlation
-from search.side_by_side import side_by_side
-from search.state import Report, StudyState, TrialState
-from search.table import csv_table
-from search.trial_row import Rows
+from search.analysis.case_scores import lesion_dice, volume_groups
+from search.analysis.ranking import rung_correlation
+from search.analysis.results import compare, compare_studies
+from search.analysis.trial_results import Rows
+from search.cli.main import main
+from search.ledger.state import Report, StudyState, TrialState
+from search.report.columns import short_names
+from search.report.leaderboard import leaderboard
+from search.report.side_by_side import side_by_side
+from search.report.tables import csv_table
 from tests.search.test_compare import STUDY, TRIALS, write
 
 
@@ -205,7 +205,7 @@ def test_forms_on_the_command_line(folder, tmp_path):
 
 def test_words_passed_on_to_a_cluster(monkeypatch):
     passed = []
-    monkeypatch.setattr("search.cli_look.elsewhere", lambda *words: exit(passed.append(words)))
+    monkeypatch.setattr("search.cli.look.elsewhere", lambda *words: exit(passed.append(words)))
     CliRunner().invoke(main, ["compare", "a", "b", "--csv", "--submit", "http://head"])
     assert passed == [("http://head", "a", ["compare", "b", "--csv"])]
 
@@ -258,7 +258,7 @@ def test_short_names():
 def test_nothing_heavy_is_imported_for_a_small_study(folder):
     """The forest only where it is grown; torch and Ray never."""
     code = (
-        "import sys; from search.cli import main; sys.argv[1:] = "
+        "import sys; from search.cli.main import main; sys.argv[1:] = "
         f"['compare', 'demo', '--runs', {str(folder.parent)!r}]\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print([m for m in ('torch', 'ray', 'mlflow', 'sklearn', 'optuna') if m in sys.modules])"

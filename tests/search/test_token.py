@@ -11,8 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-import search.token
-from search.token import ensure_token, find_token, token_path, use_token
+import search.execution.auth
+from search.execution.auth import (
+    ensure_token,
+    find_token,
+    token_path,
+    use_token,
+)
 from tests.search.conftest import ROOT, Driver, Guarded, write_study
 from trainer.configfile import ConfigError
 
@@ -57,7 +62,7 @@ def test_of_several_processes_one_creates_it(home: Path) -> None:
     numbers = iter(range(8))
     with pytest.MonkeyPatch.context() as patch:  # as if they were processes
         patch.setattr(
-            search.token, "os", SimpleNamespace(**vars(os) | {"getpid": numbers.__next__})
+            search.execution.auth, "os", SimpleNamespace(**vars(os) | {"getpid": numbers.__next__})
         )
         for thread in threads:
             thread.start()
@@ -97,8 +102,8 @@ def test_where_ray_looks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_for_shell_scripts(home: Path) -> None:
-    """`python -m search.token` says what it did, and never the token."""
-    command = [sys.executable, "-m", "search.token"]
+    """`python -m search.execution.auth` says what it did, and never the token."""
+    command = [sys.executable, "-m", "search.execution.auth"]
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "created" in first.stderr and (again.stderr, first.stdout + again.stdout) == ("", "")
@@ -178,6 +183,6 @@ def test_admitted_with_the_token(guarded: Guarded, home: Path, store: Path, tmp_
 
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.token, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(search.execution.auth, "PATIENCE_S", 0.5)
     with pytest.raises(ConfigError, match=r"^--address 127.0.0.1:9: no Ray cluster answers there$"):
         use_token("127.0.0.1:9")

@@ -13,10 +13,10 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from search.ledger import Ledger
-from search.live import LiveStudy
-from search.study import load_study
-from search.tracking import Tracker
+from search.ledger.journal import Ledger
+from search.ledger.session import LiveStudy
+from search.study.config import load_study
+from search.tracking.tracker import Tracker
 from tests.search.conftest import Driver
 
 Copy = Callable[[], LiveStudy]

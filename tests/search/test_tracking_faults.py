@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from search import mlflow_study
-from search.compare import read_study
-from search.ledger import Event, Ledger
-from search.live import LiveStudy
-from search.mlflow_client import connect
-from search.tracking import Tracker
+from search.analysis.results import read_study
+from search.ledger.journal import Event, Ledger
+from search.ledger.session import LiveStudy
+from search.tracking.client import connect
+from search.tracking.tracker import Tracker, runs
 from tests.search import offline, toy
 from tests.search.mlflow_content import content, experiment_runs
 
@@ -111,10 +110,12 @@ def copy(
     ended: Path, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], Open]]:
     """Return what begins with an empty MLflow and a study that it knows nothing of."""
-    monkeypatch.setattr("search.curves.draw_study", draw)
-    monkeypatch.setattr("search.curves.draw_trial", draw)
-    monkeypatch.setattr("search.mlflow_files.write_page", lambda folder, out: draw(out / "r.html"))
-    monkeypatch.setattr("search.cases.NUM_RESAMPLES", 2)
+    monkeypatch.setattr("search.report.learning_curves.draw_study", draw)
+    monkeypatch.setattr("search.report.learning_curves.draw_trial", draw)
+    monkeypatch.setattr(
+        "search.tracking.artifacts.write_page", lambda folder, out: draw(out / "r.html")
+    )
+    monkeypatch.setattr("search.analysis.case_scores.NUM_RESAMPLES", 2)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     number = itertools.count()
 
@@ -213,7 +214,7 @@ def test_breaks_off_at_each_call(
     for at in itertools.count(min(step, 5), step):
         begun = copy()
         with monkeypatch.context() as patch:
-            patch.setattr(mlflow_study, "connect", failing)
+            patch.setattr(runs, "connect", failing)
             try:
                 deliver(begun, keeps_links=before)
             except Fault:
@@ -232,7 +233,7 @@ def test_the_same_tracker_goes_on(
     undisturbed, begun = copy(), copy()
     deliver(undisturbed)
     client = Client(connect(uri(begun)), 20, False)
-    monkeypatch.setattr(mlflow_study, "connect", lambda uri: client)
+    monkeypatch.setattr(runs, "connect", lambda uri: client)
     live = begun()
     links: list[Event] = []
     tracker = Tracker(live, links.append, pytest.fail)
@@ -293,7 +294,7 @@ def test_a_file_that_cannot_be_made(
     def broken(*_: Any) -> None:
         raise RuntimeError("no picture today")
 
-    monkeypatch.setattr("search.curves.draw_trial", broken)
+    monkeypatch.setattr("search.report.learning_curves.draw_trial", broken)
     begun = copy()
     live = begun()
     said: list[str] = []

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from search.proposer import Cargo
-from search.trainable import Trainable
+from search.execution.trainable import Trainable
+from search.tuning.searcher import Cargo
 from tests.search.toy import dice
 from trainer.config import TrainConfig
 
@@ -133,7 +133,7 @@ def test_gpu_memory_left_behind_costs_the_process(
 ) -> None:
     trainable = Trainable(cargo(tmp_path / "trials" / "0007"))
     epochs(trainable, 1)
-    monkeypatch.setattr("search.trainable._gpu_memory", lambda: 1 << 30)
+    monkeypatch.setattr("search.execution.trainable._gpu_memory", lambda: 1 << 30)
     with pytest.raises(RuntimeError, match="GPU memory behind"):
         trainable.reset(cargo(tmp_path / "trials" / "0008"))
 

@@ -10,10 +10,10 @@ from tests.search.conftest import ROOT
 
 COLLECTING = """
 import gc, sys, threading
-from search.launch import quiet_ray
+from search.workflows.launch import quiet_ray
 quiet_ray()
 import ray
-from search.tuner import ray_session
+from search.tuning.run import ray_session
 
 class Ring:
     pass

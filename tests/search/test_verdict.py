@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.verdict import ALPHA, Difference, decide, difference, holm
+from search.analysis.significance import (
+    ALPHA,
+    Difference,
+    decide,
+    difference,
+    holm,
+)
 
 RNG = np.random.default_rng(0)
 

@@ -11,15 +11,15 @@ import yaml
 from click.testing import CliRunner
 from optuna.trial import TrialState
 
-import search.launch
-from search.cli import main
-from search.compare import compare
-from search.ledger import Ledger
-from search.live import LiveStudy
-from search.sampler import Sampler
-from search.state import StudyState
-from search.study import StudyConfig
-from search.warm_start import warm_start
+import search.workflows.launch
+from search.analysis.results import compare
+from search.cli.main import main
+from search.ledger.journal import Ledger
+from search.ledger.session import LiveStudy
+from search.ledger.state import StudyState
+from search.sampler.sampler import Sampler
+from search.sampler.warm_start import warm_start
+from search.study.config import StudyConfig
 from tests.search import offline
 from tests.search.conftest import Driver, events, write_study
 from trainer.configfile import ConfigError
@@ -126,7 +126,7 @@ def test_into_a_new_study_once(
         command = ["launch", str(space), "--runs", str(tmp_path), *words]
         return CliRunner().invoke(main, command)
 
-    monkeypatch.setattr(search.launch, "carry_on", propose_one)
+    monkeypatch.setattr(search.workflows.launch, "carry_on", propose_one)
     space, folder = new_study(tmp_path, store), tmp_path / "later"
     warm = ("--warm-start", str(calm.folder))
     dry = invoke("--dry-run", *warm)
@@ -165,7 +165,7 @@ def test_one_that_has_not_begun_begins_anew(calm: Driver, tmp_path: Path, store:
         path = new_study(tmp_path / str(high), store, space=space)
         study = StudyConfig.model_validate(yaml.safe_load(path.read_text()))
         with Ledger.open(later / "ledger.jsonl", writer=True) as ledger:
-            search.launch._create_or_continue(study, "hash", later, ledger, [calm.folder])
+            search.workflows.launch._create_or_continue(study, "hash", later, ledger, [calm.folder])
             state, sampler = StudyState.replay(ledger.events), Sampler(study)
             for event in ledger.events:
                 sampler.hear(event)
@@ -182,7 +182,7 @@ def test_an_import_cut_short_is_made_again(
     whole = tmp_path / "whole"
     path = whole / "ledger.jsonl"
     with Ledger.open(path, writer=True) as ledger:
-        search.launch._create_or_continue(changed, "hash", whole, ledger, [calm.folder])
+        search.workflows.launch._create_or_continue(changed, "hash", whole, ledger, [calm.folder])
     lines = path.read_bytes().splitlines(keepends=True)
     for kept in range(1, len(lines)):
         folder = tmp_path / f"torn{kept}"
@@ -190,7 +190,9 @@ def test_an_import_cut_short_is_made_again(
         torn = folder / "ledger.jsonl"
         torn.write_bytes(b"".join(lines[:kept]) + lines[kept][:20])
         with Ledger.open(torn, writer=True) as ledger:
-            search.launch._create_or_continue(changed, "hash", folder, ledger, [calm.folder])
+            search.workflows.launch._create_or_continue(
+                changed, "hash", folder, ledger, [calm.folder]
+            )
         events_again = StudyState.replay(Ledger.open(torn, writer=False).events).imported
         numbers = [event["source_trial"] for event in events_again]
         assert numbers == [e["source_trial"] for e in events(whole, "imported")]

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from search.cli import main
-from search.ledger import Ledger
-from search.mirror import fetch, open_as_driver
-from search.screen import terminal
-from search.storage import Remote, mirror_of
-from search.watch import Followed
+from search.cli.main import main
+from search.ledger.journal import Ledger
+from search.monitor.live_screen import terminal
+from search.monitor.watch import Followed
+from search.storage.s3 import Remote, mirror_of
+from search.storage.s3_ledger import fetch, open_as_driver
 from tests.search.conftest import ROOT, Driver, write_study
 from tests.search.test_standing import Simulated, study
 from tests.terminal import Terminal
 
 THRESHOLD = {"event": "threshold", "modality": "tmax", "above": True, "threshold": 6, "dice": 0.31}
-SEGTUNE = [sys.executable, "-m", "search.cli"]
+SEGTUNE = [sys.executable, "-m", "search.cli.main"]
 
 
 @pytest.fixture(scope="module")

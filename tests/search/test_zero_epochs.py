@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search.compare import compare
+from search.analysis.results import compare
 from tests.search.conftest import write_study
 from tests.trainer.tiny import tiny_config
 from trainer.loop import fit

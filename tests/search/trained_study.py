@@ -6,10 +6,10 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from search.cli import main
-from search.proposer import Proposer
-from search.sampler import Sampler
-from search.study import StudyConfig
+from search.cli.main import main
+from search.sampler.sampler import Sampler
+from search.study.config import StudyConfig
+from search.tuning.searcher import Proposer
 from tests.search import offline
 from tests.trainer.tiny import TINY
 from trainer.loop import fit
@@ -68,7 +68,7 @@ def launch(
     *,
     show: Callable[[Path], str],
 ) -> int:
-    """In the place of `search.launch.launch`: the same proposals and evaluations, without Ray."""
+    """In the place of `search.workflows.launch.launch`: the same proposals and evaluations, without Ray."""
     folder = runs / study.study
     with offline.opened(study, folder) as live:
         sampler = Sampler(study)

@@ -12,13 +12,13 @@ import torch
 from tests.terminal import Terminal
 from tests.trainer.tiny import tiny_config
 from trainer.data.store import Store
-from trainer.state import TrainState
-from trainer.validate import Validator
+from trainer.evaluation.validate import Validator
+from trainer.training.train_state import TrainState
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = """
 import time
-from trainer.bar import tracked
+from trainer.progress import tracked
 for number in tracked(range(8), "counting"):
     time.sleep(0.25)
 print("counted")
@@ -58,7 +58,7 @@ def test_a_validation_counts_every_mask(
         counted.append(-total)
         yield counted.append
 
-    monkeypatch.setattr("trainer.validate.bar", counting)
+    monkeypatch.setattr("trainer.evaluation.validate.bar", counting)
     config = tiny_config(phantom_store, sampling__num_ensemble=3)
     store, cpu = Store.open(phantom_store), torch.device("cpu")
     state = TrainState(config, store, cpu)

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.calibrate import (
+from trainer.configfile import ConfigError
+from trainer.evaluation.metrics import score_case
+from trainer.evaluation.threshold_calibration import (
     CANDIDATES,
     Frozen,
     best_threshold,
     cross_fit,
     dice_by_threshold,
 )
-from trainer.configfile import ConfigError
-from trainer.metrics import score_case
 
 
 def test_dice_by_threshold_is_that_of_score_case() -> None:

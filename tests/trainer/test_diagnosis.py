@@ -14,9 +14,9 @@ from trainer.diagnosis.measure import LEVELS, measure
 from trainer.diagnosis.missed import calibration, lesions
 from trainer.diagnosis.slices import Slices
 from trainer.diagnosis.weights import newest
+from trainer.evaluation.metrics import dice
+from trainer.inference.model_io import load
 from trainer.loop import fit
-from trainer.metrics import dice
-from trainer.trained import load
 
 
 @pytest.fixture(scope="module")

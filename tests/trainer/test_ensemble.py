@@ -11,12 +11,18 @@ from torch import Tensor
 from tests.trainer.tiny import tiny_config
 from trainer.config import SamplingConfig, TrainConfig
 from trainer.data.store import Store
-from trainer.endings import OutOfMemory
-from trainer.ensemble import Prediction, fuse, in_batches, predict, sample_members
+from trainer.evaluation.ensemble import (
+    Prediction,
+    fuse,
+    in_batches,
+    predict,
+    sample_members,
+)
+from trainer.evaluation.staple import staple
+from trainer.evaluation.validate import Validator
+from trainer.exceptions import OutOfMemory
 from trainer.randomness import generator
-from trainer.staple import staple
-from trainer.state import TrainState
-from trainer.validate import Validator
+from trainer.training.train_state import TrainState
 
 CPU = torch.device("cpu")
 FP32 = torch.autocast("cpu", torch.bfloat16, enabled=False)

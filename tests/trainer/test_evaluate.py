@@ -11,10 +11,10 @@ import pytest
 
 from tests.trainer.tiny import tiny_config
 from trainer.__main__ import main
-from trainer.calibrate import CANDIDATES
 from trainer.data.store import Store
+from trainer.evaluation.metrics import CaseScore, by_volume
+from trainer.evaluation.threshold_calibration import CANDIDATES
 from trainer.loop import fit
-from trainer.metrics import CaseScore, by_volume
 
 KINDS = ("fixed", "cross-fitted")
 

@@ -16,9 +16,9 @@ from trainer.checkpoint import load_latest
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 from trainer.data.store import Store
+from trainer.inference.model_io import load
 from trainer.loop import fit
-from trainer.state import TrainState
-from trainer.trained import load
+from trainer.training.train_state import TrainState
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import LossConfig
-from trainer.loss_weighting import MAX_LOG_VARIANCE, OPTIMIZER, TermWeights
+from trainer.training.loss_weighting import MAX_LOG_VARIANCE, OPTIMIZER, TermWeights
 
 
 def learned(*names: str, **settings: float) -> TermWeights:

@@ -9,12 +9,8 @@ from torch import Tensor
 
 from trainer.config import DiffusionConfig, LossConfig
 from trainer.diffusion.process import Process
-from trainer.diffusion.variational import vb_term
-from trainer.losses import (
-    loss_terms,
-    soft_dice_loss,
-    term_names,
-)
+from trainer.diffusion.vlb import vb_term
+from trainer.training.losses import loss_terms, soft_dice_loss, term_names
 
 TARGETS = ["eps", "x_start", "v"]
 ALL = {"dice": 1, "bce": 1, "focal": 1, "tversky": 1, "boundary": 1}

@@ -5,7 +5,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from trainer.metrics import dice, hd95_mm, lesion_f1, score_case
+from trainer.evaluation.metrics import (
+    dice,
+    hd95_mm,
+    lesion_f1,
+    score_case,
+)
 
 SPACING_MM = (0.5, 0.8, 2.0)
 
@@ -121,5 +126,5 @@ def test_hd95_of_noise_is_quick_and_nearly_exact(monkeypatch: pytest.MonkeyPatch
     rng = np.random.default_rng(0)
     truth, noise = blobs(0, 0.05), rng.random((24, 20, 12)) < 0.3
     exact = hd95_mm(truth, noise, SPACING_MM)
-    monkeypatch.setattr("trainer.metrics.MAX_SURFACE", 300)
+    monkeypatch.setattr("trainer.evaluation.metrics.MAX_SURFACE", 300)
     assert hd95_mm(truth, noise, SPACING_MM) == pytest.approx(exact, rel=0.1)

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from tests.trainer.test_trained import save, shaken_state
 from tests.trainer.tiny import tiny_config
 from trainer.__main__ import main
-from trainer.data.formats.single import find_case
+from trainer.data.formats.case_selector import find_case
 from trainer.data.store import Store
+from trainer.evaluation.validate import Validator
+from trainer.inference.model_io import load, with_settings
+from trainer.inference.predict import predict_case, predict_slices
 from trainer.loop import fit
-from trainer.predict import predict_case, predict_slices
 from trainer.randomness import generator
-from trainer.trained import load, with_settings
-from trainer.validate import Validator
 
 MODALITIES = ("ncct", "tmax")
 FIRST = "sub-stroke0001"

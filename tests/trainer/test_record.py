@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from trainer.metrics import CaseScore
-from trainer.record import Record, Validation
+from trainer.evaluation.metrics import CaseScore
+from trainer.run_log import Record, Validation
 
 
 def test_cases_of_an_earlier_version_lack_what_it_did_not_measure(tmp_path: Path) -> None:

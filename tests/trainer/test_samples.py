@@ -14,17 +14,24 @@ from PIL import Image
 from scipy import ndimage
 
 from tests.trainer.tiny import tiny_config
-from trainer import canvas, checkpoint
+from trainer import checkpoint
 from trainer.__main__ import cli
 from trainer.configfile import ConfigError
 from trainer.data.store import Store
 from trainer.diffusion.respacing import timesteps
-from trainer.ensemble import Prediction, fuse, predict
-from trainer.panels import NOISE, panels, strip
+from trainer.evaluation.ensemble import Prediction, fuse, predict
+from trainer.images import drawing
+from trainer.images.panels import NOISE, panels, strip
+from trainer.images.sample_images import (
+    MEMBERS,
+    PATH_STEPS,
+    fixed_cases,
+    paint,
+    sample_slices,
+)
+from trainer.inference.model_io import Trained, load
 from trainer.randomness import generator
-from trainer.samples import MEMBERS, PATH_STEPS, fixed_cases, paint, sample_slices
-from trainer.state import TrainState
-from trainer.trained import Trained, load
+from trainer.training.train_state import TrainState
 
 CPU = torch.device("cpu")
 Make = Callable[..., Trained]
@@ -192,12 +199,12 @@ def test_outlines_are_the_masks_borders(trained: Trained, store: Store) -> None:
         rows = ((np.arange(tile) + 0.5) * 32 / tile).astype(int)
         large = sample.truth[np.ix_(rows, rows)]
         border = large & ~ndimage.binary_erosion(large, iterations=2)
-        assert (panel == canvas.TRUTH).any()
+        assert (panel == drawing.TRUTH).any()
         # An enlarged pixel's edge may fall one place further.
         near = ndimage.binary_dilation(border, iterations=2)
-        assert not (panel == canvas.TRUTH)[~near].any()
+        assert not (panel == drawing.TRUTH)[~near].any()
         inner = ndimage.binary_erosion(large, iterations=5)
-        assert not (panel == canvas.TRUTH)[inner].any()
+        assert not (panel == drawing.TRUTH)[inner].any()
 
 
 def test_maps_have_their_scale(trained: Trained, store: Store) -> None:
@@ -206,14 +213,14 @@ def test_maps_have_their_scale(trained: Trained, store: Store) -> None:
     tile, step = 270, 276
     top = drawn.shape[0] - 34 - tile
     for number, values, colours in (
-        (2, sample.probability, canvas.VIRIDIS),
-        (3, sample.uncertainty / 0.5, canvas.CIVIDIS),
+        (2, sample.probability, drawing.VIRIDIS),
+        (3, sample.uncertainty / 0.5, drawing.CIVIDIS),
     ):
         panel = drawn[top : top + tile, 6 + number * step :][:, :tile].astype(int)
-        inside = (panel >= colours) & (panel < colours + canvas.LEVELS)
+        inside = (panel >= colours) & (panel < colours + drawing.LEVELS)
         at = np.argwhere(sample.brain)[len(np.argwhere(sample.brain)) // 2]
         y, x = ((at + 0.5) * tile / 32).astype(int)
-        level = (panel[y, x] - colours) / (canvas.LEVELS - 1)
+        level = (panel[y, x] - colours) / (drawing.LEVELS - 1)
         assert inside[y, x] and abs(level - values[tuple(at)]) < 0.05
         assert not inside[0, 0], "outside the brain there is nothing to show"
 
@@ -221,8 +228,8 @@ def test_maps_have_their_scale(trained: Trained, store: Store) -> None:
 def test_the_strip_begins_with_the_noise(trained: Trained, store: Store) -> None:
     (sample, *_) = sample_slices(trained, store, fixed_cases(store, 0))
     drawn = pixels(strip(sample, trained))
-    tile = (canvas.WIDTH_PX - 6) // PATH_STEPS - 6
-    panel = drawn[70 : 70 + tile, 6 : 6 + tile].astype(float) / (canvas.LEVELS - 1)
+    tile = (drawing.WIDTH_PX - 6) // PATH_STEPS - 6
+    panel = drawn[70 : 70 + tile, 6 : 6 + tile].astype(float) / (drawing.LEVELS - 1)
     rows = ((np.arange(tile) + 0.5) * 32 / tile).astype(int)
     noise = np.clip(sample.path[0].x_t[np.ix_(rows, rows)] / (2 * NOISE) + 0.5, 0, 1)
     assert np.corrcoef(panel.ravel(), noise.ravel())[0, 1] > 0.9

@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from tests.trainer.test_losses import masks, normal
-from trainer.losses import (
+from trainer.training.losses import (
     SEGMENTATION,
     boundary_loss,
     focal_loss,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from trainer.staple import FIRST_RATE, MARGIN, staple
+from trainer.evaluation.staple import FIRST_RATE, MARGIN, staple
 
 SENSITIVITY = np.array([0.95, 0.9, 0.6, 0.55, 0.5])
 SPECIFICITY = np.array([0.99, 0.98, 0.97, 0.93, 0.9])

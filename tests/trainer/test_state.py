@@ -11,9 +11,9 @@ from tests.trainer.tiny import tiny_config
 from trainer.configfile import ConfigError
 from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
-from trainer.loss_weighting import OPTIMIZER
-from trainer.optimizer import has_fused_adamw, learning_rate_share, set_learning_rate
-from trainer.state import TrainState, limit_memory, pick_device
+from trainer.training.loss_weighting import OPTIMIZER
+from trainer.training.optimizer import has_fused_adamw, learning_rate_share, set_learning_rate
+from trainer.training.train_state import TrainState, limit_memory, pick_device
 
 CPU = torch.device("cpu")
 

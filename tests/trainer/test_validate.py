@@ -9,11 +9,11 @@ import torch
 from tests.trainer.tiny import tiny_config
 from trainer.config import TrainConfig
 from trainer.data.store import Store
-from trainer.metrics import CaseScore
+from trainer.evaluation.metrics import CaseScore
+from trainer.evaluation.threshold_baseline import best_threshold
+from trainer.evaluation.validate import Validator, summarize
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
-from trainer.state import TrainState
-from trainer.threshold import best_threshold
-from trainer.validate import Validator, summarize
+from trainer.training.train_state import TrainState
 
 CPU = torch.device("cpu")
 FP32 = torch.autocast("cpu", torch.bfloat16, enabled=False)

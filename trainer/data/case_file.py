@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from trainer.atomic import write_atomically
 from trainer.data.brain import brain_mask
+from trainer.data.content_hash import arrays_hash
 from trainer.data.formats.case import RawCase
 from trainer.data.geometry import Box, fit_box, to_slices
 from trainer.data.nifti import Source, Volume, on_grid_of, read_mask, read_volume
 from trainer.data.store import FORMAT
-from trainer.data.verify import arrays_hash
 from trainer.data.windows import scale
 
 _METADATA = b"segtune"

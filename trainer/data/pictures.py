@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
-from trainer.canvas import outline
 from trainer.data.store import Case, Store
+from trainer.images.drawing import outline
 
 OUTLINE = (255, 90, 60)
 CAPTION_PX = 30

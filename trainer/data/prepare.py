@@ -22,17 +22,17 @@ import pyarrow as pa
 from rich.console import Console
 
 from trainer.atomic import write_atomically
-from trainer.bar import bar
 from trainer.configfile import ConfigError
 from trainer.data.case_file import CaseSettings, fingerprint, finished, prepare_case
+from trainer.data.content_hash import content_hash
 from trainer.data.formats import find_cases
 from trainer.data.formats.case import RawCase
 from trainer.data.nifti import BadFile
 from trainer.data.pictures import contact_sheet, lesion_histogram
 from trainer.data.splits import make_splits
 from trainer.data.store import FORMAT, MANIFEST, NUM_FOLDS, Store
-from trainer.data.verify import content_hash
 from trainer.data.windows import modality
+from trainer.progress import bar
 
 IMAGE_SIZE = 64
 MAX_IMAGE_SIZE = 4096

@@ -6,10 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trainer.calibrate import CANDIDATES, best_threshold, cross_fit, dice_by_threshold
 from trainer.data.store import Store
 from trainer.diagnosis.slices import Slices
-from trainer.metrics import volume_group
+from trainer.evaluation.metrics import volume_group
+from trainer.evaluation.threshold_calibration import (
+    CANDIDATES,
+    best_threshold,
+    cross_fit,
+    dice_by_threshold,
+)
 
 
 @dataclass(frozen=True)

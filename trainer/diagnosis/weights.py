@@ -8,9 +8,9 @@ import torch
 
 from trainer import checkpoint
 from trainer.configfile import ConfigError
+from trainer.inference.model_io import BEST, Trained, load
 from trainer.randomness import torch_seed
-from trainer.state import EMA_RAMP, new_network
-from trainer.trained import BEST, Trained, load
+from trainer.training.train_state import EMA_RAMP, new_network
 
 
 @dataclass(frozen=True)

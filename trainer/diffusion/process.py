@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import DiffusionConfig
-from trainer.diffusion.chain import chain
+from trainer.diffusion.reverse_process import chain
 from trainer.diffusion.schedule import alphas_cumprod
 
 LINEAR_LOGIT = 6.0

@@ -5,13 +5,13 @@ from torch import nn
 
 from trainer.config import ModelConfig
 from trainer.configfile import ConfigError
+from trainer.models.activation_checkpointing import recompute
 from trainer.models.diffusion_unet import DiffusionUNet
 from trainer.models.dropout import count_dropout
 from trainer.models.dynunet import PlainDynUNet
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
 from trainer.models.medsegdiff_v2 import MedSegDiffV2
 from trainer.models.network import Network
-from trainer.models.recompute import recompute
 from trainer.models.swin_unetr import PlainSwinUNETR
 from trainer.models.unet import PlainUNet
 

@@ -14,13 +14,13 @@ from optuna.distributions import (
 )
 from optuna.samplers import RandomSampler
 
-from search.judge import settle
-from search.ledger import Event
-from search.live import LiveStudy
-from search.sampler import Sampler
-from search.space import Dimension
-from search.state import Report
-from search.study import METRICS, StudyConfig
+from search.ledger.decisions import settle
+from search.ledger.journal import Event
+from search.ledger.session import LiveStudy
+from search.ledger.state import Report
+from search.sampler.sampler import Sampler
+from search.study.config import METRICS, StudyConfig
+from search.study.space import Dimension
 from tests.bench.search.problems import EPOCHS, Problem
 
 

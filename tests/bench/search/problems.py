@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from search.space import Dimension
+from search.study.space import Dimension
 
 EPOCHS = 27
 """Of a complete trial, in every problem."""
@@ -48,7 +48,7 @@ class Problem(Protocol):
 
     Attributes:
         name: For tables.
-        metric: The objective, one of `search.study.METRICS`; which tells whether more is better.
+        metric: The objective, one of `search.study.config.METRICS`; which tells whether more is better.
         space: What is searched.
         seconds: Mean of a complete trial of random parameters.
     """

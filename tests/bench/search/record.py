@@ -25,7 +25,7 @@ from trainer.atomic import write_atomically
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest
 from trainer.data.store import Store
-from trainer.endings import Diverged
+from trainer.exceptions import Diverged
 from trainer.loop import fit
 
 EPOCHS = 27

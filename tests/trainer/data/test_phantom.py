@@ -14,7 +14,7 @@ from trainer.data.nifti import Source, read_volume
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
 from trainer.data.store import Store
-from trainer.threshold import best_threshold
+from trainer.evaluation.threshold_baseline import best_threshold
 
 FOLD = 0
 
@@ -141,7 +141,7 @@ def test_a_small_unet_goes_well_beyond_the_threshold(store):
     import torch
 
     from trainer.config import ModelConfig
-    from trainer.metrics import score_case
+    from trainer.evaluation.metrics import score_case
     from trainer.models import build_model
 
     torch.manual_seed(0)

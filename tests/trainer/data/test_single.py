@@ -8,7 +8,7 @@ import pytest
 from tests.trainer.data import trees
 from trainer.configfile import ConfigError
 from trainer.data.formats import find_cases
-from trainer.data.formats.single import find_case
+from trainer.data.formats.case_selector import find_case
 
 
 @pytest.mark.parametrize(

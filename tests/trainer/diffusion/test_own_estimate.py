@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from tests.trainer.diffusion.networks import normal, some_network
 from trainer.config import DiffusionConfig, SamplingConfig
-from trainer.diffusion.own_estimate import own_estimate, recycled
 from trainer.diffusion.process import Process
 from trainer.diffusion.sampling import sample
+from trainer.diffusion.self_conditioning import own_estimate, recycled
 
 
 def test_own_estimate_sees_zeros_and_is_clipped():

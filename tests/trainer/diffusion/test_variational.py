@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from trainer.config import DiffusionConfig
 from trainer.diffusion.process import Process
-from trainer.diffusion.variational import vb_term
+from trainer.diffusion.vlb import vb_term
 
 
 def published(process: Process, output: np.ndarray, x_start, x_t, t: np.ndarray) -> np.ndarray:

@@ -11,10 +11,10 @@ from tests.trainer.tiny import tiny_config
 from trainer.data.batches import Draws
 from trainer.data.prepare import prepare
 from trainer.data.store import Store
-from trainer.ensemble import predict
-from trainer.metrics import dice
+from trainer.evaluation.ensemble import predict
+from trainer.evaluation.metrics import dice
 from trainer.randomness import generator
-from trainer.state import TrainState
+from trainer.training.train_state import TrainState
 
 IMAGES = 2400
 

@@ -8,7 +8,7 @@ from tests.trainer.models.families import build, call
 from trainer.config import DiffusionConfig, LossConfig, SamplingConfig
 from trainer.diffusion.process import Process
 from trainer.diffusion.sampling import sample
-from trainer.losses import loss_terms
+from trainer.training.losses import loss_terms
 
 
 @pytest.mark.parametrize(

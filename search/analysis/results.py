@@ -1,0 +1,170 @@
+"""A study's results as JSON values: the searched trials ranked, and what they are compared with."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.analysis.ranking import (
+    equal_epoch,
+    pareto,
+    ranked,
+    rung_correlation,
+)
+from search.analysis.trial_results import Rows, finite
+from search.ledger.journal import Event, Ledger
+from search.ledger.state import StudyState, TrialState, no_settings
+from search.storage.s3 import shown
+from search.storage.s3_run import fetch_cases
+from search.study.config import StudyConfig
+from trainer.configfile import build
+
+logger = logging.getLogger(__name__)
+
+LABEL = "selected on, optimistic"
+"""What the numbers of a search are: the best of many on one validation fold."""
+
+
+def read_study(folder: Path) -> tuple[StudyConfig, StudyState]:
+    """Read a study as its ledger has it, also while it runs.
+
+    Raises:
+        ValueError: The ledger is damaged, or has no settings.
+        OSError: There is no ledger.
+    """
+    path = folder / "ledger.jsonl"
+    state = StudyState.of(Ledger.open(path, writer=False))
+    if state.study is None:
+        raise no_settings(path)
+    return build(StudyConfig, state.study["config"], path), state
+
+
+def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
+    """Return a study's results as JSON values.
+
+    A trial's numbers are those of its last epoch reported, whether it completed or was stopped
+    there; `epochs` says which. Trials without a finite value come last, without a rank.
+
+    Args:
+        folder: The study's.
+        importance: Also how much each parameter mattered, which takes seconds.
+
+    Returns:
+        `trials` (ranked), `references` (the control and the protected, in no order of merit) and
+        `threshold`, each with Dice; `equal_epoch` (search/analysis/ranking.py), at which `value_at_equal`
+        and `rank_at_equal` of each trial are; `pareto`, the trials that no other beats in all
+        objectives; `verdicts`, what `confirm` found, on validation folds and on the test set;
+        `epochs_saved`, the share that pruning spared; `spent`; `rung_correlation`
+        (search/analysis/ranking.py); `importance` (search/analysis/importance.py); `subgroups`, the Dice by lesion
+        volume of the best trial, the control and the references. What a trial has is in
+        search/analysis/trial_results.py.
+    """
+    try:
+        fetch_cases(folder)
+    except OSError as error:
+        logger.warning("%s: the newest cases are not here: %s", shown(folder), error)
+    study, state = read_study(folder)
+    searched, best = state.searched(), ranked(study, state.searched())
+    rest = [trial for trial in searched if trial not in best]
+    epoch = equal_epoch(study, searched)
+    about = Rows(study, state, folder, epoch, best[0] if best else None)
+    rows = [about.row(trial) for trial in [*best, *rest]]
+    for rank, row in enumerate(rows, start=1):
+        row["rank"] = rank if rank <= len(best) else None
+    sign = -1.0 if study.objective.mode == "max" else 1.0
+    at_equal = [row for row in rows if row["value_at_equal"] is not None]
+    at_equal.sort(key=lambda row: sign * row["value_at_equal"])
+    for rank, row in enumerate(at_equal, start=1):
+        row["rank_at_equal"] = rank
+    objectives = [study.objective, *study.further_objectives]
+    beside = [state.control(), *state.references()]
+    shown_apart = [("best", best[0] if best else None), ("control", state.control())]
+    shown_apart += [("reference", trial) for trial in state.references()]
+    return {
+        "study": study.study,
+        "folder": shown(folder),
+        "store": study.data.store,
+        "store_hash": (state.study or {}).get("store_hash"),
+        "fold": study.data.fold,
+        "label": LABEL,
+        "objective": study.objective.model_dump(),
+        "further_objectives": [objective.model_dump() for objective in study.further_objectives],
+        "max_t": study.scheduler.max_t,
+        "smoothing": study.scheduler.smoothing,
+        "pruned_by": _pruned_by(study),
+        "searched": list(study.space),
+        "trials": rows,
+        "equal_epoch": epoch,
+        "pareto": [t.number for t in pareto(objectives, searched)] if objectives[1:] else [],
+        "references": [about.row(trial) for trial in beside if trial],
+        "threshold": state.threshold and _strict(state.threshold),
+        "verdicts": _newest_verdicts(state),
+        "epochs_saved": epochs_saved(study, state),
+        "spent": _spent(study, state),
+        "rung_correlation": rung_correlation(study, searched),
+        "importance": _importance(study, searched) if importance else None,
+        "subgroups": [g for role, t in shown_apart if t and (g := about.subgroups(t, role))],
+    }
+
+
+def compare_studies(folders: Iterable[Path], *, importance: bool = True) -> dict[str, Any]:
+    """Return the results of several studies, and in `incomparable` what keeps them apart."""
+    studies = [compare(folder, importance=importance) for folder in folders]
+    return {"studies": studies, "incomparable": incomparable(studies)}
+
+
+def incomparable(studies: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what differs between studies, so that their numbers cannot be compared."""
+    found = []
+    for what, of in {
+        "stores": lambda study: study["store_hash"] or study["store"],
+        "validation folds": lambda study: study["fold"],
+        "objectives": lambda study: study["objective"]["metric"],
+    }.items():
+        if len({of(study) for study in studies}) > 1:
+            found.append(what)
+    return found
+
+
+def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
+    """Return the share of epochs that pruning saved, None before a searched trial has ended.
+
+    Of all the epochs that the ended searched trials would have taken, each to max_t, those after
+    the epoch at which ASHA or the stall rule ended a trial. What a diverged or failed trial left
+    out is no saving.
+    """
+    ended = [trial for trial in state.searched() if trial.ending]
+    max_t = study.scheduler.max_t
+    if not ended or not max_t:
+        return None
+    spared = sum(max(0, max_t - t.epoch) for t in ended if t.ending in ("stopped", "stalled"))
+    return spared / (max_t * len(ended))
+
+
+def _importance(study: StudyConfig, searched: Sequence[TrialState]) -> dict[str, Any] | None:
+    from search.analysis.importance import importance
+
+    return importance(study, searched)
+
+
+def _spent(study: StudyConfig, state: StudyState) -> dict[str, float]:
+    spent = state.meter.spent(study.trials.gpus_per_trial)
+    return {**spent, "carrier_hours": state.meter.carrier_s / 3600}
+
+
+def _newest_verdicts(state: StudyState) -> list[dict[str, Any]]:
+    """Return the newest verdict on the validation folds, and the newest on the test set."""
+    newest = {event["on"]: event for event in state.verdicts}
+    return [_strict(newest[on]) for on in ("validation", "test") if on in newest]
+
+
+def _pruned_by(study: StudyConfig) -> str:
+    """Return in words what ends trials early; empty if nothing does."""
+    asha = ["ASHA"] if study.scheduler.type == "asha" else []
+    return " and ".join(asha + ["the stall rule"] * (study.stall is not None))
+
+
+def _strict(event: Event) -> dict[str, Any]:
+    """Return what an event says, without what the ledger needs to know of its line."""
+    own = {"event", "v", "fence", "more"}
+    return {key: finite(value) for key, value in event.items() if key not in own}

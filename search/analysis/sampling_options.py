@@ -1,0 +1,174 @@
+"""Ways to sample one model: what each scored and cost, and which of them to take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.analysis.case_scores import bootstrap, lesion_dice, paired_difference
+from search.analysis.ranking import pareto
+from search.analysis.results import LABEL, read_study
+from search.storage.s3_run import fetch_cases
+from search.workflows.dry_run import align
+from trainer.config import SamplingConfig
+from trainer.configfile import ConfigError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way to sample, evaluated on the validation fold."""
+
+    trial: int
+    sampling: SamplingConfig
+    dice: float
+    """Mean over the cases with a lesion."""
+    interval: tuple[float, float] | None
+    """Of the mean, 95 %, bootstrap over the cases; None where they are not at hand."""
+    case_s: float
+    """Seconds that sampling a case took."""
+    is_pareto: bool
+    """No other is better without being slower, or faster without being worse."""
+    behind: dict[str, Any] | None
+    """`mean` and `interval` of the difference to the best, case by case; None where the cases are
+    not at hand."""
+
+    def is_as_good(self, margin: float) -> bool:
+        """Return whether it is as good as the best, as far as these cases tell.
+
+        The interval of the difference holds 0 (not distinguishable), or nothing beyond a margin
+        that does not matter. False where the cases are not at hand.
+        """
+        if self.behind is None:
+            return False
+        low, high = self.behind["interval"]
+        return bool(high >= 0 or low > -margin)
+
+    @property
+    def words(self) -> str:
+        """For example `ddim, eta 0.5, 2 steps, 4 masks`."""
+        s = self.sampling
+        eta = f", eta {s.eta:g}" if s.method == "ddim" else ""
+        steps = f"{s.timestep_respacing} step{'s' * (s.timestep_respacing != 1)}"
+        return f"{s.method}{eta}, {steps}, {s.num_ensemble} mask{'s' * (s.num_ensemble != 1)}"
+
+
+def evaluated(folder: Path) -> list[Setting]:
+    """Return the settings of a zero-epoch study that were evaluated, best first.
+
+    Args:
+        folder: The study's.
+
+    Raises:
+        ValueError: The ledger is damaged.
+        OSError: There is none, or S3 does not answer.
+    """
+    fetch_cases(folder)
+    study, state = read_study(folder)
+    objectives = [study.objective, *study.further_objectives]
+    front = {trial.number for trial in pareto(objectives, state.searched())}
+    done = [trial for trial in state.searched() if trial.ending == "completed"]
+    done.sort(
+        key=lambda t: (-t.reports[-1].metrics["val/dice"], t.reports[-1].metrics["time/case_s"])
+    )
+    cases = {t.number: lesion_dice(folder / "trials" / f"{t.number:04d}", 0) for t in done}
+    best = cases[done[0].number] if done else None
+    found = []
+    for trial in done:
+        mine, metrics = cases[trial.number], trial.reports[-1].metrics
+        low_high = bootstrap([*mine.values()], study.seed) if mine else None
+        found.append(
+            Setting(
+                trial=trial.number,
+                sampling=trial.config(study).sampling,
+                dice=metrics["val/dice"],
+                interval=(low_high[0], low_high[1]) if low_high else None,
+                case_s=metrics["time/case_s"],
+                is_pareto=trial.number in front,
+                behind=paired_difference(mine, best, study.seed),
+            )
+        )
+    return found
+
+
+def choose(settings: Sequence[Setting], how: str, margin: float, where: str) -> Setting:
+    """Return the setting to take.
+
+    Args:
+        settings: From `evaluated`, not empty.
+        how: `fast`: the fastest of the Pareto set that is as good as the best, case by case (see
+            `Setting.is_as_good`). `best`: the one with the best Dice. Or the number of a trial.
+        margin: Of Dice that does not matter, for `fast`.
+        where: For errors.
+
+    Raises:
+        ConfigError: There is no such trial.
+    """
+    if how == "best":
+        return settings[0]
+    if how == "fast":
+        able = [s for s in settings if s.is_pareto and s.is_as_good(margin)]
+        return min(able, key=lambda setting: setting.case_s, default=settings[0])
+    for setting in settings:
+        if str(setting.trial) == how:
+            return setting
+    numbers = ", ".join(str(setting.trial) for setting in settings)
+    raise ConfigError([f"--choose {how}: {where} has no such setting: it has {numbers}"])
+
+
+def table(settings: Sequence[Setting], how: str, margin: float, where: str) -> str:
+    """Return the settings as aligned lines, best first, and in a sentence what is chosen.
+
+    Arguments as for `choose`, but there may be no settings yet.
+    """
+    if not settings:
+        return "no setting was evaluated"
+    chosen = choose(settings, how, margin, where)
+    head = ["", "trial", "Dice", "95 % interval", "to the best", "s a case"]
+    rows = [[*head, "method", "steps", "eta", "masks"]]
+    for setting in settings:
+        s = setting.sampling
+        mark = "*" * setting.is_pareto + ">" * (setting is chosen)
+        rows.append(
+            [
+                mark,
+                str(setting.trial),
+                f"{setting.dice:.4f}",
+                "[{:.3f}, {:.3f}]".format(*setting.interval) if setting.interval else "",
+                _behind(setting),
+                f"{setting.case_s:.2f}",
+                s.method,
+                str(s.timestep_respacing),
+                f"{s.eta:g}" if s.method == "ddim" else "",
+                str(s.num_ensemble),
+            ]
+        )
+    return "\n".join(
+        [
+            f"Dice against seconds a case on the validation fold ({LABEL})",
+            "",
+            align(rows),
+            "",
+            "*  Pareto set: no other is better without being slower",
+            "to the best: difference case by case, with its 95 % bootstrap interval; exploratory",
+            f">  chosen: trial {chosen.trial}, {chosen.words}:",
+            f"   {_why(chosen, settings[0], how, margin)}",
+        ]
+    )
+
+
+def _behind(setting: Setting) -> str:
+    if setting.behind is None:
+        return ""
+    low, high = setting.behind["interval"]
+    return f"{setting.behind['mean']:+.4f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _why(chosen: Setting, best: Setting, how: str, margin: float) -> str:
+    took = f"Dice {chosen.dice:.4f} in {chosen.case_s:.2f} s a case"
+    if chosen is best:
+        return f"{took}, the best"
+    other = f"the best, trial {best.trial}, has {best.dice:.4f} in {best.case_s:.2f} s"
+    if how != "fast":
+        return f"{took}; {other}"
+    rule = f"not distinguishable from the best, or within {margin:g} of it"
+    return f"{took}, the fastest of the Pareto set that is\n   {rule}; {other}"

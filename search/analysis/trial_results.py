@@ -1,0 +1,139 @@
+"""What `compare` says of one trial, as JSON values."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from search.analysis.case_scores import (
+    bootstrap,
+    lesion_dice,
+    paired_difference,
+    read_cases,
+    volume_groups,
+)
+from search.analysis.ranking import value_at
+from search.ledger.state import StudyState, TrialState
+from search.study.config import StudyConfig
+from trainer.config import TrainConfig
+from trainer.configfile import ConfigError, build, flatten
+
+Changes = dict[str, list[Any]]
+"""[default, value] by dotted trainer path."""
+
+
+class Rows:
+    """A study's trials as rows, each beside the best one.
+
+    Args:
+        study: Its settings.
+        state: Its ledger.
+        folder: Where the trials' cases lie.
+        equal_epoch: At which all are compared on equal terms; None before any report.
+        best: The best searched trial, None without one.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        state: StudyState,
+        folder: Path,
+        equal_epoch: int | None,
+        best: TrialState | None,
+    ):
+        self.study, self.state, self.folder = study, state, folder
+        self.equal_epoch, self.best = equal_epoch, best
+        self._dice: Callable[[int, int], dict[str, float] | None] = cache(
+            lambda number, epoch: lesion_dice(self._run_dir(number), epoch)
+        )
+
+    def row(self, trial: TrialState) -> dict[str, Any]:
+        """Return all that is known of a trial, its numbers those of its last epoch reported."""
+        study, epoch = self.study, self.equal_epoch
+        metrics = trial.reports[-1].metrics if trial.reports else {}
+        dice = self._dice(trial.number, trial.epoch)
+        hours = self.state.meter.by_trial.get(trial.number, 0.0) / 3600
+        settings = {"seed": study.seed, **study.train, **trial.params}
+        return {
+            "trial": trial.number,
+            "kind": trial.kind,
+            "ending": trial.ending,
+            "reason": trial.reason,
+            "epochs": trial.epoch,
+            "goal": trial.goal(study),
+            "resumed_after": [segment.after for segment in trial.segments],
+            "value": finite(trial.value),
+            "value_at_equal": None if epoch is None else finite(value_at(study, trial, epoch)),
+            "rank_at_equal": None,
+            "dice": finite(metrics.get("val/dice")),
+            "dice_interval": bootstrap([*dice.values()], study.seed) if dice else None,
+            "avd_ml": finite(metrics.get("val/avd_ml")),
+            "lesion_f1": finite(metrics.get("val/lesion_f1")),
+            "behind_best": self._behind_best(trial),
+            "gpu_hours": hours * study.trials.gpus_per_trial,
+            "carrier_hours": hours,
+            "seed": settings["seed"] if trial.seed is None else trial.seed,
+            "fold": study.data.fold if trial.fold is None else trial.fold,
+            "hosts": trial.hosts,
+            "changed": changed(study, trial),
+            "pictures": [f"trials/{trial.number:04d}/{path}" for path in trial.pictures],
+            "metrics": {key: finite(value) for key, value in metrics.items()},
+            "params": trial.params,
+        }
+
+    def _behind_best(self, trial: TrialState) -> dict[str, Any] | None:
+        """Return the paired difference of Dice to the best at the last epoch that both reported.
+
+        The same epoch draws the same noise in validation, so that what is left is the trials'.
+        """
+        if self.best is None or trial is self.best:
+            return None
+        shared = {r.epoch for r in trial.reports} & {r.epoch for r in self.best.reports}
+        if not shared:
+            return None
+        epoch = max(shared)
+        mine, theirs = (self._dice(number, epoch) for number in (trial.number, self.best.number))
+        found = paired_difference(mine, theirs, self.study.seed)
+        return found and {**found, "epoch": epoch}
+
+    def subgroups(self, trial: TrialState, role: str) -> dict[str, Any] | None:
+        """Return how a trial does by lesion volume, None where its cases are not at hand."""
+        rows = read_cases(self._run_dir(trial.number), trial.epoch)
+        about = {"trial": trial.number, "role": role, "epoch": trial.epoch}
+        return {**about, "groups": volume_groups(rows)} if rows else None
+
+    def _run_dir(self, number: int) -> Path:
+        return self.folder / "trials" / f"{number:04d}"
+
+
+def changed(study: StudyConfig, trial: TrialState) -> Changes | None:
+    """Return what a trial's configuration has other than TrainConfig's defaults.
+
+    Store, fold, number of epochs and the weights it begins with are taken as the trial has them.
+    None where an earlier version had settings that there are no more.
+    """
+    try:
+        mine = trial.config(study)
+        data = {"store": mine.data.store, "fold": mine.data.fold}
+        given = {"data": data, "epochs": mine.epochs, "init_from": mine.init_from}
+        defaults = _settings(build(TrainConfig, given, study.study))
+    except ConfigError:
+        return None
+    values = _settings(mine)
+    return {
+        key: [defaults.get(key), values.get(key)]
+        for key in [*values, *(defaults.keys() - values.keys())]
+        if defaults.get(key) != values.get(key)
+    }
+
+
+def _settings(config: TrainConfig) -> Mapping[str, Any]:
+    """Return all settings by dotted path, without tables that have no entry."""
+    flat = flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if value != {}}
+
+
+def finite(value: Any) -> Any:
+    """Return what strict JSON can hold: None for a float that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,191 @@
+"""The token without which a Ray cluster that segtune starts does nothing for anybody.
+
+Ray looks for it in RAY_AUTH_TOKEN, then in the file that RAY_AUTH_TOKEN_PATH names, then in
+~/.ray/auth_token. `python -m search.execution.auth` makes sure that it is there, for shell scripts that
+start Ray; copy that file to each host of a cluster. It is never printed.
+
+Ray reads the mode when it is imported, so `use_token` comes before. This module imports no Ray.
+"""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainer.configfile import ConfigError
+
+MODE = "RAY_AUTH_MODE"
+
+STAY_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""0 lets Ray take loopback addresses as they are; else it puts this machine's own in their place,
+where a head that cluster/local.sh started does not listen."""
+
+PATIENCE_S = 20.0
+"""How long a cluster that does not answer is waited for, as Ray itself does."""
+
+
+def use_token(address: str) -> None:
+    """Make Ray use its token where it should; call it before Ray is imported.
+
+    A Ray that is started on this machine has token authentication unless RAY_AUTH_MODE says
+    otherwise. Of a running cluster it is found out whether it asks for a token: one that does not
+    is not shown it.
+
+    Args:
+        address: "local", "auto" or a cluster's host:port.
+
+    Raises:
+        ConfigError: The cluster does not answer, or asks for a token that is missing or wrong.
+        OSError: The token cannot be written or read.
+    """
+    mode = os.environ.get(MODE, "").lower()
+    if address == "local":
+        if mode in ("", "token"):
+            os.environ[MODE] = "token"
+            say_token()
+        return
+    cluster = _current_cluster() if address == "auto" else address
+    if cluster and cluster.startswith(("127.", "localhost:")):
+        os.environ.setdefault(STAY_ON_LOOPBACK, "0")
+    if cluster is None or _accepts(cluster, None):
+        if mode == "token" and find_token() is None:
+            raise ConfigError([f"{MODE} is token, but there is none in {token_path()}"])
+        return
+    where = f"--address {address}: the cluster asks for Ray's token, but"
+    if mode not in ("", "token"):
+        raise ConfigError([f"{where} {MODE} is {mode} here; unset it"])
+    token = find_token()
+    if token is None:
+        raise ConfigError([f"{where} there is none here; copy the head's to {token_path()}"])
+    if not _accepts(cluster, token):
+        raise ConfigError([f"{where} {_source()} is another one; copy the head's"])
+    os.environ[MODE] = "token"
+    say_token()
+
+
+def say_token() -> None:
+    """Make sure that the token is there and nobody else's, and say on stderr what was done."""
+    if line := ensure_token():
+        print(line, file=sys.stderr, flush=True)
+
+
+def _accepts(cluster: str, token: str | None) -> bool:
+    """Ask a cluster's head for its id, which it gives to everybody or to holders of the token.
+
+    Ray itself, with a wrong token, tries for 20 s and then says that it found no cluster.
+
+    Raises:
+        ConfigError: Nothing there speaks Ray's protocol.
+    """
+    import grpc
+
+    options = [("grpc.enable_http_proxy", 0)]  # as Ray
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        channel = grpc.secure_channel(cluster, _certificates(grpc), options)
+    else:
+        channel = grpc.insecure_channel(cluster, options)
+    ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+    header = [("authorization", f"Bearer {token}")] if token else None
+    try:
+        ask(b"", timeout=PATIENCE_S, metadata=header, wait_for_ready=True)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            return False
+        raise ConfigError([f"--address {cluster}: no Ray cluster answers there"]) from error
+    finally:
+        channel.close()
+    return True
+
+
+def _certificates(grpc: Any) -> Any:
+    names = ("RAY_TLS_CA_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT")
+    return grpc.ssl_channel_credentials(*(Path(os.environ[name]).read_bytes() for name in names))
+
+
+def _current_cluster() -> str | None:
+    """Return the address of the Ray that was started last on this machine, as "auto" means it."""
+    given = os.environ.get("RAY_ADDRESS", "auto")
+    if given != "auto":
+        return given
+    try:
+        folder = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
+        return (folder / "ray_current_cluster").read_text().strip() or None
+    except OSError:
+        return None
+
+
+def _source() -> str:
+    return "RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN", "").strip() else str(token_path())
+
+
+def token_path() -> Path:
+    """Return the file in which Ray looks for the token, if RAY_AUTH_TOKEN does not hold it."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
+def find_token() -> str | None:
+    """Return the token that Ray will find, None where there is none."""
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return token
+    try:
+        return token_path().read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def ensure_token() -> str:
+    """Create the token unless there is one, and let nobody else read it.
+
+    Returns:
+        What was done, in one line; empty where all was well.
+
+    Raises:
+        OSError: It cannot be written or read.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return ""
+    path = token_path()
+    if find_token() is None:
+        return _create(path)
+    mode = path.stat().st_mode & 0o777
+    if not mode & 0o077:
+        return ""
+    try:
+        path.chmod(0o600)
+    except OSError as error:  # a mounted secret
+        return f"{path}: others can read Ray's token (mode {mode:o}): {error.strerror}"
+    return f"{path}: others could read Ray's token (mode {mode:o}); now only you can"
+
+
+def _create(path: Path) -> str:
+    """Create the token whole or not at all; of several processes one creates it for all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(unfinished, flags, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))  # as `ray get-auth-token --generate`, without a newline
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        if find_token():
+            return ""
+        unfinished.replace(path)  # empty, which is no token to Ray
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return f"{path}: created the token of your Ray clusters"
+
+
+def main() -> None:
+    """Make sure that there is a token, for scripts."""
+    try:
+        say_token()
+    except OSError as error:
+        sys.exit(f"{error.filename}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

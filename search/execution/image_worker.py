@@ -1,0 +1,240 @@
+"""Pictures while a study runs: of each best so far, and of each trial that completed.
+
+One process beside the trials, of the lowest priority, with one thread, on the driver's CPU. It may
+take 2 % of the seconds that carriers had: what is wanted waits until that is enough, the newest
+first. At the end, when no trial is slowed any more, the best one's are painted if they are not yet.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from search.ledger.journal import Event
+from search.ledger.session import LiveStudy
+from search.ledger.state import TrialState
+from search.storage.dataset_cache import seen_from_all
+from search.storage.trial_images import Painted, paint_trial, to_paint
+
+SHARE = 0.02
+"""Of the carriers' seconds, that painting may take, in CPU seconds."""
+FIRST_S = 8.0
+"""What the first pictures are expected to take, with the start of the process."""
+
+
+class Orders:
+    """Which trial is painted next, and whether there is time for it; a listener of a LiveStudy.
+
+    Args:
+        live: The study. What it has pictures of is not painted again.
+
+    Attributes:
+        epochs: Of the weights that were painted last, by trial.
+        spent_s: CPU time of all painting, that of earlier launches included.
+        expected_s: What the next pictures will take.
+    """
+
+    def __init__(self, live: LiveStudy):
+        self._live = live
+        self._wanted: dict[int, Literal["best", "completed"]] = {}
+        """The newest last."""
+        self.epochs: dict[int, int] = {}
+        self.spent_s = 0.0
+        self.expected_s = FIRST_S
+        for event in live.ledger.events:
+            if event["event"] == "painted":
+                self.hear(event)
+        if live.only is None:
+            for trial in live.state.trials.values():
+                if trial.ending == "completed":
+                    self._want(trial, "completed")
+            if best := self._best():
+                self._want(best, "best")
+
+    def hear(self, event: Event) -> None:
+        """Take in one event of the ledger."""
+        match event["event"]:
+            case "reported":
+                best = self._best()
+                if best and best.number == event["trial"]:
+                    self._wanted = {n: why for n, why in self._wanted.items() if why != "best"}
+                    self._want(best, "best")
+            case "ended" if event["ending"] == "completed":
+                self._want(self._live.state.trials[event["trial"]], "completed")
+            case "painted":
+                self.epochs[event["trial"]] = event["epoch"]
+                self.spent_s += event["seconds"]
+
+    def next(self) -> int | None:
+        """Take out the newest trial that is wanted, None without one or time for one."""
+        if not self._wanted or self.left_s < self.expected_s:
+            return None
+        return self._wanted.popitem()[0]
+
+    def last(self) -> int | None:
+        """Take out the best trial if it is wanted still, whatever its pictures will take."""
+        best = self._best()
+        if best and self._wanted.pop(best.number, None):
+            return best.number
+        return None
+
+    @property
+    def left_s(self) -> float:
+        """CPU time that may be spent now."""
+        return SHARE * self._live.state.meter.carrier_s - self.spent_s
+
+    def give_up(self, number: int, limit_s: float) -> None:
+        """Want a trial's pictures, which took too long, again when there is twice the time."""
+        self.expected_s = 2 * limit_s
+        self._want(self._live.state.trials[number], "completed")
+
+    def _best(self) -> TrialState | None:
+        return self._live.state.best(self._live.study.objective.mode)
+
+    def _want(self, trial: TrialState, why: Literal["best", "completed"]) -> None:
+        if trial.kind == "confirm" or not self._live.study.scheduler.max_t:
+            return
+        self._wanted.pop(trial.number, None)
+        if self.epochs.get(trial.number) != _best_epoch(trial):
+            self._wanted[trial.number] = why
+
+
+def _best_epoch(trial: TrialState) -> int | None:
+    """Return the epoch whose weights a trial has kept: the first with the best val/dice."""
+    dice = {report.epoch: report.metrics.get("val/dice", 0.0) for report in trial.reports}
+    return max(dice, key=lambda epoch: dice[epoch], default=None)
+
+
+class Painter:
+    """Has the pictures of a running study painted. Nothing of it fails the study.
+
+    Args:
+        live: The study.
+        say: Is told, in a line, what goes wrong.
+    """
+
+    HANG_S = 1800.0
+    """Seconds by the clock, since others go first, after which the process is given up."""
+    FINISH_S = 60.0
+    """At the end of a study the last pictures are waited for so long."""
+    MOST_FAILURES = 3
+    """In a row, after which a launch paints no more."""
+
+    def __init__(self, live: LiveStudy, say: Callable[[str], None]):
+        self._live = live
+        self._say = say
+        self._orders = Orders(live)
+        self._store = seen_from_all(live.study.data.store)
+        self._hand: Any = None
+        self._task: Any = None
+        self._number = 0
+        self._limit_s = 0.0
+        self._begun_s = 0.0
+        self._failures = 0
+        live.listeners.append(self._orders.hear)
+
+    def look(self) -> None:
+        """Record pictures that are done, and begin the next; returns at once."""
+        self._collect(wait_s=0)
+        if self._task is None and self._failures < self.MOST_FAILURES:
+            number = self._orders.next()
+            if number is not None:
+                self._begin(number, self._orders.left_s)
+
+    def finish(self) -> None:
+        """Wait for what is being painted, the best trial's, and those for which there is time."""
+        end_s = time.monotonic() + self.FINISH_S
+        while (left_s := end_s - time.monotonic()) > 0 and not self._live.stopping:
+            if self._task is None:
+                number, limit_s = self._orders.last(), left_s
+                if number is None:
+                    number, limit_s = self._orders.next(), self._orders.left_s
+                if number is None or self._failures >= self.MOST_FAILURES:
+                    break
+                self._begin(number, limit_s)
+            self._collect(wait_s=min(0.5, left_s))
+        self.close()
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        if self._hand is not None:
+            ray.kill(self._hand)
+        self._hand = self._task = None
+
+    def _begin(self, number: int, limit_s: float) -> None:
+        run_dir = self._live.trial_dir(number)
+        if not to_paint(run_dir):
+            return
+        if self._hand is None:
+            here = ray.get_runtime_context().get_node_id()
+            strategy = NodeAffinitySchedulingStrategy(here, soft=False)
+            self._hand = ray.remote(num_cpus=0, scheduling_strategy=strategy)(Hand).remote()
+        self._number, self._limit_s, self._begun_s = number, limit_s, time.monotonic()
+        before = self._orders.epochs.get(number)
+        self._task = self._hand.paint.remote(run_dir, self._store, before, limit_s)
+
+    def _collect(self, wait_s: float) -> None:
+        if self._task is None:
+            return
+        done, _ = ray.wait([self._task], timeout=wait_s)
+        if not done:
+            if time.monotonic() - self._begun_s > self.HANG_S:
+                self.close()
+                self._fail(f"nothing after {self.HANG_S:.0f} s")
+            return
+        task, self._task = self._task, None
+        try:
+            painted, seconds = ray.get(task)
+        except ray.exceptions.RayError as error:
+            if not isinstance(error, ray.exceptions.RayTaskError):
+                self.close()  # it is the process that failed
+            self._fail(str(getattr(error, "cause", None) or error).strip().splitlines()[0])
+            return
+        self._failures = 0
+        self._take(painted, seconds)
+
+    def _take(self, painted: Painted, seconds: float) -> None:
+        orders = self._orders
+        if painted.files:
+            orders.expected_s = painted.seconds
+            about = {"trial": self._number, "epoch": painted.epoch, "files": painted.files}
+            self._live.record({"event": "painted", **about, "seconds": round(seconds, 3)})
+        else:
+            orders.spent_s += seconds
+        if painted.too_long:
+            orders.give_up(self._number, self._limit_s)
+
+    def _fail(self, reason: str) -> None:
+        self._failures += 1
+        self._orders.spent_s += self._orders.expected_s
+        more = "" if self._failures < self.MOST_FAILURES else "; no more are tried"
+        self._say(f"trial {self._number} could not be painted: {reason}{more}")
+
+
+class Hand:
+    """The process that paints; it keeps torch and the store's pages warm."""
+
+    def __init__(self) -> None:
+        os.nice(19)
+        os.environ["OMP_NUM_THREADS"] = "1"
+        self._told_s = 0.0
+
+    def paint(
+        self, run_dir: Path, store: str, before: int | None, limit_s: float
+    ) -> tuple[Painted, float]:
+        """Paint a trial; arguments as for `paint_trial`.
+
+        Returns:
+            What came of it, and this process's CPU time since it last returned.
+        """
+        painted = paint_trial(run_dir, store, before, limit_s - self._since())
+        seconds = self._since()
+        self._told_s += seconds
+        return painted, seconds
+
+    def _since(self) -> float:
+        return time.process_time() - self._told_s

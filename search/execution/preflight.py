@@ -1,0 +1,141 @@
+"""Before the first trial: does every node see the study's folder and its data?
+
+Import it after `search.workflows.launch.before_ray`: Ray reads its switches when it is imported.
+"""
+
+import json
+import os
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from search.storage.dataset_cache import content_hash, read_manifest, seen_from_all
+from search.storage.s3 import Remote, remote_of
+from trainer.configfile import ConfigError
+
+ANSWER_S = 120.0
+"""In which a node has to answer: it may have to start a process first."""
+
+
+def check_shared(folder: Path, store: str) -> None:
+    """Let every node that can carry a trial read a marker, write one, and look at the store.
+
+    Args:
+        folder: The study's; the mirror of one in S3.
+        store: data.store of the study.
+
+    Raises:
+        ConfigError: One line for each node and what it does not see.
+        OSError: This machine cannot write there.
+    """
+    store, content = seen_from_all(store), content_hash(store)
+    remote = remote_of(folder)
+    with _Marker(remote or folder) as marker:
+        look_from = ray.remote(num_cpus=0, max_retries=0)(look)
+        tasks = {
+            look_from.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(remote.uri if remote else str(folder), marker.name, store, content): node
+            for node in _carriers()
+        }
+        problems = []
+        while tasks:
+            done, _ = ray.wait([*tasks], timeout=ANSWER_S)
+            if not done:
+                names = ", ".join(_name(node) for node in tasks.values())
+                raise ConfigError([f"node {names}: does not answer within {ANSWER_S:.0f} s"])
+            node = tasks.pop(done[0])
+            try:
+                answer, problem = ray.get(done[0])
+            except ray.exceptions.RayError as error:
+                if node["NodeID"] in {alive["NodeID"] for alive in _carriers()}:
+                    problems.append(f"node {_name(node)}: {str(error).splitlines()[0]}")
+                continue  # it is gone, and carries no trial
+            if not problem and not marker.seen(answer):
+                problem = f"{folder}: what this node writes there is not seen here"
+            if problem:
+                problems.append(f"node {_name(node)}: {problem}")
+    if problems:
+        raise ConfigError(problems)
+
+
+def look(place: str, marker: str, store: str, content: str) -> tuple[str, str]:
+    """Look at a study's folder and a store from the node on which this runs.
+
+    Args:
+        place: The folder, or the study's place in S3.
+        marker: Name of a file there.
+        store: data.store of the study.
+        content: Its content hash, as the driver sees it.
+
+    Returns:
+        The name of the file that this wrote beside the marker, and in one line what is wrong here,
+        empty if nothing is.
+    """
+    answer = f"{marker}-{uuid.uuid4().hex[:8]}"
+    rule = "all nodes must see the runs (--runs) and the store under the same path, or in S3"
+    try:
+        if place.startswith("s3://"):
+            remote = Remote.parse(place)
+            if remote.get(marker) is None:
+                return answer, f"{place}: not what the driver sees there; {rule}"
+            remote.put(answer, b"")
+        else:
+            if not (Path(place) / marker).exists():
+                return answer, f"{place}: not what the driver sees there; {rule}"
+            (Path(place) / answer).touch()
+    except OSError as error:
+        return answer, f"{place}: {error.strerror or error}"
+    try:
+        found = json.loads(read_manifest(store))["content_hash"]
+    except (OSError, ValueError, KeyError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        return answer, f"data.store: {store}: {reason}; {rule}"
+    if found != content:
+        return answer, f"data.store: {store}: has other content there; {rule}"
+    return answer, ""
+
+
+class _Marker:
+    """A file of a random name in a folder or in S3, and those that the nodes write beside it."""
+
+    def __init__(self, place: Remote | Path):
+        self.name = f"seen-{uuid.uuid4().hex[:8]}"
+        self._place = place
+        self._answers: list[str] = []
+
+    def __enter__(self) -> "_Marker":
+        if isinstance(self._place, Path):
+            (self._place / self.name).touch()
+        else:
+            self._place.put(self.name, b"")
+        return self
+
+    def seen(self, answer: str) -> bool:
+        self._answers.append(answer)
+        if isinstance(self._place, Path):
+            os.listdir(self._place)  # NFS asks its server again
+            return (self._place / answer).exists()
+        return self._place.get(answer) is not None
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            if isinstance(self._place, Path):
+                for path in self._place.glob(f"{self.name}*"):
+                    path.unlink(missing_ok=True)
+            else:
+                self._place.delete([self.name, *self._answers])
+
+
+def _carriers() -> list[dict[str, Any]]:
+    """Return the nodes that could carry a trial: a head may have no CPUs, and need see nothing."""
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
+def _name(node: dict[str, Any]) -> str:
+    name, address = node["NodeManagerHostname"], node["NodeManagerAddress"]
+    return name if name == address else f"{name} ({address})"

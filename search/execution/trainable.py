@@ -1,0 +1,182 @@
+"""The trainer's `fit` behind Ray Tune's Trainable: one validation a step, in a warm process.
+
+Ray keeps the process for the next trial, which then needs no second import of torch. What ends a
+trial without a measurement (out of memory, divergence, a stop) is returned as a result, because an
+exception costs the process; and every other exception is raised, because it should.
+"""
+
+import gc
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from search.execution.failures import STORAGE_ERRORS
+from search.execution.hardware import cpu_model, gpu_model
+from search.storage.s3 import dataset_cache, s3_run
+from trainer.config import TrainConfig
+from trainer.configfile import ConfigError
+
+if TYPE_CHECKING:
+    from search.execution.worker_group import Ranks
+
+STORAGE_PAUSE_S = 10.0
+"""Before a process gives up a trial that it could not write down."""
+
+WORKSPACE_BYTES = 128 << 20
+"""GPU memory that CUDA's libraries may keep in a process for good."""
+
+
+class Trainable(tune.Trainable):
+    """A carrier of one trial after the other; its config is a `search.tuning.searcher.Cargo`."""
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """Return the resources of one trial, a bundle a worker; equal ones share warm processes."""
+        workers = config["workers"]
+        bundle = {"CPU": config["cpus"] / workers, "GPU": config["gpus"] / workers}
+        return tune.PlacementGroupFactory([bundle] * workers, strategy="STRICT_PACK")
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin with nothing: a trial waits until this returns, and a hang here cannot be ended."""
+        self._validations: Generator[Any, None, None] | None = None
+        self._cargo: dict[str, Any] = {}
+        self._memory = 0
+        self._ranks: Ranks | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Let go of the last trial, which was perhaps stopped without being told.
+
+        Raises:
+            RuntimeError: Its GPU memory did not come back; Ray then replaces this process.
+        """
+        self._release()
+        check_memory(self._memory)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train until the next validation.
+
+        Returns:
+            `{"epoch", "metrics"}` of a validation, the metrics as pairs, or `{"done": True,
+            "ending", "reason"}` with one of interrupted, diverged and infeasible.
+        """
+        if self._validations is None:
+            self._cargo = s3_run.on_this_node(self.config)
+            if not self.config["storage"] and self._stop.exists():
+                return _end("interrupted", "stopped before it began")
+            self._validations = s3_run.kept(self._fit, self._cargo)
+        try:
+            received = self.config["received"]
+            validation = next(v for v in self._validations if v.epoch > received)
+        except StopIteration:
+            self._release()
+            if self._stop.exists():
+                return _end("interrupted", "stopped")
+            raise RuntimeError("the training ended before max_t") from None
+        except Exception as error:
+            ending, reason = ending_of(error), str(error)
+            if ending is None:
+                if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+                    time.sleep(STORAGE_PAUSE_S)  # the next carrier would meet the same
+                raise
+        else:
+            # Pairs, because Tune would flatten a dict and keep statistics on every number in it.
+            return {"epoch": validation.epoch, "metrics": [*validation.metrics.items()]}
+        self._release()  # only here is the exception gone, and with it what its frames held
+        return _end(ending, reason)
+
+    @property
+    def _stop(self) -> Path:
+        return Path(self._cargo["run_dir"]) / "stop"
+
+    def where(self) -> dict[str, Any]:
+        """Return where this process trains: what decides the last bits of its numbers.
+
+        Returns:
+            host, pid, cpu and gpu (model names, empty where there is none) and threads.
+        """
+        return {
+            "host": tune.Trainable.get_current_ip_pid(self)[0],
+            "pid": os.getpid(),
+            "cpu": cpu_model(),
+            "gpu": gpu_model(),
+            "threads": self.config["train"]["num_threads"],
+        }
+
+    def _fit(self) -> Generator[Any, None, None]:
+        """Start `fit`; its imports belong into the first step, where a hang is noticed."""
+        cargo = self._cargo = dataset_cache.with_store_here(self._cargo)
+        if cargo["workers"] > 1:
+            from search.execution.worker_group import Ranks
+
+            self._ranks = self._ranks or Ranks(cargo)
+            self._ranks.load(cargo)  # while this process loads it as well
+        fit = load(cargo)
+        self._memory = _gpu_memory()
+        return self._ranks.train(fit) if self._ranks else fit()
+
+    def _release(self) -> None:
+        if self._validations is not None:
+            self._validations.close()
+        self._validations = None
+        gc.collect()
+
+    def cleanup(self) -> None:
+        """Close the trial's files and threads, and end its other processes."""
+        self._release()
+        if self._ranks is not None:
+            self._ranks.end()
+
+
+def load(cargo: dict[str, Any]) -> Callable[[], Generator[Any, None, None]]:
+    """Import what trains a trial, and return it ready to begin."""
+    module, _, name = cargo["fit"].partition(":")
+    fit = getattr(importlib.import_module(module), name)
+    gc.freeze()  # what is imported stays: to search it for garbage at each reset costs 0.1 s
+    config = TrainConfig.model_validate(cargo["train"])
+    # Of a GPU that trials share, a trial may take no more than what was reserved for it.
+    share = min(config.memory_share, cargo["gpus"] or 1)
+    config = config.model_copy(update={"memory_share": share})
+    return partial(fit, config, Path(cargo["run_dir"]), received=cargo["received"])
+
+
+def _end(ending: str, reason: str) -> dict[str, Any]:
+    return {"done": True, "ending": ending, "reason": reason}
+
+
+def ending_of(error: Exception) -> str | None:
+    """Return how a trial ends by what `fit` raised; None if that is no measurement but a fault."""
+    if isinstance(error, ConfigError):  # these settings, on these data
+        return "infeasible"
+    loop = sys.modules.get("trainer.loop")  # it imports torch: where it is absent it raised nothing
+    if loop and isinstance(error, loop.Diverged):
+        return "diverged"
+    if loop and isinstance(error, loop.OutOfMemory):
+        return "infeasible"
+    return None
+
+
+def check_memory(before: int = 0) -> None:
+    """Check that a trial's GPU memory came back.
+
+    Raises:
+        RuntimeError: It did not.
+    """
+    if (held := _gpu_memory()) > before + WORKSPACE_BYTES:
+        raise RuntimeError(f"a trial left {held - before} bytes of GPU memory behind")
+
+
+def _gpu_memory() -> int:
+    """Return the bytes that torch's tensors hold on the GPU, without importing torch."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_allocated()

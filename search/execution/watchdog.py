@@ -1,0 +1,60 @@
+"""Finds carriers that hang: processes that live, and neither report nor give a sign of life."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import ray
+from ray.tune.experiment import Trial
+
+from search.ledger.session import LiveStudy
+
+
+class Silence:
+    """Ends carriers that have been silent for too long; Ray Tune would wait for ever.
+
+    Whether the file `alive` changed is asked, never how old it is: hosts' clocks differ.
+
+    Args:
+        live: The study.
+
+    Attributes:
+        ended: Names of the carriers that it ended.
+    """
+
+    PERIOD_S = 5.0
+
+    def __init__(self, live: LiveStudy):
+        self.ended: set[str] = set()
+        self._live = live
+        self._limit_s = live.study.trials.silence_s
+        self._heard: dict[str, tuple[Any, float]] = {}
+        """Each carrier's last sign, and when it was new."""
+        self._next_s = 0.0
+
+    def look(self, trials: Iterable[Trial]) -> None:
+        """End every carrier that has a process and has been silent for the study's silence_s."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + min(self.PERIOD_S, self._limit_s / 4)
+        heard, self._heard = self._heard, {}
+        for carrier in trials:
+            actor = carrier.temporary_state.ray_actor
+            if carrier.is_finished() or actor is None or carrier.trial_id in self.ended:
+                continue
+            sign = self._sign(carrier)
+            before, since_s = heard.get(carrier.trial_id, (None, now_s))
+            since_s = since_s if sign == before else now_s
+            self._heard[carrier.trial_id] = sign, since_s
+            if now_s - since_s > self._limit_s:
+                self.ended.add(carrier.trial_id)
+                ray.kill(actor)
+
+    def _sign(self, carrier: Trial) -> tuple[str, float, int]:
+        number = carrier.config["trial"]
+        try:
+            alive_s = (self._live.trial_dir(number) / "alive").stat().st_mtime
+        except OSError:
+            alive_s = 0.0
+        return carrier.status, alive_s, self._live.state.trials[number].epoch

@@ -1,0 +1,364 @@
+"""The append-only record of a study: one JSON object a line, written by the driver alone.
+
+Everything else about a study can be rebuilt from it. Lines are strict JSON; the floats that JSON
+lacks are written as the strings "NaN", "Infinity" and "-Infinity", and read back as floats.
+
+Each line has, after what it says, `v`, the version of this format; `fence`, the number of its
+driver's lease; `more`, how many lines of the same append follow, unless none does; and last `crc`,
+the CRC-32 of all bytes before `,"crc"`. That last key stays as it is in every version, so that
+damage is never taken for another version.
+"""
+
+import errno
+import json
+import logging
+import math
+import os
+import socket
+import time
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from search.ledger.journal import lease
+from search.ledger.lease import Lease, TakenOver
+from search.storage.s3 import remote_of
+
+logger = logging.getLogger(__name__)
+
+Event = dict[str, Any]
+
+VERSION = 1
+"""Of the format of a line."""
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_SEAL_SIZE = len(',"crc":"00000000"}')
+
+
+class Ledger:
+    """An open ledger; make one with `open`.
+
+    Attributes:
+        path: The file.
+        events: Every event so far, in order.
+        fence: The number of this driver's lease; a reader's is the highest in the file.
+        size: Bytes of all complete appends.
+    """
+
+    def __init__(self, path: Path, lines: "_Lines", held: Lease | None):
+        self.path = path
+        self.events = lines.events
+        self.fence = held.fence if held else lines.fence
+        self.size = lines.size
+        self._file: int | None = None
+        self._lease = held
+        self._lost = ""
+        self._lines = lines
+
+    @classmethod
+    def open(cls, path: str | Path, *, writer: bool, above: int = 0) -> Self:
+        """Read a ledger, and as the writer hold it alone until `close` or the process ends.
+
+        An append is in it whole or not at all: one at its end that a crash cut short was never
+        acted on and is left out, and the writer removes it. A damaged line is refused. Lines that
+        a driver wrote after another had taken over are left out.
+
+        The writer's first line is a `driver` event. It is written before the file is read, so
+        that whatever a driver thought dead still appends is either read now or left out for ever.
+
+        Args:
+            path: The file; the writer creates it and its folder where they are missing.
+            writer: Whether to append. Readers need no lease and may read beside the writer.
+            above: The number of the writer's lease must be greater.
+
+        Raises:
+            ValueError: Another driver writes, a line is damaged, or another segtune wrote it.
+            OSError: The file cannot be read or created, or the lease not be taken.
+        """
+        path = Path(path)
+        if not writer:
+            lines = _Lines(path)
+            lines.read(path.read_bytes())
+            return cls(path, lines, held=None)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = _Lines(path)
+        created = not path.exists()
+        if not created:
+            lines.read(path.read_bytes())
+        held = Lease.take(path.parent, above=max(above, lines.fence))
+        ledger = cls(path, lines, held=held)
+        try:
+            ledger._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            if created:
+                _sync_folder(path.parent)
+            ledger._begin(lines)
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def read_on(self) -> list[Event] | None:
+        """Return what a reader's ledger has grown by since it was last read.
+
+        Returns:
+            The new events; None if the file is not the one that was read, and must be opened anew:
+            a mirror was replaced, or an append removed that its driver could not finish.
+
+        Raises:
+            ValueError: As `open`.
+            OSError: The file cannot be read.
+        """
+        assert self._lease is None, "the writer knows what it appends"
+        start = max(0, self.size - len(self._lines.last))
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            content = file.read()
+        known = self.size - start
+        if content[:known] != self._lines.last:
+            return None
+        before = len(self.events)
+        self._lines.read(content[known:])
+        self.size, self.fence = self._lines.size, self._lines.fence
+        return self.events[before:]
+
+    def _begin(self, lines: "_Lines") -> None:
+        """Remove a torn append, say who writes from here on, and read what is new."""
+        assert self._file is not None
+        torn = lines.read(_read_from(self._file, lines.size))
+        if torn:
+            logger.warning("%s: dropped a torn append of %d bytes", self.path, torn)
+            os.ftruncate(self._file, lines.size)
+        driver = {"event": "driver", "host": socket.gethostname(), "pid": os.getpid()}
+        self._write(self._sealed([driver]))
+        lines.read(_read_from(self._file, lines.size))
+        self.size = lines.size
+        if lines.outdated:
+            logger.warning(
+                "%s: left out %d lines of a driver that another had replaced: %s",
+                self.path,
+                len(lines.outdated),
+                ", ".join(map(str, lines.outdated[:5])) + (", …" if lines.outdated[5:] else ""),
+            )
+
+    def append(self, *events: Event) -> list[Event]:
+        """Write events, one write and one fsync for all, and return them as a reader sees them.
+
+        When this returns they are on disk. When it raises none of them is in the file, as far as
+        the file system lets that be arranged, and `events` does not have them.
+
+        Args:
+            *events: Each with `event`, its kind; `time` (unix seconds) and `fence` are added.
+
+        Raises:
+            TakenOver: Another driver has the study now.
+            OSError: The disk is full or fails.
+        """
+        assert self._lease is not None, "only the writer appends"
+        assert all(isinstance(event.get("event"), str) for event in events)
+        if self._lost:
+            raise TakenOver(self._lost)
+        self._lease.check()
+        lines = self._sealed(events)
+        self._write(lines)
+        seen = [_decode(line[:-1]) for line in lines]
+        self.events.extend(seen)
+        return seen
+
+    def _sealed(self, events: Sequence[Event]) -> list[bytes]:
+        assert self._lease is not None
+        added = {"time": round(time.time(), 3), "v": VERSION, "fence": self._lease.fence}
+        more = range(len(events) - 1, -1, -1)
+        return [
+            _seal(_encode({**event, **added} | ({"more": n} if n else {})))
+            for event, n in zip(events, more, strict=True)
+        ]
+
+    def _write(self, lines: list[bytes]) -> None:
+        assert self._file is not None
+        data, written = b"".join(lines), 0
+        size = os.fstat(self._file).st_size
+        try:
+            written = os.write(self._file, data)
+            if written < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            os.fsync(self._file)
+            self.size = size + written
+        except OSError:
+            if os.fstat(self._file).st_size == size + written:  # else others wrote meanwhile
+                os.ftruncate(self._file, size)
+            raise
+
+    def lose(self, reason: str) -> None:
+        """Refuse appends from here on: another driver has the study."""
+        self._lost = reason
+
+    def close(self) -> None:
+        """Release the ledger; a second call does nothing."""
+        if self._file is not None:
+            os.close(self._file)
+        if self._lease is not None:
+            self._lease.release()
+        self._file = self._lease = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def writer_of(path: str | Path) -> str | None:
+    """Return who writes a ledger at this moment, as `pid 123 on host`; None if nobody does."""
+    folder = Path(path).parent
+    if (who := lease.holder(folder)) or not (remote := remote_of(folder)):
+        return who
+    from search.storage.s3 import s3_lease
+
+    return s3_lease.holder(remote)
+
+
+class _Lines:
+    """A ledger's lines as they are read, piece by piece.
+
+    Attributes:
+        events: Those of all lines that count.
+        size: Bytes of all complete appends.
+        fence: The highest so far.
+        outdated: Numbers of the lines that do not count.
+        last: The line before `size`, with its end.
+    """
+
+    def __init__(self, path: Path):
+        self.events: list[Event] = []
+        self.size = 0
+        self.fence = 0
+        self.outdated: list[int] = []
+        self.last = b""
+        self._path = path
+        self._number = 0
+
+    def read(self, content: bytes) -> int:
+        """Take in what follows `size`; return the bytes of a torn last append.
+
+        Raises:
+            ValueError: A line is damaged, or another version of segtune wrote it.
+        """
+        *lines, rest = content.split(b"\n")
+        appended: list[Event] = []
+        size, first = 0, self._number + 1
+        for number, line in enumerate(lines, start=first):
+            event = self._event(number, line)
+            size += len(line) + 1
+            if event["fence"] < self.fence:
+                self.outdated.append(number)
+            else:
+                if event["fence"] > self.fence:  # what is open was never finished
+                    self.outdated += range(number - len(appended), number)
+                    appended.clear()
+                self.fence = event["fence"]
+                appended.append(event)
+            if not appended or "more" not in appended[-1]:
+                self.events += appended
+                appended.clear()
+                self._number, self.size, size = number, self.size + size, 0
+                self.last = line + b"\n"
+        if rest and _sound(rest[:-1]):  # its line end became something else: it was acted on
+            number = first + len(lines)
+            raise self._refusal(number, f"damaged: its end is {rest[-1:]!r}")
+        return size + len(rest)
+
+    def _event(self, number: int, line: bytes) -> Event:
+        if not _sound(line):
+            if number == 1 and _unversioned(line):
+                raise self._refusal(
+                    number,
+                    "has no version: a pre-release segtune wrote it; give the study another name",
+                )
+            raise self._refusal(number, f"damaged: {line[:60]!r}")
+        event = _decode(line)
+        if event["v"] > VERSION:
+            raise self._refusal(
+                number,
+                f"has version {event['v']}: a newer segtune wrote it; this reads up to {VERSION}",
+            )
+        return event
+
+    def _refusal(self, number: int, problem: str) -> ValueError:
+        return ValueError(f"{self._path}: line {number}: {problem}")
+
+
+def _seal(text: str) -> bytes:
+    """Close a JSON object that has its other keys already with the checksum of them."""
+    body = text[:-1].encode()
+    return b'%s,"crc":"%08x"}\n' % (body, zlib.crc32(body))
+
+
+def _sound(line: bytes) -> bool:
+    """Return whether a line is, byte for byte, what was written."""
+    body = line[:-_SEAL_SIZE]
+    return line[-_SEAL_SIZE:] == b',"crc":"%08x"}' % zlib.crc32(body)
+
+
+def _unversioned(line: bytes) -> bool:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(event, dict) and "event" in event and not event.keys() & {"v", "crc"}
+
+
+def _read_from(file: int, position: int) -> bytes:
+    """Return what a file has from a position on."""
+    pieces = []
+    while piece := os.pread(file, 1 << 20, position):
+        pieces.append(piece)
+        position += len(piece)
+    return b"".join(pieces)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name durable: fsync of the file alone does not."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _encode(event: Event) -> str:
+    try:
+        text = json.dumps(event, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(_name_non_finite(event), allow_nan=False, separators=(",", ":"))
+    return text
+
+
+def _decode(line: bytes) -> Event:
+    """Return a sound line's event, without its checksum."""
+    text = line[:-_SEAL_SIZE].decode() + "}"
+    event = json.loads(text)
+    named = "NaN" in text or "Infinity" in text
+    return _read_non_finite(event) if named else event
+
+
+def _name_non_finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _name_non_finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_name_non_finite(item) for item in value]
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _read_non_finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _read_non_finite(item) for key, item in value.items()}
+        case list():
+            return [_read_non_finite(item) for item in value]
+        case str():
+            return _NON_FINITE.get(value, value)
+    return value

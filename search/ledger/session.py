@@ -1,0 +1,103 @@
+"""A study while its driver runs it: the one place where events are recorded."""
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from search.ledger.budget import overspent
+from search.ledger.decisions import Judge
+from search.ledger.journal import Event, Ledger
+from search.ledger.state import StudyState, TrialState
+from search.study.config import StudyConfig
+
+logger = logging.getLogger(__name__)
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
+Listener = Callable[[Event], None]
+
+
+class LiveStudy:
+    """A study's configuration, its ledger, and what the ledger says.
+
+    Everything that happens goes through `record`: on disk first, then into the state, then to the
+    listeners (sampler, progress lines, MLflow). Whatever is rebuilt after a crash is rebuilt from
+    the same events in the same order.
+
+    Attributes:
+        stopping: Why the driver lets its trials checkpoint and end; empty while it does not.
+        broken: Why the study cannot go on at all; empty while it can.
+        error: What made `record` fail. Ray Tune, which called, keeps only the text of it.
+        only: The trials that this driver carries, asked for by name: it proposes none, and no
+            budget ends it. None for all of the plan.
+    """
+
+    FULL_S = 5.0
+    """Between two attempts to write on a full disk."""
+
+    def __init__(self, study: StudyConfig, folder: Path, ledger: Ledger):
+        self.study = study
+        self.folder = folder
+        self.ledger = ledger
+        self.state = StudyState.of(ledger)
+        self.listeners: list[Listener] = []
+        self.stopping = ""
+        self.broken = ""
+        self.error: Exception | None = None
+        self.only: frozenset[int] | None = None
+        self.judge = Judge.replay(study, self.state)
+        self.listeners.append(self._enter_trial)
+
+    def record(self, *events: Event) -> None:
+        """Append events to the ledger with one fsync, then let everyone know of them.
+
+        While the disk is full this waits, and the study with it, unless it is told to stop.
+
+        Raises:
+            OSError: The disk fails; then nothing was recorded and no one told.
+        """
+        try:
+            for event in self._append(*events) if events else ():
+                self.state.apply(event)
+                for listener in self.listeners:
+                    listener(event)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _append(self, *events: Event) -> list[Event]:
+        told = False
+        while True:
+            try:
+                return self.ledger.append(*events)
+            except OSError as error:
+                if error.errno not in FULL or self.stopping:
+                    raise
+                if not told:
+                    logger.warning("%s: %s; waiting for space", self.folder, error.strerror)
+                    told = True
+                time.sleep(self.FULL_S)
+
+    def _enter_trial(self, event: Event) -> None:
+        if event["event"] == "proposed":
+            self.judge.add(self.state.trials[event["trial"]])
+
+    def trial_dir(self, trial: int) -> Path:
+        """Return the folder in which a trial trains."""
+        return self.folder / "trials" / f"{trial:04d}"
+
+    def live(self) -> list[TrialState]:
+        """Return the trials that are to be carried on, oldest first."""
+        live = self.state.live()
+        return live if self.only is None else [t for t in live if t.number in self.only]
+
+    @property
+    def finished(self) -> bool:
+        """Whether no trial is left to propose or to carry on."""
+        return not self.live() and (self.only is not None or self.state.planned(self.study))
+
+    def overspent(self, now: float | None = None) -> Event | None:
+        """Return the `budget` event of the first limit that is reached, None if none ends this."""
+        return None if self.only is not None else overspent(self.study, self.state.meter, now)

@@ -1,0 +1,349 @@
+"""What a study's ledger says, event by event: the driver, `status` and `compare` all read it here.
+
+The driver applies each event that it appends, so a study in progress and one rebuilt after a
+crash went through the same code. Each event has `event`, its kind, `time` and where it applies
+`trial`. The kinds and what else they have:
+
+    driver       host, pid; a launch begins, and whatever ran before is interrupted
+    study        config, config_hash, store_hash, commit, versions
+    threshold    what the best single-modality threshold scores
+    imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
+    proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
+                 sampler must remember); with kind confirm: of, seed, fold, epochs
+    started      attempt, host, pid, cpu, gpu, threads
+    reported     epoch, value (of the objective), metrics
+    decided      epoch, action (continue, stop, stall, complete), reason, rung (None if at none)
+    ended        ending, epoch, reason
+    interrupted  epoch, cause (stop, node, process, hung, error, storage), reason; the carrier is
+                 gone, the trial goes on later
+    resume       top, epochs, trials: what a `segtune resume` chose
+    resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs
+    budget       what, spent, limit: why the launch ended
+    verdict      what `segtune confirm` found
+    test_read    metrics on the sealed test set
+    painted      epoch, files (below the trial's folder), seconds: pictures of its best weights
+    mlflow       run_id with a trial, experiment_id without
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from search.ledger.budget import Meter
+from search.ledger.journal import Event, Ledger
+from search.pruning.asha import Action
+from search.study.config import StudyConfig
+from trainer.config import TrainConfig
+from trainer.configfile import ConfigError
+
+Ending = Literal["completed", "stopped", "stalled", "diverged", "infeasible", "failed"]
+COUNTED = {"process", "hung", "error"}
+"""Causes of an interruption that use up a trial's retries: those that may be its own fault."""
+
+
+class Report(NamedTuple):
+    """One validation of a trial."""
+
+    epoch: int
+    value: float
+    """Of the objective."""
+    metrics: dict[str, float]
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.value)
+
+
+class Segment(NamedTuple):
+    """A stretch of a resumed trial."""
+
+    after: int
+    """The epoch after which it begins."""
+    epochs: int
+    """The epoch at which it ends."""
+
+
+class Decided(NamedTuple):
+    """What was decided after a report."""
+
+    epoch: int
+    action: Action
+    reason: str
+
+
+@dataclass
+class TrialState:
+    """One trial, as far as the ledger goes."""
+
+    number: int
+    params: dict[str, Any]
+    """Dotted trainer paths."""
+    kind: Literal["control", "enqueued", "sampled", "confirm"]
+    protected: bool
+    """Runs to its goal, outside the rungs and the sampler."""
+    of: int | None = None
+    """The trial that a confirming one trains again, with `seed` on `fold`."""
+    seed: int | None = None
+    fold: int | None = None
+    epochs: int | None = None
+    """Of a confirming trial; others train to scheduler.max_t first."""
+    segments: list[Segment] = field(default_factory=list)
+    """How it was resumed, in order."""
+    reports: list[Report] = field(default_factory=list)
+    decided: Decided | None = None
+    """The last decision."""
+    attempts: int = 0
+    """How often it was started."""
+    failures: int = 0
+    """How many of its carriers died by their own fault since it last reported."""
+    running: bool = False
+    """Started, and neither ended nor interrupted since; also true when its driver was killed."""
+    ending: Ending | None = None
+    reason: str = ""
+    hosts: list[str] = field(default_factory=list)
+    """Where it was carried, in order, each once."""
+    pictures: list[str] = field(default_factory=list)
+    """The newest ones: paths of PNG files below its folder."""
+    mlflow_run_id: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch reported, 0 before the first."""
+        return self.reports[-1].epoch if self.reports else 0
+
+    @property
+    def received(self) -> int:
+        """The last epoch reported, -1 before the first: zero-epoch trials report epoch 0."""
+        return self.reports[-1].epoch if self.reports else -1
+
+    @property
+    def value(self) -> float | None:
+        """The objective at the last epoch reported."""
+        return self.reports[-1].value if self.reports else None
+
+    def resumed_before(self, epoch: int) -> bool:
+        """Return whether the epoch belongs to a resumed segment."""
+        return any(segment.after < epoch for segment in self.segments)
+
+    def goal_at(self, study: StudyConfig, epoch: int) -> int:
+        """Return the number of epochs it was to reach when it trained an epoch."""
+        goal = study.scheduler.max_t if self.epochs is None else self.epochs
+        for segment in self.segments:
+            if segment.after < epoch:
+                goal = segment.epochs
+        return goal
+
+    def goal(self, study: StudyConfig) -> int:
+        """Return the number of epochs it is to reach."""
+        return self.segments[-1].epochs if self.segments else self.goal_at(study, 0)
+
+    def config(self, study: StudyConfig) -> TrainConfig:
+        """Return the configuration that it trains to its goal."""
+        return study.train_config(
+            self.params, epochs=self.goal(study), seed=self.seed, fold=self.fold
+        )
+
+
+class StudyState:
+    """A study as a pure replay of its events."""
+
+    def __init__(self) -> None:
+        self.study: Event | None = None
+        """The newest `study` event."""
+        self.threshold: Event | None = None
+        self.mlflow_experiment_id: str | None = None
+        self.trials: dict[int, TrialState] = {}
+        """By number, in the order of their proposal."""
+        self.reported: list[tuple[int, Report]] = []
+        """Every report and its trial's number, in order."""
+        self.imported: list[Event] = []
+        """Trials of earlier studies."""
+        self.resumes: list[Event] = []
+        self.verdicts: list[Event] = []
+        self.test_readings: list[Event] = []
+        self.meter = Meter()
+        """What has been spent."""
+        self.last_time: float | None = None
+        """Unix seconds of the last event."""
+
+    @classmethod
+    def replay(cls, events: Iterable[Event]) -> Self:
+        """Rebuild a study from its events."""
+        state = cls()
+        for event in events:
+            state.apply(event)
+        return state
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Self:
+        """Rebuild a study from its ledger.
+
+        Raises:
+            ConfigError: Its lines contradict each other, or a newer segtune wrote one.
+        """
+        with contradictions(ledger.path):
+            return cls.replay(ledger.events)
+
+    def apply(self, event: Event) -> None:
+        """Take in one event.
+
+        Raises:
+            ValueError: The kind is unknown, so a newer segtune wrote it.
+            AssertionError: It contradicts those before it: an epoch twice, a report after the end.
+        """
+        self.last_time = event.get("time", self.last_time)
+        self.meter.apply(event)
+        if event["event"] == "proposed":
+            number = event["trial"]
+            assert number not in self.trials, f"trial {number} is proposed twice"
+            self.trials[number] = TrialState(
+                number,
+                event["params"],
+                event["kind"],
+                event["protected"],
+                of=event.get("of"),
+                seed=event.get("seed"),
+                fold=event.get("fold"),
+                epochs=event.get("epochs"),
+            )
+            return
+        trial = self.trials[event["trial"]] if event.get("trial") is not None else None
+        match event["event"], trial:
+            case "study", None:
+                self.study = event
+                if not self.trials:  # written again before it began: with its own imports, if any
+                    self.imported = []
+            case "driver", None:
+                for other in self.trials.values():
+                    other.running = False
+            case "threshold", None:
+                self.threshold = event
+            case "imported", None:
+                self.imported.append(event)
+            case "resume", None:
+                self.resumes.append(event)
+            case "verdict", None:
+                self.verdicts.append(event)
+            case "test_read", _:
+                self.test_readings.append(event)
+            case "budget", None:
+                pass
+            case "resumed", TrialState():
+                self._resume(trial, event)
+            case "painted", TrialState():
+                trial.pictures = event["files"]
+            case "mlflow", None:
+                self.mlflow_experiment_id = event["experiment_id"]
+            case "mlflow", TrialState():
+                trial.mlflow_run_id = event["run_id"]
+            case (("started" | "reported" | "decided" | "ended" | "interrupted"), TrialState()):
+                assert trial.ending is None, f"trial {trial.number}: {event['event']} after its end"
+                self._apply_to_live(trial, event)
+            case kind, _:
+                raise ValueError(f"ledger: unknown event {kind!r}: a newer segtune wrote it")
+
+    @staticmethod
+    def _resume(trial: TrialState, event: Event) -> None:
+        assert trial.ending is not None, f"trial {trial.number}: resumed before its end"
+        assert event["epoch"] == trial.epoch < event["epochs"], (
+            f"trial {trial.number}: resumed after epoch {event['epoch']} to {event['epochs']}"
+        )
+        trial.segments.append(Segment(event["epoch"], event["epochs"]))
+        trial.ending, trial.reason, trial.failures = None, "", 0
+
+    def _apply_to_live(self, trial: TrialState, event: Event) -> None:
+        match event["event"]:
+            case "started":
+                trial.attempts += 1
+                trial.running = True
+                if (host := event.get("host")) and host not in trial.hosts:
+                    trial.hosts.append(host)
+            case "reported":
+                report = Report(event["epoch"], event["value"], event["metrics"])
+                assert report.epoch > trial.received, (
+                    f"trial {trial.number}: epoch {report.epoch} is reported after {trial.received}"
+                )
+                trial.reports.append(report)
+                trial.failures = 0
+                self.reported.append((trial.number, report))
+            case "decided":
+                assert event["epoch"] == trial.epoch, (
+                    f"trial {trial.number}: decided at epoch {event['epoch']}, not {trial.epoch}"
+                )
+                trial.decided = Decided(event["epoch"], event["action"], event["reason"])
+            case "ended":
+                trial.ending, trial.reason = event["ending"], event["reason"]
+                trial.running = False
+            case "interrupted":
+                trial.running = False
+                trial.failures += event.get("cause") in COUNTED
+
+    def planned(self, study: StudyConfig) -> bool:
+        """Return whether every trial of the plan is proposed."""
+        return (
+            (self.control() is not None or not study.has_control)
+            and len(self.references()) >= len(study.references)
+            and len(self.searched()) >= study.trials.num_trials
+        )
+
+    def finished(self, study: StudyConfig) -> bool:
+        """Return whether no trial is left to propose or to carry on."""
+        return self.planned(study) and not self.live()
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next proposal."""
+        return max(self.trials, default=-1) + 1
+
+    def live(self) -> list[TrialState]:
+        """Return the trials that have not ended, running or not, oldest first."""
+        return [trial for trial in self.trials.values() if trial.ending is None]
+
+    def searched(self) -> list[TrialState]:
+        """Return the trials that the sampler proposed or was given: none of the protected."""
+        return [trial for trial in self.trials.values() if not trial.protected]
+
+    def references(self) -> list[TrialState]:
+        """Return the protected trials that `enqueue` names."""
+        return [t for t in self.trials.values() if t.protected and t.kind == "enqueued"]
+
+    def confirming(self) -> list[TrialState]:
+        """Return the trials that `confirm` trains again, with other seeds and folds."""
+        return [trial for trial in self.trials.values() if trial.kind == "confirm"]
+
+    def control(self) -> TrialState | None:
+        """Return the plain U-Net, None before its proposal."""
+        return next((trial for trial in self.trials.values() if trial.kind == "control"), None)
+
+    def best(self, mode: Literal["min", "max"]) -> TrialState | None:
+        """Return the searched trial with the best value at its last epoch, also while it runs."""
+        sign = 1 if mode == "max" else -1
+        finite = [t for t in self.searched() if t.value is not None and math.isfinite(t.value)]
+        return max(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
+
+
+@contextmanager
+def contradictions(path: Path) -> Iterator[None]:
+    """Say in one line what is wrong with a ledger whose events are being applied."""
+    try:
+        yield
+    except ConfigError:  # which says where
+        raise
+    except ValueError as error:
+        raise ConfigError([f"{path}: {error}"]) from error
+    except (AssertionError, KeyError, TypeError) as error:  # put together by hand, say
+        raise ConfigError([f"{path}: contradicts itself: {error!r}"]) from error
+
+
+def no_settings(path: Path) -> ConfigError:
+    """Return the error of a ledger without a study."""
+    return ConfigError([f"{path}: has no settings: its first launch did not get far; launch it"])
+
+
+def threshold_rule(threshold: Mapping[str, Any]) -> str:
+    """Return in words what the best threshold calls lesion, for example `tmax >= 4.711`."""
+    side = ">=" if threshold["above"] else "<"
+    return f"{threshold['modality']} {side} {threshold['threshold']:.4g}"

@@ -1,0 +1,91 @@
+"""What a person sees while a study runs: a line for every event that matters.
+
+On a terminal they scroll above the live screen (search/monitor/live_screen.py), which has the validations.
+"""
+
+import os
+import socket
+import time
+from contextlib import ExitStack
+from typing import Any, Self
+
+from search.ledger.journal import Event
+from search.ledger.session import LiveStudy
+from search.ledger.state import StudyState, threshold_rule
+from search.monitor.live_screen import Screen, shown, terminal
+from search.monitor.snapshot import Standing
+from search.study.config import StudyConfig
+
+
+class Progress:
+    """Prints a study's events, with the screen below them while entered; a listener of a LiveStudy.
+
+    The screen has a state of its own, fed with the same events: the driver changes its state in
+    one thread, and the screen is drawn in another.
+    """
+
+    def __init__(self, live: LiveStudy):
+        self._live = live
+        self._screen: Screen | None = None
+        self._shown = ExitStack()
+
+    def __enter__(self) -> Self:
+        console = terminal()
+        standing = Standing.of(self._live.ledger) if console else None
+        if console and standing:
+            self._screen = Screen(standing, f"pid {os.getpid()} on {socket.gethostname()}")
+            self._shown.enter_context(shown(self._screen, console))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.close()
+        self._screen = None
+
+    def hear(self, event: Event) -> None:
+        """Print the line of an event, if it has one, and bring the screen up to date."""
+        if self._screen:
+            self._screen.apply([event])
+        if self._screen is None or event["event"] != "reported":
+            tell(event, self._live.study, self._live.state)
+
+    def say(self, text: str) -> None:
+        """Print a line that belongs to no event."""
+        print(f"{time.strftime('%H:%M:%S')}  {'':10s}  {text}", flush=True)
+
+
+def tell(event: Event, study: StudyConfig, state: StudyState) -> None:
+    """Print the line of an event that has been applied to the state, if it has one."""
+    if text := _text(event, study, state):
+        clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+        who = "" if event.get("trial") is None else f"trial {event['trial']:4d}"
+        print(f"{clock}  {who:10s}  {text}", flush=True)
+
+
+def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
+    match event["event"]:
+        case "proposed":
+            params = "  ".join(f"{key}={_short(v)}" for key, v in event["params"].items())
+            kind = "protected" if event["protected"] and event["kind"] != "control" else ""
+            return f"{'proposed':11s} {kind or event['kind']:9s} {params}"
+        case "started" if event["attempt"] > 1:
+            epoch = state.trials[event["trial"]].epoch
+            return f"{'continued':11s} after epoch {epoch}, attempt {event['attempt']}"
+        case "reported":
+            progress = f"epoch {event['epoch']}/{state.trials[event['trial']].goal(study)}"
+            return f"{progress:11s} {study.objective.metric} {event['value']:.4f}"
+        case "interrupted":
+            return f"{'interrupted':11s} at epoch {event['epoch']}: {event['reason']}"
+        case "ended":
+            said = f"{event['ending']:11s} at epoch {event['epoch']}: {event['reason']}"
+            best = state.best(study.objective.mode)
+            return said + (f"; best is {best.value:.4f} (trial {best.number})" if best else "")
+        case "resumed":
+            return f"{'resumed':11s} after epoch {event['epoch']}, to epoch {event['epochs']}"
+        case "threshold":
+            rule = threshold_rule(event)
+            return f"the best single threshold, {rule}, has Dice {event['dice']:.4f}"
+    return ""
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,323 @@
+"""The live screen of a study, for `launch` on a terminal and `status --watch` in another shell."""
+
+import logging
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from statistics import fmean
+from typing import Literal
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from search.analysis.results import LABEL
+from search.ledger.journal import Event
+from search.ledger.state import TrialState, threshold_rule
+from search.monitor.eta import Forecast, Outlook
+from search.monitor.snapshot import Standing
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+REFRESH_PER_S = 2
+LABEL_WIDTH = 12
+MIN_ROWS = 3
+"""Of running trials, however low the terminal."""
+UNITS = {"gpu_hours": "GPU-hours", "wall_hours": "wall hours", "epochs": "epochs"}
+
+Line = tuple[str, Text]
+
+
+class Screen:
+    """A study's screen as something that rich prints, as large as the terminal allows.
+
+    Events may come from one thread while another prints it.
+
+    Args:
+        standing: Where the study stands; changed by `apply` alone from here on.
+        driver: Who runs it, None if nobody.
+    """
+
+    def __init__(self, standing: Standing, driver: str | None):
+        self._driver = driver
+        self._standing = standing
+        self._forecast = Forecast(standing.study)
+        self._lock = threading.Lock()
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Take in new events."""
+        with self._lock:
+            self._standing.apply(events)
+
+    def show(self, standing: Standing, driver: str | None) -> None:
+        """Show where the study stands and who runs it; both may be others than before."""
+        with self._lock:
+            self._standing, self._driver = standing, driver
+
+    def lines(self, width: int, height: int, now: float) -> list[Text]:
+        """Return the screen.
+
+        Args:
+            width: Columns of the terminal.
+            height: Its rows; the screen has fewer, so that events can be seen above it.
+            now: Unix seconds.
+        """
+        with self._lock:
+            standing, driver = self._standing, self._driver
+            outlook = self._forecast.look(standing, now) if driver else None
+            head = [
+                Text.assemble((f"{label:<{LABEL_WIDTH}}", "dim"), text)
+                for label, text in _head(standing, driver, outlook, now)
+            ]
+            rows = max(MIN_ROWS, height - len(head) - max(1, height // 6) - 1)
+            running = _running(standing, width, rows, now) if driver else []
+            lines = head + [Text()] * (0 < len(running) < rows) + running
+        for line in lines:
+            line.truncate(width, overflow="ellipsis")
+        return lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines; a fault in drawing must never reach the driver, which prints too."""
+        try:
+            lines = self.lines(options.max_width, console.size.height, time.time())
+        except Exception as error:
+            lines = [Text(f"the screen cannot be drawn: {error!r}"[: options.max_width])]
+        yield Text("\n").join(lines)
+
+
+def terminal() -> Console | None:
+    """Return standard output if it is a terminal on which a screen can be drawn."""
+    console = Console(highlight=False)
+    return console if console.file.isatty() and not console.is_dumb_terminal else None
+
+
+@contextmanager
+def shown(screen: Screen, console: Console, *, ticking: bool = True) -> Iterator[Live]:
+    """Keep a screen at the bottom of a terminal; what is printed meanwhile scrolls above it.
+
+    Args:
+        screen: What to show.
+        console: From `terminal`.
+        ticking: Draw it again REFRESH_PER_S times a second, in a thread.
+    """
+    live = Live(
+        screen,
+        console=console,
+        auto_refresh=ticking,
+        refresh_per_second=REFRESH_PER_S,
+        vertical_overflow="crop",
+    )
+    with live, _handlers_follow_stderr():
+        yield live
+
+
+@contextmanager
+def _handlers_follow_stderr() -> Iterator[None]:
+    """Let logging handlers that hold the terminal print above the screen, as sys.stderr does."""
+    loggers = [logging.root, *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+    own = {sys.__stdout__, sys.__stderr__}
+    moved = [
+        (handler, handler.stream)
+        for logger in loggers
+        for handler in logger.handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream in own
+    ]
+    for handler, _ in moved:
+        handler.setStream(sys.stderr)
+    try:
+        yield
+    finally:
+        for handler, stream in moved:
+            handler.setStream(stream)
+
+
+def _head(
+    standing: Standing, driver: str | None, outlook: Outlook | None, now: float
+) -> list[Line]:
+    """Return everything above the running trials."""
+    study, state = standing.study, standing.state
+    finished = state.finished(study)
+    runner = driver or ("finished" if finished else "not running")
+    counts = standing.counts(driver is not None)
+    trials = f"{len(state.searched())} of {study.trials.num_trials} searched"
+    if counts:
+        trials += ": " + ", ".join(f"{number} {kind}" for kind, number in counts.items())
+    best, control = state.best(study.objective.mode), state.control()
+    lines = [
+        ("study", Text.assemble((study.study, "bold"), f"  {runner}")),
+        ("trials", Text(trials)),
+        ("epochs", _epochs(standing, outlook)),
+        ("spent", Text(_spent(standing, now if driver else None))),
+    ]
+    if outlook is not None:
+        lines.append(("to the end", Text(_end(outlook, finished, now))))
+    lines.append(("best", _score(best, study.objective.metric, "bold cyan", f"  ({LABEL})")))
+    if study.has_control:
+        lead = ""
+        if best and control and control.value is not None and best.value is not None:
+            lead = f"  (best {best.value - control.value:+.4f})"
+        lines.append(("control", _score(control, study.objective.metric, "", lead)))
+    if state.threshold:
+        rule = threshold_rule(state.threshold)
+        lines.append(("threshold", Text(f"Dice {state.threshold['dice']:.4f}  {rule}")))
+    return lines + _rungs(standing)
+
+
+def _epochs(standing: Standing, outlook: Outlook | None) -> Text:
+    done, planned = standing.state.meter.epochs, standing.planned_epochs()
+    if not planned:
+        return Text("nothing is trained: each trial is one validation")
+    expected = done + outlook.epochs if outlook else planned
+    about = f" of about {expected:.0f}" if outlook and expected else ""
+    return _bar(done / expected if expected else 0, 20) + Text(
+        f"  {done}{about}, at most {planned}"
+    )
+
+
+def _spent(standing: Standing, now: float | None) -> str:
+    """Return what was spent and what is left of the budget; carrier hours where there is no GPU."""
+    study, meter = standing.study, standing.state.meter
+    spent, budget = meter.spent(study.trials.gpus_per_trial, now), study.budget.model_dump()
+    parts = []
+    if not study.trials.gpus_per_trial:
+        carrier = meter.spent(1.0, now)["gpu_hours"]
+        parts.append(f"{_hours(carrier)} of carriers")
+    for what, amount in spent.items():
+        limit = budget[what]
+        said = f"{amount:.0f}" if what == "epochs" else f"{amount:.3g}"
+        if limit is not None:
+            left = max(0.0, limit - amount)
+            parts.append(f"{said} of {limit:g} {UNITS[what]} ({left:.3g} left)")
+        elif what == "gpu_hours" and study.trials.gpus_per_trial:
+            parts.append(f"{said} {UNITS[what]}")
+        elif what == "wall_hours":
+            parts.append(f"{_hours(amount)} of wall clock")
+    return ", ".join(parts)
+
+
+def _hours(hours: float) -> str:
+    return duration(3600 * hours)
+
+
+def _end(outlook: Outlook, finished: bool, now: float) -> str:
+    if finished:
+        return "all trials have ended"
+    if outlook.seconds is None:
+        return "not known before an epoch was reported"
+    at = time.localtime(now + outlook.seconds)
+    clock = time.strftime("%H:%M" if outlook.seconds < 12 * 3600 else "%a %d %b %H:%M", at)
+    why = f", when the {UNITS[outlook.limit]} are spent" if outlook.limit else ""
+    return f"about {duration(outlook.seconds)} ({clock}){why}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, with two units at most: `40 s`, `5 h 20 min`, `2 d 3 h`."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _score(trial: TrialState | None, metric: str, style: str, more: str) -> Text:
+    if trial is None or trial.value is None:
+        return Text("nothing reported yet", style="dim")
+    where = f"  epoch {trial.epoch}, trial {trial.number}"
+    return Text.assemble(f"{metric} ", (f"{trial.value:.4f}", style), where, (more, "dim"))
+
+
+def _rungs(standing: Standing) -> list[Line]:
+    """Return a line of epochs and one for each bracket: how many reached it and how many passed."""
+    rungs = standing.rungs
+    epochs = sorted({epoch for levels in rungs.levels for epoch in levels})
+    if len(epochs) < 2:
+        return []
+    cells = {(row.bracket, row.epoch): row for row in rungs.rows()}
+    heading = "".join(f"{f'epoch {epoch}':<11}" for epoch in epochs) + "judged → went on"
+    lines = [("rungs", Text(heading, "dim"))]
+    several = len(rungs.levels) > 1
+    for bracket, levels in enumerate(rungs.levels):
+        text = Text()
+        for epoch in epochs:
+            row = cells.get((bracket, epoch))
+            said = ""
+            if row and row.epoch == levels[-1]:
+                said = f"{row.went_on} done"
+            elif row:
+                said = f"{row.reached} → {row.went_on}"
+            text.append(f"{said:<11}", style="" if row and row.reached else "dim")
+        lines.append((f"  bracket {bracket}" if several else "", text))
+    return lines
+
+
+def _running(standing: Standing, width: int, max_rows: int, now: float) -> list[Text]:
+    """Return a row for each running trial, those that do best if not all fit."""
+    study = standing.study
+    running, hidden = standing.running(), 0
+    if not running:
+        return []
+    if len(running) + 1 > max_rows:
+        hidden = len(running) + 2 - max_rows
+        by_value = sorted(running, key=lambda trial: _merit(trial, study.objective.mode))
+        running = sorted(by_value[hidden:], key=lambda trial: trial.number)
+    low, high = standing.low, standing.high
+    bar = 12 if width >= 76 else 6
+    spark = max(8, min(40, width - bar - 47))
+    scale = f"{study.objective.metric} {low:.2f} to {high:.2f}" if low <= high else ""
+    heading = f"{'running':<16}{'epochs':<{bar + 10}}{scale[:spark]:<{spark}}"
+    heading += f"{'last':>7}{'heard ago':>12}"
+    lines = [Text(heading, style="dim")]
+    for trial in running:
+        goal = trial.goal(study)
+        kind = "reference" if trial.protected and trial.kind == "enqueued" else trial.kind
+        value = "" if trial.value is None else f"{trial.value:.4f}"
+        heard = duration(max(0.0, now - standing.heard_s.get(trial.number, now)))
+        line = Text(f"{trial.number:>5} {kind:<10}")
+        line += _bar(trial.epoch / goal if goal else 0.0, bar)
+        line.append(f"{trial.epoch:>4}/{goal:<5}" if goal else f"{'':10}")
+        points = sparkline([r.value for r in trial.reports], low, high, spark)
+        line.append(f"{points:<{spark}}", style="cyan")
+        line.append(f"{value:>7}", style="bold")
+        line.append(f"{heard:>12}", style="dim")
+        lines.append(line)
+    if hidden:
+        lines.append(Text(f"{'':5} and {hidden} more, with lower values or none", style="dim"))
+    return lines
+
+
+def _bar(share: float, width: int) -> Text:
+    """Return a bar of `width` characters, half of one being the smallest step."""
+    halves = round(2 * width * min(1.0, max(0.0, share)))
+    done = "━" * (halves // 2) + "╸" * (halves % 2)
+    return Text.assemble((done, "cyan"), ("─" * (width - len(done)), "dim"))
+
+
+def sparkline(values: Sequence[float], low: float, high: float, width: int) -> str:
+    """Return a curve as blocks, one a value; where they are too many, one for the mean of several.
+
+    Args:
+        values: Any that is not finite becomes a cross.
+        low: Drawn as the lowest block.
+        high: Drawn as the full one.
+        width: Characters at most.
+    """
+    if len(values) > width:
+        edges = [len(values) * i // width for i in range(width + 1)]
+        values = [fmean(values[a:b]) for a, b in pairwise(edges)]
+    top, span = len(BLOCKS) - 1, high - low or 1.0
+    return "".join(
+        BLOCKS[min(top, max(0, round(top * (v - low) / span)))] if math.isfinite(v) else "x"
+        for v in values
+    )
+
+
+def _merit(trial: TrialState, mode: Literal["min", "max"]) -> float:
+    if trial.value is None or not math.isfinite(trial.value):
+        return -math.inf
+    return trial.value if mode == "max" else -trial.value

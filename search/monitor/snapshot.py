@@ -1,0 +1,192 @@
+"""Where a study stands, event by event: its state, its rungs, and who was heard of when.
+
+The live screen of the driver, `status --watch` in another shell and `status` read the same events
+here, so they show the same.
+"""
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from search.ledger.journal import Event, Ledger
+from search.ledger.state import StudyState, TrialState, contradictions
+from search.pruning.asha import bracket_shares
+from search.study.config import StudyConfig
+from trainer.configfile import build
+
+
+class Rung(NamedTuple):
+    """How the searched trials fared at an epoch at which they are judged."""
+
+    bracket: int
+    epoch: int
+    reached: int
+    """Trials judged here."""
+    went_on: int
+    """Those of them that trained on; at the last epoch, those that completed."""
+
+
+class Rungs:
+    """What became of the searched trials at the rungs, max_t being the last of each bracket.
+
+    Attributes:
+        levels: Epochs of each bracket's rungs, ascending.
+        reached: For each, how many trials were judged there.
+        went_on: For each, how many of them were not ended by it.
+        lost: For each, how many trials ended after the rung before it, or at it.
+        shares: Of all trials, the share that each bracket receives.
+    """
+
+    def __init__(self, study: StudyConfig):
+        self._asha = study.asha()
+        self.shares = bracket_shares(self._asha.rungs)
+        self.levels = [[*levels, study.scheduler.max_t] for levels in self._asha.rungs]
+        self.reached = [[0] * len(levels) for levels in self.levels]
+        self.went_on = [[0] * len(levels) for levels in self.levels]
+        self.lost = [[0] * len(levels) for levels in self.levels]
+        self._bracket: dict[int, int] = {}
+        self._next: dict[int, int] = {}
+        """Of each trial that has not ended, its next rung."""
+
+    def bracket(self, trial: int) -> int:
+        """Return the bracket of a searched trial."""
+        return self._bracket[trial]
+
+    def apply(self, event: Event) -> None:
+        """Take in one event."""
+        trial = event.get("trial")
+        match event["event"]:
+            case "proposed" if not event["protected"]:
+                self._bracket[event["trial"]] = self._asha.add(event["trial"])
+                self._next[event["trial"]] = 0
+            case "decided" if trial in self._next:
+                self._judge(event["trial"], event)
+            case "ended" if trial in self._next:
+                bracket, following = self._bracket[event["trial"]], self._next.pop(event["trial"])
+                if following < len(self.levels[bracket]):
+                    self.lost[bracket][following] += 1
+
+    def _judge(self, trial: int, event: Event) -> None:
+        bracket, before = self._bracket[trial], self._next[trial]
+        completes = event["action"] == "complete"
+        judged_at = event["epoch"] if completes else event.get("rung")
+        if judged_at is None:  # between two rungs, or its value is not finite
+            return
+        after = self._next[trial] = bisect_right(self.levels[bracket], judged_at)
+        for level in range(before, after):
+            self.reached[bracket][level] += 1
+            last = level == after - 1
+            self.went_on[bracket][level] += event["action"] in ("continue", "complete") or not last
+
+    def rows(self) -> list[Rung]:
+        """Return all rungs, bracket by bracket."""
+        return [
+            Rung(bracket, *row)
+            for bracket, levels in enumerate(self.levels)
+            for row in zip(levels, self.reached[bracket], self.went_on[bracket], strict=True)
+        ]
+
+
+class Standing:
+    """A study's state, and what its looks need beside it; each event costs microseconds.
+
+    Args:
+        study: Its first settings.
+        where: The ledger's path, for messages.
+
+    Attributes:
+        study: Its newest settings.
+        state: What the ledger says.
+        rungs: How trials fared at the rungs.
+        heard_s: When each running trial started or last reported, in unix seconds.
+        started: The trials that were started since the newest launch began.
+        at_once: The most trials that ran at once since the newest launch began.
+        low: The lowest finite value that any trial reported, +inf before the first.
+        high: The highest, or -inf.
+    """
+
+    def __init__(self, study: StudyConfig, where: str | Path = "ledger.jsonl"):
+        self.study = study
+        self._where = where
+        self.state = StudyState()
+        self.rungs = Rungs(study)
+        self.heard_s: dict[int, float] = {}
+        self.started: set[int] = set()
+        self.at_once = 0
+        self.low, self.high = math.inf, -math.inf
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> "Standing | None":
+        """Return where a ledger's study stands; None if it has no settings yet.
+
+        Raises:
+            ConfigError: Its lines contradict each other, or a newer segtune wrote one.
+        """
+        settings = next((event for event in ledger.events if event["event"] == "study"), None)
+        if settings is None:
+            return None
+        with contradictions(ledger.path):
+            study = build(StudyConfig, settings["config"], ledger.path)
+            standing = cls(study, ledger.path)
+            standing.apply(ledger.events)
+        return standing
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Take in some events.
+
+        Raises:
+            ValueError: As `StudyState.apply`.
+            AssertionError: As `StudyState.apply`.
+        """
+        for event in events:
+            self.state.apply(event)
+            self.rungs.apply(event)
+            self._notice(event)
+
+    def _notice(self, event: Event) -> None:
+        trial: Any = event.get("trial")
+        match event["event"]:
+            case "study":  # raised num_trials, another budget: nothing that moves a rung
+                self.study = build(StudyConfig, event["config"], self._where)
+            case "driver":
+                self.heard_s.clear()
+                self.started.clear()
+                self.at_once = 0
+            case "started":
+                self.started.add(trial)
+                self.heard_s[trial] = event.get("time", 0.0)
+                self.at_once = max(self.at_once, len(self.heard_s))
+            case "reported":
+                self.heard_s[trial] = event.get("time", 0.0)
+                if math.isfinite(value := event["value"]):
+                    self.low, self.high = min(self.low, value), max(self.high, value)
+            case "ended" | "interrupted":
+                self.heard_s.pop(trial, None)
+
+    def running(self) -> list[TrialState]:
+        """Return the trials that run, oldest first; as if their driver still lived."""
+        return [trial for trial in self.state.trials.values() if trial.running]
+
+    def counts(self, driven: bool) -> dict[str, int]:
+        """Return how many trials have each ending, run or wait for a carrier.
+
+        Args:
+            driven: Whether a driver lives; else none of them runs.
+        """
+        going_on = {True: "running", False: "waiting"}
+        of_each = Counter(
+            trial.ending or going_on[trial.running and driven]
+            for trial in self.state.trials.values()
+        )
+        return dict(sorted(of_each.items()))
+
+    def planned_epochs(self) -> int:
+        """Return the epochs of the whole plan without pruning, with resumed and confirming ones."""
+        study = self.study
+        planned = study.num_protected + study.trials.num_trials
+        proposed = [trial for trial in self.state.trials.values() if trial.kind != "confirm"]
+        unproposed = max(0, planned - len(proposed)) * study.scheduler.max_t
+        return unproposed + sum(trial.goal(study) for trial in self.state.trials.values())

@@ -1,0 +1,130 @@
+"""How a study stands, also while it runs."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from search.analysis.results import LABEL
+from search.ledger.journal import Ledger, writer_of
+from search.ledger.state import TrialState, no_settings
+from search.monitor.eta import Forecast
+from search.monitor.snapshot import Standing
+from search.storage.s3 import shown
+from search.workflows.dry_run import align
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """Return a study's state as JSON values, as `status_of`.
+
+    Raises:
+        ValueError: The ledger is damaged, or has no settings.
+        OSError: There is no ledger.
+    """
+    path = folder / "ledger.jsonl"
+    standing = Standing.of(Ledger.open(path, writer=False))
+    if standing is None:
+        raise no_settings(path)
+    return status_of(standing, folder, writer_of(path))
+
+
+def status_of(standing: Standing, folder: Path, driver: str | None) -> dict[str, Any]:
+    """Return a study's state as JSON values.
+
+    Args:
+        standing: What its ledger says.
+        folder: The study's.
+        driver: Who runs it, None if nobody.
+
+    Returns:
+        `driver`; `trials` by ending, `running` and `waiting`, of `num_trials` searched ones;
+        `running`, each with its last value and `heard_s`, seconds since it reported; `rungs`, with
+        the trials judged there and those that `went_on`; `epochs` done of at most `max_epochs`, of
+        which `epochs_expected` are expected in the end; `eta_s`, about how many seconds from now
+        the study ends, None if nobody runs it or nothing is known, by the `eta_budget` if not by
+        its plan; `spent` of `budget`, what runs included up to now, and `carrier_hours`; `best`,
+        `control` and `threshold`; `idle_s`, seconds since the ledger's last line.
+    """
+    study, state, now = standing.study, standing.state, time.time()
+    until = now if driver else None
+    outlook = Forecast(study).look(standing, now) if driver else None
+    epochs = state.meter.epochs
+    return {
+        "study": study.study,
+        "folder": shown(folder),
+        "driver": driver,
+        "finished": state.finished(study),
+        "num_trials": study.trials.num_trials,
+        "searched": len(state.searched()),
+        "trials": standing.counts(driver is not None),
+        "running": [_running(standing, trial, now) for trial in standing.running() if driver],
+        "rungs": [rung._asdict() for rung in standing.rungs.rows()],
+        "epochs": epochs,
+        "epochs_expected": round(epochs + outlook.epochs, 1) if outlook else None,
+        "max_epochs": standing.planned_epochs(),
+        "eta_s": None if outlook is None or outlook.seconds is None else round(outlook.seconds, 1),
+        "eta_budget": outlook.limit or None if outlook else None,
+        "spent": state.meter.spent(study.trials.gpus_per_trial, until),
+        "carrier_hours": state.meter.spent(1.0, until)["gpu_hours"],
+        "budget": study.budget.model_dump(),
+        "objective": study.objective.metric,
+        "best": _score(state.best(study.objective.mode)),
+        "control": _score(state.control()),
+        "threshold_dice": state.threshold["dice"] if state.threshold else None,
+        "idle_s": round(now - state.last_time, 1) if state.last_time else None,
+    }
+
+
+def _running(standing: Standing, trial: TrialState, now: float) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "kind": trial.kind,
+        "epoch": trial.epoch,
+        "goal": trial.goal(standing.study),
+        "value": trial.value if trial.value is not None and math.isfinite(trial.value) else None,
+        "heard_s": round(now - standing.heard_s.get(trial.number, now), 1),
+    }
+
+
+def _score(trial: TrialState | None) -> dict[str, Any] | None:
+    if trial is None or not trial.reports:
+        return None
+    return {"trial": trial.number, "epoch": trial.epoch, "value": trial.value}
+
+
+def render(result: dict[str, Any]) -> str:
+    """Return `status` as lines for people."""
+    trials = ", ".join(f"{number} {kind}" for kind, number in result["trials"].items())
+    rows = [
+        ("study", f"{result['study']}  {result['folder']}"),
+        ("driver", result["driver"] or ("none; finished" if result["finished"] else "none")),
+        ("trials", f"{result['searched']} of {result['num_trials']} searched: {trials or 'none'}"),
+        ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
+        ("spent", _spent(result["spent"], result["budget"])),
+        ("best", f"{_said(result['best'], result['objective'])} ({LABEL})"),
+        ("control", _said(result["control"], result["objective"])),
+    ]
+    if result["threshold_dice"] is not None:
+        rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
+    if result["idle_s"] is not None:
+        rows.append(("last event", f"{result['idle_s']:.0f} s ago"))
+    if not (result["driver"] or result["finished"]):
+        rows.append(("", "to continue it, run its `segtune launch` again"))
+    return align(rows)
+
+
+def _spent(spent: dict[str, float], budget: dict[str, float | None]) -> str:
+    parts = []
+    for what, amount in spent.items():
+        limit = budget[what]
+        if limit is not None:
+            parts.append(f"{amount:.4g} of {limit:g} {what.replace('_', ' ')}")
+        elif amount and what != "epochs":
+            parts.append(f"{amount:.4g} {what.replace('_', ' ')}")
+    return ", ".join(parts) or "nothing"
+
+
+def _said(score: dict[str, Any] | None, metric: str) -> str:
+    if score is None:
+        return "nothing reported yet"
+    return f"{metric} {score['value']:.4f} at epoch {score['epoch']}, trial {score['trial']}"

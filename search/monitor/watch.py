@@ -1,0 +1,171 @@
+"""`segtune status STUDY --watch`: the driver's screen in another shell, from the ledger alone."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from search.ledger.journal import Event, Ledger, writer_of
+from search.ledger.state import contradictions, no_settings
+from search.monitor.console import tell
+from search.monitor.live_screen import (
+    REFRESH_PER_S,
+    Screen,
+    shown,
+    terminal,
+)
+from search.monitor.snapshot import Standing
+from search.monitor.status import render, status_of
+from search.storage.s3 import remote_of
+from search.storage.s3 import shown as name_of
+from search.storage.s3_ledger import fetch
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+EVERY_REMOTE_S = 10.0
+"""Between two looks at S3."""
+
+
+class Followed:
+    """A study whose ledger others write; only what is new is read.
+
+    Attributes:
+        standing: Where it stands; another object once the file is not the one that was read.
+        driver: Who runs it, None if nobody.
+
+    Args:
+        folder: The study's.
+
+    Raises:
+        ValueError: The ledger is damaged, contradicts itself, or has no settings.
+        OSError: It cannot be read.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._path = folder / "ledger.jsonl"
+        self._answers = True
+        self.driver: str | None = None
+        self._open()
+
+    def _open(self) -> None:
+        """Read all of the ledger, and wait for the settings of a study that has just begun."""
+        while True:
+            self._reach()
+            self._ledger = Ledger.open(self._path, writer=False)
+            if standing := Standing.of(self._ledger):
+                self.standing = standing
+                return
+            if not self.driver:
+                raise no_settings(self._path)
+            time.sleep(EVERY_S)
+
+    def look(self, hear: Callable[[Event], None] = lambda event: None) -> bool:
+        """Read what is new, and return whether anything is.
+
+        Args:
+            hear: Called with each new event, after it was applied.
+
+        Raises:
+            ValueError: As above.
+            OSError: As above, but an S3 that does not answer only has nothing new.
+        """
+        before = self.driver
+        self._reach()
+        new = self._ledger.read_on()
+        if new is None:
+            self._open()
+            return True
+        with contradictions(self._path):
+            for event in new:
+                self.standing.apply([event])
+                hear(event)
+        return bool(new) or self.driver != before
+
+    def _reach(self) -> None:
+        try:
+            # Asked before the ledger is read, which then has all that a driver wrote who has gone.
+            self.driver = writer_of(self._path)
+            fetch(self.folder)
+        except OSError as error:
+            if remote_of(self.folder) is None:
+                raise
+            if self._answers:
+                logger.warning("%s: does not answer: %s", name_of(self.folder), error)
+            self._answers = False
+        else:
+            self._answers = True
+
+
+def watch(folder: Path, *, every_s: float | None, as_json: bool) -> None:
+    """Show a study until it ends, its driver has gone, or Ctrl-C.
+
+    On a terminal, the live screen with the events above it. Else the lines of `status`, again
+    after each look that found something new.
+
+    Args:
+        folder: The study's.
+        every_s: Between two looks; None for EVERY_S, or EVERY_REMOTE_S in S3.
+        as_json: Print `status` as one line of JSON instead.
+
+    Raises:
+        ValueError: The ledger is damaged, contradicts itself, or has no settings.
+        OSError: It cannot be read.
+    """
+    every_s = every_s or (EVERY_REMOTE_S if remote_of(folder) else EVERY_S)
+    console = None if as_json else terminal()
+    try:
+        followed = Followed(folder)
+        if console:
+            _draw(followed, console, every_s)
+        else:
+            _print(followed, every_s, as_json)
+    except KeyboardInterrupt:
+        return
+    standing = followed.standing
+    if console:
+        finished = standing.state.finished(standing.study)
+        last = "It is finished." if finished else "To continue it, run its `segtune launch` again."
+        print(f"Nobody runs this study any more. {last}")
+
+
+def _draw(followed: Followed, console: Console, every_s: float) -> None:
+    """Keep the screen up to date."""
+    screen = Screen(followed.standing, followed.driver)
+
+    def hear(event: Event) -> None:
+        if event["event"] != "reported":
+            tell(event, followed.standing.study, followed.standing.state)
+
+    with shown(screen, console, ticking=False) as live:
+        while followed.driver:
+            _tick(live, every_s)
+            followed.look(hear)
+            screen.show(followed.standing, followed.driver)
+
+
+def _tick(live: Live, seconds: float) -> None:
+    """Wait, while the screen's clocks go on."""
+    end_s = time.monotonic() + seconds
+    while (rest_s := end_s - time.monotonic()) > 0:
+        live.refresh()
+        time.sleep(min(rest_s, 1 / REFRESH_PER_S))
+
+
+def _print(followed: Followed, every_s: float, as_json: bool) -> None:
+    """Print how the study stands, after every change."""
+    changed = True
+    while True:
+        if changed:
+            result = status_of(followed.standing, followed.folder, followed.driver)
+            said = json.dumps(result, allow_nan=False) if as_json else f"{render(result)}\n"
+            print(said, flush=True)
+        if not followed.driver:
+            return
+        time.sleep(every_s)
+        changed = followed.look()

@@ -1,0 +1,214 @@
+"""A study's trials as the columns of a table, as many as its width allows."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.workflows.dry_run import align
+
+Cells = list[list[str]]
+
+SETTINGS = 16
+"""Narrowest column of settings."""
+LINES = 2
+"""Of a trial's settings at most."""
+
+
+class Board:
+    """The ranking, and beside it the control, the references and the threshold.
+
+    Args:
+        result: As `search.analysis.results.compare` returns it.
+    """
+
+    def __init__(self, result: Mapping[str, Any]):
+        self.result = result
+        self.ranked: list[Mapping[str, Any]] = result["trials"]
+        self.beside: list[Mapping[str, Any]] = result["references"]
+        self.rows = [*self.ranked, *self.beside]
+
+    def plain(self) -> str:
+        """Return all columns as aligned lines."""
+        columns = self._always() | self._further() | self._params(full=True)
+        rows = _rows(columns)
+        lines = align(rows).splitlines()
+        cut = 1 + len(self.ranked)
+        return "\n".join([*lines[:cut], "", "not ranked:", *lines[cut:]])
+
+    def rich(self, width: int) -> tuple[str, list[str]]:
+        """Return the columns that fit as a table, and the names of those that do not.
+
+        Args:
+            width: Of the terminal, in characters.
+        """
+        columns, left_out = self._always(), []
+        params = self._params(full=False)
+        spare = width - _width(columns) - min(_width(params), SETTINGS)
+        for name, cells in self._further().items():
+            if (spare := spare - _width({name: cells})) >= 0:
+                columns[name] = cells
+            else:
+                left_out.append(name)
+        if _width(columns | params) <= width:
+            columns |= params
+        else:
+            room = max(SETTINGS, width - _width(columns) - 2)
+            columns["settings"] = [self._settings(row, LINES * room) for row in self.rows]
+            columns["settings"] += [""] * (self.result["threshold"] is not None)
+        return _table(columns, len(self.ranked), width), left_out
+
+    def _always(self) -> dict[str, list[str]]:
+        """Return the columns that always stand, with the threshold's row last."""
+        result, rows = self.result, self.rows
+        ranks = [
+            f"{row['rank'] or '-'}{'*' * (row['trial'] in result['pareto'])}" for row in self.ranked
+        ]
+        metric = result["objective"]["metric"]
+        columns = {
+            "rank": ranks + [_role(row) for row in self.beside],
+            "trial": [str(row["trial"]) for row in rows],
+            "ending": [row["ending"] or "going on" for row in rows],
+            "epochs": [epochs_text(row) for row in rows],
+            "Dice": [number(row["dice"]) for row in rows],
+            "95 % interval": [interval(row["dice_interval"]) for row in rows],
+        }
+        if metric != "val/dice":
+            columns[metric] = [number(row["value"]) for row in rows]
+        if self.shows_equal:
+            columns[f"at {result['equal_epoch']}"] = [_ranked_number(row) for row in rows]
+        for objective in result["further_objectives"]:
+            name = objective["metric"]
+            columns[name] = [number(row["metrics"].get(name)) for row in rows]
+        if threshold := result["threshold"]:
+            last = {"rank": "threshold", "Dice": number(threshold["dice"])}
+            for name, cells in columns.items():
+                cells.append(last.get(name, ""))
+        return columns
+
+    def _further(self) -> dict[str, list[str]]:
+        """Return the columns that stand where there is room, the most wanted first."""
+        on_gpus = any(row["gpu_hours"] for row in self.rows)
+        name, key = ("GPU-h", "gpu_hours") if on_gpus else ("carrier-h", "carrier_hours")
+        columns = {
+            "AVD mL": [_short(row["avd_ml"], "{:.1f}") for row in self.rows],
+            "lesion F1": [_short(row["lesion_f1"], "{:.3f}") for row in self.rows],
+            name: [_short(row[key], "{:.3g}") for row in self.rows],
+            "to the best": [_difference(row["behind_best"]) for row in self.rows],
+        }
+        return self._with_threshold(columns)
+
+    def _params(self, *, full: bool) -> dict[str, list[str]]:
+        """Return a column for each searched parameter, under its full name or as short as can be.
+
+        Without a column for what no row has.
+        """
+        names = short_names(self.result["searched"])
+        columns = {
+            name if full else names[name]: [param(row["params"].get(name, "")) for row in self.rows]
+            for name in names
+        }
+        return self._with_threshold(columns)
+
+    def _with_threshold(self, columns: dict[str, list[str]]) -> dict[str, list[str]]:
+        last = [""] * (self.result["threshold"] is not None)
+        return {name: cells + last for name, cells in columns.items()}
+
+    def _settings(self, row: Mapping[str, Any], length: int) -> str:
+        """Return a trial's own settings in a line, what mattered most first, cut to a length."""
+        names = short_names([*self.result["searched"], *row["params"]])
+        order = [found["name"] for found in (self.result["importance"] or {}).get("parameters", [])]
+        mine = sorted(row["params"], key=lambda n: order.index(n) if n in order else len(order))
+        text = ""
+        for name in mine:
+            word = f"{names[name]}={param(row['params'][name])}"
+            if len(text) + len(word) + 3 > length:
+                return f"{text} …" if text else f"{word[: length - 1]}…"
+            text = f"{text} {word}".strip()
+        return text
+
+    @property
+    def shows_equal(self) -> bool:
+        """Whether ranks at equal epochs tell anything that those at the end do not."""
+        return any(row["resumed_after"] for row in self.ranked)
+
+
+def epochs_text(row: Mapping[str, Any]) -> str:
+    """Return how far a trial got: 27, 27 -> 81 if resumed, 27 -> 30 of 81 on its way."""
+    text = " -> ".join(map(str, [*row["resumed_after"], row["epochs"]]))
+    on_its_way = row["resumed_after"] and row["ending"] is None
+    return f"{text} of {row['goal']}" if on_its_way else text
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return each dotted name's last word, or as many of the last as tell it from the others."""
+    short = {}
+    for name in names:
+        words = name.split(".")
+        for count in range(1, len(words) + 1):
+            short[name] = ".".join(words[-count:])
+            if not any(f".{n}".endswith(f".{short[name]}") for n in names if n != name):
+                break
+    return short
+
+
+def number(value: float | None) -> str:
+    """Return a score with four decimals, empty if there is none."""
+    return _short(value, "{:.4f}")
+
+
+def interval(ends: Sequence[float] | None, form: str = ".3f") -> str:
+    """Return [low, high], empty if there is none."""
+    return f"[{ends[0]:{form}}, {ends[1]:{form}}]" if ends else ""
+
+
+def param(value: Any) -> str:
+    """Return a setting as short as it can be read."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _difference(found: Mapping[str, Any] | None) -> str:
+    return f"{found['mean']:+.3f} {interval(found['interval'], '+.3f')}" if found else ""
+
+
+def _role(row: Mapping[str, Any]) -> str:
+    return "control" if row["kind"] == "control" else "reference"
+
+
+def _ranked_number(row: Mapping[str, Any]) -> str:
+    value = row["value_at_equal"]
+    return "" if value is None else f"{value:.4f} ({row['rank_at_equal'] or '-'})"
+
+
+def _rows(columns: Mapping[str, Sequence[str]]) -> Cells:
+    return [[*columns], *map(list, zip(*columns.values(), strict=True))]
+
+
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return the characters that columns take, with two between any two and after the last."""
+    return sum(max(len(name), *map(len, cells), 0) + 2 for name, cells in columns.items())
+
+
+def _table(columns: Mapping[str, Sequence[str]], num_ranked: int, width: int) -> str:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in columns:
+        folds = name == "settings"
+        table.add_column(name, overflow="fold", no_wrap=not folds)
+    _, *rows = _rows(columns)
+    for row in rows[:num_ranked]:
+        table.add_row(*map(Text, row))
+    table.add_section()
+    for row in rows[num_ranked:]:
+        table.add_row(*map(Text, row), style="dim")
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    console.print(table)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text.rstrip()

@@ -1,0 +1,199 @@
+"""A study's results as text: tables for a terminal, aligned lines for a pipe."""
+
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from search.analysis.results import compare
+from search.ledger.state import threshold_rule
+from search.report.columns import (
+    Board,
+    interval,
+    number,
+    param,
+)
+from search.report.verdicts import verdict_text
+from search.workflows.dry_run import align
+
+
+def leaderboard(folder: Path) -> str:
+    """Return a study's results as text: a table for a terminal, plain aligned lines otherwise."""
+    return leaderboard_text(compare(folder), terminal_width())
+
+
+def leaderboard_text(result: Mapping[str, Any], width: int | None) -> str:
+    """Return what `compare` found as text: a table so many characters wide, or for None plain."""
+    board = Board(result)
+    title = (
+        f"{result['study']}: Dice of each trial's last epoch on its validation fold "
+        f"({result['label']})"
+    )
+    table, left_out = (board.plain(), []) if width is None else board.rich(width)
+    parts = [
+        *wrapped([title], width),
+        "",
+        table,
+        "",
+        *wrapped(_notes(result, board, left_out), width),
+    ]
+    if result["pareto"]:
+        parts += ["", *_pareto(result, width)]
+    if result["importance"]:
+        parts += ["", *_importance(result["importance"], width)]
+    if result["subgroups"]:
+        parts += ["", *_subgroups(result)]
+    for verdict in result["verdicts"]:
+        parts += ["", *_prose_wrapped(verdict_text(verdict), width)]
+    return "\n".join(parts)
+
+
+def terminal_width() -> int | None:
+    """Return the characters of the terminal that is written to, None if it is none."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console
+
+    return Console().width
+
+
+def wrapped(lines: Iterable[str], width: int | None) -> list[str]:
+    """Return lines broken between words on a terminal, what goes on indented."""
+    if width is None:
+        return [*lines]
+    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+
+
+def _notes(result: Mapping[str, Any], board: Board, left_out: list[str]) -> list[str]:
+    notes = []
+    if (metric := result["objective"]["metric"]) != "val/dice":
+        notes.append(f"ranked by {metric}")
+    notes.append("[…]: 95 % bootstrap interval over the cases with a lesion")
+    if left_out:
+        notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
+    if board.shows_equal:
+        mean = f", the mean of {result['smoothing']} validations" if result["smoothing"] > 1 else ""
+        notes.append(
+            f"at {result['equal_epoch']}: {metric} at the last epoch that all completed trials "
+            f"have{mean}, with its rank: equal training, unlike at the end"
+        )
+    if any(row["behind_best"] for row in board.rows):
+        best = result["trials"][0]["trial"]
+        notes.append(
+            f"to the best: Dice minus that of trial {best}, case by case at the last epoch that "
+            "both reported"
+        )
+    if sum(row["rank"] is not None for row in result["trials"]) > 1:
+        judged = "the verdicts below say more" if result["verdicts"] else "`confirm` judges them"
+        notes.append(
+            f"differences between trials, of one seed on one fold each, are exploratory: {judged}"
+        )
+    if threshold := result["threshold"]:
+        notes.append(f"threshold: {threshold_rule(threshold)}, the best of a single modality")
+    if common := _common(result):
+        notes.append(f"all trials, with the defaults in (): {common}")
+    notes += _spent(result)
+    notes += _rungs(result)
+    if result["importance"] is None and result["trials"] and result["searched"]:
+        notes.append("parameter importance: too few trials share an epoch so far; it takes 12")
+    return notes
+
+
+def _common(result: Mapping[str, Any]) -> str:
+    """Return what no trial has at its default, and all alike."""
+    changes = [row["changed"] for row in result["trials"] if row["changed"] is not None]
+    return ", ".join(
+        f"{name} {param(value)} ({param(default)})"
+        for name, (default, value) in (changes[0] if changes else {}).items()
+        if name not in result["searched"]
+        and all(other.get(name) == [default, value] for other in changes)
+    )
+
+
+def _spent(result: Mapping[str, Any]) -> list[str]:
+    spent, notes = result["spent"], []
+    if spent["epochs"] or spent["carrier_hours"]:
+        hours = [f"{spent[key]:.3g} {unit}" for key, unit in HOURS.items() if spent[key]]
+        notes.append(f"spent: {', '.join([*hours, str(spent['epochs'])])} epochs")
+    if result["pruned_by"] and (saved := result["epochs_saved"]) is not None:
+        ended = sum(row["ending"] is not None for row in result["trials"])
+        notes.append(
+            f"{result['pruned_by']} saved {saved:.0%} of the epochs of training all {ended} ended "
+            f"trials to epoch {result['max_t']}"
+        )
+    return notes
+
+
+HOURS = {"gpu_hours": "GPU-hours", "carrier_hours": "carrier-hours"}
+
+
+def _rungs(result: Mapping[str, Any]) -> list[str]:
+    found = result["rung_correlation"]
+    if not found:
+        return []
+    at = ", ".join(
+        f"at {row['epoch']} {row['spearman']:+.2f} (n {row['num_trials']})" for row in found
+    )
+    survivors = " among those that were not stopped" if "ASHA" in result["pruned_by"] else ""
+    return [f"ranks that agree with those at epoch {result['max_t']}{survivors}, Spearman: {at}"]
+
+
+def _prose_wrapped(text: str, width: int | None) -> list[str]:
+    """Return lines of which sentences are broken on a terminal, and tables are not."""
+    return [
+        part
+        for line in text.splitlines()
+        for part in ([line] if "  " in line or not line else wrapped([line], width))
+    ]
+
+
+def _pareto(result: Mapping[str, Any], width: int | None) -> list[str]:
+    objectives = [result["objective"], *result["further_objectives"]]
+    names = [f"{o['metric']} ({o['mode']})" for o in objectives]
+    by_number = {row["trial"]: row for row in result["trials"]}
+    # On a terminal the parameters stand in the table above alone.
+    searched = result["searched"] if width is None else []
+    rows = [["trial", *names, *searched]]
+    for trial in result["pareto"]:
+        row = by_number[trial]
+        values = [number(row["metrics"].get(o["metric"])) for o in objectives]
+        params = [param(row["params"].get(name, "")) for name in searched]
+        rows.append([str(trial), *values, *params])
+    title = "* Pareto set: no other trial is better in one objective without being worse in another"
+    return [*wrapped([title], width), *align(rows).splitlines()]
+
+
+def _importance(found: Mapping[str, Any], width: int | None) -> list[str]:
+    diverged = found["num_diverged"]
+    worst = f", {diverged} diverged as the worst" if diverged else ""
+    title = (
+        f"parameter importance: share of the variance of {found['metric']} at epoch "
+        f"{found['epoch']} over {found['num_trials']} trials{worst}, beyond what chance gives "
+        f"({found['method']}; selected on, exploratory)"
+    )
+    rows = [["parameter", "share", "95 % interval", ""]]
+    for row in found["parameters"]:
+        low, high = row["interval"]
+        known = "" if low > 0 else "not told from chance"
+        rows.append([row["name"], f"{row['mean']:.2f}", interval((low, high), ".2f"), known])
+    lines = [*wrapped([title], width), "", *align(rows).splitlines()]
+    if left := found["left_out"]:
+        names = ", ".join(f"{row['name']} ({row['num_trials']})" for row in left)
+        lines += wrapped([f"too few trials, or only one value, of {names}"], width)
+    return lines
+
+
+def _subgroups(result: Mapping[str, Any]) -> list[str]:
+    """Return the Dice by lesion volume of the best, the control and the references."""
+    groups = [
+        g for g in result["subgroups"][0]["groups"] if g["num_cases"] and g["name"] != "empty"
+    ]
+    heads = [f"{group['name']} ({group['num_cases']})" for group in groups]
+    rows = [["", "trial", *heads]]
+    for row in result["subgroups"]:
+        dice = {group["name"]: group["dice"] for group in row["groups"]}
+        values = [number(dice[group["name"]]) for group in groups]
+        rows.append([row["role"], str(row["trial"]), *values])
+    title = f"Dice by lesion volume at the last epoch, of (cases), {result['label']}:"
+    return [title, "", *align(rows).splitlines()]

@@ -1,0 +1,110 @@
+"""Several studies side by side, as text."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.analysis.results import compare_studies
+from search.report.columns import (
+    interval,
+    number,
+    param,
+    short_names,
+)
+from search.report.leaderboard import terminal_width, wrapped
+from search.report.verdicts import sentence
+from search.workflows.dry_run import align
+
+
+def side_by_side(folders: Sequence[Path]) -> str:
+    """Return a line a study, then what the best of each is and what `confirm` says of it."""
+    width = terminal_width()
+    result = compare_studies(folders, importance=False)
+    studies = result["studies"]
+    label = studies[0]["label"]
+    title = (
+        f"{len(studies)} studies: Dice of each one's best trial on its validation fold ({label})"
+    )
+    parts = [
+        *wrapped([title], width),
+        "",
+        *_table(studies, width).splitlines(),
+        "",
+    ]
+    notes = ["[…]: 95 % bootstrap interval over the cases with a lesion"]
+    if differing := result["incomparable"]:
+        notes.append(f"numbers are not comparable between them: other {', '.join(differing)}")
+    else:
+        notes.append(
+            "same store and validation fold; differences between the studies' best trials, of one "
+            "seed each, are exploratory"
+        )
+    if len({study["max_t"] for study in studies}) > 1:
+        notes.append("their trials have other numbers of epochs")
+    parts += wrapped(notes, width)
+    for study in studies:
+        parts += ["", *wrapped(_about(study), width)]
+    return "\n".join(parts)
+
+
+def _table(studies: Sequence[Mapping[str, Any]], width: int | None) -> str:
+    rows = [
+        {
+            "study": study["study"],
+            "best": _best(study),
+            "Dice": number(_first(study, "dice")),
+            "95 % interval": interval(_first(study, "dice_interval")),
+            "control": number(_control(study)),
+            "threshold": number((study["threshold"] or {}).get("dice")),
+            "trials": str(len(study["trials"])),
+            "epochs": str(study["max_t"]),
+            "saved": "" if study["epochs_saved"] is None else f"{study['epochs_saved']:.0%}",
+            **_hours(studies, study),
+            "fold": str(study["fold"]),
+            "store": (study["store_hash"] or study["store"])[:8],
+        }
+        for study in studies
+    ]
+    names = [*rows[0]]
+    text = align([names, *[[row[name] for name in names] for row in rows]])
+    # The last columns are the least wanted, and what differs in them is said below.
+    while width is not None and max(map(len, text.splitlines())) > width and len(names) > 4:
+        names.pop()
+        text = align([names, *[[row[name] for name in names] for row in rows]])
+    return text
+
+
+def _hours(studies: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> dict[str, str]:
+    on_gpus = any(other["spent"]["gpu_hours"] for other in studies)
+    name, key = ("GPU-h", "gpu_hours") if on_gpus else ("carrier-h", "carrier_hours")
+    return {name: f"{study['spent'][key]:.3g}"}
+
+
+def _best(study: Mapping[str, Any]) -> str:
+    first = _first(study, "trial")
+    return "" if first is None else f"trial {first}"
+
+
+def _first(study: Mapping[str, Any], key: str) -> Any:
+    """Return what the best trial has, None without one."""
+    rows = study["trials"]
+    return rows[0][key] if rows and rows[0]["rank"] else None
+
+
+def _control(study: Mapping[str, Any]) -> float | None:
+    return next((row["dice"] for row in study["references"] if row["kind"] == "control"), None)
+
+
+def _about(study: Mapping[str, Any]) -> list[str]:
+    """Return the settings of a study's best trial, and the verdicts on those that did best."""
+    params: Mapping[str, Any] = _first(study, "params") or {}
+    names = short_names([*params])
+    settings = ", ".join(f"{names[name]} {param(value)}" for name, value in params.items())
+    lines = [f"{study['study']}: {_best(study) or 'nothing'} is best: {settings or 'no settings'}"]
+    for verdict in study["verdicts"]:
+        judged = [row["trial"] for row in verdict["comparisons"]][:1]
+        said = [sentence(row) for row in verdict["comparisons"] if row["trial"] in judged]
+        lines += [f"  confirmed {verdict['where']}:", *(f"  {text}" for text in said)]
+    if not study["verdicts"]:
+        lines.append("  not confirmed")
+    return lines

@@ -1,0 +1,65 @@
+"""All trials of studies as one flat table, for pandas or a spreadsheet."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+PLAIN = (
+    "trial", "kind", "rank", "rank_at_equal", "ending", "epochs", "goal", "seed", "fold", "value",
+    "value_at_equal", "dice",
+)  # fmt: skip
+"""Values of a row that are columns as they are."""
+
+
+def csv_table(studies: Iterable[Mapping[str, Any]]) -> str:
+    """Return a line a trial, the control and the references included.
+
+    What a trial has not is empty; a list is JSON, null and truth as in YAML. The parameters have
+    their dotted names, the metrics of the last epoch their keys (`val/hd95_mm`).
+
+    Args:
+        studies: As `search.analysis.results.compare` returns them.
+    """
+    rows = [_flat(study, row) for study in studies for row in _trials(study)]
+    # Parameters last, since studies differ in them.
+    names = [*dict.fromkeys(name for about, _ in rows for name in about)]
+    params = [*dict.fromkeys(name for _, params in rows for name in params)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*names, *params])
+    for about, own in rows:
+        writer.writerow(
+            [_cell(about[name]) if about.get(name) is not None else "" for name in names]
+            + [_cell(own[name]) if name in own else "" for name in params]
+        )
+    return text.getvalue()
+
+
+def _trials(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*study["trials"], *study["references"]]
+
+
+def _flat(
+    study: Mapping[str, Any], row: Mapping[str, Any]
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Return what is known of a trial, and its parameters."""
+    behind = row["behind_best"] or {}
+    flat = {"study": study["study"]} | {name: row.get(name) for name in PLAIN}
+    flat |= _ends("dice", row["dice_interval"])
+    flat |= {"avd_ml": row["avd_ml"], "lesion_f1": row["lesion_f1"]}
+    flat |= {"behind_best": behind.get("mean")} | _ends("behind_best", behind.get("interval"))
+    flat |= {"behind_best_epoch": behind.get("epoch")}
+    flat |= {"gpu_hours": row["gpu_hours"], "carrier_hours": row["carrier_hours"]}
+    flat |= {"hosts": " ".join(row["hosts"]), "label": study["label"]}
+    return flat | row["metrics"], row["params"]
+
+
+def _ends(name: str, interval: Any) -> dict[str, Any]:
+    low, high = interval or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,291 @@
+"""Optuna: which configuration is tried next, drawn from the seed and the ledger alone.
+
+Whatever Optuna's samplers remember between two draws, they keep in their study: results, and notes
+in its and its trials' system attributes. Both are rebuilt from the ledger, event by event, so a
+study that is continued proposes what the uninterrupted one would have.
+"""
+
+import math
+import random
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import (
+    BaseSampler,
+    BruteForceSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.storages import InMemoryStorage
+from optuna.trial import Trial, TrialState, create_trial
+
+from search.ledger.journal import Event
+from search.study.config import StudyConfig
+from search.study.space import (
+    Dimension,
+    active,
+    among,
+    ordered,
+)
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@dataclass
+class _Running:
+    """A trial that Optuna is still told of."""
+
+    trial: Trial
+    reports: list[list[float]] = field(default_factory=list)
+    """Values of all objectives, report by report."""
+
+
+class Sampler:
+    """Optuna's study, in memory, fed with the ledger's events one by one.
+
+    It has the searched and the imported trials: neither the control nor another protected one.
+    What it is told of a trial is what ASHA judges by, the mean of its last `smoothing` reports, so
+    that a single lucky validation does not lead the search. How an end is told:
+
+        completed, stalled    complete, with the mean at the end; a stalled trial had converged
+        stopped               pruned, with its values so far (of a single objective)
+        diverged, infeasible  pruned, and a violated constraint
+        failed                failed, which no sampler learns from
+
+    A resumed trial's later reports are not told: they are of another length of training.
+
+    Attributes:
+        optuna_study: Optuna's study as it stands.
+    """
+
+    def __init__(self, study: StudyConfig):
+        self.study = study
+        self._objectives = (study.objective, *study.further_objectives)
+        self._distributions = {
+            name: _distribution(dimension) for name, dimension in ordered(study.space)
+        }
+        ways = {"max": "maximize", "min": "minimize"}
+        self._storage = InMemoryStorage()
+        self.optuna_study = optuna.create_study(
+            storage=self._storage,
+            sampler=RandomSampler(),
+            directions=[ways[objective.mode] for objective in self._objectives],
+        )
+        self._study_id = self._storage.get_study_id_from_name(self.optuna_study.study_name)
+        self._begun = False
+        self._imports: list[Event] = []
+        self._drawn: Trial | None = None
+        self._trials: dict[int, _Running] = {}
+
+    def _begin(self) -> None:
+        """Take in the imported trials, which are final once there is another."""
+        if not self._begun:
+            self._begun = True
+            for event in self._imports:
+                self._import(event)
+
+    def propose(self, ordinal: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw a new trial from (study seed, ordinal) and the events so far.
+
+        Args:
+            ordinal: How many control, reference and searched trials come before it.
+            given: Parameters that are not drawn; those of an enqueued trial.
+
+        Returns:
+            Its part of the `proposed` event, which `hear` expects next: `params`, and `optuna`
+            with the notes that the sampler took, if it did.
+        """
+        self._begin()
+        notes = self._storage.get_study_system_attrs(self._study_id)
+        self.optuna_study.sampler = self._seeded(ordinal)
+        if given:
+            self.optuna_study.enqueue_trial(self._encode(given))
+        self._drawn = trial = self.optuna_study.ask()
+        params: dict[str, Any] = {}
+        for name, distribution in self._distributions.items():
+            if name in active(self.study.space, params):
+                value = _suggest(trial, name, distribution)
+                params[name] = _decode(self.study.space[name], value)
+        self.optuna_study.sampler = RandomSampler()
+        return {"params": params} | self._notes_since(notes, trial)
+
+    def _notes_since(self, before: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
+        """Return what a draw wrote into Optuna's trial and study."""
+        trials = self._storage.get_trial_system_attrs(trial._trial_id)
+        studies = self._storage.get_study_system_attrs(self._study_id)
+        notes = {
+            "trial": {key: value for key, value in trials.items() if key != "fixed_params"},
+            "study": {key: value for key, value in studies.items() if before.get(key) != value},
+        }
+        notes = {where: values for where, values in notes.items() if values}
+        return {"optuna": notes} if notes else {}
+
+    def hear(self, event: Event) -> None:
+        """Take in an event, of the study in progress or of one that is replayed."""
+        number = event.get("trial")
+        match event["event"]:
+            case "study" if not self._begun:
+                self._imports.clear()  # written again, and perhaps with another space
+            case "imported":
+                self._imports.append(event)
+            case "proposed":
+                self._begin()
+                if not event["protected"]:
+                    self._trials[event["trial"]] = self._enter(event)
+            case "reported" if number in self._trials:
+                further = (event["metrics"][other.metric] for other in self._objectives[1:])
+                self._report(self._trials[number], event["epoch"], [event["value"], *further])
+            case "ended" if number in self._trials:
+                self._tell(self._trials.pop(number), event["ending"])
+
+    def _enter(self, event: Event) -> _Running:
+        """Return a proposed trial: the one just drawn, or in a replay one made from the event."""
+        trial, self._drawn = self._drawn, None
+        if trial is None:
+            notes = event.get("optuna", {})
+            params = self._encode(event["params"])
+            frozen = create_trial(
+                state=TrialState.RUNNING,
+                params=params,
+                distributions={name: self._distributions[name] for name in params},
+                system_attrs=notes.get("trial", {}),
+            )
+            for key, value in notes.get("study", {}).items():
+                self._storage.set_study_system_attr(self._study_id, key, value)
+            number = self._storage.create_new_trial(self._study_id, frozen)
+            trial = Trial(self.optuna_study, number)
+        return _Running(trial)
+
+    def _import(self, event: Event) -> None:
+        """Let an earlier study's trial pass as one of this, from its proposal to its end."""
+        if self.study.sampler.type == "nsga2":  # which knows parents by their generation
+            notes = {NSGAIISampler._get_generation_key(): 0}
+            event = event | {"optuna": {"trial": notes}}
+        running = self._enter(event)
+        for epoch, *values in event["values"]:
+            self._report(running, epoch, values)
+        self._tell(running, event["ending"])
+
+    def _report(self, running: _Running, epoch: int, values: list[float]) -> None:
+        running.reports.append(values)
+        if len(self._objectives) == 1:  # Optuna takes no reports of several
+            running.trial.report(self._smoothed(running)[0], epoch)
+
+    def _tell(self, running: _Running, ending: str) -> None:
+        trial, values = running.trial, self._smoothed(running)
+        match ending:
+            case "completed" | "stalled" if values and all(map(math.isfinite, values)):
+                self.optuna_study.tell(trial, values)
+            case "completed" | "stalled" | "stopped":
+                self.optuna_study.tell(trial, state=TrialState.PRUNED)
+            case "diverged" | "infeasible":
+                # As failures TPE would not see them, and propose their like again and again.
+                trial.set_constraint(ending, 1.0)
+                self.optuna_study.tell(trial, state=TrialState.PRUNED)
+            case "failed":
+                self.optuna_study.tell(trial, state=TrialState.FAIL)
+
+    def _smoothed(self, running: _Running) -> list[float]:
+        """Return each objective's mean over the last reports; of a further one, where finite."""
+        recent = running.reports[-self.study.scheduler.smoothing :]
+        means = []
+        for index, column in enumerate(zip(*recent, strict=True)):
+            values = column if index == 0 else [v for v in column if math.isfinite(v)]
+            means.append(sum(values) / len(values) if values else math.nan)
+        return means
+
+    def _seeded(self, ordinal: int) -> BaseSampler:
+        """Return a new sampler, so that what it draws depends on no earlier draw."""
+        settings = self.study.sampler
+        seed = _seed(f"propose/{self.study.seed}/{ordinal}")
+        startup = settings.num_startup_trials
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            match settings.type:
+                case "tpe":
+                    return TPESampler(n_startup_trials=startup, seed=seed)
+                case "random":
+                    return RandomSampler(seed)
+                case "qmc":
+                    return _WholeSobol(self._distributions, _seed(f"qmc/{self.study.seed}"))
+                case "gp":
+                    return GPSampler(
+                        n_startup_trials=startup, seed=seed, warn_independent_sampling=False
+                    )
+                case "grid":  # Optuna's GridSampler knows no conditions
+                    return BruteForceSampler(seed)
+                case "nsga2":
+                    return NSGAIISampler(population_size=settings.population_size, seed=seed)
+
+    def _encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters as Optuna has them, in the order in which they are drawn."""
+        return {
+            name: _encode(self.study.space[name], params[name])
+            for name in self._distributions
+            if name in params
+        }
+
+
+class _WholeSobol(QMCSampler):
+    """Scrambled Sobol points of the whole space, whose inactive coordinates go unused.
+
+    Optuna's own would take the first finished trial's dimensions for the space, and so change
+    the sequence with the conditions that happened to hold in it.
+    """
+
+    def __init__(self, space: Mapping[str, BaseDistribution], seed: int):
+        super().__init__(scramble=True, seed=seed)
+        self._space = dict(sorted(space.items()))
+
+    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
+        return self._space
+
+
+def _seed(purpose: str) -> int:
+    return random.Random(purpose).getrandbits(32)
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    low, high, step, log = dimension.low, dimension.high, dimension.step, dimension.log
+    match dimension.type:
+        case "categorical":
+            assert dimension.choices is not None
+            return CategoricalDistribution(range(len(dimension.choices)))
+        case "int":
+            return IntDistribution(low, high, log=log, step=step or 1)
+        case "float":
+            return FloatDistribution(low, high, log=log, step=step)
+
+
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, distribution.choices)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(name, low, high, step=step, log=log)
+    raise AssertionError(distribution)
+
+
+def _encode(dimension: Dimension, value: Any) -> Any:
+    """Return a value as Optuna has it: a choice as its index, for it may be a list."""
+    if dimension.choices is None:
+        return value
+    return next(i for i, choice in enumerate(dimension.choices) if among(value, (choice,)))
+
+
+def _decode(dimension: Dimension, value: Any) -> Any:
+    return value if dimension.choices is None else dimension.choices[value]

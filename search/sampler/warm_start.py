@@ -1,0 +1,198 @@
+"""`segtune launch --warm-start STUDY`: an earlier study's trials, as this one's sampler sees them.
+
+They become `imported` events of the new ledger, once, when it is created: the sampler learns from
+them as from its own trials, but no rung, leaderboard or budget knows of them. Imported are the
+searched trials up to their first end; the failed tell nothing, and the control, references and
+confirming trials are of no search. What an earlier study itself had imported stays there.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from search.ledger.journal import Event, Ledger
+from search.storage.dataset_cache import read_manifest
+from search.study.config import StudyConfig
+from search.study.sampler_limits import LEARNS_NOTHING
+from search.study.space import (
+    Dimension,
+    active,
+    among,
+    ordered,
+)
+from trainer.configfile import ConfigError, build, flatten
+
+OF_A_STUDY = {"data.store", "epochs", "seed"}
+"""Trainer settings that are compared elsewhere, or need not agree."""
+
+
+class WarmStart(NamedTuple):
+    """What is taken from earlier studies."""
+
+    events: list[Event]
+    """An `imported` event for each trial: its parameters in this study's space, and as `values`
+    [epoch, objective, *further objectives] for each report."""
+    lines: list[str]
+    """For people: what differs, what was left out and why, and how many trials remain."""
+
+
+@dataclass
+class _Story:
+    """A searched trial of an earlier study until its first end."""
+
+    params: dict[str, Any]
+    reports: list[Event] = field(default_factory=list)
+    ending: str = ""
+
+
+def warm_start(study: StudyConfig, folders: Iterable[Path]) -> WarmStart:
+    """Translate earlier studies' trials into a study's space.
+
+    Settings that the earlier study did not search have the values that it fixed. A trial with a
+    value outside this space is left out, with a line for each such value: without that value its
+    result would mislead, and take the dimension out of what TPE models jointly.
+
+    Args:
+        study: The new study.
+        folders: Those of the earlier ones.
+
+    Raises:
+        ValueError: The sampler learns from no trial, or an earlier study has another objective, or
+            its ledger is damaged.
+        OSError: A ledger cannot be read.
+    """
+    if study.sampler.type in LEARNS_NOTHING:
+        raise ConfigError([f"--warm-start: sampler.type: {study.sampler.type}: learns from none"])
+    result = WarmStart([], [])
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
+        _add(study, folder, result)
+    return result
+
+
+def _add(study: StudyConfig, folder: Path, result: WarmStart) -> None:
+    ledger = Ledger.open(folder / "ledger.jsonl", writer=False)
+    begun = next((e for e in reversed(ledger.events) if e["event"] == "study"), None)
+    if begun is None:
+        raise ConfigError([f"--warm-start {folder}: has no settings: it was never launched"])
+    source = build(StudyConfig, begun["config"], ledger.path)
+    if source.objective != study.objective:
+        there, here = source.objective, study.objective
+        raise ConfigError(
+            [
+                f"--warm-start {folder}: objective: {there.metric} ({there.mode}): must be that of "
+                f"this study, {here.metric} ({here.mode})"
+            ]
+        )
+    said = f"warm start: {source.study}"
+    differences = _differences(study, source, begun["store_hash"])
+    result.lines.extend(f"{said}: {line}" for line in differences)
+    stories = {number: s for number, s in _stories(ledger.events).items() if s.ending}
+    kept = 0
+    for number, story in stories.items():
+        told = _told(study, story)
+        if told is None:
+            continue
+        params, outside = _translate(study, source, story.params)
+        result.lines.extend(f"{said} trial {number}: {line}; left out" for line in outside)
+        if not outside:
+            about = {"event": "imported", "source": source.study, "uid": begun["uid"]}
+            result.events.append({**about, "source_trial": number, "params": params, **told})
+            kept += 1
+    result.lines.append(f"{said}: {kept} of {len(stories)} ended trials inform the sampler")
+
+
+def _stories(events: Iterable[Event]) -> dict[int, _Story]:
+    stories: dict[int, _Story] = {}
+    for event in events:
+        story = stories.get(event.get("trial", -1))
+        match event["event"]:
+            case "proposed" if not event["protected"]:
+                stories[event["trial"]] = _Story(event["params"])
+            case "reported" if story and not story.ending:
+                story.reports.append(event)
+            case "ended" if story and not story.ending:
+                story.ending = event["ending"]
+    return stories
+
+
+def _translate(
+    study: StudyConfig, source: StudyConfig, params: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a trial's parameters in a study's space, and a line for each that is outside it."""
+    try:
+        there = flatten(source.train_config(params).model_dump(mode="json")) | params
+    except ConfigError as error:  # a combination that this trainer refuses
+        return {}, error.lines
+    here: dict[str, Any] = {}
+    outside = []
+    for name, dimension in ordered(study.space):
+        if name not in active(study.space, here):
+            continue
+        value = here[name] = _as_drawn(dimension, there.get(name))
+        if not dimension.contains(value):
+            outside.append(f"{name}: {value!r}: {_rule(dimension)}")
+    return here, outside
+
+
+def _as_drawn(dimension: Dimension, value: Any) -> Any:
+    """Return a value with the type that the dimension's own have: 8.0 is the choice 8."""
+    if dimension.choices is not None:
+        return next((choice for choice in dimension.choices if among(value, (choice,))), value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if dimension.type == "float":
+        return float(value)
+    return int(value) if value == int(value) else value
+
+
+def _rule(dimension: Dimension) -> str:
+    if dimension.choices is not None:
+        return f"must be one of {', '.join(map(str, dimension.choices))}"
+    step = f" in steps of {dimension.step}" if dimension.step else ""
+    kind = "a whole number " if dimension.type == "int" else ""
+    return f"must be {kind}from {dimension.low} to {dimension.high}{step}"
+
+
+def _told(study: StudyConfig, story: _Story) -> dict[str, Any] | None:
+    """Return a trial's reports and ending as they would be in a study with this max_t, or None.
+
+    What it did beyond max_t is left out, so that it completed. What completed before max_t is a
+    trial that was stopped there: TPE compares it with others at that epoch.
+    """
+    metrics = [objective.metric for objective in study.further_objectives]
+    max_t, ending = study.scheduler.max_t, story.ending
+    values = [
+        [report["epoch"], report["value"], *(report["metrics"].get(m, math.nan) for m in metrics)]
+        for report in story.reports
+        if report["epoch"] <= max_t
+    ]
+    if len(values) < len(story.reports):
+        ending = "completed"
+    elif ending == "completed" and values[-1][0] < max_t:
+        ending = "stopped"
+    if ending == "failed" or (ending == "completed" and not values):
+        return None
+    return {"values": values, "ending": ending}
+
+
+def _differences(study: StudyConfig, source: StudyConfig, store_hash: str) -> list[str]:
+    """Return a line for every fixed setting in which two studies differ."""
+    lines = []
+    manifest = json.loads(read_manifest(study.data.store))
+    if manifest["content_hash"] != store_hash:
+        lines.append(f"data.store: {source.data.store}: has other content than this study's")
+    there, here = source.scheduler.max_t, study.scheduler.max_t
+    if there != here:
+        lines.append(f"scheduler.max_t: {there} there, {here} here")
+    ours = flatten(study.train_config({}).model_dump(mode="json"))
+    theirs = flatten(source.train_config({}).model_dump(mode="json"))
+    for key in sorted((ours.keys() | theirs.keys()) - OF_A_STUDY - study.space.keys()):
+        value = ours.get(key)
+        if key in source.space:
+            lines.append(f"{key}: searched there, {value!r} here")
+        elif theirs.get(key) != value:
+            lines.append(f"{key}: {theirs.get(key)!r} there, {value!r} here")
+    return lines

@@ -1,0 +1,213 @@
+"""Prepared stores near to those who read them: each node copies a store to its own disk, once.
+
+A copy lies in `stores/<content hash>` of SEGTUNE_CACHE (else ~/.cache/segtune) and is made beside
+its place, verified by recomputing the hash from the content, and moved there in one step, under a
+lock, so that of many trials of a node one copies. Where files of it are not as they were then, it
+is verified again, and replaced if it is damaged. Copies stay: `rm -r ~/.cache/segtune/stores`, when
+nothing runs, frees their space.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.storage.s3 import (
+    Remote,
+    below,
+    cache_folder,
+    in_parallel,
+    is_remote,
+)
+from trainer.configfile import ConfigError
+
+if TYPE_CHECKING:
+    from trainer.data.store import Store
+
+RESERVE_BYTES = 1 << 30
+"""Of the cache's disk, which copies leave free."""
+MANIFEST = "manifest.json"
+RECORD = "copied.json"
+"""In a copy: size and date of each of its files when it was verified."""
+
+
+def open_store(path: str) -> "Store":
+    """Open a store, from this node's copy if it lies in S3.
+
+    Raises:
+        ConfigError: It is no store, or not a complete one.
+        OSError: S3 does not answer, or the disk is full.
+    """
+    from trainer.data.store import Store
+
+    return Store.open(on_this_node(path) if is_remote(path) else path)
+
+
+def seen_from_all(path: str) -> str:
+    """Return a store's address for other machines, whose environment may name no endpoint."""
+    return Remote.parse(path).uri if is_remote(path) else path
+
+
+def content_hash(path: str) -> str:
+    """Return what names a store's content; of one in S3 only the manifest is read.
+
+    Raises:
+        ConfigError: It is no store, or not a complete one.
+        OSError: S3 does not answer.
+    """
+    return _named_hash(path) if is_remote(path) else open_store(path).content_hash
+
+
+def _named_hash(path: str) -> str:
+    try:
+        named: str = json.loads(read_manifest(path))["content_hash"]
+        if not re.fullmatch("[0-9a-f]+", named):  # it becomes a folder's name
+            raise ValueError(f"content_hash {named!r}")
+        return named
+    except FileNotFoundError as error:
+        raise ConfigError(
+            [f"{path}: not a prepared store ({MANIFEST} is missing): segtune prepare makes one"]
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError([f"{path}: damaged store: {error}"]) from error
+
+
+def read_manifest(path: str) -> bytes:
+    """Return a store's manifest.
+
+    Raises:
+        FileNotFoundError: It has none.
+        OSError: S3 does not answer, or it cannot be read.
+    """
+    if not is_remote(path):
+        return (Path(path) / MANIFEST).read_bytes()
+    content = Remote.parse(path).get(MANIFEST)
+    if content is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{path}/{MANIFEST}")
+    return content
+
+
+def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
+    """Return where to read a store on this node: its copy here, made and verified if need be.
+
+    A store on the file system of the cache is read where it is, and so is one for which the cache
+    has no space.
+
+    Args:
+        path: A folder, or s3://…
+        say: Is told where there is no space.
+
+    Raises:
+        ConfigError: It is no store, or is damaged.
+        OSError: S3 does not answer, or has the only copy, for which there is no space.
+    """
+    stores = cache_folder() / "stores"
+    stores.mkdir(parents=True, exist_ok=True)
+    if not is_remote(path) and _same_disk(Path(path), stores):
+        return path
+    copy = stores / _named_hash(path)
+    with _locked(copy.with_suffix(".lock")):
+        if _good(copy):
+            return str(copy)
+        try:
+            _copy(path, copy)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or is_remote(path):
+                raise
+            say(f"{stores}: no space for a copy of {path}, which is read where it is")
+            return path
+    return str(copy)
+
+
+def with_store_here(cargo: dict[str, Any]) -> dict[str, Any]:
+    """Return a carrier's cargo with the store that it is to read on this node.
+
+    Raises:
+        RuntimeError: There is no store that can be used; to a trial that is no measurement.
+        OSError: S3 does not answer, or there is no space.
+    """
+    train = cargo["train"]
+    try:
+        store = on_this_node(train["data"]["store"])
+    except ConfigError as error:
+        raise RuntimeError(f"{socket.gethostname()}: {error}") from None
+    return cargo | {"train": train | {"data": train["data"] | {"store": store}}}
+
+
+def _same_disk(path: Path, stores: Path) -> bool:
+    try:
+        return path.stat().st_dev == stores.stat().st_dev
+    except FileNotFoundError:
+        return True  # whoever opens it says so
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _good(copy: Path) -> bool:
+    """Return whether a copy is there and as it was verified; what has changed is verified again."""
+    from trainer.data.content_hash import problem
+
+    if not copy.exists():
+        return False
+    try:
+        same = json.loads((copy / RECORD).read_text()) == _stats(copy)
+    except (OSError, ValueError):
+        same = False
+    if same or not problem(copy):
+        return True
+    damaged = copy.with_suffix(".damaged")
+    shutil.rmtree(damaged, ignore_errors=True)
+    copy.rename(damaged)  # whoever has mapped it goes on reading what it had
+    shutil.rmtree(damaged)
+    return False
+
+
+def _stats(copy: Path) -> dict[str, Any]:
+    return {
+        path.relative_to(copy).as_posix(): [path.stat().st_size, path.stat().st_mtime_ns]
+        for path in sorted(copy.rglob("*"))
+        if path.is_file() and path.name != RECORD
+    }
+
+
+def _copy(path: str, copy: Path) -> None:
+    from trainer.data.content_hash import problem
+
+    unfinished = copy.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        if is_remote(path):
+            _download(Remote.parse(path), unfinished)
+        else:
+            files = [file for file in Path(path).rglob("*") if file.is_file()]
+            _check_space(copy.parent, sum(file.stat().st_size for file in files))
+            shutil.copytree(path, unfinished)
+        if found := problem(unfinished):
+            raise ConfigError([f"{path}: damaged store: {found}: prepare it again"])
+        (unfinished / RECORD).write_text(json.dumps(_stats(unfinished)))
+        unfinished.rename(copy)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _download(store: Remote, folder: Path) -> None:
+    entries = store.entries()
+    _check_space(folder.parent, sum(entry.size for entry in entries))
+    in_parallel(lambda entry: store.download(entry.key, below(folder, entry.key)), entries)
+
+
+def _check_space(folder: Path, size: int) -> None:
+    if shutil.disk_usage(folder).free < size + RESERVE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))

@@ -1,0 +1,111 @@
+"""The pictures of a trial: painted from its best weights, and with a study in S3 kept there too.
+
+    pictures/0003/epoch0012-CASE.png
+
+They are not among the run folder's objects: those belong to its carrier. Imports torch only to
+paint.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from search.storage.s3 import below, in_parallel, remote_of
+from search.storage.s3_run import fetch_files
+
+BEST = "best.pt"
+"""In a run folder: `trainer.inference.model_io.BEST`, without its imports."""
+CASES = "cases.parquet"
+KEPT = "pictures"
+"""Below a study in S3."""
+
+
+class Painted(NamedTuple):
+    """What came of painting a trial."""
+
+    epoch: int | None
+    """Of the weights; None where there are none yet."""
+    files: list[str]
+    """Below the trial's folder; empty where there was nothing new, or not the time for it."""
+    seconds: float
+    """CPU time of the painting alone."""
+    too_long: bool = False
+    """It was given up."""
+
+
+def to_paint(run_dir: Path) -> bool:
+    """Return whether a trial may have weights to paint; S3 is not asked."""
+    return remote_of(run_dir.parents[1]) is not None or (run_dir / BEST).exists()
+
+
+def paint_trial(run_dir: Path, store: str, before: int | None, limit_s: float) -> Painted:
+    """Paint a trial's best weights into its folder, on one thread of this machine's CPU.
+
+    Args:
+        run_dir: The trial's folder, in the study's or in the mirror of one in S3.
+        store: The study's, also in S3.
+        before: The epoch whose weights were painted last.
+        limit_s: Of CPU time.
+
+    Raises:
+        ConfigError: The store has other data than the weights were trained on.
+        OSError: The disk is full, or S3 does not answer.
+    """
+    if remote_of(run_dir.parents[1]) is None:
+        return _paint(run_dir, run_dir, store, before, limit_s)
+    with tempfile.TemporaryDirectory(prefix="segtune-") as folder:
+        fetch_files(run_dir, (BEST, CASES), Path(folder))
+        painted = _paint(Path(folder), run_dir, store, before, limit_s)
+    _send(run_dir, painted.files)
+    return painted
+
+
+def _paint(weights: Path, run_dir: Path, store: str, before: int | None, limit_s: float) -> Painted:
+    import torch
+
+    from search.storage.dataset_cache import open_store
+    from trainer.images.sample_images import FOLDER, paint
+    from trainer.inference.model_io import load, with_settings
+
+    if not (weights / BEST).exists():
+        return Painted(None, [], 0.0)
+    begun_s = time.process_time()
+    trained = load(weights / BEST, torch.device("cpu"))
+    if trained.epoch is not None and trained.epoch == before:
+        return Painted(trained.epoch, [], time.process_time() - begun_s)
+    trained = with_settings(trained, {"num_threads": 1})
+    try:
+        files = paint(trained, open_store(store), run_dir / FOLDER, limit_s=limit_s)
+    except TimeoutError:
+        return Painted(trained.epoch, [], time.process_time() - begun_s, too_long=True)
+    names = [path.relative_to(run_dir).as_posix() for path in files]
+    return Painted(trained.epoch, names, time.process_time() - begun_s)
+
+
+def _send(run_dir: Path, files: list[str]) -> None:
+    study = remote_of(run_dir.parents[1])
+    assert study is not None
+    kept = study / f"{KEPT}/{run_dir.name}"
+    in_parallel(lambda file: kept.upload(Path(file).name, run_dir / file), files)
+
+
+def fetch_pictures(folder: Path) -> None:
+    """Bring a study's pictures here, those that are not yet, if it lies in S3.
+
+    Args:
+        folder: The study's.
+
+    Raises:
+        OSError: S3 does not answer.
+    """
+    study = remote_of(folder)
+    if study is None:
+        return
+    wanted = {}
+    for entry in study.entries(KEPT):
+        _, trial, name = entry.key.split("/")
+        path = below(folder, f"trials/{trial}/samples/{name}")
+        if not path.exists():
+            wanted[entry.key] = path
+    in_parallel(lambda key: study.download(key, wanted[key]), wanted)

@@ -1,0 +1,296 @@
+"""The problems of a study that no single section shows, one line each."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from search.study.sampler_limits import grid_problems
+from search.study.space import (
+    Dimension,
+    active,
+    among,
+    circle,
+    context,
+    params_of,
+)
+from trainer.config import DataConfig, TrainConfig
+from trainer.configfile import ConfigError, did_you_mean, field_names, flatten, shown
+
+if TYPE_CHECKING:
+    from search.study.config import StudyConfig
+
+OWNED = {
+    "data.store": "data.store of the study",
+    "data.fold": "data.fold of the study",
+    "epochs": "scheduler.max_t",
+}
+"""Trainer settings that the study file has elsewhere."""
+
+FIDELITY = ("epoch_images", "validate_every")
+"""Trainer settings that must be equal in all trials, or an epoch would not compare."""
+
+TABLES = {
+    name
+    for name, value in flatten(TrainConfig(data=DataConfig(store=".")).model_dump()).items()
+    if value == {}
+}
+"""Trainer settings that have a value for each name in them: data.windows.tmax."""
+
+
+def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> list[str]:
+    """Return a study's problems.
+
+    TrainConfig is built for the control, for every enqueued entry, and for every dimension at its
+    ends and in between, with its conditions met and the others at their defaults.
+
+    Args:
+        study: The study.
+        where: Its file.
+        broken: Keys whose problems are known already and that have stand-ins here.
+    """
+    problems = []
+    for name in study.train:
+        problems += _check_owned(name, f"{where}: train.{name}")
+    for name, dimension in study.space.items():
+        problems += _check_dimension(study, name, dimension, where, broken)
+    if around := circle(study.space):
+        way = " -> ".join([*around, around[0]])
+        return [*problems, f"{where}: space.{around[0]}.when: a circle of conditions: {way}"]
+    problems += _check_sections(study, where)
+    if study.sampler.type == "grid" and not any(key.startswith("space") for key in broken):
+        problems += grid_problems(study, where)
+    if not study.scheduler.max_t and (missing := _check_zero_epochs(study, where)):
+        return problems + missing
+    try:
+        fixed = study.train_config({}, where)
+    except ConfigError as error:
+        return problems + _locate(error.lines, where, "train")
+    if "scheduler" not in broken:
+        problems += _check_validations(study, fixed, where)
+        problems += _check_grace_period(study, fixed, where)
+    for name, dimension in study.space.items():
+        if _is_setting(name):
+            problems += _check_values(study, name, dimension, where)
+    for index, entry in enumerate(study.enqueue):
+        problems += _check_entry(study, entry, where, f"enqueue.{index}", broken)
+    if study.has_control:
+        control = {**study.control_params, "protected": True}
+        problems += _check_entry(study, control, where, "control", broken)
+    return problems
+
+
+def _locate(lines: Iterable[str], where: str, key: str) -> list[str]:
+    """Name the study's key in the trainer's lines: `model.width: …` -> `train.model.width: …`."""
+    located = []
+    for line in lines:
+        rest = line.removeprefix(f"{where}: ")
+        setting = rest.split(": ")[0]
+        if key.endswith(f".{setting}"):
+            rest = rest.removeprefix(f"{setting}: ")
+        joint = ": " if " " in setting or key.startswith("space.") else "."
+        located.append(f"{where}: {key}{joint}{rest}")
+    return located
+
+
+def _check_owned(name: str, where: str) -> list[str]:
+    if name in OWNED:
+        return [f"{where}: cannot be set here; it is {OWNED[name]}"]
+    return []
+
+
+def _is_setting(name: str) -> bool:
+    names = set(field_names(TrainConfig))
+    if name in names:
+        return not any(other.startswith(f"{name}.") for other in names)
+    return name.rpartition(".")[0] in TABLES
+
+
+def _check_dimension(
+    study: "StudyConfig", name: str, dimension: Dimension, where: str, broken: Collection[str]
+) -> list[str]:
+    """Check a dimension's name and conditions."""
+    where = f"{where}: space.{name}"
+    names = list(field_names(TrainConfig))
+    problems = _check_owned(name, where)
+    if name in FIDELITY:
+        problems.append(f"{where}: must be equal in all trials; give it in train")
+    if name in names and not _is_setting(name):
+        below = [other for other in names if other.startswith(f"{name}.")]
+        problems.append(f"{where}: is a section; search its settings ({', '.join(below)})")
+    elif not _is_setting(name):
+        problems.append(f"{where}: no such trainer setting{did_you_mean(name, names)}")
+    if name in study.train:
+        problems.append(f"{where}: is fixed in train too; give it in one place")
+    conditions = []
+    for parent, values in dimension.when.items():
+        if f"space.{parent}" not in broken:
+            conditions += _check_condition(study, name, parent, values, f"{where}.when")
+    if not conditions and context(study.space, name) is None:
+        conditions = [f"{where}.when: its conditions exclude each other: it is never searched"]
+    return problems + conditions
+
+
+def _check_condition(
+    study: "StudyConfig", name: str, parent: str, values: tuple[Any, ...], where: str
+) -> list[str]:
+    if parent not in study.space:
+        return [f"{where}: {parent}: no such dimension in space{did_you_mean(parent, study.space)}"]
+    if not values:
+        return [f"{where}: {parent}: needs at least one value"]
+    problems = []
+    for value in values:
+        if not study.space[parent].contains(value):
+            choices = [str(choice) for choice in study.space[parent].choices or ()]
+            hint = did_you_mean(str(value), choices)
+            problems.append(f"{where}: {parent}: {shown(value)}: {parent} never has it{hint}")
+    return problems
+
+
+def _check_sections(study: "StudyConfig", where: str) -> list[str]:
+    """Check sections of a study against each other."""
+    problems = []
+    metrics = [study.objective.metric]
+    for index, objective in enumerate(study.further_objectives):
+        if objective.metric in metrics:
+            problems.append(
+                f"{where}: further_objectives.{index}.metric: {objective.metric}: "
+                "is an objective already"
+            )
+        metrics.append(objective.metric)
+    if study.budget.gpu_hours is not None and not study.trials.gpus_per_trial:
+        problems.append(
+            f"{where}: budget.gpu_hours: {study.budget.gpu_hours:g}: trials.gpus_per_trial is 0, "
+            "so none is ever spent; limit wall_hours or epochs"
+        )
+    return problems
+
+
+def _check_zero_epochs(study: "StudyConfig", where: str) -> list[str]:
+    """Check a study that trains nothing: only sampling makes its trials differ."""
+    zero = "where scheduler.max_t is 0, which trains nothing"
+    problems = []
+    if study.train.get("init_from") is None:
+        problems.append(f"{where}: train.init_from: required {zero}")
+    if study.control:
+        problems.append(f"{where}: control: there is none {zero}")
+    if study.stall:
+        problems.append(f"{where}: stall: nothing can stall {zero}")
+    if "train/loss" in (study.objective.metric, *(o.metric for o in study.further_objectives)):
+        problems.append(f"{where}: objective: there is no train/loss {zero}")
+    searched = [f"space.{name}" for name in study.space]
+    for index, entry in enumerate(study.enqueue):
+        searched += [f"enqueue.{index}.{name}" for name in params_of(entry)]
+    problems += [
+        f"{where}: {key}: only sampling settings make a difference {zero}"
+        for key in searched
+        if ".sampling." not in key
+    ]
+    return problems
+
+
+def _check_validations(study: "StudyConfig", fixed: TrainConfig, where: str) -> list[str]:
+    problems = []
+    for name in ("max_t", "grace_period") if study.scheduler.type == "asha" else ():
+        epochs = getattr(study.scheduler, name)
+        if epochs % fixed.validate_every:
+            problems.append(
+                f"{where}: scheduler.{name}: {epochs}: must be a multiple of "
+                f"train.validate_every ({fixed.validate_every})"
+            )
+    return problems
+
+
+def _check_grace_period(study: "StudyConfig", fixed: TrainConfig, where: str) -> list[str]:
+    """Check that no trial is stopped before its learning rate and its losses have risen."""
+    if study.scheduler.type == "none" and not study.stall:
+        return []
+    max_t, grace_period = study.scheduler.max_t, study.scheduler.grace_period
+    images = max(_possible(study, fixed, "optimizer.warmup_images"))
+    ends = [
+        (
+            "warm-up",
+            images / fixed.epoch_images,
+            f"optimizer.warmup_images up to {images} of {fixed.epoch_images} an epoch",
+        )
+    ]
+    if "warm_in" in _possible(study, fixed, "loss.weighting"):
+        # One that is searched with warm_in only has no other value while it matters.
+        share = max(_possible(study, fixed, "loss.warm_in_fraction", always="loss.weighting"))
+        ends.append(
+            ("warm-in", share * max_t, f"loss.warm_in_fraction up to {share:g} of max_t {max_t}")
+        )
+    return [
+        f"{where}: scheduler.grace_period: {grace_period}: ends before the {what} does (epoch "
+        f"{epoch:.3g}: {why}): it would prune the very thing that is asked"
+        for what, epoch, why in ends
+        if epoch > grace_period
+    ]
+
+
+def _possible(study: "StudyConfig", fixed: TrainConfig, name: str, always: str = "") -> list[Any]:
+    """Return the values that a searched trial may have, all or the ends and one between.
+
+    Args:
+        study: The study.
+        fixed: What its trials share.
+        name: A setting.
+        always: A condition that is met wherever the setting matters.
+    """
+    dimension = study.space.get(name)
+    searched = dimension.values() if dimension else []
+    if dimension is None or dimension.when.keys() - {always}:
+        searched.append(flatten(fixed.model_dump())[name])
+    return searched
+
+
+def _check_values(study: "StudyConfig", name: str, dimension: Dimension, where: str) -> list[str]:
+    met = context(study.space, name) or {}
+    problems = []
+    for value in dimension.values():
+        try:
+            study.train_config({**met, name: value}, where)
+        except ConfigError as error:
+            problems += _locate(error.lines, where, f"space.{name}")
+    return problems
+
+
+def _check_entry(
+    study: "StudyConfig", entry: Mapping[str, Any], where: str, key: str, broken: Collection[str]
+) -> list[str]:
+    """Check one enqueued entry; only a protected one may leave the space."""
+    protected = entry.get("protected", False)
+    if not isinstance(protected, bool):
+        return [f"{where}: {key}.protected: {shown(protected)}: must be true or false"]
+    params = params_of(entry)
+    problems: list[str] = []
+    for name, value in params.items():
+        here = f"{where}: {key}.{name}"
+        problems += _check_owned(name, here)
+        if name in FIDELITY:
+            problems.append(f"{here}: must be equal in all trials; give it in train")
+        if protected or f"space.{name}" in broken:
+            continue
+        if name not in study.space:
+            hint = did_you_mean(name, study.space)
+            problems.append(f"{here}: not searched, and the entry is not protected{hint}")
+        elif not study.space[name].contains(value):
+            problems.append(f"{here}: {shown(value)}: outside space.{name}")
+        elif name not in active(study.space, params):
+            problems += _unmet(study, params, name, here)
+    if not problems:
+        try:
+            study.train_config(params, where)
+        except ConfigError as error:
+            problems += _locate(error.lines, where, key)
+    return problems
+
+
+def _unmet(study: "StudyConfig", params: Mapping[str, Any], name: str, where: str) -> list[str]:
+    """Return a line about the conditions that an entry does not meet.
+
+    None if it meets all: then a condition's own are unmet, which has a line of its own.
+    """
+    conditions = study.space[name].when
+    if all(parent in params and among(params[parent], conditions[parent]) for parent in conditions):
+        return []
+    when = " and ".join(f"{parent} in {list(values)}" for parent, values in conditions.items())
+    return [f"{where}: searched only when the entry has {when}"]

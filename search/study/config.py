@@ -1,0 +1,411 @@
+"""StudyConfig: what one YAML in spaces/ says. Imports neither ray nor torch."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from search.pruning.asha import Asha
+from search.study.checks import check
+from search.study.init_from import inherited
+from search.study.space import Dimension, params_of
+from trainer.config import Section, TrainConfig, absolute
+from trainer.configfile import (
+    ConfigError,
+    build,
+    did_you_mean,
+    field_names,
+    flatten,
+    nest,
+    parse_overrides,
+    read_yaml,
+    shown,
+)
+
+METRICS: dict[str, Literal["min", "max"]] = {
+    "val/dice": "max",
+    "val/dice_official": "max",
+    "val/lesion_f1": "max",
+    "val/avd_ml": "min",
+    "val/lesion_count_diff": "min",
+    "val/hd95_mm": "min",
+    "val/false_positive_ml": "min",
+    "train/loss": "min",
+    "time/case_s": "min",
+}
+"""What every validation reports and a study may optimise, and which way is better."""
+
+
+def _dotted(values: Any) -> Any:
+    return flatten(values) if isinstance(values, Mapping) else values
+
+
+class StudyData(Section):
+    store: Annotated[str, AfterValidator(absolute)]
+    """Folder that `segtune prepare` wrote."""
+    fold: int = Field(default=0, ge=0, le=4)
+    """Validation fold of every trial."""
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
+        raise ValueError(
+            f"{shown(name)}: must be letters, digits and ._- only, beginning with the former, and "
+            "at most 200"
+        )
+    return name
+
+
+def _known_metric(metric: str) -> str:
+    if metric not in METRICS:
+        hint = did_you_mean(metric, METRICS)
+        raise ValueError(f"{shown(metric)}: must be one of {', '.join(METRICS)}{hint}")
+    return metric
+
+
+class Objective(Section):
+    metric: Annotated[str, AfterValidator(_known_metric)] = "val/dice"
+    """One of METRICS."""
+    mode: Literal["min", "max"] = "max"
+    """Which way the metric is better."""
+
+    @model_validator(mode="after")
+    def _right_way(self) -> Self:
+        if self.mode != METRICS[self.metric]:
+            raise ValueError(f"mode is {self.mode!r}, but {self.metric} is better the other way")
+        return self
+
+
+class Sampler(Section):
+    type: Literal["tpe", "random", "qmc", "gp", "grid", "nsga2"] = "tpe"
+    """Optuna's: tree-structured Parzen estimator, random, quasi-Monte Carlo (scrambled Sobol),
+    Gaussian process, every combination once, and a genetic algorithm. gp and nsga2 learn nothing
+    from trials that ASHA stops."""
+    num_startup_trials: int = Field(default=10, ge=1)
+    """Random trials before tpe or gp models anything."""
+    population_size: int = Field(default=12, ge=2)
+    """Trials of a generation of nsga2."""
+
+
+def _ninth(scheduler: dict[str, Any]) -> int:
+    return max(1, int(scheduler.get("max_t", 0)) // 9)
+
+
+class Scheduler(Section):
+    type: Literal["asha", "none"] = "asha"
+    """none trains every trial to max_t and ignores the settings of the rungs."""
+    max_t: int = Field(default=27, ge=0)
+    """Epochs of a complete trial, and the horizon of its learning-rate schedule. 0 trains nothing:
+    each trial is one validation of the weights that train.init_from names."""
+    grace_period: int = Field(default_factory=_ninth, ge=1)
+    """Epoch of the first rung; no trial is stopped before it. By default a ninth of max_t, since
+    what a trial is worth after its first epochs says little."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """About one trial in this many passes a rung, and rungs are this factor apart."""
+    brackets: int = Field(default=1, ge=1, le=32)
+    """Ladders of rungs; each begins reduction_factor later than the one before it."""
+    smoothing: int = Field(default=1, ge=1)
+    """Trials are ranked by the mean of this many last validations."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.type == "none":
+            return self
+        if self.max_t == 0:
+            raise ValueError("max_t is 0, which leaves nothing to stop: it needs type none")
+        if self.grace_period > self.max_t:
+            raise ValueError(
+                f"grace_period is {self.grace_period}, but must be at most max_t ({self.max_t})"
+            )
+        last = self.grace_period * self.reduction_factor ** (self.brackets - 1)
+        if self.brackets > 1 and last >= self.max_t:
+            raise ValueError(
+                f"brackets is {self.brackets}, but the last would begin at epoch {last}, "
+                f"not below max_t ({self.max_t})"
+            )
+        return self
+
+
+class Stall(Section):
+    patience: int = Field(ge=1)
+    """Epochs without improvement after which a searched trial ends."""
+    min_delta: float = Field(default=0.005, ge=0)
+    """Smallest rise (or fall, for mode min) of the smoothed objective that is an improvement."""
+
+
+class Budget(Section):
+    """What a study may spend in all its launches; then its trials write checkpoints and end."""
+
+    epochs: int | None = Field(default=None, ge=1)
+    """Of all trials together, the protected ones included."""
+    gpu_hours: float | None = Field(default=None, gt=0)
+    """GPUs times hours of all trials' carriers, those that failed included."""
+    wall_hours: float | None = Field(default=None, gt=0)
+    """Hours of the launches together."""
+
+
+def _worker_a_gpu(trials: dict[str, Any]) -> int:
+    return max(1, int(trials.get("gpus_per_trial", 0)))
+
+
+class Trials(Section):
+    num_trials: int = Field(ge=1, le=100_000)
+    """Searched trials: sampled and unprotected enqueued ones. The control and the protected
+    references come on top."""
+    cpus_per_trial: int = Field(default=1, ge=1)
+    """Set aside for a trial; torch computes with `num_threads` of them."""
+    gpus_per_trial: float = Field(default=0, ge=0)
+    """Below 1, trials share a device; above 1, a whole number."""
+    workers_per_trial: int = Field(default_factory=_worker_a_gpu, ge=1)
+    """Processes that share every batch of a trial, each with its part of the trial's CPUs and, of
+    several GPUs, one: by default as many as GPUs, else 1."""
+    silence_s: float = Field(default=600, gt=0)
+    """A trial's process that gives no sign of life for so long hangs, and is replaced. Training
+    gives one a second; long are only the start of a process and, where used, compilation."""
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Self:
+        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+            raise ValueError(
+                f"gpus_per_trial is {self.gpus_per_trial}, but above 1 must be a whole number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _equal_workers(self) -> Self:
+        workers, gpus = self.workers_per_trial, max(1, int(self.gpus_per_trial))
+        if self.gpus_per_trial and workers != gpus:
+            raise ValueError(
+                f"workers_per_trial is {workers}, but must be {gpus} with gpus_per_trial "
+                f"{self.gpus_per_trial:g}"
+            )
+        if self.cpus_per_trial % workers:
+            raise ValueError(
+                f"cpus_per_trial is {self.cpus_per_trial}, but must be a multiple of "
+                f"workers_per_trial ({workers})"
+            )
+        return self
+
+
+class StudyConfig(Section):
+    study: Annotated[str, AfterValidator(_folder_name)]
+    """Name, and folder below the runs."""
+    data: StudyData
+    train: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
+    """Fixed settings by dotted trainer path; anything not named has TrainConfig's default."""
+    space: dict[str, Dimension]
+    """Searched settings by dotted trainer path."""
+    objective: Objective = Objective()
+    further_objectives: tuple[Objective, ...] = ()
+    """Others that the sampler weighs against the first; `compare` shows the Pareto set. Pruning
+    follows the first alone."""
+    sampler: Sampler = Sampler()
+    scheduler: Scheduler = Scheduler()
+    stall: Stall | None = None
+    """None lets a trial that no longer improves go on."""
+    budget: Budget = Budget()
+    trials: Trials
+    enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(_dotted)], ...] = ()
+    """Settings to try first. Plain ones are searched trials: the sampler fills in what they leave
+    open. With `protected: true` they are references, at TrainConfig's default where left open."""
+    control: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
+    """The control's own settings over the fixed ones: a fair control needs its own learning rate.
+    Trial 0, protected, model.family unet. There is none where nothing is trained (max_t 0)."""
+    seed: int = Field(default=0, ge=0)
+    """Of the sampler, the brackets and, unless `train` names one, of every training run."""
+
+    def train_config(
+        self,
+        params: Mapping[str, Any],
+        where: str | Path = "",
+        *,
+        epochs: int | None = None,
+        seed: int | None = None,
+        fold: int | None = None,
+    ) -> TrainConfig:
+        """Return a trial's configuration.
+
+        Args:
+            params: The trial's own settings by dotted trainer path; they win over the fixed ones.
+            where: What to name in errors; the study by default.
+            epochs: Of a resumed or confirming trial; scheduler.max_t by default.
+            seed: Of a confirming trial.
+            fold: Of a confirming trial.
+
+        Raises:
+            ConfigError: The trainer does not take these settings.
+        """
+        own = {
+            "data.store": self.data.store,
+            "data.fold": self.data.fold if fold is None else fold,
+            "epochs": self.scheduler.max_t if epochs is None else epochs,
+        }
+        values = {"seed": self.seed, **self.train, **params, **own}
+        if seed is not None:
+            values["seed"] = seed
+        values = nest(values)
+        return build(TrainConfig, values, where or self.study)
+
+    @property
+    def control_params(self) -> dict[str, Any]:
+        """The parameters of trial 0."""
+        return {**self.control, "model.family": "unet"}
+
+    @property
+    def references(self) -> list[dict[str, Any]]:
+        """The parameters of the protected trials that `enqueue` names."""
+        return [params_of(entry) for entry in self.enqueue if entry.get("protected", False)]
+
+    @property
+    def has_control(self) -> bool:
+        """Whether a control is trained: not where nothing is."""
+        return self.scheduler.max_t > 0
+
+    @property
+    def num_protected(self) -> int:
+        """How many trials come before the first searched one: the control and the references."""
+        return self.has_control + len(self.references)
+
+    @property
+    def enqueued(self) -> list[dict[str, Any]]:
+        """The parameters, perhaps not all, of the searched trials that `enqueue` names."""
+        return [params_of(entry) for entry in self.enqueue if not entry.get("protected", False)]
+
+    def asha(self) -> Asha:
+        """Return the study's ASHA before any report; without rungs for `scheduler.type: none`."""
+        scheduler = self.scheduler
+        prune = scheduler.type == "asha"
+        return Asha(
+            grace_period=scheduler.grace_period if prune else max(1, scheduler.max_t),
+            max_t=scheduler.max_t,
+            reduction_factor=scheduler.reduction_factor,
+            brackets=scheduler.brackets if prune else 1,
+            smoothing=scheduler.smoothing,
+            mode=self.objective.mode,
+            seed=self.seed,
+            validate_every=self.train_config({}).validate_every,
+        )
+
+    def config_hash(self) -> str:
+        """Return a hash of all settings."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
+    """Read and check a study.
+
+    One that trains nothing has the settings that it does not name of the run whose weights it
+    validates (search/study/init_from.py).
+
+    Args:
+        path: The YAML file.
+        overrides: `KEY=VALUE` words for any key, e.g. `scheduler.max_t=9`, `train.model.width=16`,
+            `space.optimizer.lr.low=1e-5`; `space.optimizer.lr=null` takes a dimension out.
+
+    Raises:
+        ConfigError: One line for every problem.
+    """
+    values = read_yaml(path)
+    given = parse_overrides(overrides)
+    problems = _override(values, given)
+    values, unfit = inherited(values, str(path))
+    problems += unfit
+    study, broken = _build(values, str(path))
+    problems += "\n".join(broken.values()).splitlines() + check(study, str(path), broken)
+    if problems:
+        raise ConfigError(_blame(problems, str(path), given))
+    return study
+
+
+def _override(values: dict[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Apply overrides to raw values; `train` and `space` have dotted keys of their own."""
+    problems = []
+    for key, value in given.items():
+        head, _, rest = key.partition(".")
+        section = values.get(head)
+        if head not in StudyConfig.model_fields:
+            hint = did_you_mean(key, field_names(StudyConfig))
+            problems.append(f"command line: {key}: no such key{hint}")
+        elif not rest:
+            values[head] = value
+        elif head in ("train", "control"):
+            values[head] = {**(_dotted(section) or {}), rest: value}
+        elif head == "space" and isinstance(section, dict):
+            problems += _override_dimension(section, rest, value)
+        else:
+            values[head] = nest({rest: value}, section if isinstance(section, dict) else None)
+    return problems
+
+
+def _override_dimension(space: dict[str, Any], key: str, value: Any) -> list[str]:
+    """Set, add or (null) take out a dimension, or set one of its attributes."""
+    name = next((name for name in space if key == name or key.startswith(f"{name}.")), None)
+    if value is None and name == key:
+        del space[name]
+    elif name == key or (name is None and isinstance(value, dict)):
+        space[key] = value
+    elif name is None or not isinstance(space[name], dict):
+        hint = did_you_mean(key.rpartition(".")[0], space)
+        return [f"command line: space.{key}: no such dimension{hint}"]
+    else:
+        attribute, _, condition = key.removeprefix(f"{name}.").partition(".")
+        if condition:
+            below = space[name].get(attribute)
+            value = {**(below if isinstance(below, Mapping) else {}), condition: value}
+        space[name] = {**space[name], attribute: value}
+    return []
+
+
+_STAND_INS = {
+    "study": "study",
+    "data": {"store": "."},
+    "space": {},
+    "trials": {"num_trials": 1},
+}
+
+
+def _build(values: Mapping[str, Any], where: str) -> tuple[StudyConfig, dict[str, str]]:
+    """Validate raw values.
+
+    Returns:
+        The study, with defaults or stand-ins for the parts that are broken so that the others can
+        still be checked, and the problem of each broken part, by its key.
+    """
+    broken: dict[str, str] = {}
+    space = values.get("space")
+    if isinstance(space, Mapping):
+        dimensions = {}
+        for name, dimension in space.items():
+            # Each dimension apart, so that an error names it as a whole.
+            try:
+                dimensions[str(name)] = build(Dimension, dimension, f"{where}: space.{name}")
+            except ConfigError as error:
+                broken[f"space.{name}"] = str(error)
+        values = {**values, "space": dimensions}
+    try:
+        return build(StudyConfig, values, where), broken
+    except ConfigError as error:
+        for line in error.lines:
+            head = line.removeprefix(f"{where}: ").split(": ")[0].split(".")[0]
+            broken[head] = f"{broken[head]}\n{line}" if head in broken else line
+        names = StudyConfig.model_fields.keys() - broken.keys()
+        sound = {key: value for key, value in values.items() if key in names}
+        return StudyConfig.model_validate({**_STAND_INS, **sound}), broken
+
+
+def _blame(lines: Iterable[str], path: str, given: Mapping[str, Any]) -> list[str]:
+    """Name the command line where a problem's key came from there; each line once."""
+    blamed = []
+    for line in lines:
+        key = line.removeprefix(f"{path}: ").split(": ")[0]
+        if line.startswith(f"{path}: ") and any(
+            f"{key}.".startswith(f"{word}.") or word.startswith(f"{key}.") for word in given
+        ):
+            line = f"command line: {line.removeprefix(f'{path}: ')}"
+        blamed.append(line)
+    return list(dict.fromkeys(blamed))

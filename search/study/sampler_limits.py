@@ -1,0 +1,78 @@
+"""What a sampler cannot do with a study, known before anything is spent. Imports no Optuna."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from search.study.space import Dimension, active, ordered
+
+if TYPE_CHECKING:
+    from search.study.config import StudyConfig
+
+LEARNS_NOTHING = ("random", "qmc", "grid")
+"""Samplers whose proposals do not depend on results."""
+
+COMPLETE_ONLY = ("gp", "nsga2")
+"""Samplers that learn from trials that were completed or stalled, and from no others."""
+
+
+def grid_problems(study: "StudyConfig", where: str) -> list[str]:
+    """Return what keeps a grid from being searched: an endless one, or more trials than it has."""
+    continuous = [
+        name for name, dim in study.space.items() if dim.type == "float" and dim.step is None
+    ]
+    if continuous:
+        return [
+            f"{where}: space.{name}: is continuous, but a grid needs a step or choices"
+            for name in continuous
+        ]
+    num_trials = study.trials.num_trials
+    size = sum(1 for _ in islice(combinations(study.space), num_trials))
+    if size < num_trials:
+        return [f"{where}: trials.num_trials: {num_trials}: the grid has {size} combinations only"]
+    return []
+
+
+def combinations(space: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:
+    """Yield every combination of the values of a space without continuous dimensions, once.
+
+    A dimension whose conditions do not hold is not in a combination.
+    """
+    yield from _extend(space, {}, list(ordered(space)))
+
+
+def _extend(
+    space: Mapping[str, Dimension], params: dict[str, Any], rest: list[tuple[str, Dimension]]
+) -> Iterator[dict[str, Any]]:
+    if not rest:
+        yield params
+        return
+    (name, dimension), *others = rest
+    if name not in active(space, params):
+        yield from _extend(space, params, others)
+        return
+    for value in _all_values(dimension):
+        yield from _extend(space, {**params, name: value}, others)
+
+
+def _all_values(dimension: Dimension) -> Iterator[Any]:
+    if dimension.choices is not None:
+        yield from dimension.choices
+        return
+    step = Decimal(str(dimension.step or 1))
+    value, high = Decimal(str(dimension.low)), Decimal(str(dimension.high))
+    while value <= high:
+        yield int(value) if dimension.type == "int" else float(value)
+        value += step
+
+
+def warnings(study: "StudyConfig") -> list[str]:
+    """Return a line for each setting that keeps the sampler from learning."""
+    kind = study.sampler.type
+    if kind in COMPLETE_ONLY and study.scheduler.type == "asha":
+        return [
+            f"sampler.type: {kind}: learns nothing from the trials that ASHA stops, nor from "
+            "diverged and infeasible ones; tpe does"
+        ]
+    return []

@@ -1,0 +1,131 @@
+"""The files that MLflow keeps of a study and of its trials, written into a folder to be sent."""
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from search.ledger.state import StudyState, TrialState
+from search.storage.s3 import shown
+from search.storage.s3_run import fetch_cases
+from search.study.config import StudyConfig
+
+NOTE_LIMIT = 7000
+"""Characters of a run's description; MLflow takes 8000 of a tag."""
+
+
+def fetch(folder: Path, say: Callable[[str], None]) -> None:
+    """Bring the cases of a study in S3 here."""
+    try:
+        fetch_cases(folder)
+    except OSError as error:
+        say(f"{shown(folder)}: MLflow gets no cases for now: {error}")
+
+
+def write_config(study: StudyConfig, trial: TrialState, out: Path) -> None:
+    """Write what a trial trains to its goal as `config.yaml`."""
+    config = trial.config(study).model_dump(mode="json")
+    (out / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def write_cases(trial: TrialState, run_dir: Path, out: Path) -> None:
+    """Write a trial's last validation case by case as `cases.csv`, if its cases are at hand."""
+    if not (run_dir / "cases.parquet").exists():
+        return
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(run_dir / "cases.parquet").to_pylist()
+    rows = [row for row in rows if row["epoch"] == trial.epoch]
+    if not rows:
+        return
+    rows.sort(key=lambda row: str(row["case_id"]))
+    with (out / "cases.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(rows[0])
+        for row in rows:
+            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()])
+
+
+def draw(study: StudyConfig, trial: TrialState, out: Path) -> None:
+    """Draw a trial's learning curve, where there is more than a point of it."""
+    if len(trial.reports) > 1:
+        from search.report.learning_curves import draw_trial
+
+        draw_trial(study, trial, out / "learning_curve.png")
+
+
+def copy_pictures(trial: TrialState, run_dir: Path, out: Path) -> None:
+    """Copy a trial's newest pictures, those that are at hand."""
+    for name in trial.pictures:
+        source = run_dir / name
+        if source.is_file() and source.resolve().is_relative_to(run_dir.resolve()):
+            target = out / "samples" / source.name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def write_settings(folder: Path, study: StudyConfig, state: StudyState, out: Path) -> None:
+    """Write the study's resolved settings as `study.yaml`."""
+    text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+    (out / "study.yaml").write_text(text)
+
+
+def write_results(folder: Path, study: StudyConfig, state: StudyState, out: Path) -> None:
+    """Write what `compare` finds as `compare.json` and `leaderboard.txt`, and each verdict."""
+    from search.analysis.results import compare
+    from search.cli.options import strict_json
+    from search.report.leaderboard import leaderboard_text
+    from search.report.verdicts import verdict_text
+
+    result = compare(folder)
+    (out / "compare.json").write_text(strict_json(result) + "\n")
+    (out / "leaderboard.txt").write_text(leaderboard_text(result, None) + "\n")
+    for verdict in result["verdicts"]:
+        (out / f"verdict-{verdict['on']}.txt").write_text(verdict_text(verdict) + "\n")
+        (out / f"verdict-{verdict['on']}.json").write_text(strict_json(verdict) + "\n")
+
+
+def write_test_readings(folder: Path, study: StudyConfig, state: StudyState, out: Path) -> None:
+    """Write the readings of the sealed test set as `test_readings.csv`, if there are any."""
+    if not state.test_readings:
+        return
+    names = sorted({name for event in state.test_readings for name in event["metrics"]})
+    with (out / "test_readings.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", "of", "reading", "threshold", *names])
+        for event in state.test_readings:
+            trial = state.trials[event["trial"]]
+            values = [event["metrics"].get(name, "") for name in names]
+            writer.writerow([trial.number, trial.of, event["reading"], event["threshold"], *values])
+
+
+def draw_curves(folder: Path, study: StudyConfig, state: StudyState, out: Path) -> None:
+    """Draw the learning curves of all trials as `learning_curves.png`."""
+    from search.report.learning_curves import draw_study
+
+    draw_study(study, state, out / "learning_curves.png")
+
+
+STUDY_FILES = (write_settings, write_results, write_test_readings, draw_curves)
+
+
+def write_page(folder: Path, out: Path) -> None:
+    """Write the page of the study as `report.html`."""
+    from search.report.page_html import report
+
+    report([folder], out / "report.html")
+
+
+def note(out: Path) -> str:
+    """Return the description of a study's run: the leaderboard and the verdicts."""
+    names = ["leaderboard.txt", "verdict-validation.txt", "verdict-test.txt"]
+    texts = [(out / name).read_text().rstrip() for name in names if (out / name).exists()]
+    blocks = [f"```\n{text}\n```" for text in texts]
+    note = "\n\n".join(blocks)
+    if len(note) > NOTE_LIMIT:
+        note = (
+            f"{note[:NOTE_LIMIT].rstrip('`')}\n…\n```\nAll of it: `leaderboard.txt` in Artifacts."
+        )
+    return note

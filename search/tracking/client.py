@@ -1,0 +1,88 @@
+"""MLflow's client as this package uses it: quiet, impatient, and without passwords in addresses."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from search.tracking.tracker import without_credentials
+
+SWITCHES = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # we try again ourselves, for hours if need be
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+MAX_METRICS, MAX_PARAMS = 1000, 100
+"""A request: MLflow takes no more."""
+
+Point = tuple[str, float, int, int]
+"""Key, value, milliseconds since 1970, step."""
+
+
+def connect(uri: str) -> Any:
+    """Return MLflow's client of a server or a database, which is created if it is not there."""
+    for name, value in SWITCHES.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if uri.startswith("sqlite:///"):
+        _create_database(Path(uri.removeprefix("sqlite:///")))
+    return MlflowClient(_logged_in(uri))
+
+
+def log(
+    client: Any,
+    run_id: str,
+    points: Sequence[Point] = (),
+    tags: Mapping[str, str] | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what a run has to show; a point or parameter that it has already is not doubled."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    fixed = [Param(name, str(value)) for name, value in (params or {}).items()]
+    for start in range(0, len(fixed), MAX_PARAMS):
+        client.log_batch(run_id, params=fixed[start : start + MAX_PARAMS])
+    run_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
+    for start in range(0, len(points), MAX_METRICS):
+        some = [Metric(*point) for point in points[start : start + MAX_METRICS]]
+        client.log_batch(run_id, metrics=some)
+    if run_tags:
+        client.log_batch(run_id, tags=run_tags)
+
+
+def _logged_in(uri: str) -> str:
+    """Hand a server's user and password over as MLflow wants them; return its address alone.
+
+    In the address they would be good for all but the artifacts.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return without_credentials(uri)
+
+
+def _create_database(path: Path) -> None:
+    """Create MLflow's database complete or not at all: a half-created one can never be opened."""
+    if path.exists():
+        return
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        MlflowClient(f"sqlite:///{unfinished}").search_experiments()
+        with suppress(FileExistsError):  # another study's driver was quicker
+            os.link(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

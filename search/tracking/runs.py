@@ -1,0 +1,271 @@
+"""A study in MLflow: an experiment, a run of the study, and below it one run a trial for ever.
+
+What is fixed about a run is in its parameters, what was measured in its metrics by epoch, and how
+it stands in tags, which are written from the state of the study after the events that are shown.
+So events may be shown again, in pieces of any size, and leave the same behind.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.ledger.journal import Event
+from search.ledger.session import LiveStudy
+from search.ledger.state import StudyState, TrialState, threshold_rule
+from search.storage.outbox import reason
+from search.tracking.changes import News, Newsroom
+from search.tracking.client import connect, log
+from search.tracking.tracker import artifacts, descriptions, linked_runs, without_credentials
+from trainer.configfile import flatten
+
+STATUS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}
+"""MLflow's word for an ending; FAILED for the others."""
+
+
+class StudyInMlflow:
+    """Shows a study's events; opening it finds or creates the experiment and the study's run.
+
+    Args:
+        live: The study; only what never changes of it is read, for a driver changes the rest.
+        uri: MLflow's, perhaps with a password.
+        link: Takes `mlflow` events for the ledger.
+        say: Tells a person what could not be made.
+        check_time: Raises TimeoutError when nobody waits any longer.
+
+    Attributes:
+        is_new: Nothing that was delivered before counts: the study's run was not linked, or is
+            gone.
+    """
+
+    def __init__(
+        self,
+        live: LiveStudy,
+        uri: str,
+        link: Callable[[Event], None],
+        say: Callable[[str], None],
+        check_time: Callable[[], None] = lambda: None,
+    ):
+        self._study = live.study
+        self._folder = live.folder
+        self._say = say
+        self._check_time = check_time
+        self._begun = next(e for e in reversed(live.ledger.events) if e["event"] == "study")
+        self._uri = without_credentials(uri)
+        self._link = link
+        self._client = connect(uri)
+        self._news = Newsroom(live.study)
+        self._goes_on = False
+        self._failed: set[Callable[..., None]] = set()
+        self._experiment_id = self._open_experiment()
+        self._runs = linked_runs(list(live.ledger.events), self._uri)
+        self.is_new = not self._is_there(self._runs.get(None))
+        if self.is_new:
+            self._runs = {}
+            self._open_parent()
+
+    def _open_experiment(self) -> str:
+        name = self._study.study
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            local = self._uri.startswith("sqlite:")
+            artifacts = self._folder.parent / "mlflow-artifacts" / name if local else None
+            id_ = self._client.create_experiment(name, artifacts.as_uri() if artifacts else None)
+            there: dict[str, str] = {}
+        elif experiment.lifecycle_stage == "deleted":
+            raise ValueError(f"its experiment {name!r} was deleted; restore or rename it there")
+        else:
+            id_, there = experiment.experiment_id, experiment.tags
+        for key, value in descriptions.experiment_tags(self._study, self._begun["time"]).items():
+            if key not in there:  # a person may have edited it
+                self._client.set_experiment_tag(id_, key, value)
+        return str(id_)
+
+    def _is_there(self, run_id: str | None) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        if run_id is None:
+            return False
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return bool(run.info.lifecycle_stage == "active")
+
+    def _open_parent(self) -> None:
+        tags = {"study_uid": self._begun["uid"], "kind": "study"} | self._provenance()
+        tags |= {"objective": self._study.objective.metric, "fold": str(self._study.data.fold)}
+        begun_ms = int(self._begun["time"] * 1000)
+        self._open_run(None, tags, begun_ms, self._study.study, "study_uid")
+
+    def _provenance(self) -> dict[str, str]:
+        return {
+            "store_hash": self._begun["store_hash"],
+            "git_commit": self._begun["commit"],
+            "mlflow.source.name": "segtune",
+            "mlflow.source.git.commit": self._begun["commit"],
+        }
+
+    def _open_run(
+        self, trial: int | None, tags: dict[str, str], time_ms: int, name: str, key: str
+    ) -> str:
+        """Return a trial's or the study's run: the one that is linked, found by a tag, or new."""
+        run_id = self._runs.get(trial) or self._find(key, tags[key])
+        if run_id is None:
+            run = self._client.create_run(self._experiment_id, time_ms, tags, name)
+            run_id = str(run.info.run_id)
+        else:  # an earlier segtune may have begun it
+            log(self._client, run_id, tags=tags | {"mlflow.runName": name})
+        if trial not in self._runs:
+            self._runs[trial] = run_id
+            which = {"experiment_id": self._experiment_id} if trial is None else {"trial": trial}
+            self._link({"event": "mlflow", **which, "run_id": run_id, "uri": self._uri})
+        return run_id
+
+    def _find(self, key: str, value: str) -> str | None:
+        found = self._client.search_runs([self._experiment_id], f"tags.{key} = '{value}'")
+        return found[0].info.run_id if found else None
+
+    def skip(self, events: Sequence[Event], stop: int) -> None:
+        """Take note of the events before `stop`, which MLflow has."""
+        self._news.take(events, stop)
+        self._news.clear()
+
+    def show(self, events: Sequence[Event], stop: int) -> None:
+        """Make MLflow show all events before `stop`, whether or not it has some of them already.
+
+        After a failure, the same call shows what is left.
+        """
+        self._news.take(events, stop)
+        if any(news.ended_ms for news in self._news.trials.values()):
+            artifacts.fetch(self._folder, self._say)
+        self._show_study()
+        for number, news in [*self._news.trials.items()]:
+            self._check_time()
+            self._show_trial(self._state.trials[number], news)
+            del self._news.trials[number]
+
+    @property
+    def _state(self) -> StudyState:
+        return self._news.state
+
+    def _show_study(self) -> None:
+        run_id = self._runs[None]
+        tags = {"trials": str(len(self._state.trials))}
+        if best := self._state.best(self._study.objective.mode):
+            tags["best_trial"] = str(best.number)
+        if self._state.threshold:
+            tags["threshold"] = threshold_rule(self._state.threshold)
+        log(self._client, run_id, self._news.points, tags)
+        self._news.points.clear()
+        if not self._goes_on:
+            self._client.update_run(run_id, "RUNNING")
+            self._goes_on = True
+
+    def _show_trial(self, trial: TrialState, news: News) -> None:
+        if news.proposed:
+            self._begin(trial, news.proposed)
+        run_id = self._runs[trial.number]
+        log(self._client, run_id, news.points, self._standing(trial))
+        self._send_files(run_id, trial, news)
+        if news.ended_ms and trial.ending:
+            status = STATUS.get(trial.ending, "FAILED")
+            self._client.set_terminated(run_id, status, news.ended_ms)
+        elif not trial.ending:
+            self._client.update_run(run_id, "RUNNING" if trial.running else "SCHEDULED")
+
+    def _begin(self, trial: TrialState, event: Event) -> None:
+        """Find a trial's run again, or create it; then give it all that is fixed."""
+        config = self._study.train_config(
+            event["params"],
+            epochs=event.get("epochs"),  # these three are a confirming trial's
+            seed=event.get("seed"),
+            fold=event.get("fold"),
+        )
+        tags = self._provenance() | {
+            "trial_uid": f"{self._begun['uid']}/{trial.number:04d}",
+            "mlflow.parentRunId": self._runs[None],
+            "kind": trial.kind,
+            "protected": str(trial.protected).lower(),
+            "searched": " ".join(trial.params),
+            "seed": str(config.seed),
+            "fold": str(config.data.fold),
+        }
+        if trial.of is not None:
+            tags["confirms"] = str(trial.of)
+        if config.init_from:
+            tags["init_from"] = str(config.init_from)
+        name = descriptions.run_name(trial)
+        run_id = self._open_run(trial.number, tags, int(event["time"] * 1000), name, "trial_uid")
+        params = flatten(config.model_dump(mode="json"))
+        first = {name: params[name] for name in self._study.space if name in params}
+        log(self._client, run_id, params=first | params)
+
+    def _standing(self, trial: TrialState) -> dict[str, str]:
+        """Return the tags that change in the course of a trial."""
+        tags = {
+            "ending": trial.ending or "going on",
+            "reason": trial.reason,
+            "attempts": str(trial.attempts),
+            "hosts": " ".join(trial.hosts),
+        }
+        if (rung := self._news.rungs.get(trial.number)) is not None:
+            tags["rung"] = str(rung)
+        if trial.segments:
+            segments = [f"epoch {segment.after} to {segment.epochs}" for segment in trial.segments]
+            tags["resumed_from"] = ", ".join(segments)
+        verdicts = {event["on"]: event for event in self._state.verdicts}
+        for on, event in verdicts.items():
+            for row in event["comparisons"]:
+                if row["trial"] == trial.number:
+                    tags[f"verdict.{on}.{row['family']}.{row['other']}"] = row["verdict"]
+        return tags
+
+    def _send_files(self, run_id: str, trial: TrialState, news: News) -> None:
+        run_dir = self._folder / "trials" / f"{trial.number:04d}"
+        with tempfile.TemporaryDirectory(prefix="segtune-") as folder:
+            out = Path(folder)
+            if news.configured:
+                artifacts.write_config(self._study, trial, out)
+            if news.ended_ms:
+                self._made(artifacts.write_cases, trial, run_dir, out)
+                self._made(artifacts.draw, self._study, trial, out)
+            if news.painted:
+                self._made(artifacts.copy_pictures, trial, run_dir, out)
+            if any(out.iterdir()):
+                self._client.log_artifacts(run_id, folder)
+
+    def report(self, *, last: bool) -> None:
+        """Send what the study has found so far.
+
+        Args:
+            last: Nothing follows soon.
+        """
+        run_id = self._runs[None]
+        with tempfile.TemporaryDirectory(prefix="segtune-") as folder:
+            out = Path(folder)
+            for make in artifacts.STUDY_FILES:
+                self._check_time()
+                self._made(make, self._folder, self._study, self._state, out)
+            if last:
+                self._check_time()
+                self._made(artifacts.write_page, self._folder, out)
+            self._client.log_artifacts(run_id, folder)
+            note = artifacts.note(out)
+        log(self._client, run_id, tags={"mlflow.note.content": note})
+        if last and self._state.finished(self._study):
+            self._client.set_terminated(run_id, "FINISHED", self._news.last_ms)
+        elif last:
+            self._client.update_run(run_id, "SCHEDULED")
+        self._goes_on = not last
+
+    def _made(self, make: Callable[..., None], *args: Any) -> None:
+        """Make a file; what cannot be made is told once, and is no reason to try for ever."""
+        try:
+            make(*args)
+        except Exception as error:
+            if make not in self._failed:
+                self._failed.add(make)
+                self._say(f"MLflow lacks a file ({make.__name__}): {reason(error, length=160)}")

@@ -1,0 +1,48 @@
+"""`segtune sync`: what MLflow does not have of a study yet, sent now and without Ray."""
+
+from pathlib import Path
+
+from search.analysis.results import read_study
+from search.ledger.journal import Event, writer_of
+from search.ledger.session import LiveStudy
+from search.storage.s3 import shown
+from search.storage.s3_ledger import open_as_driver
+from search.tracking.tracker import Tracker, why
+from trainer.configfile import ConfigError
+
+
+def sync(folder: Path) -> str:
+    """Send what MLflow does not have, and return in a line what that was.
+
+    The ledger is held as by a driver, which it takes to write down the links to MLflow's runs.
+
+    Args:
+        folder: The study's.
+
+    Raises:
+        ConfigError: MLflow does not answer or refuses; what it took is not sent again.
+        ValueError: The study is being run, or its ledger is damaged.
+        OSError: The ledger cannot be read or written.
+    """
+    path = folder / "ledger.jsonl"
+    if who := writer_of(path):
+        raise ConfigError(
+            [f"{shown(folder)}: is being run by {who}, which sends everything itself"]
+        )
+    study, _ = read_study(folder)
+    said: list[str] = []
+    with open_as_driver(folder) as ledger:
+        live = LiveStudy(study, folder.resolve(), ledger)
+        links: list[Event] = []
+        tracker = Tracker(live, links.append, said.append)
+        try:
+            sent = tracker.deliver(last=True)
+        except Exception as error:  # whatever MLflow raises
+            raise ConfigError([f"MLflow at {tracker.uri} does not answer: {why(error)}"]) from error
+        finally:
+            live.record(*links)
+    if not sent:
+        return "\n".join([*said, f"{study.study}: MLflow at {tracker.uri} has everything"])
+    num_trials = len(live.state.trials)
+    line = f"{study.study}: sent {sent} events of {num_trials} trials"
+    return "\n".join([*said, f"{line} to MLflow at {tracker.uri}"])

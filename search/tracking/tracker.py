@@ -1,0 +1,217 @@
+"""MLflow as a view of the ledger: what of it was delivered, and the thread that delivers the rest.
+
+The ledger is the spool: a thread walks along it and delivers, and a small file says how far it
+came. A dead server delays nothing and loses nothing; what it missed is delivered later, or by
+`segtune sync`. Delivery may repeat itself without doubling a point, since the points' times are
+the ledger's.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.ledger.journal import Event
+from search.ledger.session import LiveStudy
+from search.storage.outbox import Delivery, reason
+from search.storage.s3 import mirror_id
+from trainer.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from search.tracking.runs import StudyInMlflow
+
+OWN = {"mlflow", "driver"}
+"""Events that say nothing about the study."""
+
+
+def tracking_uri(runs: Path) -> str:
+    """Return MLFLOW_TRACKING_URI, or SQLite in the folder of all studies; never show it as it is.
+
+    It may have a user and a password in it, which only MLflow may see.
+    """
+    # Two machines with mirrors of the same place have a database each, and so an address each.
+    name = f"mlflow-{mirror}.db" if (mirror := mirror_id(runs)) else "mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs / name}"
+
+
+def without_credentials(text: str) -> str:
+    """Return a text with the user and password of no address in it: `http://me:pw@host`."""
+    return re.sub(r"://[^/\s]*@", "://", text)
+
+
+def ui_command(folder: Path) -> str:
+    """Return what shows a study in a browser: a command, or the server's address."""
+    uri = without_credentials(tracking_uri(folder.parent))
+    if not uri.startswith("sqlite:"):
+        return uri
+    from search.storage.s3 import shown
+
+    segtune = Path(sys.executable).with_name("segtune")
+    return f"{segtune} ui {folder.name} --runs {shown(folder.parent)}"
+
+
+def linked_runs(events: list[Event], uri: str) -> dict[int | None, str]:
+    """Return each trial's run at a server, and under None the study's, as the ledger knows them."""
+    return {
+        event.get("trial"): event["run_id"]
+        for event in events
+        if event["event"] == "mlflow"
+        and "run_id" in event
+        and without_credentials(event["uri"]) == uri
+    }
+
+
+class Tracker:
+    """Delivers a study's events to MLflow; a context manager that does it from a thread.
+
+    Args:
+        live: The study.
+        link: Takes `mlflow` events for the ledger, which only the driver may write.
+        say: Tells a person, once, that the server does not answer.
+    """
+
+    PERIOD_S = 2.0
+    """Reports are gathered for so long and delivered together."""
+    RETRY_S = (2.0, 60.0)
+    """First and longest pause after a failure."""
+    CLOSE_S = 60.0
+    """At the end, the rest is delivered for at most so long; the next launch does what is left."""
+    CHUNK = 1000
+    """Events a delivery."""
+    REPORT_S = 300.0
+    """Between two reports of a study that goes on."""
+    REPORT_SHARE = 0.02
+    """Of the time may go into them."""
+
+    def __init__(self, live: LiveStudy, link: Callable[[Event], None], say: Callable[[str], None]):
+        self._live = live
+        self._events = live.ledger.events
+        self._link = link
+        self._say = say
+        self._secret_uri = tracking_uri(live.folder.parent)
+        self.uri = without_credentials(self._secret_uri)
+        self._cursor_path = live.folder / "mlflow.json"
+        self._delivered, self._reported = self._load_cursor()
+        self._next_report_s = time.monotonic() + self.REPORT_S
+        self._view: StudyInMlflow | None = None
+        self._delivery = Delivery(
+            self._deliver,
+            lambda: self.behind,
+            name="mlflow",
+            period_s=self.PERIOD_S,
+            retry_s=self.RETRY_S,
+            tell=self._tell,
+            daemon=False,
+        )
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is anything that MLflow does not have."""
+        return self._lacks(min(self._delivered, self._reported))
+
+    def _lacks(self, position: int) -> bool:
+        return any(event["event"] not in OWN for event in self._events[position:])
+
+    def __enter__(self) -> "Tracker":
+        self._delivery.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._delivery.close(self.CLOSE_S)  # a server that does not answer takes none of it
+        if self.behind:
+            again = f"`segtune sync {self._live.folder.name}` or the same command again"
+            self._say(f"MLflow does not have everything yet; {again} sends the rest")
+
+    def _deliver(self) -> None:
+        self.deliver(last=self._delivery.closing)
+
+    def deliver(self, *, last: bool) -> int:
+        """Deliver what there is, in this thread, and return how many events it was.
+
+        Args:
+            last: Nothing follows soon: the report of the study belongs to it, and a look whether
+                what was delivered before is still there.
+
+        Raises:
+            Exception: Whatever MLflow raises; what was delivered before is noted.
+        """
+        if not (self.behind or last):
+            return 0
+        view = self._opened()
+        begin = self._delivered
+        while self._lacks(self._delivered):
+            stop = min(self._delivered + self.CHUNK, len(self._events))
+            view.show(self._events, stop)
+            self._delivered = stop
+            self._save_cursor()
+        if self._lacks(self._reported) and (last or time.monotonic() >= self._next_report_s):
+            self._report(view, last)
+        return self._delivered - begin
+
+    def _report(self, view: "StudyInMlflow", last: bool) -> None:
+        stop, begun_s = self._delivered, time.monotonic()
+        view.report(last=last)
+        ended_s = time.monotonic()
+        pause_s = max(self.REPORT_S, (ended_s - begun_s) / self.REPORT_SHARE)
+        self._reported, self._next_report_s = stop, ended_s + pause_s
+        self._save_cursor()
+
+    def _opened(self) -> "StudyInMlflow":
+        if self._view is None:
+            from search.tracking.runs import StudyInMlflow
+
+            check_time = self._delivery.check_time
+            view = StudyInMlflow(self._live, self._secret_uri, self._link, self._say, check_time)
+            if view.is_new:
+                self._delivered = self._reported = 0
+            view.skip(self._events, self._delivered)
+            self._view = view
+        return self._view
+
+    def _tell(self, error: Exception | None) -> None:
+        if error is None:
+            self._say(f"MLflow at {self.uri} answers again and has everything")
+        else:
+            self._say(f"MLflow at {self.uri} does not answer, events wait: {why(error)}")
+
+    def _save_cursor(self) -> None:
+        values = {"uri": self.uri, "delivered": self._delivered, "reported": self._reported}
+        text = json.dumps(values)
+        write_atomically(self._cursor_path, lambda temporary: temporary.write_text(text))
+
+    def _load_cursor(self) -> tuple[int, int]:
+        """Return how many events MLflow has, and how many its report of the study covers."""
+        try:
+            saved = json.loads(self._cursor_path.read_text())
+        except (OSError, ValueError):
+            return 0, 0
+        linked = linked_runs(self._events, self.uri)
+        # An earlier segtune kept passwords, and had no run of the study.
+        if without_credentials(saved["uri"]) != self.uri or None not in linked:
+            return 0, 0
+        reported = saved.get("reported", 0)
+        # A driver may have died between a run's creation and the line that links it; from its
+        # proposal on, everything is delivered again, and the run is found by its trial's name.
+        for number, event in enumerate(self._events[: saved["delivered"]]):
+            if event["event"] == "proposed" and event["trial"] not in linked:
+                return number, reported
+        return saved["delivered"], reported
+
+
+def why(error: Exception) -> str:
+    """Return an error of MLflow's in a line without passwords."""
+    return without_credentials(reason(error, length=400))[:160]
+
+
+def send_rest(live: LiveStudy, say: Callable[[str], None]) -> None:
+    """Deliver what MLflow does not have of a study that no trial of is carried now."""
+    links: list[Event] = []
+    tracker = Tracker(live, links.append, say)
+    if tracker.behind:
+        with tracker:
+            pass
+        live.record(*links)

@@ -1,0 +1,102 @@
+"""ASHA behind Ray Tune's TrialScheduler, and the place where the driver writes the ledger.
+
+`on_trial_result` is Tune's one hook that sees a report first and answers with the decision; what
+it records is on disk before the decision is acted on. Deaths and ends are recorded here as well.
+"""
+
+from collections import deque
+from collections.abc import Container
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from search.execution.failures import fault_of
+from search.ledger.decisions import settle
+from search.ledger.session import LiveStudy
+from search.ledger.state import COUNTED, Report
+
+MAX_FAILURES = 3
+"""A trial has failed when so many of its carriers in a row died by their own fault, without a new
+report, over all launches."""
+MAX_FAILED_TRIALS = 3
+"""The study is broken when so many trials in a row failed and none has ever reported."""
+
+
+class Scheduler(TrialScheduler):
+    """Ray Tune's scheduler of a study.
+
+    Args:
+        live: The study.
+        hung: Names of the carriers that the driver ended since they gave no sign of life.
+    """
+
+    def __init__(self, live: LiveStudy, hung: Container[str] = ()):
+        super().__init__()
+        self._live = live
+        self._hung = hung
+        self._waiting: deque[Trial] = deque()
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Record a validation and the decision on it with one fsync, and return the decision."""
+        number, epoch, metrics = trial.config["trial"], result["epoch"], dict(result["metrics"])
+        live = self._live
+        report = Report(epoch, metrics[live.study.objective.metric], metrics)
+        decision = live.judge.decide(live.state.trials[number], report)
+        live.record(
+            {"event": "reported", "trial": number, **report._asdict()},
+            *settle(number, report, decision),
+        )
+        return self.CONTINUE if decision.action == "continue" else self.STOP
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Record how a carrier left that ended by itself, with a result instead of a validation."""
+        number, ending = trial.config["trial"], result.get("ending")
+        state = self._live.state.trials[number]
+        if state.ending:  # a decision was carried out; it is recorded already
+            return
+        about = {"trial": number, "epoch": state.epoch, "reason": result["reason"]}
+        if ending == "interrupted":
+            self._live.record({"event": "interrupted", **about, "cause": "stop"})
+        else:
+            self._live.record({"event": "ended", **about, "ending": ending})
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Record a carrier's death; after MAX_FAILURES in a row without progress, the trial's."""
+        number = trial.config["trial"]
+        state = self._live.state.trials[number]
+        cause, reason = fault_of(trial, hung=trial.trial_id in self._hung)
+        about = {"trial": number, "epoch": state.epoch, "reason": reason, "cause": cause}
+        if cause not in COUNTED or state.failures + 1 < MAX_FAILURES:
+            self._live.record({"event": "interrupted", **about})
+            return
+        self._live.record({"event": "ended", **about, "ending": "failed"})
+        trials = self._live.state.trials.values()
+        failed = [t for t in trials if t.ending == "failed"]
+        if len(failed) >= MAX_FAILED_TRIALS and not any(t.reports for t in trials):
+            self._live.broken = f"{len(failed)} trials failed and none has reported: {reason}"
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Line up a new carrier."""
+        self._waiting.append(trial)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Do nothing: a carrier that no longer waits leaves the line by itself."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return the carrier that has waited longest.
+
+        Without this order Tune gives warm actors to the newest, and a trial that is to be
+        continued can wait until the study's end. Scanning all trials would cost more than the rest.
+        """
+        while self._waiting and self._waiting[0].status != Trial.PENDING:
+            self._waiting.popleft()
+        return self._waiting[0] if self._waiting else None
+
+    def debug_string(self) -> str:
+        """Return Tune's status line, which is not shown."""
+        return ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune pickles schedulers, and all that this one knows is in the ledger."""
+        return {}

@@ -1,0 +1,235 @@
+"""What a study will cost, from a measured minute: `segtune launch SPACE --dry-run --probe`.
+
+The measuring process is one of its own, `python -m search.workflows.cost_probe`: settings in on stdin, figures out
+on stdout, so that the command line needs no torch and the device is free again afterwards. With an
+address it is a task of that Ray cluster, with a trial's resources; it waits until they are free.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from search.storage.dataset_cache import open_store
+from search.study.config import StudyConfig
+from search.workflows.dry_run import align, expected_epochs, rung_table
+from trainer.config import TrainConfig
+from trainer.configfile import ConfigError
+
+Order = dict[str, Any]
+"""`train`, the settings of what is to be measured, and `trials`, the study's section."""
+
+TRAINING_S = 15.0
+"""How long training is measured, for each configuration."""
+
+VALIDATION_S = 10.0
+"""How long a validation is measured at most, for each configuration."""
+
+WARM_STEPS = 3
+"""Steps before the measured ones: the first ones choose kernels and fill caches."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one configuration costs on one device."""
+
+    device: str
+    image_s: float
+    """Seconds of training an image; 0 where nothing is trained."""
+    validation_s: float
+    """Seconds of one validation, scoring included."""
+    slots: int
+    """Trials that this machine, or the cluster, can run at once."""
+
+    def trial_s(self, config: TrainConfig, epochs: float) -> float:
+        """Return the seconds of so many epochs, validations included."""
+        if not config.epochs:
+            return self.validation_s
+        epoch_s = self.image_s * config.epoch_images + self.validation_s / config.validate_every
+        return epochs * epoch_s
+
+
+def probe(study: StudyConfig, address: str | None = None) -> str:
+    """Measure a study's fixed settings, and its control; return them as text.
+
+    Args:
+        study: What would be searched.
+        address: Of a running Ray cluster; None for this machine without Ray.
+
+    Raises:
+        ValueError: The settings do not suit the data or the device, the cluster does not answer,
+            or no node has what a trial needs.
+    """
+    configs = {"fixed settings": study.train_config({})}
+    if study.has_control:
+        configs["control"] = study.train_config(study.control_params)
+    orders = [_order(study, config) for config in configs.values()]
+    costs = _measure_there(orders, address) if address else [_measure(order) for order in orders]
+    return report(study, dict(zip(configs, zip(configs.values(), costs, strict=True), strict=True)))
+
+
+def _order(study: StudyConfig, config: TrainConfig) -> Order:
+    return {"train": config.model_dump(mode="json"), "trials": study.trials.model_dump()}
+
+
+def report(study: StudyConfig, costs: Mapping[str, tuple[TrainConfig, Cost]]) -> str:
+    """Return hours expected from measured costs; searched trials cost what the fixed settings do.
+
+    Args:
+        study: The study.
+        costs: By name: "fixed settings" and, if the study has one, "control".
+    """
+    config, cost = costs["fixed settings"]
+    rows = [("measured", "an image", "a validation", "an epoch")]
+    for name, (settings, measured) in costs.items():
+        epoch_s = measured.trial_s(settings, 1) if settings.epochs else 0.0
+        row = (f"{measured.image_s:.3g} s", f"{measured.validation_s:.3g} s", f"{epoch_s:.3g} s")
+        rows.append((name, *row))
+    max_t, num_trials = study.scheduler.max_t, study.trials.num_trials
+    # An epoch of 0 is a validation, the whole of such a trial.
+    searched = expected_epochs(rung_table(study)) if max_t else float(num_trials)
+    beside = len(study.references) * cost.trial_s(config, max_t)
+    if "control" in costs:
+        control, measured = costs["control"]
+        beside += measured.trial_s(control, max_t)
+    pruned = searched * cost.trial_s(config, 1)
+    unpruned = num_trials * cost.trial_s(config, max_t)
+    longest = cost.trial_s(config, max_t)
+    hours, most = (max((s + beside) / cost.slots, longest) / 3600 for s in (pruned, unpruned))
+    return (
+        f"probe on {cost.device}, where {cost.slots} can run at once\n{align(rows, indent=2)}\n"
+        f"about {hours:.3g} hours, {most:.3g} without a scheduler, "
+        "if every searched trial costs what the fixed settings do"
+    )
+
+
+def _measure(order: Order) -> Cost:
+    """Measure in a process of its own.
+
+    Raises:
+        ConfigError: The settings do not suit the data or the device.
+    """
+    child = subprocess.run(
+        [sys.executable, "-m", "search.workflows.cost_probe"],
+        input=json.dumps(order),
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode:
+        lines = child.stderr.strip().splitlines() or ["the process ended without a word"]
+        raise ConfigError([f"probe: {lines[-1]}"])
+    return Cost(**json.loads(child.stdout.splitlines()[-1]))
+
+
+def _measure_there(orders: Sequence[Order], address: str) -> list[Cost]:
+    """Measure on a cluster, one after the other.
+
+    Raises:
+        ValueError: The cluster does not answer, cannot run a trial, or the measurement failed.
+    """
+    from search.workflows.launch import before_ray, ray_address
+
+    address = ray_address(address)
+    before_ray(address)
+    import ray
+
+    from search.execution.capacity import Slots
+    from search.tuning.run import ray_session
+
+    trials = orders[0]["trials"]
+    cpus, gpus = trials["cpus_per_trial"], trials["gpus_per_trial"]
+    with ray_session(address):
+        there = Slots(cpus, gpus)
+        there.check()
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_answer)
+        try:
+            answers = [ray.get(task.remote(order)) for order in orders]
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            raise ConfigError([f"probe: {str(cause).splitlines()[-1]}"]) from error
+        return [replace(cost, slots=there.count()) for cost in answers]
+
+
+def _answer(order: Order) -> Cost:
+    return measure(TrainConfig.model_validate(order["train"]), order["trials"])
+
+
+def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
+    """Train and validate for a while in this process, of several workers one's share.
+
+    Args:
+        config: What to train.
+        trials: The study's section: cpus_per_trial, gpus_per_trial, workers_per_trial.
+
+    Raises:
+        ConfigError: The settings do not suit the data or the device.
+    """
+    import torch
+
+    from search.execution.hardware import cpu_model
+    from trainer.data.batches import Draws, prefetch, rows_of
+    from trainer.evaluation.validate import Validator
+    from trainer.training.train_state import TrainState, limit_memory, pick_device
+
+    workers = trials["workers_per_trial"]
+    torch.set_num_threads(config.num_threads)
+    gpus = trials["gpus_per_trial"]
+    device = pick_device(config if gpus else config.model_copy(update={"device": "cpu"}))
+    limit_memory(config.model_copy(update={"memory_share": min(1, gpus or 1)}), device)
+    store = open_store(config.data.store)
+    training, held_out = store.split(config.data.fold)
+    share = {"effective": max(1, config.batch.effective // workers)}
+    own = config.model_copy(update={"batch": config.batch.model_copy(update=share)})
+    state = TrainState(own, store, device)
+    image_s = 0.0
+    if config.epochs:
+        batches = prefetch(Draws(store, own, rows_of(training)).batches(0, device, 0, 1))
+        for _ in range(WARM_STEPS):
+            state.step(next(batches))
+        before, begun = state.images, time.perf_counter()
+        while time.perf_counter() < begun + TRAINING_S:
+            state.step(next(batches))
+        image_s = (time.perf_counter() - begun) / (state.images - before) / workers
+        batches.close()
+    # Cases differ in length, so that slices are what is counted.
+    slices, begun = 0, time.perf_counter()
+    for case in held_out:
+        validator = Validator(store, [case], own, state.process, device)
+        validator.validate(state.ema, 0, batch_size=4 * state.micro, autocast=state.autocast)
+        slices += case.num_slices
+        if time.perf_counter() > begun + VALIDATION_S:
+            break
+    slice_s = (time.perf_counter() - begun) / slices / workers
+    name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_model() or device.type
+    return Cost(
+        device=name,
+        image_s=image_s,
+        validation_s=slice_s * sum(case.num_slices for case in held_out),
+        slots=slots(trials, os.cpu_count() or 1, torch.cuda.device_count()),
+    )
+
+
+def slots(trials: Mapping[str, Any], cpus: int, gpus: int) -> int:
+    """Return how many trials fit on a machine at once, 1 at least."""
+    fit = cpus // trials["cpus_per_trial"]
+    if share := trials["gpus_per_trial"]:
+        fit = min(fit, int(gpus // share) if share >= 1 else gpus * int(1 / share + 1e-9))
+    return max(1, fit)
+
+
+def main() -> None:
+    """Read settings from stdin and print their cost, or an error in one line."""
+    order = json.load(sys.stdin)
+    try:
+        cost = _answer(order)
+    except ValueError as error:
+        sys.exit(str(error))
+    print(json.dumps(asdict(cost)))
+
+
+if __name__ == "__main__":
+    main()

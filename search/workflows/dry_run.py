@@ -1,0 +1,257 @@
+"""What a study would do, before anything is spent: `segtune launch SPACE --dry-run`."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search.pruning.asha import Asha
+from search.storage.dataset_cache import read_manifest
+from search.study.config import StudyConfig
+from search.study.space import Dimension
+from trainer.configfile import did_you_mean, flatten
+
+SIMULATED_TRIALS = 3000
+"""Over which expectations are averaged; enough for about 2 %, and a tenth of a second."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A row of the rung table."""
+
+    bracket: int
+    epoch: int
+    trials: float
+    """Searched trials expected to reach it, on average."""
+    images: int
+    """Training images of one trial up to here."""
+
+
+def rung_table(study: StudyConfig) -> list[Rung]:
+    """Return the rungs of each bracket, and max_t as the last row of each.
+
+    What to expect is found by letting the study's own ASHA judge trials of random, lasting quality
+    that arrive one by one. More pass than one in reduction_factor: the first at a rung always
+    does, and those that arrive late at a high rung have been selected more sharply.
+    """
+    blank, epoch_images = study.asha().snapshot(), study.train_config({}).epoch_images
+    draw, num_trials = random.Random(0), study.trials.num_trials
+    repeats = -(-SIMULATED_TRIALS // num_trials)
+    reached: Counter[tuple[int, int]] = Counter()
+    for repeat in range(repeats):
+        asha = Asha.restore(blank)
+        for trial in range(repeat * num_trials, (repeat + 1) * num_trials):
+            bracket, quality = asha.add(trial), draw.random()
+            for epoch in [*asha.rungs[bracket], study.scheduler.max_t]:
+                reached[bracket, epoch] += 1
+                if asha.report(trial, epoch, quality).action != "continue":
+                    break
+    return [
+        Rung(bracket, epoch, reached[bracket, epoch] / repeats, epoch * epoch_images)
+        for bracket, levels in enumerate(Asha.restore(blank).rungs)
+        for epoch in [*levels, study.scheduler.max_t]
+    ]
+
+
+def expected_epochs(rungs: Iterable[Rung]) -> float:
+    """Return the epochs that the searched trials of a rung table train together."""
+    epochs, before = 0.0, Rung(-1, 0, 0, 0)
+    for rung in rungs:
+        since = before.epoch if rung.bracket == before.bracket else 0
+        epochs += rung.trials * (rung.epoch - since)
+        before = rung
+    return epochs
+
+
+def store_problems(study: StudyConfig) -> list[str]:
+    """Return what is wrong with a study's data, as far as the store's manifest tells."""
+    where = f"data.store: {study.data.store}"
+    try:
+        manifest = json.loads(read_manifest(study.data.store))
+        cases, image_size = manifest["cases"], int(manifest["image_size"])
+        modalities = manifest["modalities"]
+        folds = {case["fold"] for case in cases if case["split"] == "train"}
+    except (FileNotFoundError, NotADirectoryError):
+        return [f"{where}: not a prepared store; make one: segtune prepare DATASET OUT"]
+    except (AttributeError, OSError, ValueError, KeyError, RecursionError, TypeError) as error:
+        return [f"{where}: damaged store: {' '.join(str(error).split())}"]
+    problems = []
+    if study.data.fold not in folds or len(folds) < 2:
+        problems.append(
+            f"{where}: fold {study.data.fold} has nothing to train on or to validate with; "
+            f"folds with cases: {sorted(folds)}"
+        )
+    config = study.train_config({})
+    used = {name: "train" for name in config.data.modalities or ()}
+    searched = _possible(study.space.get("data.modalities"))
+    used |= {name: "space" for choice in searched for name in choice or ()}
+    for name, section in used.items():
+        if name not in modalities:
+            hint = did_you_mean(name, modalities)
+            problems.append(
+                f"{section}.data.modalities: {name!r}: the store has {', '.join(modalities)}{hint}"
+            )
+    depth = max([config.model.depth, *_possible(study.space.get("model.depth"))])
+    if image_size % 2 ** (depth - 1):
+        problems.append(
+            f"model.depth: {depth}: needs slices of a multiple of {2 ** (depth - 1)} pixels, "
+            f"but the store's have {image_size}"
+        )
+    return problems
+
+
+def _possible(dimension: Dimension | None) -> list[Any]:
+    return dimension.values() if dimension else []
+
+
+def preview(study: StudyConfig) -> str:
+    """Return a study's resolved settings and its rung table as text."""
+    resolved = flatten(study.train_config({}).model_dump())
+    fixed = [
+        (name, _text(value), "" if _is_named(name, study) else "(default)")
+        for name, value in resolved.items()
+        if name not in study.space
+    ]
+    searched = [(name, _describe(dimension)) for name, dimension in study.space.items()]
+    first = [("control", study.control_params)] if study.has_control else []
+    first += [("reference", entry) for entry in study.references]
+    first += [("enqueued", entry) for entry in study.enqueued]
+    tried = [
+        (kind, ", ".join(f"{k}={_text(v)}" for k, v in entry.items())) for kind, entry in first
+    ]
+    return "\n\n".join(
+        [
+            align(_sections(study)),
+            "fixed in every trial\n" + align(fixed, indent=2),
+            "searched\n" + align(searched, indent=2),
+            *(["tried first\n" + align(tried, indent=2)] if tried else []),
+            *(_rungs(study) if study.scheduler.max_t else [_validations(study)]),
+        ]
+    )
+
+
+def _sections(study: StudyConfig) -> list[tuple[str, str]]:
+    """Return what a study says beside its settings, a row a section."""
+    trials = study.trials
+    each = f"{trials.cpus_per_trial} CPUs, {trials.gpus_per_trial:g} GPUs"
+    if trials.workers_per_trial > 1:
+        each += f", shared equally by {trials.workers_per_trial} workers"
+    further = [("and", f"{o.metric} ({o.mode})") for o in study.further_objectives]
+    return [
+        ("study", study.study),
+        ("data", f"{study.data.store}, fold {study.data.fold}"),
+        ("objective", f"{study.objective.metric} ({study.objective.mode})"),
+        *further,
+        (
+            "trials",
+            f"{trials.num_trials} searched ({len(study.enqueued)} enqueued), "
+            f"{'1' if study.has_control else 'no'} control, {len(study.references)} protected",
+        ),
+        ("each", each),
+        ("sampler", _sampler(study)),
+        ("scheduler", _scheduler(study)),
+        ("stall", _stall(study)),
+        ("budget", _budget(study)),
+        ("seed", str(study.seed)),
+    ]
+
+
+def _sampler(study: StudyConfig) -> str:
+    sampler = study.sampler
+    match sampler.type:
+        case "tpe" | "gp":
+            return f"{sampler.type}, the first {sampler.num_startup_trials} at random"
+        case "nsga2":
+            return f"nsga2, generations of {sampler.population_size}"
+    return sampler.type
+
+
+def _scheduler(study: StudyConfig) -> str:
+    scheduler = study.scheduler
+    if scheduler.type == "none":
+        return f"none: max_t {scheduler.max_t}"
+    return (
+        f"asha: grace_period {scheduler.grace_period}, max_t {scheduler.max_t}, reduction_factor "
+        f"{scheduler.reduction_factor}, brackets {scheduler.brackets}, smoothing "
+        f"{scheduler.smoothing}"
+    )
+
+
+def _stall(study: StudyConfig) -> str:
+    if study.stall is None:
+        return "none"
+    return (
+        f"after {study.stall.patience} epochs without an improvement of {study.stall.min_delta:g}, "
+        f"counted from epoch {study.scheduler.grace_period} at the earliest"
+    )
+
+
+def _budget(study: StudyConfig) -> str:
+    limits = study.budget.model_dump(exclude_none=True).items()
+    return ", ".join(f"{limit:g} {name.replace('_', ' ')}" for name, limit in limits) or "none"
+
+
+def _rungs(study: StudyConfig) -> list[str]:
+    """Return the rung table, and what the study trains in all."""
+    table, max_t = rung_table(study), study.scheduler.max_t
+    rungs = [
+        (
+            str(rung.bracket),
+            f"{rung.epoch}{' (max_t)' if rung.epoch == max_t else ''}",
+            f"{rung.trials:.1f}",
+            str(rung.images),
+        )
+        for rung in table
+    ]
+    return [
+        "rungs\n"
+        + align([("bracket", "epoch", "trials expected", "images of a trial"), *rungs], indent=2),
+        f"about {expected_epochs(table):.0f} epochs for the searched trials, "
+        f"{study.trials.num_trials * max_t} without a scheduler; "
+        f"{study.num_protected * max_t} for the control and the protected ones",
+    ]
+
+
+def _validations(study: StudyConfig) -> str:
+    return f"nothing is trained: each trial is one validation of {study.train['init_from']}"
+
+
+def align(rows: Iterable[Sequence[str]], indent: int = 0) -> str:
+    """Return rows of cells as lines, each column as wide as its widest cell."""
+    rows = list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        " " * indent
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _is_named(name: str, study: StudyConfig) -> bool:
+    named = {*study.train, "data.store", "data.fold", "epochs", "seed"}
+    return any(name == key or name.startswith(f"{key}.") for key in named)
+
+
+def _describe(dimension: Dimension) -> str:
+    if dimension.choices is not None:
+        text = f"one of {', '.join(_text(choice) for choice in dimension.choices)}"
+    else:
+        step = f" in steps of {_text(dimension.step)}" if dimension.step else ""
+        log = ", log" if dimension.log else ""
+        text = f"{dimension.type} {_text(dimension.low)} to {_text(dimension.high)}{step}{log}"
+    for parent, values in dimension.when.items():
+        text += f", when {parent} is {' or '.join(_text(value) for value in values)}"
+    return text
+
+
+def _text(value: Any) -> str:
+    match value:
+        case float():
+            return f"{value:g}"
+        case None:
+            return "auto"
+        case list() | tuple():
+            return f"[{', '.join(_text(item) for item in value)}]"
+    return str(value)

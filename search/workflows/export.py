@@ -1,0 +1,255 @@
+"""`segtune export`: a trained model as a folder that anyone can read, check and use.
+
+The files are those of trainer/inference/model_package.py; `segtune predict OUT CASE MASK` needs none of the
+packages of the search.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from search.analysis.case_scores import bootstrap, lesion_dice
+from search.analysis.results import LABEL
+from search.ledger.state import TrialState
+from search.report.model_card import model_card
+from search.storage.dataset_cache import open_store
+from search.workflows.launch import code_commit, package_versions
+from search.workflows.model_ref import (
+    Finished,
+    OfStudy,
+    find_finished,
+    on_this_machine,
+)
+from trainer.configfile import ConfigError, read_yaml
+from trainer.progress import bar
+
+if TYPE_CHECKING:
+    from trainer.inference.model_io import Trained
+
+PACKAGES = (
+    *("click", "einops", "matplotlib", "monai", "nibabel", "nilearn", "numpy", "openpyxl"),
+    *("pillow", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors", "scipy", "torch"),
+)
+"""What `trainer` imports, by the names under which they are installed."""
+
+FETCHED = ("config.yaml", "cases.parquet", "threshold.json", "test_readings.jsonl")
+"""Files of a run folder that say more of a model than its weights do; each may be missing."""
+
+
+def export(words: str, out: Path, *, trial: int | None, runs: Path) -> None:
+    """Write a trained model into a new folder, which appears whole or not at all.
+
+    Args:
+        words: A study (its best trial by the leaderboard, or `trial`), a run folder or a .pt file.
+        out: The folder.
+        trial: Number.
+        runs: The folder of all studies.
+
+    Raises:
+        ConfigError: There is no such model, it was exported before, or `out` cannot be made.
+        OSError: S3 does not answer, or the disk is full.
+    """
+    _check_free(out)
+    with on_this_machine(find_finished(words, trial, runs), FETCHED) as model:
+        from trainer.inference.model_io import frozen_settings, load, with_settings
+        from trainer.inference.model_package import is_exported, write_checksums, write_weights
+
+        if is_exported(model.path):
+            raise ConfigError([f"{model.path}: is exported already; copy the folder"])
+        trained = load(model.path, "cpu")
+        trained = with_settings(trained, frozen_settings(trained) | _store_hash(trained))
+        with _appearing(out) as folder, bar("exporting", 3) as advance:
+            write_weights(folder, trained.model.state_dict(), trained.inputs, trained.epoch)
+            config = yaml.safe_dump(trained.config.model_dump(mode="json"), sort_keys=False)
+            (folder / "config.yaml").write_text(config)
+            advance(1)
+            metrics, provenance = _metrics(model, trained), _provenance(model, trained)
+            _write_json(folder / "metrics.json", metrics)
+            _write_json(folder / "provenance.json", provenance)
+            (folder / "requirements.txt").write_text(_requirements())
+            advance(1)
+            pictures, why = _paint(trained, folder / "samples")
+            advance(1)
+            shown_as = [f"{path.parent.name}/{path.name}" for path in pictures]
+            card = model_card(model.name, trained, metrics, provenance, shown_as, why)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            write_checksums(folder)
+    print(f"exported   {model.name} to {out}")
+    print(f"predict    segtune predict {out} CASE MASK.nii.gz")
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() or out.is_symlink():
+        raise ConfigError([f"{out}: exists; name a folder that does not"])
+    if not out.absolute().parent.is_dir():
+        raise ConfigError([f"{out}: no such folder: {out.parent}"])
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """Give a folder to fill, which gets its name when all of it is on the disk."""
+    folder = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
+    folder.mkdir()
+    try:
+        yield folder
+        for path in folder.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        _check_free(out)
+        folder.rename(out.absolute())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _store_hash(trained: "Trained") -> dict[str, Any]:
+    """Return the hash of the data, which only config.yaml of an early run names."""
+    from trainer.inference.model_io import run_folder
+
+    path = run_folder(trained.path) / "config.yaml"
+    if trained.config.data.store_hash or not path.exists():
+        return {}
+    return {"data.store_hash": read_yaml(path).get("data", {}).get("store_hash")}
+
+
+def _metrics(model: Finished, trained: "Trained") -> dict[str, Any]:
+    """Return what was measured, each number with what it is worth."""
+    from trainer.checkpoint import read
+    from trainer.evaluation.threshold_calibration import Frozen
+    from trainer.inference.model_io import frozen_settings, run_folder
+
+    run_dir = run_folder(trained.path)
+    measured = read(trained.path).get("metrics") or {}
+    dice = None if trained.epoch is None else lesion_dice(run_dir, trained.epoch)
+    frozen = Frozen.load(run_dir) if frozen_settings(trained) else None
+    readings = run_dir / "test_readings.jsonl"
+    return {
+        "validation": {
+            "label": f"validation fold {trained.config.data.fold}, best epoch, sampled as while "
+            f"training: {LABEL}",
+            "epoch": trained.epoch,
+            "dice_interval": bootstrap([*dice.values()], 0) if dice else None,
+            "num_cases_with_lesion": len(dice) if dice else None,
+            "metrics": {k: v for k, v in measured.items() if k.startswith("val/")},
+        },
+        "threshold": frozen
+        and {
+            "label": f"chosen on validation fold {trained.config.data.fold}: {LABEL}",
+            "threshold": frozen.threshold,
+            "dice": frozen.dice,
+            "num_cases_with_lesion": frozen.num_cases,
+            "sampling": frozen.sampling,
+        },
+        "verdicts": _verdicts(model.origin) if model.origin else [],
+        "test_readings_by_this_run": len(readings.read_text().splitlines())
+        if readings.exists()
+        else 0,
+    }
+
+
+def _verdicts(origin: OfStudy) -> list[dict[str, Any]]:
+    """Return what `confirm` found of the configuration, trained again with other seeds."""
+    number = origin.trial.number if origin.trial.of is None else origin.trial.of
+    newest: dict[str, dict[str, Any]] = {}
+    for event in origin.state.verdicts:
+        scores = [score for score in event["scores"] if score["trial"] == number]
+        if scores:
+            about = {key: event[key] for key in ("on", "where", "seeds", "folds", "epochs")}
+            matches = [c for c in event["comparisons"] if number in (c["trial"], c["other"])]
+            label = "of this configuration trained again, not of these weights"
+            newest[event["on"]] = {
+                "label": label, **about, "score": scores[0], "comparisons": matches,
+            }  # fmt: skip
+    return [*newest.values()]
+
+
+def _provenance(model: Finished, trained: "Trained") -> dict[str, Any]:
+    from trainer.inference.model_io import fingerprint
+
+    config = trained.config
+    return {
+        **(_trained_in(model.origin) if model.origin else {"study": None, "trial": None}),
+        "weights": fingerprint(trained.model),
+        "weights_file": trained.path.name,
+        "epoch": trained.epoch,
+        "seed": config.seed,
+        "fold": config.data.fold,
+        "store_hash": config.data.store_hash,
+        "init_from": config.init_from,
+        "exported": {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": code_commit(),
+            "versions": package_versions(),
+        },
+    }
+
+
+def _trained_in(origin: OfStudy) -> dict[str, Any]:
+    event, trial = origin.state.study, origin.trial
+    assert event is not None
+    return {
+        "study": origin.study.study,
+        "study_uid": event["uid"],
+        "trial": trial.number,
+        "kind": trial.kind,
+        "confirms": trial.of,
+        "ending": trial.ending,
+        "params": trial.params,
+        "commit": event["commit"],
+        "versions": event["versions"],
+        "hosts": trial.hosts,
+        "trials_compared": _num_compared(origin.state.searched()),
+    }
+
+
+def _num_compared(trials: list[TrialState]) -> int:
+    """Return of how many it is the best: what makes a number of the selection fold optimistic."""
+    return sum(trial.value is not None for trial in trials)
+
+
+def _requirements() -> str:
+    lines = ["# The trainer's packages as they were when this model was exported.\n"]
+    for name in PACKAGES:
+        # Without `+cpu`: that is an index of its own, and the same version.
+        version = importlib.metadata.version(name).partition("+")[0]
+        lines.append(f"{name}=={version}\n")
+    return "".join(lines)
+
+
+def _paint(trained: "Trained", folder: Path) -> tuple[list[Path], str]:
+    """Draw the fixed validation cases where the data are here; else say why there are none."""
+    from trainer.images.sample_images import paint
+
+    store = trained.config.data.store
+    try:
+        return paint(trained, open_store(store), folder), ""
+    except (ConfigError, OSError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        reason = error.lines[0] if isinstance(error, ConfigError) else str(error)
+        print(f"note       no pictures: {reason}")
+        return [], "the data it was trained on were not where it was exported"
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """Return what strict JSON can hold."""
+    match value:
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+        case float() if value != value or value in (float("inf"), float("-inf")):
+            return None
+    return value

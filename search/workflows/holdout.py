@@ -1,0 +1,113 @@
+"""The sealed test set, read for trials that confirm: the one place where a study opens it.
+
+Import it after `search.workflows.launch.before_ray`: Ray reads its switches when it is imported.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from search.execution.capacity import Slots
+from search.ledger.session import LiveStudy
+from search.ledger.state import TrialState
+from search.storage.dataset_cache import with_store_here
+from search.storage.s3_run import held, on_this_node
+from search.tuning.run import ray_session
+from search.tuning.searcher import cargo_of
+
+
+def read_test_set(live: LiveStudy, trials: Sequence[TrialState], address: str) -> None:
+    """Read the test set with each trial's last weights, and record every reading.
+
+    What the ledger has is not read again. A threshold is frozen on the trial's validation fold
+    first (trainer/evaluation/evaluate.py).
+
+    Args:
+        live: The study.
+        trials: Completed ones.
+        address: From `search.workflows.launch.ray_address`.
+
+    Raises:
+        ValueError: A trial's weights are not at hand, or they do not suit the store.
+        OSError: The ledger cannot be written.
+    """
+    known = {event["trial"] for event in live.state.test_readings}
+    unread = [trial for trial in trials if trial.number not in known]
+    print(
+        f"\ntest set   read by {len(trials) - len(unread)} of {len(trials)} models before, which "
+        "do not read it again",
+        flush=True,
+    )
+    if not unread:
+        return
+    needs = live.study.trials
+    with ray_session(address):
+        Slots(needs.cpus_per_trial, needs.gpus_per_trial).check()
+        read = _read.options(num_cpus=needs.cpus_per_trial, num_gpus=needs.gpus_per_trial)
+        tasks = {read.remote(asdict(cargo_of(live, trial.number, ""))): trial for trial in unread}
+        while tasks:
+            (done,), _ = ray.wait([*tasks])
+            record(live, tasks.pop(done), _get(done))
+
+
+def _get(task: Any) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        cause = getattr(error, "cause", None) or error
+        raise ValueError(f"the test set could not be read: {cause}") from error
+    return result
+
+
+def record(live: LiveStudy, trial: TrialState, reading: dict[str, Any]) -> None:
+    """Record a reading and say so, and the louder if it was not the model's first."""
+    live.record({"event": "test_read", "trial": trial.number, **reading})
+    again = ""
+    if reading["reading"] > 1:
+        again = f"; NOT A FIRST LOOK: reading {reading['reading']} of the test set by this model"
+    print(
+        f"test set   trial {trial.number} (of {trial.of}): Dice "
+        f"{reading['metrics']['test/dice']:.4f} at threshold {reading['threshold']:g}{again}",
+        flush=True,
+    )
+
+
+@ray.remote
+def _read(cargo: dict[str, Any]) -> dict[str, Any]:
+    cargo = with_store_here(on_this_node(cargo))
+    with held(cargo):
+        return read_one(Path(cargo["run_dir"]), cargo["train"]["data"]["store"])
+
+
+def read_one(run_dir: Path, store: str) -> dict[str, Any]:
+    """Freeze a trial's threshold on its validation fold, then read the test set with it.
+
+    The weights are those of the last epoch, which the verdict on the validation folds is about;
+    choosing the best epoch there would be one more choice on these cases.
+
+    Returns:
+        `metrics` of the test cases at the frozen `threshold`, `dice` of each case with a lesion,
+        and `reading`, the how-many-eth reading by this run it was.
+    """
+    from trainer.data.store import Store
+    from trainer.evaluation.evaluate import READINGS, evaluate
+    from trainer.evaluation.evaluation_table import write
+    from trainer.evaluation.validate import means
+    from trainer.inference.model_io import load
+
+    checkpoints = sorted((run_dir / "checkpoints").glob("*.pt"))
+    trained = load(checkpoints[-1] if checkpoints else run_dir)
+    data = Store.open(store)
+    evaluate(trained, data, run_dir, split="val")
+    evaluation = evaluate(trained, data, run_dir, split="test")
+    write(evaluation, run_dir / "evaluate_test")
+    cases = sorted(evaluation.calibrated, key=lambda score: score.case_id)
+    return {
+        "metrics": {f"test/{name}": value for name, value in means(cases).items()},
+        "threshold": evaluation.frozen.threshold,
+        "dice": {score.case_id: score.dice for score in cases if score.has_lesion},
+        "reading": len((run_dir / READINGS).read_text().splitlines()),
+    }

@@ -1,0 +1,279 @@
+"""Studies on a cluster seen from outside, through Ray Jobs: `--submit http://HOST:8265`.
+
+The code (`search`, `trainer`) and the study travel as the job's working directory; data and runs
+are where the cluster sees them. The driver is a process of the head, so that the machine which
+submitted it can be switched off. Nothing of that machine's environment goes along: MLflow's
+address and passwords are those that the head was started with.
+"""
+
+import asyncio
+import logging
+import re
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+from ray.job_submission import JobDetails, JobSubmissionClient
+
+from search.execution.auth import find_token, token_path
+from search.storage.s3 import shown
+from search.study.config import StudyConfig
+from search.workflows.launch import code_commit
+from trainer.configfile import ConfigError, did_you_mean
+
+ANSWER_S = 10.0
+"""How long a dashboard is given to answer."""
+
+STOP_S = 300
+"""How long trials have to write their checkpoints when Ray is told to stop the job; Ray gives 3."""
+
+SAME_PYTHON = (
+    r"sed -n 's|.* \(/.*\)/lib/python[0-9.]*/site-packages/ray/_raylet.so$|\1/bin/python|p;T;q' "
+    "/proc/$PPID/maps"
+)
+"""Shell words for the Python that runs Ray itself: a PATH may lead to another, without segtune."""
+
+
+BEGIN = "-- segtune --"
+"""Divides what Ray writes into a job's log from what the command prints."""
+CODE = {".py", ".js", ".css"}
+"""Of the files of segtune, what a cluster needs."""
+
+
+class Cluster:
+    """A Ray cluster behind its dashboard.
+
+    Args:
+        url: The dashboard's.
+
+    Raises:
+        ConfigError: It does not answer, or asks for a token that is missing or wrong.
+    """
+
+    POLL_S = 0.3
+
+    def __init__(self, url: str):
+        self.url = url.rstrip("/")
+        headers = self._credentials()
+        with self._refusals():
+            self._jobs = JobSubmissionClient(self.url, headers=headers)
+        for name in list(logging.root.manager.loggerDict):  # several set their own level
+            if name.partition(".")[0] == "ray":
+                logging.getLogger(name).setLevel(logging.ERROR)
+
+    def _credentials(self) -> dict[str, str]:
+        """Return the header with the token if it is asked for, and show it to nobody else."""
+        if not self.url.startswith(("http://", "https://")):
+            raise ConfigError([f"--submit {self.url}: must be the dashboard's http://HOST:8265"])
+        status = self._ask({})
+        if status not in (401, 403):
+            return {}
+        where = f"--submit {self.url}: the cluster asks for Ray's token, but"
+        token = find_token()
+        if token is None:
+            raise ConfigError([f"{where} there is none here; copy the head's to {token_path()}"])
+        headers = {"Authorization": f"Bearer {token}"}
+        if self._ask(headers) in (401, 403):
+            raise ConfigError([f"{where} ours is another one; copy the head's to {token_path()}"])
+        return headers
+
+    def _ask(self, headers: dict[str, str]) -> int:
+        with self._refusals():
+            answer = requests.get(f"{self.url}/api/version", headers=headers, timeout=ANSWER_S)
+            if answer.status_code not in (401, 403):
+                answer.raise_for_status()
+                answer.json()["ray_version"]
+        return answer.status_code
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Say in one line what the dashboard did not do."""
+        try:
+            yield
+        except (requests.HTTPError, requests.JSONDecodeError, KeyError, TypeError) as error:
+            raise ConfigError([f"--submit {self.url}: is not a Ray dashboard"]) from error
+        except (requests.RequestException, ConnectionError) as error:
+            raise ConfigError([f"--submit {self.url}: no Ray dashboard answers there"]) from error
+        except RuntimeError as error:
+            raise ConfigError([f"--submit {self.url}: {str(error).splitlines()[0]}"]) from error
+
+    def launch(
+        self,
+        study: StudyConfig,
+        runs: Path,
+        earlier: Sequence[str],
+        *,
+        dry_run: bool = False,
+        probe: bool = False,
+    ) -> int:
+        """Submit a study, after a look at it from there, and say how to go on.
+
+        Args:
+            study: What to search.
+            runs: The folder of all studies, as the cluster sees it.
+            earlier: Names of studies to learn from.
+            dry_run: Only look at it from there, and show that.
+            probe: And measure it there.
+
+        Returns:
+            Exit status.
+
+        Raises:
+            ConfigError: The study is running, or cannot be run there.
+        """
+        folder = seen_by_the_cluster(runs)
+        words = ["launch", "study.yaml", "--runs", folder]
+        words += [word for name in earlier for word in ("--warm-start", name)]
+        look = [*words, "--dry-run", *["--probe", "--address", "auto"] * probe]
+        if dry_run:
+            return self._show(*self.run(look, study))
+        jobs = self._jobs_of(study.study)
+        for job in jobs:
+            if not job.status.is_terminal():
+                raise ConfigError(
+                    [f"--submit {self.url}: {study.study} is running, as {job.submission_id}"]
+                )
+        status, output = self.run(look, study)
+        if status:
+            return self._show(status, output)
+        # The name is taken when it runs already: of two submissions at once one is refused.
+        name = f"segtune-{study.study}-{len(jobs) + 1}"
+        about = {"segtune": "launch", "study": study.study, "runs": folder}
+        self._submit([*words, "--address", "auto"], study, submission_id=name, metadata=about)
+        of = f"{study.study} --submit {self.url}"
+        print(
+            f"submitted as {name}; it goes on without this machine\n"
+            f"look    segtune status {of}\n"
+            f"follow  segtune logs {of} --follow\n"
+            f"stop    segtune stop {of}"
+        )
+        return 0
+
+    def command(self, words: Sequence[str], study: str, runs: Path | None) -> int:
+        """Run a short command about a study there, show what it prints and return its status.
+
+        Args:
+            words: The command and its options.
+            study: Its name.
+            runs: The folder of all studies; None for the one with which it was submitted.
+
+        Raises:
+            ConfigError: The study was not submitted there.
+        """
+        folder = seen_by_the_cluster(runs) if runs else self._newest_job(study).metadata["runs"]
+        return self._show(*self.run([words[0], study, "--runs", folder, *words[1:]]))
+
+    def _show(self, status: int, output: str) -> int:
+        print(output, end="", file=sys.stderr if status else sys.stdout)
+        return status
+
+    def run(self, words: Sequence[str], study: StudyConfig | None = None) -> tuple[int, str]:
+        """Run a short command of segtune there; return its exit status and what it printed."""
+        name = self._submit(words, study)
+        with self._refusals():
+            while not (status := self._jobs.get_job_status(name)).is_terminal():
+                time.sleep(self.POLL_S)
+            job, text = self._jobs.get_job_info(name), self._jobs.get_job_logs(name)
+            self._jobs.delete_job(name)
+        if job.driver_exit_code is None:
+            raise ConfigError([f"--submit {self.url}: {(job.message or status).splitlines()[0]}"])
+        return job.driver_exit_code, _own(text)
+
+    def _submit(self, words: Sequence[str], study: StudyConfig | None, **about: Any) -> str:
+        command = f"P=$({SAME_PYTHON}); echo {BEGIN}; exec ${{P:-python}} -m search.cli.main "
+        with self._refusals(), _working_directory(study) as folder:
+            name: str = self._jobs.submit_job(
+                entrypoint=command + shlex.join(words),
+                runtime_env={
+                    "working_dir": folder,
+                    "env_vars": {
+                        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
+                        "SEGTUNE_COMMIT": code_commit(),
+                    },
+                },
+                **about,
+            )
+        return name
+
+    def _jobs_of(self, study: str | None) -> list[JobDetails]:
+        """Return the jobs that launched a study, or all studies, in order."""
+        with self._refusals():
+            jobs = self._jobs.list_jobs()
+        launched = [job for job in jobs if (job.metadata or {}).get("segtune") == "launch"]
+        named = [job for job in launched if study in (None, job.metadata["study"])]
+        return sorted(named, key=lambda job: job.start_time or 0)
+
+    def _newest_job(self, study: str) -> JobDetails:
+        if jobs := self._jobs_of(study):
+            return jobs[-1]
+        names = [job.metadata["study"] for job in self._jobs_of(None)]
+        hint = did_you_mean(study, names)
+        raise ConfigError([f"--submit {self.url}: {study}: was not submitted there{hint}"])
+
+    def logs(self, study: str, follow: bool) -> None:
+        """Print what a study's driver has printed, and on request what it prints until it ends.
+
+        Raises:
+            ConfigError: The study was not submitted there.
+        """
+        name = self._newest_job(study).submission_id
+        with self._refusals():
+            if follow:
+                asyncio.run(self._follow(name))
+            else:
+                print(_own(self._jobs.get_job_logs(name)), end="")
+
+    async def _follow(self, name: str | None) -> None:
+        before: str | None = ""
+        async for text in self._jobs.tail_job_logs(name):
+            if before is not None:
+                before += text
+                if BEGIN not in before:
+                    continue
+                text, before = _own(before), None
+            print(text, end="", flush=True)
+        print(before or "", end="")
+
+
+def _own(log: str) -> str:
+    """Return what the command printed; all where it was not even begun."""
+    before, begin, text = log.partition(f"{BEGIN}\n")
+    # Ray's line about the entrypoint is flushed after that has begun, and may come after its first.
+    return re.sub(r"\ARunning entrypoint for job .*\n", "", text) if begin else before
+
+
+@contextmanager
+def _working_directory(study: StudyConfig | None) -> Iterator[str]:
+    """Copy the code, and nothing that lies beside it, into a folder; and a study's settings."""
+    code = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory(prefix="segtune-") as name:
+        folder = Path(name)
+        for package in ("search", "trainer"):
+            for path in (p for p in (code / package).rglob("*") if p.suffix in CODE):
+                copy = folder / path.relative_to(code)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())
+        if study:
+            text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+            (folder / "study.yaml").write_text(text)
+        yield name
+
+
+def seen_by_the_cluster(runs: Path) -> str:
+    """Return the folder of all studies, if it means the same on the cluster.
+
+    Raises:
+        ConfigError: It is relative.
+    """
+    text = shown(runs)
+    if not (runs.is_absolute() or text.startswith("s3://")):
+        rule = "must be absolute with --submit: a folder, or s3://…, as the cluster sees it"
+        raise ConfigError([f"--runs {runs}: {rule}"])
+    return text

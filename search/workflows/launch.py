@@ -1,0 +1,344 @@
+"""`segtune launch`: create a study or continue it, carry it out, and show what it found."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import yaml
+
+from search.analysis.results import read_study
+from search.execution.auth import use_token
+from search.ledger.budget import budget_rule
+from search.ledger.journal import Event, Ledger
+from search.ledger.session import LiveStudy
+from search.ledger.state import StudyState
+from search.monitor.console import Progress
+from search.storage.dataset_cache import content_hash
+from search.storage.s3 import remote_of, shown
+from search.storage.s3_ledger import open_as_driver
+from search.study.config import StudyConfig
+from search.tracking.tracker import Tracker, ui_command
+from trainer.atomic import write_atomically
+from trainer.configfile import ConfigError, build, flatten
+
+BROKEN = 3
+"""Exit status where trials only fail. A crash has another, and what relaunches tells them apart."""
+
+MAY_CHANGE = {
+    "data.store",
+    "budget.epochs",
+    "budget.gpu_hours",
+    "budget.wall_hours",
+    "trials.silence_s",
+}
+"""Study settings that say nothing about the results; the store is known by its content."""
+
+RAY_SWITCHES = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every process
+    "RAY_AIR_NEW_OUTPUT": "0",  # no tables
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they cost three times what all the rest costs
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's would throw the steps in flight away
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # the ledger is the record
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # many actors start at once; the proposer sets the limit
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+
+
+def launch(
+    study: StudyConfig,
+    runs: Path,
+    address: str | None = None,
+    *,
+    warm_start: Sequence[Path] = (),
+    fit: str = "trainer.loop:fit",
+    show: Callable[[Path], str] | None = None,
+) -> int:
+    """Create a study or continue it, until every trial has ended or it is told to stop.
+
+    Args:
+        study: What to search.
+        runs: The folder of all studies.
+        address: A Ray cluster (host:port or "auto"); None starts one on this machine, or joins the
+            one that RAY_ADDRESS names.
+        warm_start: Folders of earlier studies from which a new one's sampler learns.
+        fit: `module:function` with the contract of `trainer.loop.fit`.
+        show: What to print of the study's folder at the end; None is the leaderboard.
+
+    Returns:
+        Exit status: 0 when the study ended or can be continued, BROKEN when its trials only fail.
+
+    Raises:
+        ValueError: The study exists with other settings or data, is being run, or cannot run here.
+        OSError: The study's folder cannot be written.
+    """
+    address = ray_address(address)
+    store_hash = content_hash(study.data.store)
+    folder = runs.expanduser().resolve() / study.study
+    with open_as_driver(folder) as ledger:
+        _create_or_continue(study, store_hash, folder, ledger, warm_start)
+        return carry_on(LiveStudy(study, folder, ledger), address, fit=fit, show=show)
+
+
+def ray_address(address: str | None) -> str:
+    """Return the Ray cluster to use: as given, else RAY_ADDRESS, else "local".
+
+    Raises:
+        ConfigError: It is a Ray Client's.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
+        raise ConfigError(
+            [
+                f"--address {address}: Ray Client cannot drive a study; from outside the cluster "
+                "use --submit http://HOST:8265"
+            ]
+        )
+    return address
+
+
+@contextmanager
+def reopened(folder: Path) -> Iterator[LiveStudy]:
+    """Open an existing study as its only driver.
+
+    Raises:
+        ValueError: It has no settings yet, its data have changed, or it is being run.
+        OSError: The ledger cannot be read.
+    """
+    study, state = read_study(folder)
+    assert state.study is not None
+    _check_data(state.study, content_hash(study.data.store), study, folder)
+    with open_as_driver(folder) as ledger:
+        yield LiveStudy(study, folder.resolve(), ledger)
+
+
+def carry_on(
+    live: LiveStudy,
+    address: str,
+    *,
+    only: Iterable[int] | None = None,
+    fit: str = "trainer.loop:fit",
+    show: Callable[[Path], str] | None = None,
+) -> int:
+    """Carry out what is left of a study and show what it found.
+
+    Args:
+        live: The study.
+        address: From `ray_address`.
+        only: Carry these trials and no others, whatever the budget; None for the whole plan.
+        fit: `module:function` with the contract of `trainer.loop.fit`.
+        show: What to print of the study's folder at the end; None is the leaderboard.
+
+    Returns:
+        Exit status, as `launch`.
+    """
+    live.only = None if only is None else frozenset(only)
+    progress = Progress(live)
+    live.listeners.append(progress.hear)
+    _carry_out(live, progress, address, fit)
+    return _conclude(live, show)
+
+
+def _create_or_continue(
+    study: StudyConfig,
+    store_hash: str,
+    folder: Path,
+    ledger: Ledger,
+    sources: Sequence[Path],
+) -> None:
+    """Write a new study's first event, or check that an existing one is this very study.
+
+    One without a trial has not begun, and takes any settings.
+
+    Raises:
+        ConfigError: It has other settings, another data set or another warm start.
+    """
+    state = StudyState.of(ledger)
+    begun, config = state.study, study.model_dump(mode="json")
+    warm = begun.get("warm_start", []) if begun else []
+    others = {source.resolve().name for source in sources} - {*warm}
+    if begun and state.trials:
+        _check_data(begun, store_hash, study, folder)
+        # Read as a study, so that settings which a newer segtune added have their defaults.
+        before = build(StudyConfig, begun["config"], ledger.path).model_dump(mode="json")
+        problems = _changes(before, config)
+        rule = "this study was begun without it; give the study another name to begin warm"
+        problems += [f"--warm-start {name}: {rule}" for name in sorted(others)]
+        if problems:
+            raise ConfigError(f"{folder}: {problem}" for problem in problems)
+    same = begun and (begun["config"], begun["store_hash"]) == (config, store_hash)
+    if not same or others:
+        imported: list[Event] = []
+        if not state.trials:
+            imported, warm = _warm_start(study, sources)
+        event = {
+            "event": "study",
+            "uid": begun["uid"] if begun else uuid.uuid4().hex,
+            "config": config,
+            "config_hash": study.config_hash(),
+            "store_hash": store_hash,
+            "commit": code_commit(),
+            "versions": package_versions(),
+        }
+        ledger.append(event | ({"warm_start": warm} if warm else {}), *imported)
+    text = "# Resolved settings of this study; written by `segtune launch`.\n"
+    text += yaml.safe_dump(config, sort_keys=False)
+    write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
+
+
+def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event], list[str]]:
+    """Return what earlier studies teach, and their names, saying what is left out."""
+    if not sources:
+        return [], []
+    from search.sampler.warm_start import warm_start
+
+    events, lines = warm_start(study, sources)
+    for line in lines:
+        print(line, flush=True)
+    return events, list(dict.fromkeys(source.resolve().name for source in sources))
+
+
+def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path) -> None:
+    if begun["store_hash"] != store_hash:
+        raise ConfigError(
+            [
+                f"{folder}: data.store: {study.data.store}: has the content {store_hash[:12]}, "
+                f"but this study was begun with {begun['store_hash'][:12]}"
+            ]
+        )
+
+
+def _changes(begun: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """Return one line for every setting with which a study cannot be continued."""
+    before, now = flatten(begun), flatten(config)
+    lines = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if old == new or key in MAY_CHANGE:
+            continue
+        rule = "give the study another name to change it"
+        if key == "trials.num_trials":
+            if now[key] > before[key]:
+                continue
+            rule = "can only be raised"
+        lines.append(f"{key}: {new!r}: this study was begun with {old!r}; {rule}")
+    return lines
+
+
+def code_commit() -> str:
+    """Return the git commit of this code, with -dirty where it differs; empty outside git.
+
+    Code that was submitted to a cluster is there without its git: SEGTUNE_COMMIT has it.
+    """
+    if commit := os.environ.get("SEGTUNE_COMMIT"):
+        return commit
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        result = subprocess.run(
+            [*command, "--abbrev=40", "--exclude=*"], capture_output=True, text=True
+        )
+    except OSError:
+        return ""
+    return result.stdout.strip()
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide what is computed."""
+    packages = ("segtune", "torch", "monai", "ray", "optuna", "mlflow", "numpy", "pyarrow")
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions
+
+
+def quiet_ray() -> None:
+    """Set what Ray and Tune read from the environment when they are imported."""
+    for name, value in RAY_SWITCHES.items():
+        os.environ.setdefault(name, value)
+
+
+def before_ray(address: str) -> None:
+    """Do what must be done before Ray is imported: find its token, and set its switches.
+
+    Raises:
+        ConfigError: The cluster does not answer, or asks for a token that is missing or wrong.
+        OSError: The token cannot be written or read.
+    """
+    use_token(address)
+    quiet_ray()
+
+
+def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> None:
+    """Run what is left of the trials, with MLflow beside them."""
+    links: SimpleQueue[Event] = SimpleQueue()
+    tracker = Tracker(live, links.put, progress.say)
+    spent = live.overspent()
+    runs = not live.finished and spent is None
+    if spent:
+        live.stopping = budget_rule(spent)
+    if not runs and not tracker.behind:
+        return
+    if runs:
+        before_ray(address)
+    with progress, tracker:
+        if runs:
+            from search.tuning.run import carry_out
+
+            (live.folder / "stop").unlink(missing_ok=True)
+            carry_out(live, progress, links, address=address, fit=fit)
+    while not links.empty():
+        live.record(links.get())
+
+
+def write_page(folder: Path) -> None:
+    """Write the study's page into its folder; a failure is a line and no more."""
+    from search.report.page_html import report
+
+    page = folder / "report.html"
+    try:
+        report([folder], page)
+        if remote := remote_of(folder):
+            remote.upload(page.name, page)
+    except Exception as error:
+        print(f"Page     not written: {' '.join(str(error).split()) or type(error).__name__}")
+    else:
+        print(f"Page     {shown(folder)}/{page.name}")
+
+
+def _conclude(live: LiveStudy, show: Callable[[Path], str] | None) -> int:
+    """Show what was found and where to look next, and return the exit status."""
+    from search.report.leaderboard import leaderboard
+
+    print(f"\n{(show or leaderboard)(live.folder)}")
+    print(f"\nLook at  {shown(live.folder)}")
+    write_page(live.folder)
+    print(f"MLflow   {ui_command(live.folder)}", flush=True)
+    if live.broken:
+        print(f"Mend what is wrong and delete that folder to begin anew: {live.broken}")
+        return BROKEN
+    if live.finished:
+        return 0
+    if live.only is not None:
+        print("Not finished; the same command again continues it.")
+        return 0
+    resolved = shlex.quote(f"{live.folder}/study.yaml")
+    runs = shlex.quote(shown(live.folder.parent))
+    command = f"segtune launch {resolved} --runs {runs}"
+    if spent := live.overspent():
+        print(
+            f"Not finished: {budget_rule(spent)}; to go on: {command} budget.{spent['what']}=MORE"
+        )
+    else:
+        print(f"Not finished; to continue: {command}")
+    return 0

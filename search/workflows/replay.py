@@ -1,0 +1,173 @@
+"""`segtune replay`: train one trial again, and see whether it gives the same numbers.
+
+On the same kind of CPU, with the same code, store, versions and number of threads, a trial gives
+the same bits again, however often it was interrupted or resumed. Where it does not, one of these is
+not the same, and which is said first.
+"""
+
+import importlib
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.analysis.results import read_study
+from search.execution.hardware import cpu_model
+from search.ledger.journal import Event, Ledger
+from search.ledger.state import Report, TrialState
+from search.storage.dataset_cache import open_store
+from search.study.config import StudyConfig
+from search.workflows.launch import code_commit, package_versions
+from trainer.config import TrainConfig
+from trainer.configfile import ConfigError
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Epochs that were trained towards one number of epochs."""
+
+    config: TrainConfig
+    reports: list[Report]
+    """In the ledger, at least one."""
+
+
+def replay(
+    folder: Path, number: int, *, epochs: int | None = None, fit: str = "trainer.loop:fit"
+) -> bool:
+    """Train a trial again in a temporary folder, and print how its metrics compare.
+
+    Args:
+        folder: The study's.
+        number: The trial.
+        epochs: Only those that were reported up to here.
+        fit: `module:function` with the contract of `trainer.loop.fit`.
+
+    Returns:
+        Whether every metric of every epoch, except times, is the same to the last bit.
+
+    Raises:
+        ValueError: There is no such trial, or nothing to compare with.
+        OSError: The ledger cannot be read.
+    """
+    study, state = read_study(folder)
+    if number not in state.trials:
+        raise ConfigError([f"{folder}: trial {number}: no such trial"])
+    trial = state.trials[number]
+    parts = stretches(study, trial, math.inf if epochs is None else epochs)
+    if not parts:
+        raise ConfigError([f"{folder}: trial {number}: no epoch of it was reported so far"])
+    assert state.study is not None
+    started = [
+        event
+        for event in Ledger.open(folder / "ledger.jsonl", writer=False).events
+        if event["event"] == "started" and event["trial"] == number
+    ]
+    for line in environment(state.study, started, parts[0].config):
+        print(f"note       {line}", flush=True)
+    if study.trials.workers_per_trial > 1:
+        print("note       1 worker now: sums over several are rounded otherwise")
+    same = True
+    try:
+        for report, metrics in train_again(parts, number, fit):
+            found = differences(report.metrics, metrics)
+            same = same and not found
+            print(f"epoch {report.epoch:4d} {found[0] if found else 'identical'}", flush=True)
+            for line in found[1:]:
+                print(f"{'':10s} {line}", flush=True)
+    except (ArithmeticError, MemoryError) as error:  # diverged, or out of memory
+        same = False
+        print(f"ended now, unlike then: {type(error).__name__}: {error}")
+    print("identical" if same else "not identical")
+    return same
+
+
+def stretches(study: StudyConfig, trial: TrialState, until: float) -> list[Stretch]:
+    """Return what a trial trained, a stretch for every number of epochs that it was to reach."""
+    ends = [*(segment.after for segment in trial.segments), math.inf]
+    found: list[Stretch] = []
+    begin = -1.0
+    for end in ends:
+        reports = [r for r in trial.reports if begin < r.epoch <= min(end, until)]
+        if reports:
+            goal = trial.goal_at(study, reports[0].epoch)
+            config = study.train_config(trial.params, epochs=goal, seed=trial.seed, fold=trial.fold)
+            found.append(Stretch(config, reports))
+        begin = end
+    return found
+
+
+def train_again(
+    parts: list[Stretch], number: int, fit: str
+) -> Iterator[tuple[Report, Mapping[str, float]]]:
+    """Train in a folder that is deleted; yield each report with the metrics of the new run."""
+    module, _, name = fit.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    store = open_store(parts[0].config.data.store).path
+    with tempfile.TemporaryDirectory(prefix="segtune-replay-") as temporary:
+        run_dir = Path(temporary) / "trials" / f"{number:04d}"
+        received = -1
+        for part in parts:
+            data = part.config.data.model_copy(update={"store": str(store)})
+            config = part.config.model_copy(update={"data": data})
+            validations = function(config, run_dir, received=received)
+            for report in part.reports:
+                validation = next(v for v in validations if v.epoch >= report.epoch)
+                assert validation.epoch == report.epoch, f"epoch {report.epoch} is not validated"
+                yield report, validation.metrics
+                received = report.epoch
+            validations.close()
+
+
+def differences(then: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
+    """Return a line for every metric that is not the same to the last bit, times excepted."""
+    lines = []
+    for key in sorted(then.keys() | now.keys()):
+        one, other = then.get(key), now.get(key)
+        if key.startswith("time/") or one == other:
+            continue
+        if one is None or other is None:
+            lines.append(f"{key}: only {'now' if one is None else 'then'}")
+        elif not (math.isnan(one) and math.isnan(other)):
+            lines.append(f"{key}: {one!r} then, {other!r} now ({other - one:+.2g})")
+    return lines
+
+
+def environment(begun: Event, started: list[Event], config: TrainConfig) -> list[str]:
+    """Return a line for everything that decides the last bits and is not as it was.
+
+    Args:
+        begun: The study's newest `study` event.
+        started: The trial's `started` events.
+        config: What is trained again.
+    """
+    now: dict[str, Any] = {
+        "commit": code_commit(),
+        "store": open_store(config.data.store).content_hash[:12],
+        **package_versions(),
+    }
+    then = {"commit": begun["commit"], "store": begun["store_hash"][:12], **begun["versions"]}
+    lines = [
+        f"{key}: {then[key] or 'unknown'} then, {now.get(key) or 'unknown'} now"
+        for key in then
+        if then[key] != now.get(key)
+    ]
+    here = {"cpu": cpu_model(), "gpu": _gpu(config), "threads": config.num_threads}
+    for key, value in here.items():
+        known = sorted({str(event[key]) for event in started if key in event})
+        if known and known != [str(value)]:
+            lines.append(f"{key}: {', '.join(known) or 'none'} then, {value or 'none'} now")
+    if begun["commit"].endswith("-dirty") and then["commit"] == now["commit"]:
+        lines.append("commit: has changes that are not in git, which may have been others then")
+    return lines
+
+
+def _gpu(config: TrainConfig) -> str:
+    """Return the name of the GPU on which this process would train, empty for a CPU."""
+    import torch
+
+    from trainer.training.train_state import pick_device
+
+    device = pick_device(config)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""

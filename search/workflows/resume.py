@@ -1,0 +1,150 @@
+"""`segtune resume`: the best trials are worth more epochs than max_t, and get them.
+
+A resumed trial goes on from its latest checkpoint, in its own folder and its own MLflow run. What
+is a share of training goes on as in a run of N epochs: the cosine or linear schedule is stretched
+to N epochs, so the learning rate, which had fallen towards 0, rises again to what such a run has
+after as many images, and falls from there (a warm restart, as in Loshchilov & Hutter 2017, to a
+part of the peak); and a warm-in of losses that such a run would not have finished by then goes back
+to where that run would be. So the result is not quite that of N epochs from scratch: its learning
+rate has fallen twice. The warm-up is in images, and is not repeated.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from search.analysis.ranking import ranked
+from search.ledger.journal import Event
+from search.ledger.session import LiveStudy
+from search.ledger.state import TrialState
+from search.storage.s3_run import has_checkpoint
+from search.study.config import StudyConfig
+from search.workflows.launch import carry_on, ray_address, reopened
+from trainer.configfile import ConfigError
+
+CAN_GO_ON = ("completed", "stopped", "stalled")
+"""Endings after which more epochs make sense."""
+
+
+def resume(
+    folder: Path,
+    *,
+    epochs: int,
+    top: int | None = None,
+    trials: Sequence[int] = (),
+    address: str | None = None,
+    fit: str = "trainer.loop:fit",
+) -> int:
+    """Give trials that ended a longer training. No other trial of the study is carried on.
+
+    The same call again, after a kill, chooses the same trials and goes on with them.
+
+    Args:
+        folder: The study's.
+        epochs: What they are to reach in all.
+        top: Take so many of the best that ended, by the last validation of each.
+        trials: Or take these.
+        address: A Ray cluster, as in `search.workflows.launch.launch`.
+        fit: `module:function` with the contract of `trainer.loop.fit`.
+
+    Returns:
+        Exit status, as `launch`.
+
+    Raises:
+        ValueError: A trial cannot go on, the study is being run, or its data have changed.
+        OSError: The study's folder cannot be read or written.
+    """
+    address = ray_address(address)
+    with reopened(folder) as live:
+        live.record(*resumed_events(live, epochs=epochs, top=top, trials=trials))
+        resumed = [t.number for t in live.state.live() if t.segments]
+        return carry_on(live, address, only=resumed, fit=fit)
+
+
+def resumed_events(
+    live: LiveStudy, *, epochs: int, top: int | None = None, trials: Sequence[int] = ()
+) -> list[Event]:
+    """Return the events that resume trials.
+
+    A `resume` with what was chosen, unless an equal one chose before, and a `resumed` for each of
+    its trials that does not have one.
+
+    Raises:
+        ConfigError: One line for every reason why not.
+    """
+    wanted: dict[str, Any] = {"top": top, "epochs": epochs}
+    if top is None:
+        wanted["trials"] = sorted(set(trials))
+    for event in live.state.resumes:
+        if all(event[key] == value for key, value in wanted.items()):
+            chosen = [live.state.trials[number] for number in event["trials"]]
+            left = [t for t in chosen if all(s.epochs != epochs for s in t.segments)]
+            _check(live, left, epochs)
+            return _resumed(left, epochs)
+    if problem := unsuitable(live.study, epochs):
+        raise ConfigError([f"--epochs {epochs}: {problem}"])
+    chosen = _named(live, trials) if top is None else _best(live, top)
+    _check(live, chosen, epochs)
+    chose = {"event": "resume", "top": top, "epochs": epochs}
+    return [chose | {"trials": [t.number for t in chosen]}, *_resumed(chosen, epochs)]
+
+
+def _resumed(trials: Sequence[TrialState], epochs: int) -> list[Event]:
+    return [
+        {"event": "resumed", "trial": trial.number, "epoch": trial.epoch, "epochs": epochs}
+        for trial in trials
+    ]
+
+
+def unsuitable(study: StudyConfig, epochs: int) -> str:
+    """Return why no trial of a study can be trained for so many epochs; empty if it can."""
+    every = study.train_config({}).validate_every
+    if study.scheduler.max_t == 0:
+        return "this study's trials train nothing (max_t 0)"
+    if epochs % every:
+        return f"must be a multiple of train.validate_every ({every})"
+    return ""
+
+
+def _named(live: LiveStudy, numbers: Sequence[int]) -> list[TrialState]:
+    trials = live.state.trials
+    if unknown := sorted(set(numbers) - set(trials)):
+        raise ConfigError(f"{live.folder}: trial {number}: no such trial" for number in unknown)
+    return [trials[number] for number in sorted(set(numbers))]
+
+
+def _best(live: LiveStudy, top: int) -> list[TrialState]:
+    able = [trial for trial in live.state.searched() if trial.ending in CAN_GO_ON]
+    best = ranked(live.study, able)
+    if len(best) < top:
+        raise ConfigError(
+            [f"{live.folder}: --top {top}: only {len(best)} searched trials ended with a result"]
+        )
+    return best[:top]
+
+
+def _check(live: LiveStudy, trials: Sequence[TrialState], epochs: int) -> None:
+    problems = [(trial.number, _problem(live, trial, epochs)) for trial in trials]
+    if lines := [f"{live.folder}: trial {number}: {why}" for number, why in problems if why]:
+        raise ConfigError(lines)
+
+
+def _problem(live: LiveStudy, trial: TrialState, epochs: int) -> str:
+    """Return why a trial cannot be resumed; empty if it can."""
+    if trial.kind == "confirm":
+        return f"confirms trial {trial.of}, and is compared at equal epochs: resume that one"
+    if trial.ending is None:
+        return "has not ended: `segtune launch` carries it on"
+    if trial.ending not in CAN_GO_ON:
+        return f"{trial.ending} ({trial.reason}): more epochs cannot help"
+    if epochs <= trial.epoch:
+        return f"is at epoch {trial.epoch} already: --epochs must be above it"
+    try:
+        live.study.train_config(trial.params, epochs=epochs)
+    except ConfigError as error:
+        return error.lines[0]
+    run_dir = live.trial_dir(trial.number)
+    if not has_checkpoint(run_dir):
+        where = run_dir / "checkpoints"
+        return f"{where}: no checkpoint here; was it trained on another machine's disk?"
+    return ""

@@ -1,0 +1,131 @@
+"""An evaluation to read: a table for people, `cases.csv` and `summary.json` for programs."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from trainer.atomic import write_atomically
+from trainer.configfile import ConfigError
+from trainer.evaluation.evaluate import Evaluation
+from trainer.evaluation.metrics import CaseScore, by_volume
+from trainer.evaluation.validate import means
+
+COLUMNS = {
+    "dice": ("Dice", "{:.3f}"),
+    "dice_official": ("Dice, all", "{:.3f}"),
+    "avd_ml": ("AVD mL", "{:.1f}"),
+    "lesion_f1": ("lesion F1", "{:.3f}"),
+    "lesion_count_diff": ("count diff", "{:.1f}"),
+    "hd95_mm": ("HD95 mm", "{:.1f}"),
+    "false_positive_ml": ("false pos. mL", "{:.2f}"),
+}
+"""Averages: heading and format."""
+
+
+def table(evaluation: Evaluation) -> str:
+    """Lay out an evaluation: a row a case at the calibrated thresholds, averages, subgroups."""
+    cases = [["case", "lesion mL", "predicted mL", "Dice", "AVD mL", "lesion F1", "count diff",
+              "HD95 mm", "threshold", f"Dice at {evaluation.fixed_threshold:g}"]]  # fmt: skip
+    for fixed, score, threshold in zip(
+        evaluation.fixed, evaluation.calibrated, evaluation.thresholds, strict=True
+    ):
+        cases.append(
+            [score.case_id, f"{score.lesion_ml:.2f}", f"{score.predicted_ml:.2f}",
+             f"{score.dice:.3f}", f"{score.avd_ml:.2f}", f"{score.lesion_f1:.3f}",
+             f"{score.lesion_count_diff}", f"{score.hd95_mm:.1f}", f"{threshold:.2f}",
+             f"{fixed.dice:.3f}"]
+        )  # fmt: skip
+    averages = [["mean", "cases", *(heading for heading, _ in COLUMNS.values())]]
+    averages.append(_averages(f"at {evaluation.fixed_threshold:g}", evaluation.fixed))
+    averages.append(_averages(evaluation.calibration, evaluation.calibrated))
+    for name, group in by_volume(evaluation.calibrated).items():
+        averages.append(_averages(f"  {name}", group))
+    frozen = evaluation.frozen
+    return "\n".join(
+        [
+            evaluation.label,
+            "",
+            *_aligned(cases),
+            "",
+            *_aligned(averages),
+            "",
+            f"frozen threshold: {frozen.threshold:.2f}, the best for all {frozen.num_cases} "
+            "validation cases with lesion",
+        ]
+    )
+
+
+def write(evaluation: Evaluation, out: Path) -> None:
+    """Write `cases.csv`, a row a case and threshold, and `summary.json` into a folder.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+    """
+    rows: list[dict[str, Any]] = []
+    fixed = [evaluation.fixed_threshold] * len(evaluation.fixed)
+    for kind, thresholds, scores in (
+        ("fixed", fixed, evaluation.fixed),
+        (evaluation.calibration, evaluation.thresholds, evaluation.calibrated),
+    ):
+        for threshold, score in zip(thresholds, scores, strict=True):
+            rows.append({"kind": kind, "threshold": threshold} | asdict(score))
+
+    def write_cases(path: Path) -> None:
+        names = ["kind", "threshold", *(field.name for field in fields(CaseScore))]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    text = json.dumps(summary(evaluation), indent=2) + "\n"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "cases.csv", write_cases)
+        write_atomically(out / "summary.json", lambda path: path.write_text(text))
+    except OSError as error:
+        raise ConfigError([f"{out}: {error.strerror}"]) from error
+
+
+def summary(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the averages, overall and by lesion volume, as plain values."""
+
+    def averages(scores: list[CaseScore]) -> dict[str, Any]:
+        groups = by_volume(scores).items()
+        return {
+            "mean": means(scores),
+            "by_lesion_volume": {
+                name: {"n": len(group)} | (means(group) if group else {}) for name, group in groups
+            },
+        }
+
+    return {
+        "split": evaluation.split,
+        "label": evaluation.label,
+        "cases": len(evaluation.fixed),
+        "fixed": {"threshold": evaluation.fixed_threshold} | averages(evaluation.fixed),
+        evaluation.calibration: averages(evaluation.calibrated),
+        "frozen": asdict(evaluation.frozen),
+    }
+
+
+def _averages(name: str, scores: Sequence[CaseScore]) -> list[str]:
+    values = means(scores) if scores else {}
+    cells = [
+        form.format(values[key]) if key in values else "-" for key, (_, form) in COLUMNS.items()
+    ]
+    return [name, str(len(scores)), *cells]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Pad the cells of each column; the first to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,181 @@
+"""A validation: whole cases, predicted on the store's grid, scored on the native one."""
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.config import TrainConfig
+from trainer.data.batches import rows_of
+from trainer.data.inputs import Inputs
+from trainer.data.store import Case, Store
+from trainer.diffusion.process import Process
+from trainer.evaluation.ensemble import (
+    fuse,
+    in_batches,
+    num_members,
+    sample_members,
+)
+from trainer.evaluation.metrics import CaseScore, score_case
+from trainer.models.network import Network
+from trainer.progress import bar, tracked
+from trainer.randomness import generator
+
+
+class Validator:
+    """Scores weights on a fixed list of cases.
+
+    Attributes:
+        case_s: Seconds that sampling a case took, scoring apart, on average over the cases when
+            they were last validated.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cases: Sequence[Case],
+        config: TrainConfig,
+        process: Process,
+        device: torch.device,
+    ):
+        self.store = store
+        self.cases = cases
+        self.config = config
+        self.process = process
+        self.device = device
+        self.inputs = Inputs(store, config, device)
+        self.rows = rows_of(cases)
+        self.case_s = 0.0
+
+    def validate(
+        self,
+        model: Network,
+        epoch: int,
+        *,
+        batch_size: int,
+        autocast: torch.autocast,
+        alive: Callable[[], object] = lambda: None,
+    ) -> list[CaseScore]:
+        """Predict and score every case; arguments as for `probabilities`."""
+        if not self.cases:  # more processes than cases
+            return []
+        begun = time.perf_counter()
+        probability = self.probabilities(
+            model, epoch, batch_size=batch_size, autocast=autocast, alive=alive
+        )
+        self.case_s = (time.perf_counter() - begun) / len(self.cases)
+        return self.scores(probability)
+
+    def probabilities(
+        self,
+        model: Network,
+        epoch: int,
+        *,
+        batch_size: int,
+        autocast: torch.autocast,
+        alive: Callable[[], object] = lambda: None,
+    ) -> np.ndarray:
+        """Predict every slice of the cases.
+
+        Args:
+            model: The weights to judge.
+            epoch: Names the noise: every trial sees the same at an epoch, and fresh at the next.
+            batch_size: Masks sampled together, slices times members, across cases; halved while
+                they do not fit.
+            autocast: Precision of the model's forward passes.
+            alive: Called between batches.
+
+        Returns:
+            Lesion probability in the order of `rows`, float32 (n, H, W).
+        """
+        model.eval()
+        sampling = self.config.sampling
+        names = [(case.case_id, index) for case in self.cases for index in range(case.num_slices)]
+        count = num_members(model, sampling)
+
+        def sample_some(members: range, slices: range) -> Tensor:
+            alive()
+            rows = self.rows[slices.start : slices.stop]
+            masks = sample_members(
+                model,
+                self.inputs.window(self.inputs.gather(rows).to(self.device)),
+                process=self.process,
+                sampling=sampling,
+                noise=[
+                    [
+                        generator(self.config.seed, "validate", *names[index], epoch, member)
+                        for index in slices
+                    ]
+                    for member in members
+                ],
+                autocast=autocast,
+            ).cpu()
+            advance(len(members) * len(slices))
+            return masks
+
+        with bar("sampling", len(self.rows) * count) as advance:
+            batches = in_batches(len(self.rows), count, batch_size, sample_some)
+            # A batch may end within a case, and STAPLE needs all of it.
+            sampled, probabilities = next(batches), []
+            for case in self.cases:
+                while sampled.shape[1] < case.num_slices:
+                    sampled = torch.cat([sampled, next(batches)], 1)
+                fused = fuse(sampled[:, : case.num_slices], sampling.fuse)
+                probabilities.append(fused.probability.numpy())
+                sampled = sampled[:, case.num_slices :]
+        return np.concatenate(probabilities)
+
+    def scores(self, probability: np.ndarray) -> list[CaseScore]:
+        """Score what `probabilities` predicted, case by case on the native grid."""
+        threshold = self.config.sampling.threshold
+        return [
+            self.score(case, self.to_native(case, probability), threshold)
+            for case in tracked(self.cases, "scoring")
+        ]
+
+    def to_native(self, case: Case, probability: np.ndarray) -> np.ndarray:
+        """Bring one case's part of what `probabilities` predicted to its native grid."""
+        rows = np.searchsorted(self.rows, case.rows)
+        return self.store.to_native(case, probability[rows])
+
+    def score(self, case: Case, native: np.ndarray, threshold: float) -> CaseScore:
+        """Score one case where its probability on the native grid is at least the threshold."""
+        return score_case(
+            case.case_id,
+            self.store.native_mask(case),
+            native >= threshold,
+            self.store.native_brain(case),
+            case.native_spacing_mm,
+        )
+
+
+def summarize(scores: Sequence[CaseScore]) -> dict[str, float]:
+    """Return the averages of `means` as a validation's metrics, `val/dice` and so on."""
+    metrics = {f"val/{name}": value for name, value in means(scores).items()}
+    assert "val/dice" in metrics, "a validation fold without lesion says nothing about Dice"
+    return metrics
+
+
+def means(scores: Sequence[CaseScore]) -> dict[str, float]:
+    """Average some cases, at least one.
+
+    `dice` averages the cases that have a lesion, `dice_official` all of them with 1 where both
+    masks are empty, `false_positive_ml` the cases without lesion; what there are no cases for is
+    absent. The others average all cases.
+    """
+    with_lesion = [s for s in scores if s.has_lesion]
+    empty = [s for s in scores if not s.has_lesion]
+    averages = {"dice": fmean(s.dice for s in with_lesion)} if with_lesion else {}
+    averages |= {
+        "dice_official": fmean(s.dice for s in scores),
+        "avd_ml": fmean(s.avd_ml for s in scores),
+        "lesion_f1": fmean(s.lesion_f1 for s in scores),
+        "lesion_count_diff": fmean(s.lesion_count_diff for s in scores),
+        "hd95_mm": fmean(s.hd95_mm for s in scores),
+    }
+    if empty:
+        averages["false_positive_ml"] = fmean(s.false_positive_ml for s in empty)
+    return averages

@@ -1,0 +1,233 @@
+"""A trained network, ready for use, from a run folder, a checkpoint or an exported folder."""
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer import checkpoint
+from trainer.config import SamplingConfig, TrainConfig
+from trainer.configfile import ConfigError, build, flatten, nest
+from trainer.data.inputs import InputSpec
+from trainer.diffusion.process import Process
+from trainer.evaluation.threshold_calibration import FILE, Frozen
+from trainer.inference import model_package
+from trainer.models.network import Network
+from trainer.training.train_state import new_network, pick_device, wants_bf16
+
+BEST = "best.pt"
+"""In a run folder: the weights with the best val/dice so far."""
+
+CURVE = tuple(
+    f"diffusion.{name}"
+    for name in ("num_timesteps", "noise_schedule", "zero_terminal_snr", "input_scale")
+)
+"""Settings that training further can get used to."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its averaged weights, in evaluation mode, and how to use it."""
+
+    path: Path
+    """The file that it was read from."""
+    config: TrainConfig
+    model: Network
+    process: Process
+    inputs: InputSpec
+    device: torch.device
+    autocast: torch.autocast
+    epoch: int | None = None
+    """After which the weights were saved, where the file says so."""
+
+
+def load(path: str | Path, device: torch.device | str = "auto") -> Trained:
+    """Load the averaged (EMA) weights and what they need, without running code from the file.
+
+    Args:
+        path: A run folder, of which best.pt is taken, or else the newest checkpoint that can be
+            read; or one such file; or a folder that `segtune export` wrote.
+        device: Where to predict: a device, or a word of the setting `device`. Where the model was
+            trained does not matter.
+
+    Raises:
+        ConfigError: There is no such path, no checkpoint in the folder, a file is damaged, changed
+            or not of segtune's, or the device is not here.
+    """
+    file, saved = _read(Path(path))
+    try:
+        values, inputs = saved["config"], InputSpec.parse(saved["inputs"])
+        weights = saved["ema"]
+        if not (isinstance(values, Mapping) and isinstance(weights, Mapping)):
+            raise TypeError
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError([f"{file}: not a segtune checkpoint"]) from error
+    config = build(TrainConfig, values, file)
+    if isinstance(device, str):
+        asked = build(TrainConfig, {**values, "device": device}, "command line")
+        device = pick_device(asked)
+    with torch.random.fork_rng(devices=[]):
+        model = new_network(config, inputs, device)
+    try:
+        model.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise ConfigError(
+            [f"{file}: its weights do not fit its own configuration: another version wrote it"]
+        ) from error
+    return Trained(
+        path=file,
+        config=config,
+        model=model.requires_grad_(False).eval(),
+        process=Process(config.diffusion),
+        inputs=inputs,
+        device=device,
+        autocast=torch.autocast(device.type, torch.bfloat16, enabled=wants_bf16(config, device)),
+        epoch=saved.get("epoch"),
+    )
+
+
+def with_settings(trained: Trained, changed: Mapping[str, Any]) -> Trained:
+    """Return the model with other settings, such as `sampling.num_ensemble`; None keeps one.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+    given = {key: value for key, value in changed.items() if value is not None}
+    values = nest(given, trained.config.model_dump())
+    return replace(trained, config=build(TrainConfig, values, "command line"))
+
+
+def run_folder(file: Path) -> Path:
+    """Return the folder of the run, or the exported one, that a model's file belongs to."""
+    folder = file.parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def fingerprint(model: Network) -> str:
+    """Return 16 hexadecimal digits that tell a model's weights from others."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def frozen_settings(trained: Trained) -> dict[str, Any]:
+    """Return the `sampling` settings that were chosen for these weights, by dotted name.
+
+    They are those with which the validation fold was evaluated last, and the threshold that was
+    frozen there: threshold.json. Empty where there is none, or one for other weights.
+
+    Raises:
+        ConfigError: The file is damaged, or names settings that there are not.
+    """
+    folder = run_folder(trained.path)
+    frozen = Frozen.load(folder)
+    if frozen is None or frozen.weights != fingerprint(trained.model):
+        return {}
+    sampling = {**frozen.sampling, "threshold": frozen.threshold}
+    build(SamplingConfig, sampling, folder / FILE)
+    return {f"sampling.{name}": value for name, value in sampling.items()}
+
+
+def initial_weights(config: TrainConfig, inputs: InputSpec) -> dict[str, Tensor]:
+    """Return the averaged (EMA) weights that `init_from` names, for a run of these settings.
+
+    Args:
+        config: The run, with the content hash of its store.
+        inputs: What its model sees.
+
+    Raises:
+        ConfigError: There is no checkpoint; its model, its inputs or, where nothing is trained
+            further, its diffusion differ; or it was trained on what this run validates with.
+    """
+    assert config.init_from is not None
+    where = f"init_from: {config.init_from}"
+    try:
+        trained = load(config.init_from, "cpu")
+    except ConfigError as error:
+        raise ConfigError(f"init_from: {line}" for line in error.lines) from error
+    theirs, mine = _meaning(trained.config, trained.inputs), _meaning(config, inputs)
+    different = [
+        f"{key} is {theirs.get(key)} there, but {mine.get(key)} here"
+        for key in sorted(theirs.keys() | mine.keys())
+        if theirs.get(key) != mine.get(key) and not (config.epochs and key in CURVE)
+    ]
+    if different:
+        raise ConfigError([f"{where}: its weights do not fit: {'; '.join(different)}"])
+    there, here = trained.config.data, config.data
+    if there.store_hash == here.store_hash and there.fold != here.fold:
+        raise ConfigError(
+            [
+                f"{where}: was trained with fold {there.fold} held out, and so on the cases of "
+                f"fold {here.fold} (data.fold), which this run validates with"
+            ]
+        )
+    return dict(trained.model.state_dict())
+
+
+def _meaning(config: TrainConfig, inputs: InputSpec) -> dict[str, Any]:
+    """Return what weights depend on, by setting."""
+    unimportant = {"preset", "dropout"} | (
+        {"v2"} if config.model.family != "medsegdiff_v2" else set()
+    )
+    model, diffusion = config.model.model_dump(exclude=unimportant), config.diffusion
+    meaning = flatten({"model": model, "inputs": inputs.describe()})
+    if not config.model.segments_directly:
+        meaning |= {
+            "diffusion.target": diffusion.target,
+            "diffusion.variance learned_range": diffusion.variance == "learned_range",
+            "diffusion.self_conditioning above 0": diffusion.self_conditioning > 0,
+        }
+        meaning |= {key: getattr(diffusion, key.removeprefix("diffusion.")) for key in CURVE}
+    return meaning
+
+
+def _read(path: Path) -> tuple[Path, Mapping[str, Any]]:
+    """Return the file that is meant by a path, and its content."""
+    if not path.exists():
+        raise ConfigError([f"{path}: no such file or folder"])
+    if path.is_file() and path.name != model_package.WEIGHTS:
+        return path, _read_file(path)
+    if model_package.is_exported(folder := path if path.is_dir() else path.parent):
+        return folder / model_package.WEIGHTS, model_package.read(folder)
+    if (best := path / BEST).is_file():
+        return best, _read_file(best)
+    files = sorted((path / "checkpoints").glob("*.pt"), reverse=True)
+    if not files:
+        raise ConfigError([f"{path}: no checkpoint in it ({BEST} or checkpoints/*.pt)"])
+    problems = []
+    for file in files:
+        try:
+            return file, _read_file(file)
+        except ConfigError as error:  # killed while the disk was full, say: the one before it
+            problems += error.lines
+    raise ConfigError(problems[:1])
+
+
+def _read_file(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as file:
+            begins_as_ours = file.read(2) == b"PK"
+        if not begins_as_ours:
+            raise ConfigError([f"{path}: not a segtune checkpoint"])
+        content = checkpoint.read(path)
+    except pickle.UnpicklingError as error:
+        raise ConfigError([f"{path}: not a segtune checkpoint"]) from error
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror or error}"]) from error
+    except (RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError([f"{path}: damaged, or not a checkpoint ({type(error).__name__})"]) from (
+            error
+        )
+    if not isinstance(content, Mapping):
+        raise ConfigError([f"{path}: not a segtune checkpoint"])
+    return content

@@ -1,0 +1,98 @@
+"""A model that was taken away from its study: a folder of plain files with their checksums.
+
+    model.safetensors  the averaged (EMA) weights; in its header, what the model sees of a case
+    config.yaml        all settings, sampling and threshold among them
+    checksums.txt      SHA-256 of every other file: `sha256sum -c checksums.txt`
+    README.md, metrics.json, provenance.json, requirements.txt: what search/workflows/export.py says of it
+
+Checksums tell damage, and changes by mistake. Nothing in such a folder is code.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from trainer.configfile import ConfigError, read_yaml
+from trainer.data.inputs import InputSpec
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.yaml"
+CHECKSUMS = "checksums.txt"
+
+
+def is_exported(folder: Path) -> bool:
+    """Return whether a folder is an exported model, or what is left of one."""
+    return any((folder / name).is_file() for name in (CHECKSUMS, WEIGHTS))
+
+
+def write_weights(
+    folder: Path, weights: Mapping[str, Tensor], inputs: InputSpec, epoch: int | None
+) -> None:
+    """Write weights, what their model sees and the epoch that they are of into a folder."""
+    # Cloned: tied weights would share memory, which the format refuses.
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    about = {"format": "pt", "inputs": json.dumps(inputs.describe()), "epoch": json.dumps(epoch)}
+    # Not save_file, which lets only its owner read what it writes.
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(plain, metadata=about))
+
+
+def write_checksums(folder: Path) -> None:
+    """List the SHA-256 of all files of a folder, as sha256sum does."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths]
+    (folder / CHECKSUMS).write_text("".join(lines))
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint has of an exported model, every file of which is verified.
+
+    Returns:
+        `config`, `inputs`, `ema` and `epoch`.
+
+    Raises:
+        ConfigError: A file is missing, or is not as it was exported.
+    """
+    _verify(folder)
+    path = folder / WEIGHTS
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            about = file.metadata() or {}
+        said = {key: json.loads(about[key]) for key in ("inputs", "epoch")}
+        weights = safetensors.torch.load_file(path, device="cpu")
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise ConfigError([f"{path}: not weights that segtune exported"]) from error
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror or error}"]) from error
+    return {"config": read_yaml(folder / CONFIG), "ema": weights, **said}
+
+
+def _verify(folder: Path) -> None:
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{folder}: no readable {CHECKSUMS}: not a whole export"]) from error
+    found = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in lines]
+    sums = {match[2]: match[1] for match in found if match}
+    if len(sums) < len(lines) or not {WEIGHTS, CONFIG} <= sums.keys():
+        raise ConfigError([f"{folder / CHECKSUMS}: damaged"])
+    for name, expected in sums.items():
+        path = folder / name
+        try:
+            same = _sha256(path) == expected
+        except OSError as error:
+            reason = f"{error.strerror}: {CHECKSUMS} names it"
+            raise ConfigError([f"{path}: {reason}"]) from error
+        if not same:
+            raise ConfigError([f"{path}: is not as it was exported (its SHA-256 is another)"])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

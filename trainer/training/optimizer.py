@@ -1,0 +1,57 @@
+"""AdamW over the network and the learned loss weights, and its learning rate over training."""
+
+import math
+from typing import Any, assert_never
+
+import torch
+from torch import nn
+
+from trainer.config import OptimizerConfig
+from trainer.training.loss_weighting import OPTIMIZER, TermWeights
+
+
+def make_optimizer(
+    config: OptimizerConfig, model: nn.Module, term_weights: TermWeights
+) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov & Hutter 2019), its fused kernel where the device has one.
+
+    The learned loss weights have settings of their own (trainer/training/loss_weighting.py).
+    """
+    parameters = list(model.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "peak_lr": config.lr, "weight_decay": config.weight_decay}
+    ]
+    if learned := list(term_weights.parameters()):
+        groups.append({"params": learned, "peak_lr": OPTIMIZER["lr"], **OPTIMIZER})
+    return torch.optim.AdamW(groups, fused=has_fused_adamw(parameters[0].device))
+
+
+def has_fused_adamw(device: torch.device) -> bool:
+    """Say whether torch has AdamW as one kernel for this kind of device."""
+    parameter = nn.Parameter(torch.zeros(1, device=device))
+    try:
+        torch.optim.AdamW([parameter], fused=True)
+    except RuntimeError:
+        return False
+    return True
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Set each group's learning rate to a share of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * share
+
+
+def learning_rate_share(config: OptimizerConfig, images: int, batch: int, total: int) -> float:
+    """Return the learning rate over its peak, in the step that begins after `images` of `total`."""
+    ramp = min(1.0, (images + batch) / max(config.warmup_images, 1))
+    left = 1 - min(images / total, 1)
+    match config.lr_schedule:
+        case "constant":
+            return ramp
+        case "cosine":
+            return ramp * (1 + math.cos(math.pi * (1 - left))) / 2
+        case "linear":
+            return ramp * left
+        case _:
+            assert_never(config.lr_schedule)
