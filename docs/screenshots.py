@@ -15,12 +15,12 @@ from PIL import Image
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
-from search.analysis.results import read_study
 from search.report.page_html import report
+from search.storage.studies import read_study
+from search.tracking.address import tracking_uri
 from search.tracking.descriptions import page_address, short
 from search.tracking.server import served
 from search.tracking.sync import sync
-from search.tracking.tracker import tracking_uri
 from tests.browser import chromium
 
 WIDTH = 1200

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from search.cli.main import main as segtune
-from search.study.config import load_study
+from search.study.load import load_study
 from trainer.__main__ import cli as trainer
 from trainer.config import TrainConfig
 from trainer.configfile import build, flatten, nest, parse_overrides

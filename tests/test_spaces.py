@@ -10,10 +10,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from search.analysis.results import compare, read_study
+from search.analysis.results import compare
 from search.cli.main import main
+from search.storage.studies import read_study
 from search.study.checks import TABLES
-from search.study.config import METRICS, StudyConfig, load_study
+from search.study.config import METRICS, StudyConfig
+from search.study.load import load_study
 from search.study.schema_docs import WORDS, header, reference
 from trainer.config import TrainConfig
 from trainer.configfile import field_names, flatten

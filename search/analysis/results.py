@@ -12,31 +12,16 @@ from search.analysis.ranking import (
     rung_correlation,
 )
 from search.analysis.trial_results import Rows, finite
-from search.ledger.journal import Event, Ledger
-from search.ledger.state import StudyState, TrialState, no_settings
-from search.storage.s3 import shown
+from search.ledger.journal import Event
+from search.ledger.state import StudyState, TrialState
 from search.storage.s3_run import fetch_cases
+from search.storage.studies import read_study, shown
 from search.study.config import StudyConfig
-from trainer.configfile import build
 
 logger = logging.getLogger(__name__)
 
 LABEL = "selected on, optimistic"
 """What the numbers of a search are: the best of many on one validation fold."""
-
-
-def read_study(folder: Path) -> tuple[StudyConfig, StudyState]:
-    """Read a study as its ledger has it, also while it runs.
-
-    Raises:
-        ValueError: The ledger is damaged, or has no settings.
-        OSError: There is no ledger.
-    """
-    path = folder / "ledger.jsonl"
-    state = StudyState.of(Ledger.open(path, writer=False))
-    if state.study is None:
-        raise no_settings(path)
-    return build(StudyConfig, state.study["config"], path), state
 
 
 def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:

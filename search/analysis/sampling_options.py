@@ -7,9 +7,8 @@ from typing import Any
 
 from search.analysis.case_scores import bootstrap, lesion_dice, paired_difference
 from search.analysis.ranking import pareto
-from search.analysis.results import LABEL, read_study
 from search.storage.s3_run import fetch_cases
-from search.workflows.dry_run import align
+from search.storage.studies import read_study
 from trainer.config import SamplingConfig
 from trainer.configfile import ConfigError
 
@@ -113,47 +112,6 @@ def choose(settings: Sequence[Setting], how: str, margin: float, where: str) -> 
             return setting
     numbers = ", ".join(str(setting.trial) for setting in settings)
     raise ConfigError([f"--choose {how}: {where} has no such setting: it has {numbers}"])
-
-
-def table(settings: Sequence[Setting], how: str, margin: float, where: str) -> str:
-    """Return the settings as aligned lines, best first, and in a sentence what is chosen.
-
-    Arguments as for `choose`, but there may be no settings yet.
-    """
-    if not settings:
-        return "no setting was evaluated"
-    chosen = choose(settings, how, margin, where)
-    head = ["", "trial", "Dice", "95 % interval", "to the best", "s a case"]
-    rows = [[*head, "method", "steps", "eta", "masks"]]
-    for setting in settings:
-        s = setting.sampling
-        mark = "*" * setting.is_pareto + ">" * (setting is chosen)
-        rows.append(
-            [
-                mark,
-                str(setting.trial),
-                f"{setting.dice:.4f}",
-                "[{:.3f}, {:.3f}]".format(*setting.interval) if setting.interval else "",
-                _behind(setting),
-                f"{setting.case_s:.2f}",
-                s.method,
-                str(s.timestep_respacing),
-                f"{s.eta:g}" if s.method == "ddim" else "",
-                str(s.num_ensemble),
-            ]
-        )
-    return "\n".join(
-        [
-            f"Dice against seconds a case on the validation fold ({LABEL})",
-            "",
-            align(rows),
-            "",
-            "*  Pareto set: no other is better without being slower",
-            "to the best: difference case by case, with its 95 % bootstrap interval; exploratory",
-            f">  chosen: trial {chosen.trial}, {chosen.words}:",
-            f"   {_why(chosen, settings[0], how, margin)}",
-        ]
-    )
 
 
 def _behind(setting: Setting) -> str:

@@ -11,9 +11,9 @@ from search.cli.options import (
     RUNS,
     SUBMIT,
     elsewhere,
-    find_study,
-    strict_json,
 )
+from search.report.text import strict_json
+from search.storage.studies import find_study
 from trainer.__main__ import predict
 from trainer.configfile import ConfigError
 

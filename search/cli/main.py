@@ -12,8 +12,8 @@ from search.cli.options import (
     SUBMIT,
     Commands,
     elsewhere,
-    find_study,
 )
+from search.storage.studies import find_study
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,7 +104,7 @@ def launch(
     KEY=VALUE changes any of its settings: scheduler.max_t=9, train.model.width=16,
     space.optimizer.lr.low=1e-5; space.optimizer.lr=null takes a dimension out.
     """
-    from search.study.config import load_study
+    from search.study.load import load_study
     from search.study.sampler_limits import warnings
     from search.workflows.dry_run import preview, store_problems
     from trainer.configfile import ConfigError
@@ -250,9 +250,7 @@ def stop(study: str, runs: Path, submit: str | None) -> None:
     """Let STUDY's trials write their checkpoints and its driver end."""
     if submit:
         elsewhere(submit, study, ["stop"])
-    from search.ledger.journal import writer_of
-    from search.storage.s3 import shown
-    from search.storage.s3_ledger import ask_to_stop
+    from search.storage.studies import ask_to_stop, shown, writer_of
 
     folder = find_study(study, runs)
     driver = writer_of(folder / "ledger.jsonl")

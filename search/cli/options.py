@@ -1,6 +1,5 @@
 """What the commands share: their options, how they answer bad input, and how a study is found."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,11 +13,10 @@ class Runs(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the folder."""
-        from search.storage.s3 import Remote, is_remote, mirror_of
+        from search.storage.studies import runs_folder
 
-        if isinstance(value, str) and is_remote(value):
-            return mirror_of(Remote.parse(value))
-        return super().convert(value, param, ctx)
+        folder = runs_folder(value) if isinstance(value, str) else value
+        return super().convert(folder, param, ctx)
 
 
 RUNS = click.option(
@@ -68,42 +66,3 @@ def elsewhere(url: str, study: str, words: list[str]) -> NoReturn:
     given = context.get_parameter_source("runs") is ParameterSource.COMMANDLINE
     runs = context.params["runs"] if given else None
     sys.exit(Cluster(url).command(words, study, runs))
-
-
-def find_study(study: str, runs: Path) -> Path:
-    """Return a study's folder from its name or its path, with its ledger as S3 has it.
-
-    Raises:
-        ConfigError: There is none.
-        OSError: S3 does not answer, or refuses.
-    """
-    from search.storage.s3 import (
-        Remote,
-        is_remote,
-        mirror_of,
-        remote_of,
-        shown,
-    )
-    from trainer.configfile import ConfigError, did_you_mean
-
-    if is_remote(study):
-        place = Remote.parse(study)
-        runs, study = mirror_of(place.parent), place.name
-    if remote := remote_of(runs):
-        from search.storage.s3_ledger import fetch
-
-        remote.check()
-        names = remote.names()
-        if study in names:
-            fetch(runs / study)
-    else:
-        names = [path.parent.name for path in runs.glob("*/ledger.jsonl")]
-    for folder in (runs / study, Path(study)):
-        if (folder / "ledger.jsonl").is_file():
-            return folder
-    raise ConfigError([f"{shown(runs)}: {study}: no such study{did_you_mean(study, names)}"])
-
-
-def strict_json(values: dict[str, Any]) -> str:
-    """Return values as JSON that every reader takes: no NaN."""
-    return json.dumps(values, indent=2, allow_nan=False)

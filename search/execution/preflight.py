@@ -1,6 +1,6 @@
 """Before the first trial: does every node see the study's folder and its data?
 
-Import it after `search.workflows.launch.before_ray`: Ray reads its switches when it is imported.
+Import it after `search.execution.session.before_ray`: Ray reads its switches when it is imported.
 """
 
 import json

@@ -6,31 +6,22 @@ exception costs the process; and every other exception is raised, because it sho
 """
 
 import gc
-import importlib
 import os
-import sys
 import time
-from collections.abc import Callable, Generator
-from functools import partial
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray import tune
 
 from search.execution.failures import STORAGE_ERRORS
 from search.execution.hardware import cpu_model, gpu_model
-from search.storage.s3 import dataset_cache, s3_run
-from trainer.config import TrainConfig
-from trainer.configfile import ConfigError
-
-if TYPE_CHECKING:
-    from search.execution.worker_group import Ranks
+from search.execution.worker import check_memory, ending_of, gpu_memory_bytes, load
+from search.execution.worker_group import Ranks
+from search.storage import dataset_cache, s3_run
 
 STORAGE_PAUSE_S = 10.0
 """Before a process gives up a trial that it could not write down."""
-
-WORKSPACE_BYTES = 128 << 20
-"""GPU memory that CUDA's libraries may keep in a process for good."""
 
 
 class Trainable(tune.Trainable):
@@ -114,12 +105,10 @@ class Trainable(tune.Trainable):
         """Start `fit`; its imports belong into the first step, where a hang is noticed."""
         cargo = self._cargo = dataset_cache.with_store_here(self._cargo)
         if cargo["workers"] > 1:
-            from search.execution.worker_group import Ranks
-
             self._ranks = self._ranks or Ranks(cargo)
             self._ranks.load(cargo)  # while this process loads it as well
         fit = load(cargo)
-        self._memory = _gpu_memory()
+        self._memory = gpu_memory_bytes()
         return self._ranks.train(fit) if self._ranks else fit()
 
     def _release(self) -> None:
@@ -135,48 +124,5 @@ class Trainable(tune.Trainable):
             self._ranks.end()
 
 
-def load(cargo: dict[str, Any]) -> Callable[[], Generator[Any, None, None]]:
-    """Import what trains a trial, and return it ready to begin."""
-    module, _, name = cargo["fit"].partition(":")
-    fit = getattr(importlib.import_module(module), name)
-    gc.freeze()  # what is imported stays: to search it for garbage at each reset costs 0.1 s
-    config = TrainConfig.model_validate(cargo["train"])
-    # Of a GPU that trials share, a trial may take no more than what was reserved for it.
-    share = min(config.memory_share, cargo["gpus"] or 1)
-    config = config.model_copy(update={"memory_share": share})
-    return partial(fit, config, Path(cargo["run_dir"]), received=cargo["received"])
-
-
 def _end(ending: str, reason: str) -> dict[str, Any]:
     return {"done": True, "ending": ending, "reason": reason}
-
-
-def ending_of(error: Exception) -> str | None:
-    """Return how a trial ends by what `fit` raised; None if that is no measurement but a fault."""
-    if isinstance(error, ConfigError):  # these settings, on these data
-        return "infeasible"
-    loop = sys.modules.get("trainer.loop")  # it imports torch: where it is absent it raised nothing
-    if loop and isinstance(error, loop.Diverged):
-        return "diverged"
-    if loop and isinstance(error, loop.OutOfMemory):
-        return "infeasible"
-    return None
-
-
-def check_memory(before: int = 0) -> None:
-    """Check that a trial's GPU memory came back.
-
-    Raises:
-        RuntimeError: It did not.
-    """
-    if (held := _gpu_memory()) > before + WORKSPACE_BYTES:
-        raise RuntimeError(f"a trial left {held - before} bytes of GPU memory behind")
-
-
-def _gpu_memory() -> int:
-    """Return the bytes that torch's tensors hold on the GPU, without importing torch."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return 0
-    torch.cuda.empty_cache()
-    return torch.cuda.memory_allocated()

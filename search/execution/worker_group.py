@@ -22,7 +22,7 @@ from ray.exceptions import RayError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from search.execution.trainable import check_memory, ending_of, load
+from search.execution.worker import check_memory, ending_of, load
 from trainer.config import TrainConfig
 
 if TYPE_CHECKING:

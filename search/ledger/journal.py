@@ -21,9 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from search.ledger.journal import lease
 from search.ledger.lease import Lease, TakenOver
-from search.storage.s3 import remote_of
 
 logger = logging.getLogger(__name__)
 
@@ -206,16 +204,6 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def writer_of(path: str | Path) -> str | None:
-    """Return who writes a ledger at this moment, as `pid 123 on host`; None if nobody does."""
-    folder = Path(path).parent
-    if (who := lease.holder(folder)) or not (remote := remote_of(folder)):
-        return who
-    from search.storage.s3 import s3_lease
-
-    return s3_lease.holder(remote)
 
 
 class _Lines:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from search.ledger.state import TrialState
 from search.monitor.snapshot import Standing
 from search.study.config import StudyConfig
-from search.workflows.dry_run import rung_table
+from search.study.rungs import rung_table
 
 PRIOR_TRIALS = 3.0
 """As many trials that get on count the assumption that none stalls or fails between two rungs."""

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.results import LABEL
-from search.ledger.journal import Ledger, writer_of
+from search.ledger.journal import Ledger
 from search.ledger.state import TrialState, no_settings
 from search.monitor.eta import Forecast
 from search.monitor.snapshot import Standing
-from search.storage.s3 import shown
-from search.workflows.dry_run import align
+from search.report.text import align
+from search.storage.studies import shown, writer_of
 
 
 def status(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from search.ledger.journal import Event, Ledger, writer_of
+from search.ledger.journal import Event, Ledger
 from search.ledger.state import contradictions, no_settings
 from search.monitor.console import tell
 from search.monitor.live_screen import (
@@ -20,9 +20,8 @@ from search.monitor.live_screen import (
 )
 from search.monitor.snapshot import Standing
 from search.monitor.status import render, status_of
-from search.storage.s3 import remote_of
-from search.storage.s3 import shown as name_of
-from search.storage.s3_ledger import fetch
+from search.storage.studies import refresh, shared_place, writer_of
+from search.storage.studies import shown as name_of
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +90,9 @@ class Followed:
         try:
             # Asked before the ledger is read, which then has all that a driver wrote who has gone.
             self.driver = writer_of(self._path)
-            fetch(self.folder)
+            refresh(self.folder)
         except OSError as error:
-            if remote_of(self.folder) is None:
+            if not shared_place(self.folder):
                 raise
             if self._answers:
                 logger.warning("%s: does not answer: %s", name_of(self.folder), error)
@@ -117,7 +116,7 @@ def watch(folder: Path, *, every_s: float | None, as_json: bool) -> None:
         ValueError: The ledger is damaged, contradicts itself, or has no settings.
         OSError: It cannot be read.
     """
-    every_s = every_s or (EVERY_REMOTE_S if remote_of(folder) else EVERY_S)
+    every_s = every_s or (EVERY_REMOTE_S if shared_place(folder) else EVERY_S)
     console = None if as_json else terminal()
     try:
         followed = Followed(folder)

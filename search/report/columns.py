@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.workflows.dry_run import align
+from search.report.text import align
 
 Cells = list[list[str]]
 

@@ -14,8 +14,8 @@ from search.report.columns import (
     number,
     param,
 )
+from search.report.text import align
 from search.report.verdicts import verdict_text
-from search.workflows.dry_run import align
 
 
 def leaderboard(folder: Path) -> str:

@@ -134,7 +134,7 @@ def _save(figure: Figure, out: Path) -> None:
 
 def main(folder: Path, out: Path) -> None:
     """Draw the learning curves of the study in a folder."""
-    from search.analysis.results import read_study
+    from search.storage.studies import read_study
 
     draw_study(*read_study(folder), out)
 

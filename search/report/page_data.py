@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.case_scores import read_cases
-from search.analysis.results import compare, read_study
+from search.analysis.results import compare
 from search.ledger.journal import Event, Ledger
+from search.storage.studies import read_study
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import flatten

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.analysis.results import LABEL
-from search.analysis.sampling_options import Setting
+from search.analysis.sampling_options import Setting, _behind, _why, choose
+from search.report.text import align
 from trainer.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -111,3 +112,44 @@ def _points(
         )
     axes.grid(alpha=0.25, lw=0.5)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def table(settings: Sequence[Setting], how: str, margin: float, where: str) -> str:
+    """Return the settings as aligned lines, best first, and in a sentence what is chosen.
+
+    Arguments as for `choose`, but there may be no settings yet.
+    """
+    if not settings:
+        return "no setting was evaluated"
+    chosen = choose(settings, how, margin, where)
+    head = ["", "trial", "Dice", "95 % interval", "to the best", "s a case"]
+    rows = [[*head, "method", "steps", "eta", "masks"]]
+    for setting in settings:
+        s = setting.sampling
+        mark = "*" * setting.is_pareto + ">" * (setting is chosen)
+        rows.append(
+            [
+                mark,
+                str(setting.trial),
+                f"{setting.dice:.4f}",
+                "[{:.3f}, {:.3f}]".format(*setting.interval) if setting.interval else "",
+                _behind(setting),
+                f"{setting.case_s:.2f}",
+                s.method,
+                str(s.timestep_respacing),
+                f"{s.eta:g}" if s.method == "ddim" else "",
+                str(s.num_ensemble),
+            ]
+        )
+    return "\n".join(
+        [
+            f"Dice against seconds a case on the validation fold ({LABEL})",
+            "",
+            align(rows),
+            "",
+            "*  Pareto set: no other is better without being slower",
+            "to the best: difference case by case, with its 95 % bootstrap interval; exploratory",
+            f">  chosen: trial {chosen.trial}, {chosen.words}:",
+            f"   {_why(chosen, settings[0], how, margin)}",
+        ]
+    )

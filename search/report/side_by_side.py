@@ -12,8 +12,8 @@ from search.report.columns import (
     short_names,
 )
 from search.report.leaderboard import terminal_width, wrapped
+from search.report.text import align
 from search.report.verdicts import sentence
-from search.workflows.dry_run import align
 
 
 def side_by_side(folders: Sequence[Path]) -> str:

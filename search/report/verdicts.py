@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from search.workflows.dry_run import align
+from search.report.text import align
 
 
 def verdict_text(event: Mapping[str, Any]) -> str:

@@ -294,12 +294,6 @@ def mirror_id(runs: Path) -> str:
     return mark["mirror"] if mark else ""
 
 
-def shown(folder: Path) -> str:
-    """Return a folder as its user knows it: the path, or the address that it stands for."""
-    remote = remote_of(folder)
-    return remote.uri if remote else str(folder)
-
-
 def _mark(folder: Path) -> dict[str, str] | None:
     try:
         mark: dict[str, str] = json.loads((folder / MARK).read_text())

@@ -32,7 +32,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from search.ledger.journal import Ledger, lease
+from search.ledger import lease
+from search.ledger.journal import Ledger
 from search.ledger.lease import TakenOver
 from search.storage.outbox import Delivery, reason
 from search.storage.s3 import (
@@ -77,18 +78,17 @@ class _Index(NamedTuple):
 
 
 @contextmanager
-def open_as_driver(folder: Path) -> Iterator[Ledger]:
-    """Open a study's ledger as its only driver, and where it lies in S3, keep it there as well.
+def opened(remote: Remote, folder: Path) -> Iterator[Ledger]:
+    """Open a study in S3 as its only driver, and keep what it writes there.
+
+    Args:
+        remote: The study's place.
+        folder: Its mirror.
 
     Raises:
         ValueError: Another driver has the study, or its ledger is damaged.
         OSError: The folder or S3 cannot be reached.
     """
-    remote = remote_of(folder)
-    if remote is None:
-        with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
-            yield ledger
-        return
     remote.check()
     with _alone(folder) as alone:
         if not alone:
@@ -316,15 +316,3 @@ class Sender:
 def _touch_alive(run_dir: Path) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "alive").touch()
-
-
-def ask_to_stop(folder: Path) -> None:
-    """Ask a study's driver to stop, wherever it is.
-
-    Raises:
-        OSError: The folder or S3 cannot be reached.
-    """
-    if remote := remote_of(folder):
-        remote.put("signs/stop", b"")
-    else:
-        (folder / "stop").touch()

@@ -6,13 +6,12 @@ They are not among the run folder's objects: those belong to its carrier. Import
 paint.
 """
 
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from search.storage.s3 import below, in_parallel, remote_of
-from search.storage.s3_run import fetch_files
+from search.storage.studies import trial_files
 
 BEST = "best.pt"
 """In a run folder: `trainer.inference.model_io.BEST`, without its imports."""
@@ -52,11 +51,8 @@ def paint_trial(run_dir: Path, store: str, before: int | None, limit_s: float) -
         ConfigError: The store has other data than the weights were trained on.
         OSError: The disk is full, or S3 does not answer.
     """
-    if remote_of(run_dir.parents[1]) is None:
-        return _paint(run_dir, run_dir, store, before, limit_s)
-    with tempfile.TemporaryDirectory(prefix="segtune-") as folder:
-        fetch_files(run_dir, (BEST, CASES), Path(folder))
-        painted = _paint(Path(folder), run_dir, store, before, limit_s)
+    with trial_files(run_dir, (BEST, CASES)) as weights:
+        painted = _paint(weights, run_dir, store, before, limit_s)
     _send(run_dir, painted.files)
     return painted
 
@@ -85,7 +81,8 @@ def _paint(weights: Path, run_dir: Path, store: str, before: int | None, limit_s
 
 def _send(run_dir: Path, files: list[str]) -> None:
     study = remote_of(run_dir.parents[1])
-    assert study is not None
+    if study is None:
+        return
     kept = study / f"{KEPT}/{run_dir.name}"
     in_parallel(lambda file: kept.upload(Path(file).name, run_dir / file), files)
 

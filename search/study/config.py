@@ -3,26 +3,20 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from search.pruning.asha import Asha
-from search.study.checks import check
-from search.study.init_from import inherited
 from search.study.space import Dimension, params_of
 from trainer.config import Section, TrainConfig, absolute
 from trainer.configfile import (
-    ConfigError,
     build,
     did_you_mean,
-    field_names,
     flatten,
     nest,
-    parse_overrides,
-    read_yaml,
     shown,
 )
 
@@ -294,118 +288,3 @@ class StudyConfig(Section):
         """Return a hash of all settings."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
-    """Read and check a study.
-
-    One that trains nothing has the settings that it does not name of the run whose weights it
-    validates (search/study/init_from.py).
-
-    Args:
-        path: The YAML file.
-        overrides: `KEY=VALUE` words for any key, e.g. `scheduler.max_t=9`, `train.model.width=16`,
-            `space.optimizer.lr.low=1e-5`; `space.optimizer.lr=null` takes a dimension out.
-
-    Raises:
-        ConfigError: One line for every problem.
-    """
-    values = read_yaml(path)
-    given = parse_overrides(overrides)
-    problems = _override(values, given)
-    values, unfit = inherited(values, str(path))
-    problems += unfit
-    study, broken = _build(values, str(path))
-    problems += "\n".join(broken.values()).splitlines() + check(study, str(path), broken)
-    if problems:
-        raise ConfigError(_blame(problems, str(path), given))
-    return study
-
-
-def _override(values: dict[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Apply overrides to raw values; `train` and `space` have dotted keys of their own."""
-    problems = []
-    for key, value in given.items():
-        head, _, rest = key.partition(".")
-        section = values.get(head)
-        if head not in StudyConfig.model_fields:
-            hint = did_you_mean(key, field_names(StudyConfig))
-            problems.append(f"command line: {key}: no such key{hint}")
-        elif not rest:
-            values[head] = value
-        elif head in ("train", "control"):
-            values[head] = {**(_dotted(section) or {}), rest: value}
-        elif head == "space" and isinstance(section, dict):
-            problems += _override_dimension(section, rest, value)
-        else:
-            values[head] = nest({rest: value}, section if isinstance(section, dict) else None)
-    return problems
-
-
-def _override_dimension(space: dict[str, Any], key: str, value: Any) -> list[str]:
-    """Set, add or (null) take out a dimension, or set one of its attributes."""
-    name = next((name for name in space if key == name or key.startswith(f"{name}.")), None)
-    if value is None and name == key:
-        del space[name]
-    elif name == key or (name is None and isinstance(value, dict)):
-        space[key] = value
-    elif name is None or not isinstance(space[name], dict):
-        hint = did_you_mean(key.rpartition(".")[0], space)
-        return [f"command line: space.{key}: no such dimension{hint}"]
-    else:
-        attribute, _, condition = key.removeprefix(f"{name}.").partition(".")
-        if condition:
-            below = space[name].get(attribute)
-            value = {**(below if isinstance(below, Mapping) else {}), condition: value}
-        space[name] = {**space[name], attribute: value}
-    return []
-
-
-_STAND_INS = {
-    "study": "study",
-    "data": {"store": "."},
-    "space": {},
-    "trials": {"num_trials": 1},
-}
-
-
-def _build(values: Mapping[str, Any], where: str) -> tuple[StudyConfig, dict[str, str]]:
-    """Validate raw values.
-
-    Returns:
-        The study, with defaults or stand-ins for the parts that are broken so that the others can
-        still be checked, and the problem of each broken part, by its key.
-    """
-    broken: dict[str, str] = {}
-    space = values.get("space")
-    if isinstance(space, Mapping):
-        dimensions = {}
-        for name, dimension in space.items():
-            # Each dimension apart, so that an error names it as a whole.
-            try:
-                dimensions[str(name)] = build(Dimension, dimension, f"{where}: space.{name}")
-            except ConfigError as error:
-                broken[f"space.{name}"] = str(error)
-        values = {**values, "space": dimensions}
-    try:
-        return build(StudyConfig, values, where), broken
-    except ConfigError as error:
-        for line in error.lines:
-            head = line.removeprefix(f"{where}: ").split(": ")[0].split(".")[0]
-            broken[head] = f"{broken[head]}\n{line}" if head in broken else line
-        names = StudyConfig.model_fields.keys() - broken.keys()
-        sound = {key: value for key, value in values.items() if key in names}
-        return StudyConfig.model_validate({**_STAND_INS, **sound}), broken
-
-
-def _blame(lines: Iterable[str], path: str, given: Mapping[str, Any]) -> list[str]:
-    """Name the command line where a problem's key came from there; each line once."""
-    blamed = []
-    for line in lines:
-        key = line.removeprefix(f"{path}: ").split(": ")[0]
-        if line.startswith(f"{path}: ") and any(
-            f"{key}.".startswith(f"{word}.") or word.startswith(f"{key}.") for word in given
-        ):
-            line = f"command line: {line.removeprefix(f'{path}: ')}"
-        blamed.append(line)
-    return list(dict.fromkeys(blamed))

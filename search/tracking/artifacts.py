@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from search.ledger.state import StudyState, TrialState
-from search.storage.s3 import shown
 from search.storage.s3_run import fetch_cases
+from search.storage.studies import shown
 from search.study.config import StudyConfig
 
 NOTE_LIMIT = 7000
@@ -75,8 +75,8 @@ def write_settings(folder: Path, study: StudyConfig, state: StudyState, out: Pat
 def write_results(folder: Path, study: StudyConfig, state: StudyState, out: Path) -> None:
     """Write what `compare` finds as `compare.json` and `leaderboard.txt`, and each verdict."""
     from search.analysis.results import compare
-    from search.cli.options import strict_json
     from search.report.leaderboard import leaderboard_text
+    from search.report.text import strict_json
     from search.report.verdicts import verdict_text
 
     result = compare(folder)

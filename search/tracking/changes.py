@@ -9,7 +9,6 @@ from search.ledger.state import StudyState, TrialState
 from search.study.config import StudyConfig
 from search.tracking.client import Point
 from search.tracking.descriptions import short
-from search.tracking.tracker import OWN
 
 
 @dataclass
@@ -115,3 +114,7 @@ class Newsroom:
 
 def _points(metrics: dict[str, float], time_ms: int, step: int) -> list[Point]:
     return [(key, value, time_ms, step) for key, value in metrics.items()]
+
+
+OWN = {"mlflow", "driver"}
+"""Events that say nothing about the study."""

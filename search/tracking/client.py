@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from search.tracking.tracker import without_credentials
+from search.tracking.address import without_credentials
 
 SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

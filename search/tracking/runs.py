@@ -14,9 +14,10 @@ from search.ledger.journal import Event
 from search.ledger.session import LiveStudy
 from search.ledger.state import StudyState, TrialState, threshold_rule
 from search.storage.outbox import reason
+from search.tracking import artifacts, descriptions
+from search.tracking.address import linked_runs, without_credentials
 from search.tracking.changes import News, Newsroom
 from search.tracking.client import connect, log
-from search.tracking.tracker import artifacts, descriptions, linked_runs, without_credentials
 from trainer.configfile import flatten
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}

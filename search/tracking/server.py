@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from search.ledger.journal import Ledger
-from search.storage.s3 import shown
+from search.storage.studies import shown
+from search.tracking.address import tracking_uri, without_credentials
 from search.tracking.descriptions import page_address
-from search.tracking.tracker import tracking_uri, without_credentials
 from trainer.configfile import ConfigError
 
 HOST = "127.0.0.1"

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-from search.analysis.results import read_study
-from search.ledger.journal import Event, writer_of
+from search.ledger.journal import Event
 from search.ledger.session import LiveStudy
-from search.storage.s3 import shown
-from search.storage.s3_ledger import open_as_driver
+from search.storage.studies import open_as_driver, read_study, shown, writer_of
 from search.tracking.tracker import Tracker, why
 from trainer.configfile import ConfigError
 

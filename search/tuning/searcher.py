@@ -14,7 +14,7 @@ from search.ledger.journal import Event
 from search.ledger.session import LiveStudy
 from search.sampler.sampler import Sampler
 from search.storage.dataset_cache import seen_from_all
-from search.storage.s3 import remote_of
+from search.storage.studies import shared_place
 from trainer.configfile import ConfigError
 
 
@@ -38,14 +38,14 @@ class Cargo:
     workers: int = 1
     """Processes that share the CPUs and GPUs equally."""
     storage: str = ""
-    """The study's address in S3, where the run folder is fetched and sent; empty: a shared path."""
+    """Where nodes share no path: the study's address, where run folders are fetched and sent."""
     fence: int = 0
     """Number of the driver's lease: with the attempt, it tells a carrier from all others."""
 
 
 def cargo_of(live: LiveStudy, number: int, fit: str) -> Cargo:
     """Return what the next carrier of a trial is told."""
-    study, trial, remote = live.study, live.state.trials[number], remote_of(live.folder)
+    study, trial = live.study, live.state.trials[number]
     train = trial.config(study).model_dump(mode="json")
     train["data"]["store"] = seen_from_all(train["data"]["store"])
     return Cargo(
@@ -58,7 +58,7 @@ def cargo_of(live: LiveStudy, number: int, fit: str) -> Cargo:
         cpus=study.trials.cpus_per_trial,
         gpus=study.trials.gpus_per_trial,
         workers=study.trials.workers_per_trial,
-        storage=remote.uri if remote else "",
+        storage=shared_place(live.folder),
         fence=live.ledger.fence,
     )
 

@@ -24,7 +24,7 @@ from search.analysis.contrasts import (
     verdict_event,
 )
 from search.analysis.ranking import ranked
-from search.analysis.results import read_study
+from search.execution.session import before_ray, ray_address
 from search.ledger.budget import overspent
 from search.ledger.journal import Event
 from search.ledger.session import LiveStudy
@@ -32,15 +32,10 @@ from search.ledger.state import StudyState
 from search.report.verdicts import verdict_text
 from search.storage.dataset_cache import open_store
 from search.storage.s3_run import fetch_cases
+from search.storage.studies import read_study
 from search.study.config import StudyConfig
 from search.tracking.tracker import send_rest
-from search.workflows.launch import (
-    before_ray,
-    carry_on,
-    ray_address,
-    reopened,
-    write_page,
-)
+from search.workflows.launch import carry_on, reopened, write_page
 from search.workflows.resume import unsuitable
 from trainer.configfile import ConfigError
 

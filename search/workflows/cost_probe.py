@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from search.report.text import align
 from search.storage.dataset_cache import open_store
 from search.study.config import StudyConfig
-from search.workflows.dry_run import align, expected_epochs, rung_table
+from search.study.rungs import expected_epochs, rung_table
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
@@ -131,14 +132,14 @@ def _measure_there(orders: Sequence[Order], address: str) -> list[Cost]:
     Raises:
         ValueError: The cluster does not answer, cannot run a trial, or the measurement failed.
     """
-    from search.workflows.launch import before_ray, ray_address
+    from search.execution.session import before_ray, ray_address
 
     address = ray_address(address)
     before_ray(address)
     import ray
 
     from search.execution.capacity import Slots
-    from search.tuning.run import ray_session
+    from search.execution.session import ray_session
 
     trials = orders[0]["trials"]
     cpus, gpus = trials["cpus_per_trial"], trials["gpus_per_trial"]

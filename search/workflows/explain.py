@@ -5,22 +5,22 @@ tell needs a checkpoint: where they are not at hand, one line says so.
 """
 
 import math
-import tempfile
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from search.analysis.results import LABEL, read_study
+from search.analysis.results import LABEL
 from search.diagnosis import history, inputs, weights
 from search.diagnosis.finding import WORDS, Finding, in_order
 from search.diagnosis.neighbors import neighbours
 from search.ledger.state import StudyState, TrialState
 from search.storage.dataset_cache import open_store
-from search.storage.s3 import remote_of, shown
-from search.storage.s3_run import checkpoints_of, fetch_cases, fetch_files
+from search.storage.s3_run import checkpoints_of, fetch_cases
+from search.storage.studies import read_study, shown, trial_files
 from search.storage.trial_images import BEST
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
@@ -119,20 +119,16 @@ def _findings(
 
 @contextmanager
 def _weights_here(run_dir: Path, notes: list[str]) -> Iterator[Path]:
-    """Give a trial's folder; from S3 its cases, and its weights in a folder that goes at the end.
-
-    Where S3 does not answer, a note says so.
-    """
-    if not remote_of(run_dir.parents[1]):
-        yield run_dir
-        return
-    with tempfile.TemporaryDirectory(prefix="segtune-") as temporary:
+    """Give a folder with a trial's newest weights; where they are out of reach, a note says so."""
+    with ExitStack() as stack:
         try:
             fetch_cases(run_dir.parents[1])
-            fetch_files(run_dir, [*checkpoints_of(run_dir)[-1:], BEST], Path(temporary))
+            wanted = [*checkpoints_of(run_dir)[-1:], BEST]
+            files = stack.enter_context(trial_files(run_dir, wanted))
         except OSError as error:
-            notes.append(f"S3 does not answer, so only what the ledger tells: {error}")
-        yield Path(temporary)
+            notes.append(f"its weights are out of reach, so only what the ledger tells: {error}")
+            files = Path(stack.enter_context(TemporaryDirectory(prefix="segtune-")))
+        yield files
 
 
 def _store(path: str, state: StudyState, notes: list[str]) -> "Store | None":

@@ -19,10 +19,10 @@ import yaml
 
 from search.analysis.case_scores import bootstrap, lesion_dice
 from search.analysis.results import LABEL
+from search.execution.environment import code_commit, package_versions
 from search.ledger.state import TrialState
 from search.report.model_card import model_card
 from search.storage.dataset_cache import open_store
-from search.workflows.launch import code_commit, package_versions
 from search.workflows.model_ref import (
     Finished,
     OfStudy,

@@ -1,6 +1,6 @@
 """The sealed test set, read for trials that confirm: the one place where a study opens it.
 
-Import it after `search.workflows.launch.before_ray`: Ray reads its switches when it is imported.
+Import it after `search.execution.session.before_ray`: Ray reads its switches when it is imported.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from typing import Any
 import ray
 
 from search.execution.capacity import Slots
+from search.execution.session import ray_session
 from search.ledger.session import LiveStudy
 from search.ledger.state import TrialState
 from search.storage.dataset_cache import with_store_here
 from search.storage.s3_run import held, on_this_node
-from search.tuning.run import ray_session
 from search.tuning.searcher import cargo_of
 
 
@@ -28,7 +28,7 @@ def read_test_set(live: LiveStudy, trials: Sequence[TrialState], address: str) -
     Args:
         live: The study.
         trials: Completed ones.
-        address: From `search.workflows.launch.ray_address`.
+        address: From `search.execution.session.ray_address`.
 
     Raises:
         ValueError: A trial's weights are not at hand, or they do not suit the store.

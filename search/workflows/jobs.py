@@ -23,9 +23,9 @@ import yaml
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from search.execution.auth import find_token, token_path
-from search.storage.s3 import shown
+from search.execution.environment import code_commit
+from search.storage.studies import shown
 from search.study.config import StudyConfig
-from search.workflows.launch import code_commit
 from trainer.configfile import ConfigError, did_you_mean
 
 ANSWER_S = 10.0

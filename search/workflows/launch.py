@@ -1,10 +1,6 @@
 """`segtune launch`: create a study or continue it, carry it out, and show what it found."""
 
-import importlib.metadata
-import os
-import platform
 import shlex
-import subprocess
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,18 +10,18 @@ from typing import Any
 
 import yaml
 
-from search.analysis.results import read_study
-from search.execution.auth import use_token
+from search.execution.environment import code_commit, package_versions
+from search.execution.session import before_ray, ray_address
 from search.ledger.budget import budget_rule
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import LiveStudy
 from search.ledger.state import StudyState
 from search.monitor.console import Progress
 from search.storage.dataset_cache import content_hash
-from search.storage.s3 import remote_of, shown
-from search.storage.s3_ledger import open_as_driver
+from search.storage.studies import open_as_driver, publish, read_study, shown
 from search.study.config import StudyConfig
-from search.tracking.tracker import Tracker, ui_command
+from search.tracking.address import ui_command
+from search.tracking.tracker import Tracker
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError, build, flatten
 
@@ -40,17 +36,6 @@ MAY_CHANGE = {
     "trials.silence_s",
 }
 """Study settings that say nothing about the results; the store is known by its content."""
-
-RAY_SWITCHES = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every process
-    "RAY_AIR_NEW_OUTPUT": "0",  # no tables
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they cost three times what all the rest costs
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's would throw the steps in flight away
-    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # the ledger is the record
-    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # many actors start at once; the proposer sets the limit
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-}
 
 
 def launch(
@@ -86,23 +71,6 @@ def launch(
     with open_as_driver(folder) as ledger:
         _create_or_continue(study, store_hash, folder, ledger, warm_start)
         return carry_on(LiveStudy(study, folder, ledger), address, fit=fit, show=show)
-
-
-def ray_address(address: str | None) -> str:
-    """Return the Ray cluster to use: as given, else RAY_ADDRESS, else "local".
-
-    Raises:
-        ConfigError: It is a Ray Client's.
-    """
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address.startswith("ray://"):
-        raise ConfigError(
-            [
-                f"--address {address}: Ray Client cannot drive a study; from outside the cluster "
-                "use --submit http://HOST:8265"
-            ]
-        )
-    return address
 
 
 @contextmanager
@@ -233,52 +201,6 @@ def _changes(begun: dict[str, Any], config: dict[str, Any]) -> list[str]:
     return lines
 
 
-def code_commit() -> str:
-    """Return the git commit of this code, with -dirty where it differs; empty outside git.
-
-    Code that was submitted to a cluster is there without its git: SEGTUNE_COMMIT has it.
-    """
-    if commit := os.environ.get("SEGTUNE_COMMIT"):
-        return commit
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        result = subprocess.run(
-            [*command, "--abbrev=40", "--exclude=*"], capture_output=True, text=True
-        )
-    except OSError:
-        return ""
-    return result.stdout.strip()
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide what is computed."""
-    packages = ("segtune", "torch", "monai", "ray", "optuna", "mlflow", "numpy", "pyarrow")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "unknown"
-    return versions
-
-
-def quiet_ray() -> None:
-    """Set what Ray and Tune read from the environment when they are imported."""
-    for name, value in RAY_SWITCHES.items():
-        os.environ.setdefault(name, value)
-
-
-def before_ray(address: str) -> None:
-    """Do what must be done before Ray is imported: find its token, and set its switches.
-
-    Raises:
-        ConfigError: The cluster does not answer, or asks for a token that is missing or wrong.
-        OSError: The token cannot be written or read.
-    """
-    use_token(address)
-    quiet_ray()
-
-
 def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> None:
     """Run what is left of the trials, with MLflow beside them."""
     links: SimpleQueue[Event] = SimpleQueue()
@@ -308,8 +230,7 @@ def write_page(folder: Path) -> None:
     page = folder / "report.html"
     try:
         report([folder], page)
-        if remote := remote_of(folder):
-            remote.upload(page.name, page)
+        publish(page)
     except Exception as error:
         print(f"Page     not written: {' '.join(str(error).split()) or type(error).__name__}")
     else:

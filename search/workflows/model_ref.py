@@ -1,19 +1,14 @@
 """The trained model that a person means: a trial of a study, or a run by its path."""
 
 import re
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from search.analysis.ranking import ranked
-from search.analysis.results import read_study
-from search.cli.options import find_study
-from search.ledger.journal import writer_of
 from search.ledger.state import StudyState, TrialState
-from search.storage.s3 import remote_of, shown
-from search.storage.s3_run import fetch_files
+from search.storage.studies import find_study, read_study, shown, trial_files, writer_of
 from search.storage.trial_images import BEST
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
@@ -58,14 +53,11 @@ def on_this_machine(model: Finished, names: Collection[str]) -> Iterator[Finishe
     if (origin := model.origin) is None:
         yield model
         return
-    with tempfile.TemporaryDirectory(prefix="segtune-") as temporary:
-        if remote_of(origin.folder):
-            fetch_files(model.path, {BEST, *names}, Path(temporary))
-            model = replace(model, path=Path(temporary))
-        if not (model.path / BEST).is_file():
+    with trial_files(model.path, {BEST, *names}) as files:
+        if not (files / BEST).is_file():
             where = f"{shown(origin.folder)}: trial {origin.trial.number}"
             raise ConfigError([f"{where}: {origin.trial.ending}: no {BEST} of it is here"])
-        yield model
+        yield replace(model, path=files)
 
 
 def find_finished(words: str, trial: int | None, runs: Path) -> Finished:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.analysis.results import read_study
+from search.execution.environment import code_commit, package_versions
 from search.execution.hardware import cpu_model
 from search.ledger.journal import Event, Ledger
 from search.ledger.state import Report, TrialState
 from search.storage.dataset_cache import open_store
+from search.storage.studies import read_study
 from search.study.config import StudyConfig
-from search.workflows.launch import code_commit, package_versions
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 

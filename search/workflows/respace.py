@@ -14,16 +14,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from search.analysis.results import read_study
-from search.analysis.sampling_options import (
-    Setting,
-    choose,
-    evaluated,
-    table,
-)
+from search.analysis.sampling_options import Setting, choose, evaluated
+from search.report.sampling_plot import table
 from search.storage.dataset_cache import content_hash
-from search.storage.s3 import remote_of, shown
-from search.study.config import StudyConfig, load_study
+from search.storage.studies import read_study, shared_place, shown
+from search.study.config import StudyConfig
+from search.study.load import load_study
 from search.study.sampler_limits import combinations
 from search.workflows.launch import launch
 from search.workflows.model_ref import Finished, find_finished, on_this_machine
@@ -88,7 +84,7 @@ def respace(
     """
     check_choice(wishes.choose)
     model = find_finished(words, trial, runs)
-    if model.origin and remote_of(model.origin.folder):
+    if model.origin and shared_place(model.origin.folder):
         again = f"segtune export {words} OUT, then segtune respace OUT"
         raise ConfigError([f"{words}: lies in S3, where no threshold can be stored: {again}"])
     with on_this_machine(model, ()):

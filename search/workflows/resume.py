@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.ranking import ranked
+from search.execution.session import ray_address
 from search.ledger.journal import Event
 from search.ledger.session import LiveStudy
 from search.ledger.state import TrialState
 from search.storage.s3_run import has_checkpoint
 from search.study.config import StudyConfig
-from search.workflows.launch import carry_on, ray_address, reopened
+from search.workflows.launch import carry_on, reopened
 from trainer.configfile import ConfigError
 
 CAN_GO_ON = ("completed", "stopped", "stalled")

@@ -49,7 +49,7 @@ def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def write_study(place: Path) -> None:
-    from search.study.config import load_study
+    from search.study.load import load_study
 
     study: StudyConfig = load_study(place / "study.yaml", [f"data.store={place}/store"])
     params = {"optimizer.lr": 1e-3, "batch.effective": 2, "loss.weighting": "fixed"}

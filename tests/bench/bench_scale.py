@@ -93,12 +93,13 @@ def study(store: Path, num_trials: int, prune: bool) -> Any:
 
 def ours(folder: Path, num_trials: int, prune: bool) -> dict[str, float]:
     """Run a study, and return what it cost in this process: seconds, MiB, reports."""
+    from search.execution.session import quiet_ray
     from search.ledger.decisions import Judge
     from search.ledger.journal import Ledger
     from search.sampler.sampler import Sampler
     from search.tracking.client import connect
     from search.tracking.runs import StudyInMlflow
-    from search.workflows.launch import launch, quiet_ray
+    from search.workflows.launch import launch
 
     quiet_ray()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")

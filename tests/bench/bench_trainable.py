@@ -23,8 +23,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from search.execution.session import quiet_ray
 from search.study.config import StudyConfig
-from search.workflows.launch import launch, quiet_ray
+from search.workflows.launch import launch
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
 

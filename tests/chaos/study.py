@@ -13,7 +13,7 @@ import yaml
 
 from search.ledger.journal import Ledger
 from search.ledger.state import StudyState, TrialState
-from search.study.config import load_study
+from search.study.load import load_study
 from tests.chaos.hosts import NETWORK, ROOT, SHARE, Process, wait_for
 from tests.chaos.lan import PORT, Lan, RayHost
 from tests.chaos.server import MlflowServer

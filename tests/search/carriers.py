@@ -17,7 +17,7 @@ from search.execution.trainable import Trainable
 from search.ledger.journal import Ledger
 from search.ledger.session import LiveStudy
 from search.sampler.sampler import Sampler
-from search.study.config import load_study
+from search.study.load import load_study
 from search.tuning.scheduler import Scheduler
 from search.tuning.searcher import Proposer
 

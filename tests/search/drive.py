@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from search.storage.s3 import Remote, is_remote, mirror_of
-from search.study.config import load_study
+from search.study.load import load_study
 from search.workflows.launch import launch
 
 

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from search.execution.environment import code_commit, package_versions
 from search.execution.hardware import cpu_model
 from search.ledger.decisions import settle
 from search.ledger.journal import Ledger
 from search.ledger.session import LiveStudy
 from search.ledger.state import Report, TrialState
 from search.study.config import StudyConfig
-from search.workflows.launch import code_commit, package_versions
 from tests.search import toy
 from trainer.data.store import Store
 from trainer.exceptions import Diverged

@@ -29,13 +29,14 @@ from mlflow import MlflowClient
 
 import search.execution.auth
 from search.analysis.case_scores import lesion_dice
-from search.analysis.results import read_study
 from search.cli.main import main
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import LiveStudy
 from search.storage.dataset_cache import on_this_node
-from search.study.config import load_study
-from search.tracking.tracker import Tracker, ui_command, without_credentials
+from search.storage.studies import read_study
+from search.study.load import load_study
+from search.tracking.address import ui_command, without_credentials
+from search.tracking.tracker import Tracker
 from tests.search.conftest import ROOT, Driver, free_port, write_study
 from trainer.checkpoint import load_latest, save
 from trainer.configfile import ConfigError, read_yaml

@@ -9,9 +9,10 @@ import pytest
 
 import search.workflows.confirm
 from search.analysis.ranking import ranked
-from search.analysis.results import compare, read_study
+from search.analysis.results import compare
 from search.ledger.state import TrialState
 from search.report.leaderboard import leaderboard
+from search.storage.studies import read_study
 from search.workflows.confirm import confirm, make_plan
 from search.workflows.holdout import read_one, record
 from search.workflows.replay import replay

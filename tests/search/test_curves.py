@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from search.analysis.results import read_study
+from search.report import learning_curves
 from search.report.learning_curves import (
     BLUE,
     GREEN,
@@ -16,7 +16,7 @@ from search.report.learning_curves import (
     draw_study,
     draw_trial,
 )
-from search.report.page_html import learning_curves
+from search.storage.studies import read_study
 from tests.search import offline
 from tests.search.conftest import ROOT
 

@@ -18,8 +18,8 @@ from search.analysis.results import LABEL
 from search.ledger.journal import Ledger
 from search.ledger.lease import Lease
 from search.storage.s3 import Remote, mirror_of
-from search.storage.s3_ledger import open_as_driver
 from search.storage.s3_run import RemoteRun
+from search.storage.studies import open_as_driver
 from tests.search.conftest import ROOT
 from tests.search.trained_study import BAD, CONTROL, FAILED, GOING_ON, GOOD, segtune
 from trainer.evaluation.evaluate import evaluate

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from search.study.config import StudyConfig, load_study
+from search.study.config import StudyConfig
+from search.study.load import load_study
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 

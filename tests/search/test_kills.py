@@ -12,7 +12,7 @@ import pytest
 
 from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
-from search.study.config import load_study
+from search.study.load import load_study
 from tests.search import carriers
 from tests.search.conftest import Driver, write_study
 from tests.search.test_launch import check, results

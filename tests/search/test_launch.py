@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from search.ledger.journal import Ledger
-from search.study.config import load_study
+from search.study.load import load_study
 from search.workflows.launch import _create_or_continue, launch
 from tests.search.conftest import Driver, events, write_study
 from tests.search.toy import dice

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger.journal import lease
+from search.ledger import lease
 from search.ledger.lease import Lease, TakenOver, holder
 
 HERE = f"pid {os.getpid()} on {os.uname()[1]}"

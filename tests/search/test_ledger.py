@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.ledger.journal import Ledger, lease, writer_of
-from search.ledger.journal import journal as module
+from search.ledger import journal as module
+from search.ledger import lease
+from search.ledger.journal import Ledger
+from search.storage.studies import writer_of
 
 EVENTS = [
     {

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from search.ledger.journal import Ledger, writer_of
+from search.ledger.journal import Ledger
 from search.ledger.lease import TakenOver
-from search.storage.s3 import Remote, mirror_of, s3_lease, s3_ledger
-from search.storage.s3_ledger import ask_to_stop, fetch, open_as_driver
+from search.storage import s3_lease, s3_ledger
+from search.storage.s3 import Remote, mirror_of
+from search.storage.s3_ledger import fetch
+from search.storage.studies import ask_to_stop, open_as_driver, writer_of
 from tests.search.s3 import Gate, Moto
 
 Machine = Callable[[str], Path]

@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 
 from search.study.config import StudyConfig
-from search.workflows.dry_run import (
-    Rung,
-    expected_epochs,
-    preview,
-    rung_table,
-    store_problems,
-)
+from search.study.rungs import Rung, expected_epochs, rung_table
+from search.workflows.dry_run import preview, store_problems
 
 
 def study(**changes) -> StudyConfig:

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 import search.workflows.cost_probe
 from search.cli.main import main
 from search.study.config import StudyConfig
+from search.study.rungs import expected_epochs, rung_table
 from search.workflows.cost_probe import (
     Cost,
     measure,
@@ -15,7 +16,6 @@ from search.workflows.cost_probe import (
     report,
     slots,
 )
-from search.workflows.dry_run import expected_epochs, rung_table
 from tests.trainer.tiny import TINY
 from trainer.configfile import ConfigError
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from search.execution.trainable import Trainable, load
-from search.study.config import load_study
+from search.execution.trainable import Trainable
+from search.execution.worker import load
+from search.study.load import load_study
 from tests.search.conftest import Driver, write_study
 from tests.search.test_trainable import cargo
 from tests.trainer.tiny import TINY, without_times

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from search.ledger.lease import TakenOver
-from search.storage.s3 import Remote, s3_lease
+from search.storage import s3_lease
+from search.storage.s3 import Remote
 from search.storage.s3_lease import RemoteLease, holder
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from search.execution.trainable import Trainable
-from search.storage.s3 import Remote, mirror_of, s3_run
+from search.storage import s3_run
+from search.storage.s3 import Remote, mirror_of
 from search.storage.s3_run import (
     RemoteRun,
     Superseded,

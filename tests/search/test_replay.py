@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 import search.workflows.replay
-from search.analysis.results import read_study
 from search.cli.main import main
+from search.storage.studies import read_study
 from search.workflows.replay import differences, replay, stretches
 from search.workflows.resume import resumed_events
 from tests.search import offline, toy

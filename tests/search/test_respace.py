@@ -14,12 +14,8 @@ import yaml
 from PIL import Image
 
 import search.workflows.respace
-from search.analysis.sampling_options import (
-    Setting,
-    choose,
-    evaluated,
-    table,
-)
+from search.analysis.sampling_options import Setting, choose, evaluated
+from search.report.sampling_plot import table
 from search.workflows.respace import parse, space_file
 from tests.search import trained_study
 from tests.search.conftest import ROOT, events

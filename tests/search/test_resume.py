@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 import search.workflows.resume
-from search.analysis.results import compare, read_study
+from search.analysis.results import compare
 from search.cli.main import main
 from search.ledger.journal import Ledger
 from search.report.leaderboard import leaderboard
+from search.storage.studies import read_study
 from search.workflows.resume import resume
 from tests.search import offline
 from tests.search.conftest import ROOT, Driver, events

@@ -17,7 +17,8 @@ from scipy.stats import qmc
 
 from search.cli.main import main
 from search.sampler.sampler import Sampler
-from search.study.config import StudyConfig, load_study
+from search.study.config import StudyConfig
+from search.study.load import load_study
 from search.study.sampler_limits import combinations, warnings
 from search.study.space import active
 from tests.bench import bench_memory

@@ -12,8 +12,8 @@ from search.storage.s3 import (
     mirror_id,
     mirror_of,
     remote_of,
-    shown,
 )
+from search.storage.studies import shown
 from trainer.configfile import ConfigError
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from search.storage import dataset_cache
 from search.storage.dataset_cache import (
     on_this_node,
     open_store,
@@ -18,7 +19,7 @@ from search.storage.dataset_cache import (
     seen_from_all,
     with_store_here,
 )
-from search.storage.s3 import Remote, dataset_cache
+from search.storage.s3 import Remote
 from tests.search.conftest import ROOT
 from tests.search.test_trainable import cargo
 from trainer.configfile import ConfigError

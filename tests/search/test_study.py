@@ -5,12 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from search.study.config import (
-    METRICS,
-    StudyConfig,
-    Trials,
-    load_study,
-)
+from search.study.config import METRICS, StudyConfig, Trials
+from search.study.load import load_study
 from trainer.configfile import ConfigError
 
 EXAMPLE = """

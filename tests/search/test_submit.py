@@ -15,9 +15,9 @@ import yaml
 from click.testing import CliRunner
 
 from search.cli.main import main
-from search.study.config import load_study
+from search.execution.environment import code_commit
+from search.study.load import load_study
 from search.workflows.jobs import _own, _working_directory
-from search.workflows.launch import code_commit
 from tests.search.conftest import ROOT, Guarded, events
 from tests.trainer.tiny import TINY
 

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 
 from search.ledger.journal import Ledger
 from search.ledger.session import LiveStudy
-from search.study.config import load_study
+from search.study.load import load_study
 from search.tracking.tracker import Tracker
 from tests.search.conftest import Driver
 

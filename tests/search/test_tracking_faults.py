@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from search.analysis.results import read_study
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import LiveStudy
+from search.storage.studies import read_study
+from search.tracking import runs
 from search.tracking.client import connect
-from search.tracking.tracker import Tracker, runs
+from search.tracking.tracker import Tracker
 from tests.search import offline, toy
 from tests.search.mlflow_content import content, experiment_runs
 

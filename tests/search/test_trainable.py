@@ -133,7 +133,7 @@ def test_gpu_memory_left_behind_costs_the_process(
 ) -> None:
     trainable = Trainable(cargo(tmp_path / "trials" / "0007"))
     epochs(trainable, 1)
-    monkeypatch.setattr("search.execution.trainable._gpu_memory", lambda: 1 << 30)
+    monkeypatch.setattr("search.execution.worker.gpu_memory_bytes", lambda: 1 << 30)
     with pytest.raises(RuntimeError, match="GPU memory behind"):
         trainable.reset(cargo(tmp_path / "trials" / "0008"))
 

@@ -16,7 +16,8 @@ from search.ledger.journal import Ledger
 from search.monitor.live_screen import terminal
 from search.monitor.watch import Followed
 from search.storage.s3 import Remote, mirror_of
-from search.storage.s3_ledger import fetch, open_as_driver
+from search.storage.s3_ledger import fetch
+from search.storage.studies import open_as_driver
 from tests.search.conftest import ROOT, Driver, write_study
 from tests.search.test_standing import Simulated, study
 from tests.terminal import Terminal

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from search.workflows.launch import quiet_ray
+from search.execution.session import quiet_ray
 from tests.bench.search.measure import (
     SHARES,
     Outcome,

@@ -1,0 +1,91 @@
+"""Ray for one command: where it is, its switches, and a session that leaves nothing behind."""
+
+import gc
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from search.execution.auth import use_token
+from trainer.configfile import ConfigError
+
+RAY_SWITCHES = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every process
+    "RAY_AIR_NEW_OUTPUT": "0",  # no tables
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they cost three times what all the rest costs
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's would throw the steps in flight away
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # the ledger is the record
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # many actors start at once; the proposer sets the limit
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+
+
+def ray_address(address: str | None) -> str:
+    """Return the Ray cluster to use: as given, else RAY_ADDRESS, else "local".
+
+    Raises:
+        ConfigError: It is a Ray Client's.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
+        raise ConfigError(
+            [
+                f"--address {address}: Ray Client cannot drive a study; from outside the cluster "
+                "use --submit http://HOST:8265"
+            ]
+        )
+    return address
+
+
+def quiet_ray() -> None:
+    """Set what Ray and Tune read from the environment when they are imported."""
+    for name, value in RAY_SWITCHES.items():
+        os.environ.setdefault(name, value)
+
+
+def before_ray(address: str) -> None:
+    """Do what must be done before Ray is imported: find its token, and set its switches.
+
+    Raises:
+        ConfigError: The cluster does not answer, or asks for a token that is missing or wrong.
+        OSError: The token cannot be written or read.
+    """
+    use_token(address)
+    quiet_ray()
+
+
+@contextmanager
+def ray_session(address: str) -> Iterator[None]:
+    """Start or join Ray, quietly, and leave it; one that was started here ends here."""
+    local: dict[str, Any] = {"num_cpus": os.cpu_count(), "include_dashboard": False}
+    # Ray's daemons inherit the mask. Else a SIGTERM to the process group would end them first.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(local if address == "local" else {}),
+        )
+    except ConnectionError as error:
+        raise ValueError(f"--address {address}: no Ray cluster answers there") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        # Ray ends the whole process, status 1, if another thread (MLflow's) happens to collect an
+        # old reference to one of its objects while it shuts down.
+        gc.collect()
+        gc.disable()
+        try:
+            ray.shutdown()
+        finally:
+            gc.enable()

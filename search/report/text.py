@@ -1,0 +1,21 @@
+"""What every text shares: aligned columns and strict JSON."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def align(rows: Iterable[Sequence[str]], indent: int = 0) -> str:
+    """Return rows of cells as lines, each column as wide as its widest cell."""
+    rows = list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        " " * indent
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def strict_json(values: dict[str, Any]) -> str:
+    """Return values as JSON that every reader takes: no NaN."""
+    return json.dumps(values, indent=2, allow_nan=False)

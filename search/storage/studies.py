@@ -1,0 +1,157 @@
+"""Studies where they lie, in a folder that all nodes share or in S3: find, read, open, stop.
+
+Only `search/storage/` knows that S3 exists. A study there has a mirror folder on this machine, and
+everything else handles folders alone.
+"""
+
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from search.ledger import lease
+from search.ledger.journal import Ledger
+from search.ledger.state import StudyState, no_settings
+from search.storage import s3_lease, s3_ledger
+from search.storage.s3 import Remote, is_remote, mirror_of, remote_of
+from search.storage.s3_run import fetch_files
+from search.study.config import StudyConfig
+from trainer.configfile import ConfigError, build, did_you_mean
+
+
+def runs_folder(address: str) -> Path:
+    """Return the folder of all studies: a path as it is, or the mirror folder of a place in S3.
+
+    Raises:
+        ConfigError: It is no address in S3 although it begins like one.
+        OSError: The mirror folder cannot be written.
+    """
+    return mirror_of(Remote.parse(address)) if is_remote(address) else Path(address)
+
+
+def shown(folder: Path) -> str:
+    """Return a folder as its user knows it: the path, or the address that it stands for."""
+    return shared_place(folder) or str(folder)
+
+
+def shared_place(folder: Path) -> str:
+    """Return the address at which every node reaches a study; empty where its path is shared."""
+    remote = remote_of(folder)
+    return remote.uri if remote else ""
+
+
+def find_study(study: str, runs: Path) -> Path:
+    """Return a study's folder from its name or its path, with its newest ledger.
+
+    Raises:
+        ConfigError: There is none.
+        OSError: S3 does not answer, or refuses.
+    """
+    if is_remote(study):
+        place = Remote.parse(study)
+        runs, study = mirror_of(place.parent), place.name
+    if remote := remote_of(runs):
+        remote.check()
+        names = remote.names()
+        if study in names:
+            s3_ledger.fetch(runs / study)
+    else:
+        names = [path.parent.name for path in runs.glob("*/ledger.jsonl")]
+    for folder in (runs / study, Path(study)):
+        if (folder / "ledger.jsonl").is_file():
+            return folder
+    raise ConfigError([f"{shown(runs)}: {study}: no such study{did_you_mean(study, names)}"])
+
+
+def read_study(folder: Path) -> tuple[StudyConfig, StudyState]:
+    """Read a study as its ledger has it, also while it runs.
+
+    Raises:
+        ValueError: The ledger is damaged, or has no settings.
+        OSError: There is no ledger.
+    """
+    path = folder / "ledger.jsonl"
+    state = StudyState.of(Ledger.open(path, writer=False))
+    if state.study is None:
+        raise no_settings(path)
+    return build(StudyConfig, state.study["config"], path), state
+
+
+def refresh(folder: Path) -> bool:
+    """Bring what a study's driver wrote since, where it is not in the folder by itself.
+
+    Returns:
+        Whether it had to be asked for.
+
+    Raises:
+        OSError: S3 does not answer, or refuses.
+    """
+    if remote_of(folder) is None:
+        return False
+    s3_ledger.fetch(folder)
+    return True
+
+
+def writer_of(ledger: Path) -> str | None:
+    """Return who writes a ledger at this moment, as `pid 123 on host`; None if nobody does."""
+    folder = ledger.parent
+    if (who := lease.holder(folder)) or not (remote := remote_of(folder)):
+        return who
+    return s3_lease.holder(remote)
+
+
+@contextmanager
+def open_as_driver(folder: Path) -> Iterator[Ledger]:
+    """Open a study's ledger as its only driver, and where it lies in S3, keep it there as well.
+
+    Raises:
+        ValueError: Another driver has the study, or its ledger is damaged.
+        OSError: The folder or S3 cannot be reached.
+    """
+    if remote := remote_of(folder):
+        with s3_ledger.opened(remote, folder) as ledger:
+            yield ledger
+    else:
+        with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+            yield ledger
+
+
+def ask_to_stop(folder: Path) -> None:
+    """Ask a study's driver to stop, wherever it is.
+
+    Raises:
+        OSError: The folder or S3 cannot be reached.
+    """
+    if remote := remote_of(folder):
+        remote.put("signs/stop", b"")
+    else:
+        (folder / "stop").touch()
+
+
+def publish(path: Path) -> None:
+    """Keep a file of a study's folder where the study lies.
+
+    Raises:
+        OSError: S3 does not answer, or refuses.
+    """
+    if remote := remote_of(path.parent):
+        remote.upload(path.name, path)
+
+
+@contextmanager
+def trial_files(run_dir: Path, names: Collection[str]) -> Iterator[Path]:
+    """Give a folder with files of a trial: its own, or a copy from S3 that goes when this ends.
+
+    Args:
+        run_dir: The trial's folder, in the study's or in the mirror of one in S3.
+        names: Those to bring, of which the ones that there are come; relative to it.
+
+    Raises:
+        OSError: S3 does not answer, or the disk is full.
+    """
+    if remote_of(run_dir.parents[1]) is None:
+        yield run_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="segtune-") as temporary:
+        fetch_files(run_dir, names, Path(temporary))
+        yield Path(temporary)
