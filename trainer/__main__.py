@@ -32,9 +32,9 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
     Over several devices: `torchrun --nproc-per-node 2 -m trainer train CONFIG`.
     """
     settings = load_config(config, overrides)
+    from trainer.devices import pick_device
     from trainer.loop import fit
     from trainer.training.distributed import processes, rank
-    from trainer.training.train_state import pick_device
 
     with processes(pick_device(settings)):
         say = click.echo if rank() == 0 else lambda text: None
@@ -99,7 +99,7 @@ def evaluate(
     from trainer.data.store import Store
     from trainer.evaluation.evaluate import evaluate as run
     from trainer.evaluation.evaluation_table import table, write
-    from trainer.inference.model_io import (
+    from trainer.saved.model_io import (
         frozen_settings,
         load,
         run_folder,
@@ -159,8 +159,8 @@ def predict(
     """
     from trainer.data.formats.case_selector import find_case
     from trainer.evaluation.ensemble import num_members
-    from trainer.inference.model_io import frozen_settings, load, with_settings
-    from trainer.inference.predict import outputs, predict_case, write
+    from trainer.predict import outputs, predict_case, write
+    from trainer.saved.model_io import frozen_settings, load, with_settings
 
     given = {
         "sampling.threshold": threshold,
@@ -190,7 +190,7 @@ def samples(model: str, out: str | None, store: str | None, device: str) -> None
     """Draw what MODEL, a run folder or a .pt file, does with a few validation cases."""
     from trainer.data.store import Store
     from trainer.images.sample_images import FOLDER, paint
-    from trainer.inference.model_io import load, run_folder, with_settings
+    from trainer.saved.model_io import load, run_folder, with_settings
 
     trained = with_settings(load(model, device), {"data.store": store})
     folder = Path(out) if out else run_folder(trained.path) / FOLDER

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainer.diffusion.respacing import timesteps
+from trainer.respacing import timesteps
 
 MAX_PATH = 512
 

@@ -11,17 +11,18 @@ from pathlib import Path
 import torch
 import yaml
 
-from trainer import checkpoint
 from trainer.atomic import write_atomically
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
+from trainer.devices import limit_memory, pick_device
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.validate import Validator, summarize
 from trainer.exceptions import Diverged, OutOfMemory, Replaced
-from trainer.inference.model_io import BEST, initial_weights
 from trainer.run_log import Record, Validation
+from trainer.saved import checkpoint
+from trainer.saved.model_io import BEST, initial_weights
 from trainer.training.distributed import (
     first_says,
     from_first,
@@ -29,7 +30,7 @@ from trainer.training.distributed import (
     rank,
     world_size,
 )
-from trainer.training.train_state import TrainState, limit_memory, pick_device
+from trainer.training.train_state import TrainState
 
 __all__ = ["Diverged", "OutOfMemory", "Validation", "fit"]
 

@@ -11,10 +11,11 @@ import torch
 from trainer.config import TrainConfig
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
+from trainer.devices import pick_device
 from trainer.evaluation.ensemble import predict
 from trainer.evaluation.metrics import dice
 from trainer.randomness import generator
-from trainer.training.train_state import TrainState, pick_device
+from trainer.training.train_state import TrainState
 
 NUM_SLICES = 4
 GOAL = 0.9

@@ -14,7 +14,7 @@ from search.analysis.ranking import (
 from search.analysis.trial_results import Rows, finite
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
-from search.storage.s3_run import fetch_cases
+from search.storage.run_folders import fetch_cases
 from search.storage.studies import read_study, shown
 from search.study.config import StudyConfig
 

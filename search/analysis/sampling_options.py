@@ -7,7 +7,7 @@ from typing import Any
 
 from search.analysis.case_scores import bootstrap, lesion_dice, paired_difference
 from search.analysis.ranking import pareto
-from search.storage.s3_run import fetch_cases
+from search.storage.run_folders import fetch_cases
 from search.storage.studies import read_study
 from trainer.config import SamplingConfig
 from trainer.configfile import ConfigError

@@ -4,9 +4,6 @@ Import it after `search.execution.session.before_ray`: Ray reads its switches wh
 """
 
 import json
-import os
-import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.storage.dataset_cache import content_hash, read_manifest, seen_from_all
-from search.storage.s3 import Remote, remote_of
+from search.storage.shared_marker import SharedMarker, answer_marker
 from trainer.configfile import ConfigError
 
 ANSWER_S = 120.0
@@ -33,13 +30,12 @@ def check_shared(folder: Path, store: str) -> None:
         OSError: This machine cannot write there.
     """
     store, content = seen_from_all(store), content_hash(store)
-    remote = remote_of(folder)
-    with _Marker(remote or folder) as marker:
+    with SharedMarker(folder) as marker:
         look_from = ray.remote(num_cpus=0, max_retries=0)(look)
         tasks = {
             look_from.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(remote.uri if remote else str(folder), marker.name, store, content): node
+            ).remote(marker.place, marker.name, store, content): node
             for node in _carriers()
         }
         problems = []
@@ -55,7 +51,7 @@ def check_shared(folder: Path, store: str) -> None:
                 if node["NodeID"] in {alive["NodeID"] for alive in _carriers()}:
                     problems.append(f"node {_name(node)}: {str(error).splitlines()[0]}")
                 continue  # it is gone, and carries no trial
-            if not problem and not marker.seen(answer):
+            if not problem and not marker.has(answer):
                 problem = f"{folder}: what this node writes there is not seen here"
             if problem:
                 problems.append(f"node {_name(node)}: {problem}")
@@ -76,20 +72,13 @@ def look(place: str, marker: str, store: str, content: str) -> tuple[str, str]:
         The name of the file that this wrote beside the marker, and in one line what is wrong here,
         empty if nothing is.
     """
-    answer = f"{marker}-{uuid.uuid4().hex[:8]}"
     rule = "all nodes must see the runs (--runs) and the store under the same path, or in S3"
     try:
-        if place.startswith("s3://"):
-            remote = Remote.parse(place)
-            if remote.get(marker) is None:
-                return answer, f"{place}: not what the driver sees there; {rule}"
-            remote.put(answer, b"")
-        else:
-            if not (Path(place) / marker).exists():
-                return answer, f"{place}: not what the driver sees there; {rule}"
-            (Path(place) / answer).touch()
+        answer = answer_marker(place, marker)
     except OSError as error:
-        return answer, f"{place}: {error.strerror or error}"
+        return "", f"{place}: {error.strerror or error}"
+    if not answer:
+        return "", f"{place}: not what the driver sees there; {rule}"
     try:
         found = json.loads(read_manifest(store))["content_hash"]
     except (OSError, ValueError, KeyError) as error:
@@ -98,37 +87,6 @@ def look(place: str, marker: str, store: str, content: str) -> tuple[str, str]:
     if found != content:
         return answer, f"data.store: {store}: has other content there; {rule}"
     return answer, ""
-
-
-class _Marker:
-    """A file of a random name in a folder or in S3, and those that the nodes write beside it."""
-
-    def __init__(self, place: Remote | Path):
-        self.name = f"seen-{uuid.uuid4().hex[:8]}"
-        self._place = place
-        self._answers: list[str] = []
-
-    def __enter__(self) -> "_Marker":
-        if isinstance(self._place, Path):
-            (self._place / self.name).touch()
-        else:
-            self._place.put(self.name, b"")
-        return self
-
-    def seen(self, answer: str) -> bool:
-        self._answers.append(answer)
-        if isinstance(self._place, Path):
-            os.listdir(self._place)  # NFS asks its server again
-            return (self._place / answer).exists()
-        return self._place.get(answer) is not None
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            if isinstance(self._place, Path):
-                for path in self._place.glob(f"{self.name}*"):
-                    path.unlink(missing_ok=True)
-            else:
-                self._place.delete([self.name, *self._answers])
 
 
 def _carriers() -> list[dict[str, Any]]:

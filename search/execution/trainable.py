@@ -18,7 +18,7 @@ from search.execution.failures import STORAGE_ERRORS
 from search.execution.hardware import cpu_model, gpu_model
 from search.execution.worker import check_memory, ending_of, gpu_memory_bytes, load
 from search.execution.worker_group import Ranks
-from search.storage import dataset_cache, s3_run
+from search.storage import dataset_cache, run_folders
 
 STORAGE_PAUSE_S = 10.0
 """Before a process gives up a trial that it could not write down."""
@@ -59,10 +59,10 @@ class Trainable(tune.Trainable):
             "ending", "reason"}` with one of interrupted, diverged and infeasible.
         """
         if self._validations is None:
-            self._cargo = s3_run.on_this_node(self.config)
+            self._cargo = run_folders.on_this_node(self.config)
             if not self.config["storage"] and self._stop.exists():
                 return _end("interrupted", "stopped before it began")
-            self._validations = s3_run.kept(self._fit, self._cargo)
+            self._validations = run_folders.kept(self._fit, self._cargo)
         try:
             received = self.config["received"]
             validation = next(v for v in self._validations if v.epoch > received)

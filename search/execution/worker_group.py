@@ -188,8 +188,8 @@ def _in_group(
     """Yield what `fit` does, in a process group that ends with it."""
     import torch
 
+    from trainer.devices import pick_device
     from trainer.training.distributed import group
-    from trainer.training.train_state import pick_device
 
     device = pick_device(TrainConfig.model_validate(cargo["train"]))
     if device.type != "cpu":

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.inference.model_io import Trained
+    from trainer.saved.model_io import Trained
 
 MEASURES = {
     "val/dice": "Dice",

@@ -288,12 +288,6 @@ def remote_of(folder: Path) -> Remote | None:
     return None
 
 
-def mirror_id(runs: Path) -> str:
-    """Return what tells this machine's mirror from others' of the same place; empty for none."""
-    mark = _mark(runs)
-    return mark["mirror"] if mark else ""
-
-
 def _mark(folder: Path) -> dict[str, str] | None:
     try:
         mark: dict[str, str] = json.loads((folder / MARK).read_text())

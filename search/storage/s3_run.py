@@ -21,23 +21,18 @@ import json
 import logging
 import math
 import shutil
-import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.ledger.lease import lease_path
 from search.storage.outbox import pauses
 from search.storage.s3 import (
     Entry,
     Remote,
     below,
-    folder_of,
     in_parallel,
-    remote_of,
 )
 from trainer.atomic import write_atomically
 from trainer.configfile import flatten
@@ -139,11 +134,11 @@ class RemoteRun:
         self._run_dir.mkdir(parents=True, exist_ok=True)
         (self._run_dir / "stop").unlink(missing_ok=True)
         self._look_for_stop()
-        manifest = _newest_manifest(self._trial, found)
+        manifest = newest_manifest(self._trial, found)
         self._files = manifest["files"] if self._is_same(manifest["train"]) else {}
-        if not self._files or self._files != _load_index(self._run_dir):
+        if not self._files or self._files != load_index(self._run_dir):
             fetch(self._trial, self._files, self._run_dir)
-        _save_index(self._run_dir, self._files)
+        save_index(self._run_dir, self._files)
 
     def _is_same(self, train: Mapping[str, Any]) -> bool:
         """Return whether a record is this trial's; settings that one did not know may be new."""
@@ -178,7 +173,7 @@ class RemoteRun:
         kept = {*files.values(), *self._files.values()}
         kept |= {f"{self._own}/claim", f"{self._own}/manifest.json"}
         self._files, self._seen = files, seen
-        _save_index(self._run_dir, files)
+        save_index(self._run_dir, files)
         self._trial.delete(entry.key for entry in found if entry.key not in kept)
 
     def _exchange_signs(self) -> None:
@@ -222,7 +217,7 @@ def _stat(run_dir: Path) -> Iterator[tuple[str, tuple[int, int]]]:
         yield path.relative_to(run_dir).as_posix(), (stat.st_size, stat.st_mtime_ns)
 
 
-def _newest_manifest(trial: Remote, found: list[Entry]) -> dict[str, Any]:
+def newest_manifest(trial: Remote, found: list[Entry]) -> dict[str, Any]:
     manifests = sorted(e.key for e in found if e.key.endswith("/manifest.json"))
     content = trial.get(manifests[-1]) if manifests else None
     manifest: dict[str, Any] = json.loads(content) if content else {"train": {}, "files": {}}
@@ -241,7 +236,7 @@ def fetch(trial: Remote, files: Mapping[str, str], run_dir: Path) -> None:
     in_parallel(lambda name: trial.download(files[name], below(run_dir, name)), files)
 
 
-def _load_index(run_dir: Path) -> dict[str, str] | None:
+def load_index(run_dir: Path) -> dict[str, str] | None:
     try:
         files: dict[str, str] = json.loads((run_dir / INDEX).read_text())
     except FileNotFoundError:
@@ -249,125 +244,6 @@ def _load_index(run_dir: Path) -> dict[str, str] | None:
     return files
 
 
-def _save_index(run_dir: Path, files: Mapping[str, str]) -> None:
+def save_index(run_dir: Path, files: Mapping[str, str]) -> None:
     text = json.dumps(files)
     write_atomically(run_dir / INDEX, lambda temporary: temporary.write_text(text))
-
-
-def on_this_node(cargo: dict[str, Any]) -> dict[str, Any]:
-    """Return a cargo with the run folder that it has on this node."""
-    if not cargo["storage"]:
-        return cargo
-    study = Remote.parse(cargo["storage"])
-    return cargo | {"run_dir": str(folder_of(study, "work") / "trials" / f"{cargo['trial']:04d}")}
-
-
-@contextmanager
-def held(cargo: Mapping[str, Any]) -> Iterator[RemoteRun | None]:
-    """Hold a trial's run folder here for as long as it takes; None where all nodes share it.
-
-    Args:
-        cargo: From `on_this_node`.
-
-    Raises:
-        OSError: This node does not see the folder that the driver does, or not S3.
-        Superseded: Another carrier has the trial.
-    """
-    run_dir = Path(cargo["run_dir"])
-    if not cargo["storage"]:
-        folder, fence = run_dir.parents[1], cargo["fence"]
-        if fence and not lease_path(folder, fence).exists():
-            host, rule = socket.gethostname(), "all nodes must share the runs"
-            raise OSError(errno.ESTALE, f"{host}: {folder}: not the driver's folder; {rule}")
-        yield None
-        return
-    owner = cargo["fence"], cargo["attempt"]
-    study = Remote.parse(cargo["storage"])
-    with RemoteRun(study, run_dir, cargo["trial"], owner, cargo["train"]) as run:
-        yield run
-
-
-def kept(
-    fit: Callable[[], Generator[Any, None, None]], cargo: Mapping[str, Any]
-) -> Generator[Any, None, None]:
-    """Yield fit's validations, each when the run folder is in S3, if the study lies there.
-
-    Args:
-        fit: Ready to begin.
-        cargo: From `on_this_node`.
-
-    Raises:
-        Exception: As `held`, or as fit.
-    """
-    with held(cargo) as run, closing(fit()) as validations:
-        for validation in validations:
-            if run:
-                run.send()
-            yield validation
-
-
-def has_checkpoint(run_dir: Path) -> bool:
-    """Return whether a trial of a study could be trained on; arguments as for `checkpoints_of`."""
-    return bool(checkpoints_of(run_dir))
-
-
-def checkpoints_of(run_dir: Path) -> list[str]:
-    """Return the names of a trial's checkpoints relative to its folder, oldest first.
-
-    Args:
-        run_dir: The folder of the trial, in a study's folder or the mirror of one.
-
-    Raises:
-        OSError: S3 does not answer.
-    """
-    study = remote_of(run_dir.parents[1])
-    if study is None:
-        return sorted(f"checkpoints/{path.name}" for path in run_dir.glob("checkpoints/*.pt"))
-    trial = study / f"trials/{run_dir.name}"
-    files = _newest_manifest(trial, trial.entries())["files"]
-    return sorted(name for name in files if name.startswith("checkpoints/"))
-
-
-def fetch_files(run_dir: Path, names: Iterable[str], into: Path) -> None:
-    """Bring files of a trial of a study in S3 here: those of the names that there are.
-
-    Args:
-        run_dir: The folder of the trial, in the mirror of the study's.
-        names: Relative to it.
-        into: A folder.
-
-    Raises:
-        OSError: S3 does not answer, or the disk is full.
-    """
-    study = remote_of(run_dir.parents[1])
-    assert study, f"{run_dir}: not in a mirror"
-    trial = study / f"trials/{run_dir.name}"
-    files = _newest_manifest(trial, trial.entries())["files"]
-    in_parallel(lambda name: trial.download(files[name], below(into, name)), {*names} & {*files})
-
-
-def fetch_cases(folder: Path) -> None:
-    """Bring the cases of all trials here, if the study lies in S3.
-
-    Args:
-        folder: The study's.
-
-    Raises:
-        OSError: S3 does not answer.
-    """
-    study = remote_of(folder)
-    if study is None:
-        return
-    newest: dict[str, tuple[tuple[str, int], Entry]] = {}
-    for entry in study.entries("trials"):
-        _, trial, *rest = entry.key.split("/")
-        if len(rest) == 2 and rest[1].endswith("-cases.parquet"):
-            place = rest[0], int(rest[1].partition("-")[0])
-            newest[trial] = max(newest.get(trial, (place, entry)), (place, entry))
-    index = _load_index(folder) or {}
-    new = {t: e.key for t, (_, e) in newest.items() if index.get(t) != e.key}
-    in_parallel(
-        lambda trial: study.download(new[trial], below(folder, f"trials/{trial}/cases.parquet")),
-        new,
-    )
-    _save_index(folder, {**index, **new})

@@ -4,8 +4,7 @@ Only `search/storage/` knows that S3 exists. A study there has a mirror folder o
 everything else handles folders alone.
 """
 
-import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from search.ledger import lease
 from search.ledger.journal import Ledger
 from search.ledger.state import StudyState, no_settings
 from search.storage import s3_lease, s3_ledger
-from search.storage.s3 import Remote, is_remote, mirror_of, remote_of
-from search.storage.s3_run import fetch_files
+from search.storage.s3 import Remote, _mark, is_remote, mirror_of, remote_of
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError, build, did_you_mean
 
@@ -138,20 +136,7 @@ def publish(path: Path) -> None:
         remote.upload(path.name, path)
 
 
-@contextmanager
-def trial_files(run_dir: Path, names: Collection[str]) -> Iterator[Path]:
-    """Give a folder with files of a trial: its own, or a copy from S3 that goes when this ends.
-
-    Args:
-        run_dir: The trial's folder, in the study's or in the mirror of one in S3.
-        names: Those to bring, of which the ones that there are come; relative to it.
-
-    Raises:
-        OSError: S3 does not answer, or the disk is full.
-    """
-    if remote_of(run_dir.parents[1]) is None:
-        yield run_dir
-        return
-    with tempfile.TemporaryDirectory(prefix="segtune-") as temporary:
-        fetch_files(run_dir, names, Path(temporary))
-        yield Path(temporary)
+def mirror_id(runs: Path) -> str:
+    """Return what tells this machine's mirror from others' of the same place; empty for none."""
+    mark = _mark(runs)
+    return mark["mirror"] if mark else ""

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from search.storage.run_folders import trial_files
 from search.storage.s3 import below, in_parallel, remote_of
-from search.storage.studies import trial_files
 
 BEST = "best.pt"
-"""In a run folder: `trainer.inference.model_io.BEST`, without its imports."""
+"""In a run folder: `trainer.saved.model_io.BEST`, without its imports."""
 CASES = "cases.parquet"
 KEPT = "pictures"
 """Below a study in S3."""
@@ -62,7 +62,7 @@ def _paint(weights: Path, run_dir: Path, store: str, before: int | None, limit_s
 
     from search.storage.dataset_cache import open_store
     from trainer.images.sample_images import FOLDER, paint
-    from trainer.inference.model_io import load, with_settings
+    from trainer.saved.model_io import load, with_settings
 
     if not (weights / BEST).exists():
         return Painted(None, [], 0.0)

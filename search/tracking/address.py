@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from search.ledger.journal import Event
-from search.storage.s3 import mirror_id
+from search.storage.studies import mirror_id
 
 
 def tracking_uri(runs: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from search.ledger.state import StudyState, TrialState
-from search.storage.s3_run import fetch_cases
+from search.storage.run_folders import fetch_cases
 from search.storage.studies import shown
 from search.study.config import StudyConfig
 

@@ -31,7 +31,7 @@ from search.ledger.session import LiveStudy
 from search.ledger.state import StudyState
 from search.report.verdicts import verdict_text
 from search.storage.dataset_cache import open_store
-from search.storage.s3_run import fetch_cases
+from search.storage.run_folders import fetch_cases
 from search.storage.studies import read_study
 from search.study.config import StudyConfig
 from search.tracking.tracker import send_rest

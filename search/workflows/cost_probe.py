@@ -173,8 +173,9 @@ def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
 
     from search.execution.hardware import cpu_model
     from trainer.data.batches import Draws, prefetch, rows_of
+    from trainer.devices import limit_memory, pick_device
     from trainer.evaluation.validate import Validator
-    from trainer.training.train_state import TrainState, limit_memory, pick_device
+    from trainer.training.train_state import TrainState
 
     workers = trials["workers_per_trial"]
     torch.set_num_threads(config.num_threads)

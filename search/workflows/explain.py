@@ -19,8 +19,8 @@ from search.diagnosis.finding import WORDS, Finding, in_order
 from search.diagnosis.neighbors import neighbours
 from search.ledger.state import StudyState, TrialState
 from search.storage.dataset_cache import open_store
-from search.storage.s3_run import checkpoints_of, fetch_cases
-from search.storage.studies import read_study, shown, trial_files
+from search.storage.run_folders import checkpoints_of, fetch_cases, trial_files
+from search.storage.studies import read_study, shown
 from search.storage.trial_images import BEST
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig

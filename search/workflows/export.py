@@ -1,6 +1,6 @@
 """`segtune export`: a trained model as a folder that anyone can read, check and use.
 
-The files are those of trainer/inference/model_package.py; `segtune predict OUT CASE MASK` needs none of the
+The files are those of trainer/saved/model_package.py; `segtune predict OUT CASE MASK` needs none of the
 packages of the search.
 """
 
@@ -33,7 +33,7 @@ from trainer.configfile import ConfigError, read_yaml
 from trainer.progress import bar
 
 if TYPE_CHECKING:
-    from trainer.inference.model_io import Trained
+    from trainer.saved.model_io import Trained
 
 PACKAGES = (
     *("click", "einops", "matplotlib", "monai", "nibabel", "nilearn", "numpy", "openpyxl"),
@@ -60,8 +60,8 @@ def export(words: str, out: Path, *, trial: int | None, runs: Path) -> None:
     """
     _check_free(out)
     with on_this_machine(find_finished(words, trial, runs), FETCHED) as model:
-        from trainer.inference.model_io import frozen_settings, load, with_settings
-        from trainer.inference.model_package import is_exported, write_checksums, write_weights
+        from trainer.saved.model_io import frozen_settings, load, with_settings
+        from trainer.saved.model_package import is_exported, write_checksums, write_weights
 
         if is_exported(model.path):
             raise ConfigError([f"{model.path}: is exported already; copy the folder"])
@@ -113,7 +113,7 @@ def _appearing(out: Path) -> Iterator[Path]:
 
 def _store_hash(trained: "Trained") -> dict[str, Any]:
     """Return the hash of the data, which only config.yaml of an early run names."""
-    from trainer.inference.model_io import run_folder
+    from trainer.saved.model_io import run_folder
 
     path = run_folder(trained.path) / "config.yaml"
     if trained.config.data.store_hash or not path.exists():
@@ -123,9 +123,9 @@ def _store_hash(trained: "Trained") -> dict[str, Any]:
 
 def _metrics(model: Finished, trained: "Trained") -> dict[str, Any]:
     """Return what was measured, each number with what it is worth."""
-    from trainer.checkpoint import read
-    from trainer.evaluation.threshold_calibration import Frozen
-    from trainer.inference.model_io import frozen_settings, run_folder
+    from trainer.saved.checkpoint import read
+    from trainer.saved.frozen_threshold import Frozen
+    from trainer.saved.model_io import frozen_settings, run_folder
 
     run_dir = run_folder(trained.path)
     measured = read(trained.path).get("metrics") or {}
@@ -173,7 +173,7 @@ def _verdicts(origin: OfStudy) -> list[dict[str, Any]]:
 
 
 def _provenance(model: Finished, trained: "Trained") -> dict[str, Any]:
-    from trainer.inference.model_io import fingerprint
+    from trainer.saved.model_io import fingerprint
 
     config = trained.config
     return {

@@ -15,7 +15,7 @@ from search.execution.session import ray_session
 from search.ledger.session import LiveStudy
 from search.ledger.state import TrialState
 from search.storage.dataset_cache import with_store_here
-from search.storage.s3_run import held, on_this_node
+from search.storage.run_folders import held, on_this_node
 from search.tuning.searcher import cargo_of
 
 
@@ -96,7 +96,7 @@ def read_one(run_dir: Path, store: str) -> dict[str, Any]:
     from trainer.evaluation.evaluate import READINGS, evaluate
     from trainer.evaluation.evaluation_table import write
     from trainer.evaluation.validate import means
-    from trainer.inference.model_io import load
+    from trainer.saved.model_io import load
 
     checkpoints = sorted((run_dir / "checkpoints").glob("*.pt"))
     trained = load(checkpoints[-1] if checkpoints else run_dir)

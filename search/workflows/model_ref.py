@@ -8,7 +8,13 @@ from pathlib import Path
 
 from search.analysis.ranking import ranked
 from search.ledger.state import StudyState, TrialState
-from search.storage.studies import find_study, read_study, shown, trial_files, writer_of
+from search.storage.run_folders import trial_files
+from search.storage.studies import (
+    find_study,
+    read_study,
+    shown,
+    writer_of,
+)
 from search.storage.trial_images import BEST
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
@@ -30,7 +36,7 @@ class Finished:
     """A model that is no longer trained."""
 
     path: Path
-    """What `trainer.inference.model_io.load` takes: a run folder, a .pt file or an exported folder. For a
+    """What `trainer.saved.model_io.load` takes: a run folder, a .pt file or an exported folder. For a
     trial in S3 only `on_this_machine` has it."""
     name: str
     """`isles24-0007`, or that of the run's folder: letters, digits and ._- only."""
@@ -92,7 +98,7 @@ def find_finished(words: str, trial: int | None, runs: Path) -> Finished:
 
 
 def _is_run(path: Path) -> bool:
-    from trainer.inference.model_package import is_exported
+    from trainer.saved.model_package import is_exported
 
     if path.is_dir():
         marks = (path / BEST).is_file(), (path / "checkpoints").is_dir(), is_exported(path)

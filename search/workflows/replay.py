@@ -167,7 +167,7 @@ def _gpu(config: TrainConfig) -> str:
     """Return the name of the GPU on which this process would train, empty for a CPU."""
     import torch
 
-    from trainer.training.train_state import pick_device
+    from trainer.devices import pick_device
 
     device = pick_device(config)
     return torch.cuda.get_device_name(device) if device.type == "cuda" else ""

@@ -26,7 +26,7 @@ from search.workflows.model_ref import Finished, find_finished, on_this_machine
 from trainer.atomic import write_atomically
 from trainer.config import DiffusionConfig, SamplingConfig, TrainConfig
 from trainer.configfile import ConfigError, build, read_yaml
-from trainer.diffusion.respacing import timesteps
+from trainer.respacing import timesteps
 
 OPTIONS = {
     "sampling.method": "--methods",
@@ -131,7 +131,7 @@ def _look_at(model: Finished, wishes: Wishes) -> tuple[TrainConfig, str]:
     Raises:
         ConfigError: It has no sampling, other data are there, or nothing can be stored with it.
     """
-    from trainer.inference.model_io import fingerprint, load, run_folder
+    from trainer.saved.model_io import fingerprint, load, run_folder
 
     trained = load(model.path, "cpu")
     config, folder = trained.config, run_folder(trained.path)
@@ -267,8 +267,8 @@ def _store(
     from trainer.data.store import Store
     from trainer.evaluation.evaluate import evaluate
     from trainer.evaluation.evaluation_table import write
-    from trainer.evaluation.threshold_calibration import FILE, Frozen
-    from trainer.inference.model_io import load, run_folder, with_settings
+    from trainer.saved.frozen_threshold import FILE, Frozen
+    from trainer.saved.model_io import load, run_folder, with_settings
 
     sampling = chosen.sampling.model_dump(mode="json", exclude={"threshold"})
     trained = load(model.path)

@@ -18,7 +18,7 @@ from search.execution.session import ray_address
 from search.ledger.journal import Event
 from search.ledger.session import LiveStudy
 from search.ledger.state import TrialState
-from search.storage.s3_run import has_checkpoint
+from search.storage.run_folders import has_checkpoint
 from search.study.config import StudyConfig
 from search.workflows.launch import carry_on, reopened
 from trainer.configfile import ConfigError

@@ -29,8 +29,8 @@ from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
 from trainer.data.store import Store
 from trainer.images.sample_images import paint
-from trainer.inference.model_io import load
 from trainer.loop import fit
+from trainer.saved.model_io import load
 
 Row = tuple[str, str, float, float, float]
 

@@ -38,10 +38,10 @@ from search.study.load import load_study
 from search.tracking.address import ui_command, without_credentials
 from search.tracking.tracker import Tracker
 from tests.search.conftest import ROOT, Driver, free_port, write_study
-from trainer.checkpoint import load_latest, save
 from trainer.configfile import ConfigError, read_yaml
 from trainer.data.store import Store
-from trainer.inference.model_io import load
+from trainer.saved.checkpoint import load_latest, save
+from trainer.saved.model_io import load
 
 PLANTED = "planted-secret-7d1f"
 

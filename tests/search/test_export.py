@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-import trainer.inference.model_package
+import trainer.saved.model_package
 from search.analysis.results import LABEL
 from search.ledger.journal import Ledger
 from search.ledger.lease import Lease
@@ -23,8 +23,8 @@ from search.storage.studies import open_as_driver
 from tests.search.conftest import ROOT
 from tests.search.trained_study import BAD, CONTROL, FAILED, GOING_ON, GOOD, segtune
 from trainer.evaluation.evaluate import evaluate
-from trainer.inference.model_io import load, with_settings
 from trainer.loop import fit
+from trainer.saved.model_io import load, with_settings
 
 FILES = {"model.safetensors", "config.yaml", "metrics.json", "provenance.json"} | {
     *("README.md", "requirements.txt", "checksums.txt", "samples")
@@ -248,7 +248,7 @@ def tamper(folder: Path, kind: str) -> None:
         case "weights of another program":
             weights.write_bytes(b"\x10\0\0\0\0\0\0\0" + b'{"a":1}         ')
             sums.unlink()
-            trainer.inference.model_package.write_checksums(folder)
+            trainer.saved.model_package.write_checksums(folder)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_it_appears_whole_or_not_at_all(
     def full(folder: Path) -> None:
         raise OSError(28, "No space left on device", str(folder / "checksums.txt"))
 
-    monkeypatch.setattr(trainer.inference.model_package, "write_checksums", full)
+    monkeypatch.setattr(trainer.saved.model_package, "write_checksums", full)
     said = segtune("export", "demo", tmp_path / "out", "--runs", runs, status=2)
     assert "No space left on device" in said
     assert not list(tmp_path.iterdir())

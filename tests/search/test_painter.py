@@ -27,8 +27,8 @@ from tests.search import hands, offline
 from tests.search.conftest import Driver, write_study
 from tests.search.toy import dice
 from tests.trainer.tiny import tiny_config
-from trainer import checkpoint
 from trainer.data.store import Store
+from trainer.saved import checkpoint
 from trainer.training.train_state import TrainState
 
 

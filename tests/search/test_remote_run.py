@@ -12,15 +12,14 @@ import pytest
 
 from search.execution.trainable import Trainable
 from search.storage import s3_run
-from search.storage.s3 import Remote, mirror_of
-from search.storage.s3_run import (
-    RemoteRun,
-    Superseded,
+from search.storage.run_folders import (
     fetch_cases,
     has_checkpoint,
     held,
     kept,
 )
+from search.storage.s3 import Remote, mirror_of
+from search.storage.s3_run import RemoteRun, Superseded
 from tests.search.s3 import Gate, Moto
 from tests.search.test_trainable import cargo
 from tests.search.toy import Validation, dice

@@ -22,7 +22,7 @@ from tests.search.conftest import ROOT, events
 from tests.search.trained_study import segtune
 from trainer.config import DiffusionConfig, SamplingConfig
 from trainer.configfile import ConfigError
-from trainer.inference.model_io import fingerprint, load
+from trainer.saved.model_io import fingerprint, load
 
 GRID = ("--methods", "ddim,dpmpp_2m", "--steps", "1,2", "--eta", "0,0.5", "--ensemble", "1")
 

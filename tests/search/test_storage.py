@@ -9,11 +9,10 @@ from search.storage.s3 import (
     Remote,
     below,
     folder_of,
-    mirror_id,
     mirror_of,
     remote_of,
 )
-from search.storage.studies import shown
+from search.storage.studies import mirror_id, shown
 from trainer.configfile import ConfigError
 
 

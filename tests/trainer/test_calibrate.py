@@ -9,11 +9,11 @@ from trainer.configfile import ConfigError
 from trainer.evaluation.metrics import score_case
 from trainer.evaluation.threshold_calibration import (
     CANDIDATES,
-    Frozen,
     best_threshold,
     cross_fit,
     dice_by_threshold,
 )
+from trainer.saved.frozen_threshold import Frozen
 
 
 def test_dice_by_threshold_is_that_of_score_case() -> None:

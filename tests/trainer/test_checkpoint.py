@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainer import checkpoint
+from trainer.saved import checkpoint
 
 STATE = {"weights": torch.arange(3000.0), "parts": [torch.ones(10) for _ in range(20)]}
 

@@ -15,8 +15,8 @@ from trainer.diagnosis.missed import calibration, lesions
 from trainer.diagnosis.slices import Slices
 from trainer.diagnosis.weights import newest
 from trainer.evaluation.metrics import dice
-from trainer.inference.model_io import load
 from trainer.loop import fit
+from trainer.saved.model_io import load
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from tests.trainer.tiny import tiny_config, without_times
 from trainer.__main__ import cli
-from trainer.checkpoint import load_latest
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 from trainer.data.store import Store
-from trainer.inference.model_io import load
 from trainer.loop import fit
+from trainer.saved.checkpoint import load_latest
+from trainer.saved.model_io import load
 from trainer.training.train_state import TrainState
 
 

@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from tests.trainer.tiny import tiny_config, without_times
-from trainer.checkpoint import load_latest
 from trainer.config import TrainConfig
 from trainer.exceptions import Replaced
 from trainer.loop import Diverged, OutOfMemory, Validation, fit
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
+from trainer.saved.checkpoint import load_latest
 
 CPU = torch.device("cpu")
 

@@ -14,10 +14,10 @@ import yaml
 from torch import multiprocessing
 
 from tests.trainer.tiny import tiny_config, without_times
-from trainer.checkpoint import load_latest
 from trainer.config import TrainConfig
 from trainer.loop import OutOfMemory, Validation, fit
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
+from trainer.saved.checkpoint import load_latest
 
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="torch lacks gloo")
 

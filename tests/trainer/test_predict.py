@@ -19,10 +19,10 @@ from trainer.__main__ import main
 from trainer.data.formats.case_selector import find_case
 from trainer.data.store import Store
 from trainer.evaluation.validate import Validator
-from trainer.inference.model_io import load, with_settings
-from trainer.inference.predict import predict_case, predict_slices
 from trainer.loop import fit
+from trainer.predict import predict_case, predict_slices
 from trainer.randomness import generator
+from trainer.saved.model_io import load, with_settings
 
 MODALITIES = ("ncct", "tmax")
 FIRST = "sub-stroke0001"

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.trainer.tiny import tiny_config, without_times
-from trainer.checkpoint import load_latest
 from trainer.config import TrainConfig
 from trainer.data.prepare import prepare
 from trainer.loop import Validation, fit
+from trainer.saved.checkpoint import load_latest
 
 VARIANTS: dict[str, dict[str, object]] = {
     "medsegdiff_v1": {"model__dropout": 0.2, "data__augment": "heavy"},

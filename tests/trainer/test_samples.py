@@ -14,13 +14,11 @@ from PIL import Image
 from scipy import ndimage
 
 from tests.trainer.tiny import tiny_config
-from trainer import checkpoint
+from trainer import drawing
 from trainer.__main__ import cli
 from trainer.configfile import ConfigError
 from trainer.data.store import Store
-from trainer.diffusion.respacing import timesteps
 from trainer.evaluation.ensemble import Prediction, fuse, predict
-from trainer.images import drawing
 from trainer.images.panels import NOISE, panels, strip
 from trainer.images.sample_images import (
     MEMBERS,
@@ -29,8 +27,10 @@ from trainer.images.sample_images import (
     paint,
     sample_slices,
 )
-from trainer.inference.model_io import Trained, load
 from trainer.randomness import generator
+from trainer.respacing import timesteps
+from trainer.saved import checkpoint
+from trainer.saved.model_io import Trained, load
 from trainer.training.train_state import TrainState
 
 CPU = torch.device("cpu")

@@ -11,9 +11,10 @@ from tests.trainer.tiny import tiny_config
 from trainer.configfile import ConfigError
 from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
+from trainer.devices import limit_memory, pick_device
 from trainer.training.loss_weighting import OPTIMIZER
 from trainer.training.optimizer import has_fused_adamw, learning_rate_share, set_learning_rate
-from trainer.training.train_state import TrainState, limit_memory, pick_device
+from trainer.training.train_state import TrainState
 
 CPU = torch.device("cpu")
 

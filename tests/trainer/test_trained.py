@@ -9,7 +9,7 @@ import torch
 from tests.trainer.tiny import tiny_config
 from trainer.configfile import ConfigError
 from trainer.data.store import Store
-from trainer.inference.model_io import load, with_settings
+from trainer.saved.model_io import load, with_settings
 from trainer.training.train_state import TrainState
 
 CPU = torch.device("cpu")

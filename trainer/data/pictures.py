@@ -9,7 +9,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from trainer.data.store import Case, Store
-from trainer.images.drawing import outline
+from trainer.drawing import outline
 
 OUTLINE = (255, 90, 60)
 CAPTION_PX = 30

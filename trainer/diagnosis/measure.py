@@ -13,7 +13,7 @@ from trainer.data.store import Store
 from trainer.diagnosis.missed import Calibration, Lesion, calibration, lesions
 from trainer.diagnosis.slices import Slices, by_timestep, pass_s, sampled
 from trainer.diagnosis.weights import Motion, newest
-from trainer.diffusion.respacing import timesteps
+from trainer.respacing import timesteps
 
 BUDGET_S = 60.0
 """Time for all forward passes: decides how many slices are predicted."""

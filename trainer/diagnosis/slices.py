@@ -12,8 +12,8 @@ from torch import Tensor
 from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
 from trainer.evaluation.ensemble import sample_members
-from trainer.inference.model_io import Trained
 from trainer.randomness import generator
+from trainer.saved.model_io import Trained
 
 BATCH = 16
 """Slices predicted together."""

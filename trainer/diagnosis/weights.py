@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from trainer import checkpoint
 from trainer.configfile import ConfigError
-from trainer.inference.model_io import BEST, Trained, load
+from trainer.models.new_network import new_network
 from trainer.randomness import torch_seed
-from trainer.training.train_state import EMA_RAMP, new_network
+from trainer.saved import checkpoint
+from trainer.saved.model_io import BEST, Trained, load
+from trainer.training.train_state import EMA_RAMP
 
 
 @dataclass(frozen=True)

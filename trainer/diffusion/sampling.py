@@ -9,8 +9,8 @@ from torch import Tensor
 
 from trainer.config import SamplingConfig
 from trainer.diffusion.process import Process, at_least_float32, learned_log_variance
-from trainer.diffusion.respacing import timesteps
 from trainer.diffusion.reverse_process import Step, chain
+from trainer.respacing import timesteps
 
 
 class State(NamedTuple):

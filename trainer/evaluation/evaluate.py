@@ -24,14 +24,14 @@ from trainer.data.store import Case, Store
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.threshold_calibration import (
     CANDIDATES,
-    Frozen,
     best_threshold,
     cross_fit,
     dice_by_threshold,
 )
 from trainer.evaluation.validate import Validator
-from trainer.inference.model_io import Trained, fingerprint
 from trainer.progress import tracked
+from trainer.saved.frozen_threshold import Frozen
+from trainer.saved.model_io import Trained, fingerprint
 
 READINGS = "test_readings.jsonl"
 NEW_NOISE = 0

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image as Picture
 
 from trainer.data.windows import PICTURE, modality
-from trainer.images.drawing import (
+from trainer.drawing import (
     BACKGROUND,
     CIVIDIS,
     GAP_PX,
@@ -23,8 +23,8 @@ from trainer.images.drawing import (
     outline,
     scaled,
 )
-from trainer.images.sample_images import Sample, slice_dice
-from trainer.inference.model_io import Trained
+from trainer.images.sample import Sample, slice_dice
+from trainer.saved.model_io import Trained
 
 TITLE_PX = 50
 CAPTION_PX = 20

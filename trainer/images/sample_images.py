@@ -9,7 +9,6 @@ is the same at every epoch, so that pictures of a run differ by its weights alon
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from trainer.configfile import ConfigError
 from trainer.data.inputs import Inputs
 from trainer.data.pictures import largest_lesion_row
 from trainer.data.store import Case, Store
-from trainer.diffusion.respacing import timesteps
+from trainer.devices import dtype
 from trainer.evaluation.ensemble import (
     denoising,
     fuse,
@@ -32,9 +31,10 @@ from trainer.evaluation.ensemble import (
     sample_members,
 )
 from trainer.evaluation.evaluate import check_data
-from trainer.inference.model_io import Trained, run_folder
+from trainer.images.sample import Moment, Sample
 from trainer.randomness import generator
-from trainer.training.train_state import dtype
+from trainer.respacing import timesteps
+from trainer.saved.model_io import Trained, run_folder
 
 FOLDER = "samples"
 """In a run folder."""
@@ -44,55 +44,6 @@ PATH_STEPS = 8
 """Steps of a path that are shown."""
 FEWEST_STEPS = 4
 """A path of fewer shows little: then one of PATH_STEPS is sampled beside the masks."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A step of one mask's chain; both arrays (H, W)."""
-
-    t: int
-    x_t: NDArray[np.float32]
-    x_start: NDArray[np.float32]
-    """What the network makes of x_t, in [-1, 1]."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One slice and what a model made of it, on the store's pixels; (H, W) where not said."""
-
-    case: Case
-    index: int
-    """Of the slice, from inferior."""
-    seen: NDArray[np.float32]
-    """The slice's modalities as the model sees them, (M, H, W) in [-1, 1]."""
-    telling: int
-    """The modality in which the lesions of all samples stand out most."""
-    truth: NDArray[np.bool_]
-    brain: NDArray[np.bool_]
-    members: NDArray[np.float32]
-    """Lesion probability of each mask, (members, H, W)."""
-    probability: NDArray[np.float32]
-    """Of the members together, as `sampling.fuse` makes it; 0 outside the brain."""
-    uncertainty: NDArray[np.float32]
-    """Standard deviation of the members; 0 outside the brain."""
-    mask: NDArray[np.bool_]
-    """The probability is at least the threshold."""
-    path: list[Moment]
-    """Of the first member, falling in t; empty for a model that segments directly."""
-    path_steps: int
-    """Of the chain that `path` shows: the members' own, unless that is too short."""
-    sampling_steps: int
-    """Of the members' chains."""
-
-    @property
-    def dice(self) -> float:
-        """Of this slice."""
-        return slice_dice(self.mask, self.truth)
-
-
-def slice_dice(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Return the Dice of two masks, at least one of which is not empty."""
-    return float(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
 
 
 def paint(

@@ -9,17 +9,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainer.config import TrainConfig
-from trainer.configfile import ConfigError
 from trainer.data.batches import Batch, augmented
-from trainer.data.inputs import Inputs, InputSpec
+from trainer.data.inputs import Inputs
 from trainer.data.store import Store
+from trainer.devices import dtype, wants_bf16
 from trainer.diffusion.process import Process
 from trainer.diffusion.self_conditioning import own_estimate, recycled
 from trainer.diffusion.timestep_sampling import TimestepSampler
 from trainer.exceptions import Diverged, OutOfMemory
-from trainer.models import build_model
 from trainer.models.dropout import set_images
-from trainer.models.network import Network
+from trainer.models.new_network import new_network
 from trainer.randomness import torch_seed
 from trainer.training.distributed import rank, sum_over_processes, world_size
 from trainer.training.loss_weighting import TermWeights
@@ -234,7 +233,7 @@ class TrainState:
         return {f"train/{k}": v / (steps if k in by_step else images) for k, v in totals.items()}
 
     def for_use(self) -> dict[str, Any]:
-        """Return all that predicting needs (trainer/inference/model_io.py)."""
+        """Return all that predicting needs (trainer/saved/model_io.py)."""
         return {
             "config": self.config.model_dump(mode="json"),
             "inputs": self.inputs.describe(),
@@ -261,59 +260,3 @@ class TrainState:
         self.timestep_sampler.load_state_dict(state["timestep_sampler"])
         self.images, self.micro = state["images"], state["micro"]
         self.totals = dict(state["totals"])
-
-
-def new_network(config: TrainConfig, inputs: InputSpec, device: torch.device) -> Network:
-    """Build the configured network with fresh weights from torch's global generator.
-
-    Raises:
-        ConfigError: Its depth does not suit the image size.
-    """
-    process = Process(config.diffusion)
-    network = build_model(
-        config.model,
-        in_channels=inputs.num_channels,
-        image_size=inputs.image_size,
-        mask_channels=process.mask_channels,
-        out_channels=1 if config.model.segments_directly else process.output_channels,
-        outputs_logits=config.diffusion.target == "x_start",
-        gradient_checkpointing=config.gradient_checkpointing,
-    )
-    last = config.channels_last and network.channels_last
-    layout = torch.channels_last if last else torch.contiguous_format
-    # torch's types lack the argument.
-    network.to(device, dtype(config), memory_format=layout)  # type: ignore[call-overload]
-    return network
-
-
-def dtype(config: TrainConfig) -> torch.dtype:
-    """Return the precision of weights and images; bf16 is autocast's, the weights are float32."""
-    return torch.float64 if config.precision == "fp64" else torch.float32
-
-
-def pick_device(config: TrainConfig) -> torch.device:
-    """Return the configured device; auto takes the accelerator where there is one.
-
-    Raises:
-        ConfigError: This machine, or this build of torch, does not have it.
-    """
-    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    found = here.type if here else "cpu"
-    if config.device not in ("auto", "cpu", found):
-        raise ConfigError(
-            [f"device: {config.device}: not here; auto takes what there is ({found})"]
-        )
-    return torch.device("cpu" if config.device == "cpu" else found)
-
-
-def limit_memory(config: TrainConfig, device: torch.device) -> None:
-    """Keep this process to its share of a GPU: its neighbours' trials are not its to end."""
-    if device.type == "cuda" and config.memory_share < 1:
-        torch.cuda.set_per_process_memory_fraction(config.memory_share)
-
-
-def wants_bf16(config: TrainConfig, device: torch.device) -> bool:
-    """Say whether forward passes run under bf16 autocast; auto asks the device."""
-    if config.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return config.precision == "bf16"

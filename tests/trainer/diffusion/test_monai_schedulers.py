@@ -11,9 +11,9 @@ from torch import Tensor
 from tests.trainer.diffusion.networks import network_of, no_noise, normal
 from trainer.config import DiffusionConfig, SamplingConfig
 from trainer.diffusion.process import Process, learned_log_variance
-from trainer.diffusion.respacing import timesteps
 from trainer.diffusion.reverse_process import chain
 from trainer.diffusion.sampling import sample
+from trainer.respacing import timesteps
 
 LINEAR = {"schedule": "linear_beta", "beta_start": 1e-4, "beta_end": 0.02}
 MASK = normal(0, 1, 1, 16, 16).sign()

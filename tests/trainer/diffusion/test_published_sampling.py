@@ -11,9 +11,9 @@ from torch import Tensor
 from tests.trainer.diffusion.networks import network_of, no_noise, normal, some_mask, some_network
 from trainer.config import DiffusionConfig, SamplingConfig
 from trainer.diffusion.process import Process
-from trainer.diffusion.respacing import timesteps
 from trainer.diffusion.sampling import sample
 from trainer.diffusion.schedule import betas
+from trainer.respacing import timesteps
 
 TARGETS = ["eps", "x_start", "v"]
 SCHEDULES = ["linear", "cosine", "sigmoid"]

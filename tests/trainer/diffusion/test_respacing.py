@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.diffusion.respacing import timesteps
+from trainer.respacing import timesteps
 
 # Of the numbers that an integer stride takes of 1000 timesteps, those from 36 up.
 STRIDED = [1000, 500, 334, 250, 200, 167, 143, 125, 112, 100, 91, 84, 77, 72, 67, 63, 59, 56, 53]

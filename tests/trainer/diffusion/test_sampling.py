@@ -8,9 +8,9 @@ from torch import Tensor
 from tests.trainer.diffusion.networks import network_of, no_noise, normal, some_mask, some_network
 from trainer.config import DiffusionConfig, ModelConfig, SamplingConfig
 from trainer.diffusion.process import Process
-from trainer.diffusion.respacing import timesteps
 from trainer.diffusion.sampling import sample
 from trainer.models import build_model
+from trainer.respacing import timesteps
 
 SCHEDULES = ["linear", "cosine", "sigmoid"]
 METHODS = ["ddpm", "ddim", "dpmpp_2m"]

@@ -19,6 +19,7 @@ from trainer.data.formats.case_selector import Images
 from trainer.data.geometry import fit_box, to_volume
 from trainer.data.inputs import Window
 from trainer.data.nifti import NIFTI_SUFFIXES, write_like
+from trainer.devices import dtype
 from trainer.evaluation.ensemble import (
     Prediction,
     fuse,
@@ -26,9 +27,8 @@ from trainer.evaluation.ensemble import (
     num_members,
     sample_members,
 )
-from trainer.inference.model_io import Trained
 from trainer.randomness import generator
-from trainer.training.train_state import dtype
+from trainer.saved.model_io import Trained
 
 BATCH = 16
 """Masks sampled together, slices times members, where they fit."""

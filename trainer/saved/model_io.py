@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer import checkpoint
 from trainer.config import SamplingConfig, TrainConfig
 from trainer.configfile import ConfigError, build, flatten, nest
 from trainer.data.inputs import InputSpec
+from trainer.devices import pick_device, wants_bf16
 from trainer.diffusion.process import Process
-from trainer.evaluation.threshold_calibration import FILE, Frozen
-from trainer.inference import model_package
 from trainer.models.network import Network
-from trainer.training.train_state import new_network, pick_device, wants_bf16
+from trainer.models.new_network import new_network
+from trainer.saved import checkpoint, model_package
+from trainer.saved.frozen_threshold import FILE, Frozen
 
 BEST = "best.pt"
 """In a run folder: the weights with the best val/dice so far."""

@@ -1,0 +1,1 @@
+"""Numbers from a ledger: ranking, cases, importance, significance."""

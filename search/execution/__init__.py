@@ -1,0 +1,1 @@
+"""Ray: sessions, processes, capacity and failures."""

@@ -1,0 +1,1 @@
+"""Who goes on: ASHA and the stall rule as pure state machines."""

@@ -1,0 +1,1 @@
+"""How results look: tables, curves, the page, the model card."""

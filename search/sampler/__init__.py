@@ -1,0 +1,1 @@
+"""What to try next: Optuna, drawing from the seed and the ledger alone."""

@@ -1,0 +1,158 @@
+"""A trial's run folder, in a folder that all nodes share or brought here from S3 and sent back."""
+
+import errno
+import socket
+import tempfile
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from search.ledger.lease import lease_path
+from search.storage.s3 import (
+    Entry,
+    Remote,
+    below,
+    folder_of,
+    in_parallel,
+    remote_of,
+)
+from search.storage.s3_run import RemoteRun, load_index, newest_manifest, save_index
+
+
+def on_this_node(cargo: dict[str, Any]) -> dict[str, Any]:
+    """Return a cargo with the run folder that it has on this node."""
+    if not cargo["storage"]:
+        return cargo
+    study = Remote.parse(cargo["storage"])
+    return cargo | {"run_dir": str(folder_of(study, "work") / "trials" / f"{cargo['trial']:04d}")}
+
+
+@contextmanager
+def held(cargo: Mapping[str, Any]) -> Iterator[RemoteRun | None]:
+    """Hold a trial's run folder here for as long as it takes; None where all nodes share it.
+
+    Args:
+        cargo: From `on_this_node`.
+
+    Raises:
+        OSError: This node does not see the folder that the driver does, or not S3.
+        Superseded: Another carrier has the trial.
+    """
+    run_dir = Path(cargo["run_dir"])
+    if not cargo["storage"]:
+        folder, fence = run_dir.parents[1], cargo["fence"]
+        if fence and not lease_path(folder, fence).exists():
+            host, rule = socket.gethostname(), "all nodes must share the runs"
+            raise OSError(errno.ESTALE, f"{host}: {folder}: not the driver's folder; {rule}")
+        yield None
+        return
+    owner = cargo["fence"], cargo["attempt"]
+    study = Remote.parse(cargo["storage"])
+    with RemoteRun(study, run_dir, cargo["trial"], owner, cargo["train"]) as run:
+        yield run
+
+
+def kept(
+    fit: Callable[[], Generator[Any, None, None]], cargo: Mapping[str, Any]
+) -> Generator[Any, None, None]:
+    """Yield fit's validations, each when the run folder is in S3, if the study lies there.
+
+    Args:
+        fit: Ready to begin.
+        cargo: From `on_this_node`.
+
+    Raises:
+        Exception: As `held`, or as fit.
+    """
+    with held(cargo) as run, closing(fit()) as validations:
+        for validation in validations:
+            if run:
+                run.send()
+            yield validation
+
+
+def has_checkpoint(run_dir: Path) -> bool:
+    """Return whether a trial of a study could be trained on; arguments as for `checkpoints_of`."""
+    return bool(checkpoints_of(run_dir))
+
+
+def checkpoints_of(run_dir: Path) -> list[str]:
+    """Return the names of a trial's checkpoints relative to its folder, oldest first.
+
+    Args:
+        run_dir: The folder of the trial, in a study's folder or the mirror of one.
+
+    Raises:
+        OSError: S3 does not answer.
+    """
+    study = remote_of(run_dir.parents[1])
+    if study is None:
+        return sorted(f"checkpoints/{path.name}" for path in run_dir.glob("checkpoints/*.pt"))
+    trial = study / f"trials/{run_dir.name}"
+    files = newest_manifest(trial, trial.entries())["files"]
+    return sorted(name for name in files if name.startswith("checkpoints/"))
+
+
+def fetch_files(run_dir: Path, names: Iterable[str], into: Path) -> None:
+    """Bring files of a trial of a study in S3 here: those of the names that there are.
+
+    Args:
+        run_dir: The folder of the trial, in the mirror of the study's.
+        names: Relative to it.
+        into: A folder.
+
+    Raises:
+        OSError: S3 does not answer, or the disk is full.
+    """
+    study = remote_of(run_dir.parents[1])
+    assert study, f"{run_dir}: not in a mirror"
+    trial = study / f"trials/{run_dir.name}"
+    files = newest_manifest(trial, trial.entries())["files"]
+    in_parallel(lambda name: trial.download(files[name], below(into, name)), {*names} & {*files})
+
+
+def fetch_cases(folder: Path) -> None:
+    """Bring the cases of all trials here, if the study lies in S3.
+
+    Args:
+        folder: The study's.
+
+    Raises:
+        OSError: S3 does not answer.
+    """
+    study = remote_of(folder)
+    if study is None:
+        return
+    newest: dict[str, tuple[tuple[str, int], Entry]] = {}
+    for entry in study.entries("trials"):
+        _, trial, *rest = entry.key.split("/")
+        if len(rest) == 2 and rest[1].endswith("-cases.parquet"):
+            place = rest[0], int(rest[1].partition("-")[0])
+            newest[trial] = max(newest.get(trial, (place, entry)), (place, entry))
+    index = load_index(folder) or {}
+    new = {t: e.key for t, (_, e) in newest.items() if index.get(t) != e.key}
+    in_parallel(
+        lambda trial: study.download(new[trial], below(folder, f"trials/{trial}/cases.parquet")),
+        new,
+    )
+    save_index(folder, {**index, **new})
+
+
+@contextmanager
+def trial_files(run_dir: Path, names: Collection[str]) -> Iterator[Path]:
+    """Give a folder with files of a trial: its own, or a copy from S3 that goes when this ends.
+
+    Args:
+        run_dir: The trial's folder, in the study's or in the mirror of one in S3.
+        names: Those to bring, of which the ones that there are come; relative to it.
+
+    Raises:
+        OSError: S3 does not answer, or the disk is full.
+    """
+    if remote_of(run_dir.parents[1]) is None:
+        yield run_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="segtune-") as temporary:
+        fetch_files(run_dir, names, Path(temporary))
+        yield Path(temporary)

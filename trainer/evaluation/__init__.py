@@ -1,0 +1,1 @@
+"""From images to figures: ensembles, whole cases, metrics, thresholds."""

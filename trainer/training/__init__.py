@@ -1,0 +1,1 @@
+"""One optimizer step: losses and their weights, weights and their average, several processes."""
