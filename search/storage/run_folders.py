@@ -72,11 +72,6 @@ def kept(
             yield validation
 
 
-def has_checkpoint(run_dir: Path) -> bool:
-    """Return whether a trial of a study could be trained on; arguments as for `checkpoints_of`."""
-    return bool(checkpoints_of(run_dir))
-
-
 def checkpoints_of(run_dir: Path) -> list[str]:
     """Return the names of a trial's checkpoints relative to its folder, oldest first.
 
@@ -94,7 +89,7 @@ def checkpoints_of(run_dir: Path) -> list[str]:
     return sorted(name for name in files if name.startswith("checkpoints/"))
 
 
-def fetch_files(run_dir: Path, names: Iterable[str], into: Path) -> None:
+def _fetch_files(run_dir: Path, names: Iterable[str], into: Path) -> None:
     """Bring files of a trial of a study in S3 here: those of the names that there are.
 
     Args:
@@ -154,5 +149,5 @@ def trial_files(run_dir: Path, names: Collection[str]) -> Iterator[Path]:
         yield run_dir
         return
     with tempfile.TemporaryDirectory(prefix="segtune-") as temporary:
-        fetch_files(run_dir, names, Path(temporary))
+        _fetch_files(run_dir, names, Path(temporary))
         yield Path(temporary)

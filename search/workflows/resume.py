@@ -18,7 +18,7 @@ from search.execution.session import ray_address
 from search.ledger.journal import Event
 from search.ledger.session import LiveStudy
 from search.ledger.state import TrialState
-from search.storage.run_folders import has_checkpoint
+from search.storage.run_folders import checkpoints_of
 from search.study.config import StudyConfig
 from search.workflows.launch import carry_on, reopened
 from trainer.configfile import ConfigError
@@ -145,7 +145,7 @@ def _problem(live: LiveStudy, trial: TrialState, epochs: int) -> str:
     except ConfigError as error:
         return error.lines[0]
     run_dir = live.trial_dir(trial.number)
-    if not has_checkpoint(run_dir):
+    if not checkpoints_of(run_dir):
         where = run_dir / "checkpoints"
         return f"{where}: no checkpoint here; was it trained on another machine's disk?"
     return ""

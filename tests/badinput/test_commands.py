@@ -304,7 +304,7 @@ REST = (*(each for each in STUDIES if each not in QUICK_STUDIES), "launch study.
 def test_a_damaged_ledger(place, command, how):
     damage, says = LEDGERS[how]
     if command.startswith("launch") and how != "of a newer segtune" and says != "contradicts":
-        pytest.skip("launch mends or refuses it as tests/search/test_ledger.py says")
+        pytest.skip("launch mends or refuses it as tests/search/ledger/test_journal.py says")
     path = place / "runs/demo/ledger.jsonl"
     data = damage(path.read_bytes())
     path.write_bytes(data)

@@ -13,7 +13,7 @@ import torch
 from nibabel import orientations
 from numpy.typing import NDArray
 
-from tests.trainer.test_trained import save, shaken_state
+from tests.trainer.saved.test_model_io import save, shaken_state
 from tests.trainer.tiny import tiny_config
 from trainer.__main__ import main
 from trainer.data.formats.case_selector import find_case

@@ -1,0 +1,193 @@
+"""The commands as a person meets them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import search.workflows.launch
+from search.cli.main import find_study, main
+from search.ledger.journal import Ledger
+from tests.search.analysis.test_results import TRIALS, write
+from trainer.configfile import ConfigError
+
+SMOKE = Path(__file__).resolve().parents[3] / "spaces" / "smoke.yaml"
+
+
+def invoke(*arguments: str | Path):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    write(tmp_path / "runs" / "demo", TRIALS)
+    return tmp_path / "runs"
+
+
+def test_help_of_every_command():
+    assert invoke("--help").exit_code == 0
+    for name in main.commands:
+        result = invoke(name, "--help")
+        assert result.exit_code == 0 and "Usage" in result.output
+
+
+def test_status_and_compare(runs):
+    for name in ("status", "compare"):
+        text = invoke(name, "demo", "--runs", runs)
+        assert text.exit_code == 0, text.output
+        assert "0.5000" in text.output
+        values = invoke(name, runs / "demo", "--json", "--runs", runs)  # a path does as well
+        assert json.loads(values.output)["study"] == "demo"
+
+
+def test_runs_from_the_environment(runs, monkeypatch):
+    monkeypatch.setenv("SEGTUNE_RUNS", str(runs))
+    assert invoke("status", "demo").exit_code == 0
+
+
+def test_unknown_study(runs):
+    result = invoke("status", "dmo", "--runs", runs)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"{runs}: dmo: no such study; did you mean demo?\n",
+    )
+    with pytest.raises(ConfigError):
+        find_study(str(runs), runs)
+
+
+def test_damaged_ledger(runs):
+    path = runs / "demo" / "ledger.jsonl"
+    path.write_bytes(b"{}\n" + path.read_bytes())
+    result = invoke("compare", "demo", "--runs", runs)
+    assert result.exit_code == 2
+    assert result.stderr == f"{path}: line 1: damaged: b'{{}}'\n"
+
+
+def test_debug_shows_the_traceback(runs):
+    result = invoke("--debug", "status", "dmo", "--runs", runs)
+    assert isinstance(result.exception, ConfigError)
+
+
+def test_stop(runs):
+    idle = invoke("stop", "demo", "--runs", runs)
+    assert idle.exit_code == 0 and "is not running" in idle.output
+    assert not (runs / "demo" / "stop").exists()
+    with Ledger.open(runs / "demo" / "ledger.jsonl", writer=True):
+        asked = invoke("stop", "demo", "--runs", runs)
+    assert asked.exit_code == 0 and f"asked pid {os.getpid()} on" in asked.output
+    assert (runs / "demo" / "stop").exists()
+
+
+def test_dry_run_prints_settings_and_problems(tmp_path):
+    store = tmp_path / "none"
+    result = invoke("launch", SMOKE, f"data.store={store}", "trials.num_trials=7", "--dry-run")
+    assert result.exit_code == 2
+    assert "7 searched" in result.stdout and "rungs" in result.stdout
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"{SMOKE}: data.store: {store}: not a prepared store")
+
+
+def test_dry_run_of_a_sound_study(phantom_store):
+    result = invoke("launch", SMOKE, f"data.store={phantom_store}", "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_dry_run_of_a_wrong_study(tmp_path):
+    result = invoke("launch", SMOKE, "scheduler.mxt=3", "train.model.width=3", "--dry-run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        "command line: scheduler.mxt: no such key; did you mean scheduler.max_t?",
+        "command line: train.model.width: 3: must be greater than or equal to 4",
+    ]
+    missing = invoke("launch", tmp_path / "none.yaml", "--dry-run")
+    assert missing.exit_code == 2
+    assert missing.stderr == f"{tmp_path}/none.yaml: No such file or directory\n"
+
+
+def test_launch_hands_over(monkeypatch, tmp_path, phantom_store):
+    handed = []
+
+    def launch(study, runs, address, warm_start):
+        handed.append((study.trials.num_trials, runs, address))
+        return 1
+
+    monkeypatch.setattr(search.workflows.launch, "launch", launch)
+    overrides = [f"data.store={phantom_store}", "trials.num_trials=2"]
+    result = invoke("launch", SMOKE, *overrides, "--runs", tmp_path, "--address", "host:6379")
+    assert result.exit_code == 1, result.output
+    assert handed == [(2, tmp_path, "host:6379")]
+
+
+def test_prepare_and_phantom(tmp_path):
+    assert invoke("phantom", tmp_path / "data", "--num-cases", "6").exit_code == 0
+    options = ["--image-size", "16", "--format", "isles24", "--workers", "1"]
+    result = invoke("prepare", tmp_path / "data", tmp_path / "store", *options)
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
+    assert (len(manifest["cases"]), manifest["image_size"]) == (6, 16)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = invoke("prepare", empty, tmp_path / "other")
+    assert result.exit_code == 2 and str(empty) in result.stderr
+    assert not (tmp_path / "other").exists()
+
+
+BLOCK = """
+import sys
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None
+"""
+
+
+def run_blocked(blocked: str, code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BLOCK + code, blocked]
+    root = Path(__file__).parents[3]
+    return subprocess.run(command, capture_output=True, text=True, cwd=root)
+
+
+def test_the_light_modules_import_without_torch_and_ray():
+    modules = "trainer.config, search.study.config, search.study.space, search.pruning.asha, search.pruning.stall"
+    blocked = "torch,monai,ray,optuna,mlflow"
+    result = run_blocked(blocked, f"import {modules}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_trainer_imports_without_the_search():
+    """Every module of it, except the command lines that packages run as scripts."""
+    code = """
+import importlib, pkgutil, trainer
+for module in pkgutil.walk_packages(trainer.__path__, "trainer."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+    result = run_blocked("ray,optuna,mlflow,search", code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_dry_run_takes_under_a_second_and_neither_ray_nor_torch():
+    code = f"""
+sys.argv = ["segtune", "launch", {str(SMOKE)!r}, "--dry-run"]
+from search.cli.main import main
+main()
+"""
+    times_s = []
+    for _ in range(3):
+        start_s = time.perf_counter()
+        result = run_blocked("torch,monai,ray,optuna,mlflow,pyarrow", code)
+        times_s.append(time.perf_counter() - start_s)
+        assert "rungs" in result.stdout, result.stderr
+        assert "Traceback" not in result.stderr
+    assert min(times_s) < 1
+
+
+def test_every_option_has_help():
+    for command in main.commands.values():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, f"{command.name}: {option.name}"

@@ -1,0 +1,348 @@
+"""Pictures while a study runs: what is painted, when, for how much, and what cannot harm it."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from search.execution.image_worker import (
+    FIRST_S,
+    SHARE,
+    Orders,
+    Painter,
+)
+from search.ledger.session import LiveStudy
+from search.ledger.state import StudyState
+from search.storage.s3 import Remote, mirror_of
+from search.storage.s3_run import RemoteRun
+from search.storage.trial_images import fetch_pictures, paint_trial
+from tests.search import offline
+from tests.search.conftest import Driver, write_study
+from tests.search.execution import hands
+from tests.search.toy import dice
+from tests.trainer.tiny import tiny_config
+from trainer.data.store import Store
+from trainer.saved import checkpoint
+from trainer.training.train_state import TrainState
+
+
+@contextmanager
+def begun(store: Path, folder: Path, trials: int = 4, **settings: Any) -> Iterator[LiveStudy]:
+    """A study whose trials are proposed: 0 the control, 1 a reference, the others searched."""
+    config = offline.study(store, **settings)
+    with offline.opened(config, folder) as live:
+        if not live.state.trials:
+            offline.propose(live)
+        yield live
+
+
+def report(live: LiveStudy, trial: int, epoch: int, value: float) -> None:
+    metrics = {"val/dice": value, "val/avd_ml": 1 - value}
+    value = metrics[live.study.objective.metric]
+    about = {"trial": trial, "epoch": epoch, "value": value, "metrics": metrics}
+    live.record({"event": "reported", **about})
+
+
+def end(live: LiveStudy, trial: int, ending: str = "completed") -> None:
+    offline.end(live, live.state.trials[trial], ending)
+
+
+def hearing(live: LiveStudy, carrier_s: float = 1e6) -> Orders:
+    orders = Orders(live)
+    live.listeners.append(orders.hear)
+    live.state.meter.carrier_s = carrier_s
+    return orders
+
+
+def all_of(orders: Orders) -> list[int]:
+    return [*iter(orders.next, None)]
+
+
+def paint(live: LiveStudy, trial: int, epoch: int, seconds: float = 1.0) -> None:
+    files = [f"samples/epoch{epoch:04d}-a.png"]
+    about = {"trial": trial, "epoch": epoch, "files": files, "seconds": seconds}
+    live.record({"event": "painted", **about})
+
+
+def test_the_best_so_far_and_what_completed(store: Path, tmp_path: Path) -> None:
+    with begun(store, tmp_path) as live:
+        orders = hearing(live)
+        report(live, 0, 1, 0.9)
+        assert all_of(orders) == [], "the control is no searched trial"
+        report(live, 2, 1, 0.3)
+        report(live, 3, 1, 0.2)
+        report(live, 4, 1, 0.4)
+        assert all_of(orders) == [4], "the newest best takes the place of the one before"
+        end(live, 0)
+        end(live, 2, "stopped")
+        end(live, 3)
+        report(live, 4, 2, 0.5)
+        assert all_of(orders) == [4, 3, 0], "the newest first, and stopped trials not at all"
+        paint(live, 4, 2)
+        report(live, 4, 3, 0.45)
+        end(live, 4)
+        assert all_of(orders) == [], "its best weights are still those of epoch 2"
+
+
+def test_the_smallest_is_the_best(store: Path, tmp_path: Path) -> None:
+    objective = {"metric": "val/avd_ml", "mode": "min"}
+    with begun(store, tmp_path, objective=objective) as live:
+        orders = hearing(live)
+        report(live, 2, 1, 0.8)
+        report(live, 3, 1, 0.3)
+        assert all_of(orders) == [2]
+
+
+def test_a_continued_study_goes_on(store: Path, tmp_path: Path) -> None:
+    with begun(store, tmp_path) as live:
+        for trial in (2, 3, 4):
+            report(live, trial, 1, trial / 10)
+        paint(live, 2, 1, seconds=4.0)
+        end(live, 2)
+        end(live, 3)
+    with begun(store, tmp_path) as live:
+        orders = hearing(live)
+        assert orders.spent_s == 4.0
+        assert all_of(orders) == [4, 3]
+        assert live.state.trials[2].pictures == ["samples/epoch0001-a.png"]
+
+
+def test_resumed_trials_but_no_confirming_ones(store: Path, tmp_path: Path) -> None:
+    with begun(store, tmp_path) as live:
+        report(live, 2, 1, 0.3)
+        end(live, 2)
+        confirming = {"trial": 9, "params": {}, "kind": "confirm", "protected": True, "of": 2}
+        live.record({"event": "proposed", **confirming, "seed": 1, "fold": 0, "epochs": 1})
+        live.record({"event": "resumed", "trial": 2, "epoch": 1, "epochs": 5})
+        live.only = frozenset({2, 9})
+        orders = hearing(live)
+        report(live, 9, 1, 0.9)
+        end(live, 9)
+        assert all_of(orders) == []
+        report(live, 2, 2, 0.5)
+        assert all_of(orders) == [2]
+
+
+def test_nothing_where_nothing_is_trained(store: Path, tmp_path: Path) -> None:
+    settings = {"train": {"init_from": "model.pt"}, "scheduler": {"type": "none", "max_t": 0}}
+    with begun(store, tmp_path, enqueue=[], **settings) as live:
+        orders = hearing(live)
+        report(live, 0, 0, 0.3)
+        end(live, 0)
+        assert all_of(orders) == [] and orders.last() is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_within_its_share_of_the_carriers_seconds(store: Path, tmp_path: Path, seed: int) -> None:
+    """A night in simulated time: two carriers, pictures that take from a second to minutes."""
+    rng = random.Random(seed)
+    with begun(store, tmp_path, scheduler={"type": "none", "max_t": 1000}) as live:
+        orders = Orders(live)
+        live.listeners.append(orders.hear)
+        cost_s, start_s, painted, given_up = rng.choice([0.5, 5.0, 60.0]), 6.0, 0, 0
+        live.state.meter._running = {2: 0.0, 3: 0.0}
+        now, busy_until, epochs = 0.0, 0.0, {2: 0, 3: 0}
+        while now < 20_000:
+            now += rng.uniform(5, 60)
+            trial = rng.choice([2, 3])
+            epochs[trial] += 1
+            live.state.meter._last = now
+            live.state.meter._pay(trial, now)
+            metrics = {"val/dice": now / 1e6}
+            about = {"trial": trial, "epoch": epochs[trial], "value": now / 1e6}
+            event = {"event": "reported", **about, "metrics": metrics}
+            live.state.trials[trial].reports.append(
+                offline.Report(epochs[trial], now / 1e6, metrics)
+            )
+            orders.hear(event)
+            if now < busy_until or (number := orders.next()) is None:
+                continue
+            limit_s = orders.left_s
+            takes_s = cost_s * rng.uniform(0.5, 2) + start_s * (painted + given_up == 0)
+            if takes_s > limit_s:
+                orders.spent_s += limit_s
+                orders.give_up(number, limit_s)
+                given_up += 1
+            else:
+                orders.expected_s = takes_s
+                done = {"trial": number, "epoch": epochs[number], "seconds": takes_s}
+                orders.hear({"event": "painted", **done, "files": ["a"]})
+                painted += 1
+            busy_until = now + takes_s
+            assert orders.spent_s <= SHARE * live.state.meter.carrier_s
+        carrier_s = live.state.meter.carrier_s
+        assert painted >= 1
+        assert orders.spent_s <= SHARE * carrier_s
+        if cost_s <= 5:  # it makes use of what it may
+            assert orders.spent_s > SHARE * carrier_s / 4
+
+
+def test_waits_for_its_share_and_the_end_does_not(store: Path, tmp_path: Path) -> None:
+    with begun(store, tmp_path) as live:
+        orders = hearing(live, carrier_s=FIRST_S / SHARE - 1)
+        report(live, 2, 1, 0.1)
+        assert orders.next() is None
+        live.state.meter.carrier_s += 2
+        assert orders.next() == 2
+        report(live, 3, 1, 0.2)
+        end(live, 4)
+        live.state.meter.carrier_s = 0
+        assert orders.next() is None
+        assert orders.last() == 3, "the best one's, when the trials are over"
+        assert orders.last() is None
+
+
+@pytest.fixture
+def painter(
+    store: Path, tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[type], tuple[Painter, LiveStudy, list[str]]]]:
+    """Return a painter with another hand, for trials that have weights."""
+    with begun(store, tmp_path) as live:
+
+        def having(hand: type) -> tuple[Painter, LiveStudy, list[str]]:
+            monkeypatch.setattr("search.execution.image_worker.Hand", hand)
+            said: list[str] = []
+            painter = Painter(live, said.append)
+            for trial in live.state.trials:
+                live.trial_dir(trial).mkdir(parents=True)
+                (live.trial_dir(trial) / "best.pt").touch()
+            live.state.meter.carrier_s = 1e6
+            return painter, live, said
+
+        yield having
+
+
+def test_a_crash_is_a_line(painter: Any) -> None:
+    painter, live, said = painter(hands.Crashing)
+    for trial in (2, 3, 4, 5):
+        report(live, trial, 1, trial / 10)
+        end(live, trial)
+    painter.finish()
+    assert len(said) == Painter.MOST_FAILURES == 3
+    assert said[0].startswith("trial 5 could not be painted: ") and "\n" not in "".join(said)
+    assert said[-1].endswith("; no more are tried")
+    assert not any("painted" in event["event"] for event in live.ledger.events)
+    painter.look()  # and goes on without
+    assert StudyState.of(live.ledger).trials[5].ending == "completed"
+
+
+def test_a_hang_is_a_line(painter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Painter, "HANG_S", 0.5)
+    monkeypatch.setattr(Painter, "FINISH_S", 2.0)
+    painter, live, said = painter(hands.Hanging)
+    report(live, 2, 1, 0.2)
+    begun_s = time.monotonic()
+    painter.look()
+    assert time.monotonic() - begun_s < 1, "it returns at once"
+    while not said and time.monotonic() - begun_s < 20:
+        painter.look()
+    assert said == ["trial 2 could not be painted: nothing after 0 s"]
+    monkeypatch.setattr(Painter, "HANG_S", 100.0)
+    report(live, 3, 1, 0.3)
+    begun_s = time.monotonic()
+    painter.finish()
+    assert time.monotonic() - begun_s < 10, "the end waits a bounded time"
+
+
+def test_an_error_is_a_line_and_the_next_is_painted(painter: Any) -> None:
+    painter, live, said = painter(hands.Failing)
+    for trial in (3, 2):
+        report(live, trial, 1, 0.5)
+        end(live, trial)
+    painter.finish()
+    assert said == ["trial 2 could not be painted: the disk is"]
+    (event,) = (event for event in live.ledger.events if event["event"] == "painted")
+    assert (event["trial"], event["epoch"], event["seconds"]) == (3, 1, 0.2)
+    assert live.state.trials[3].pictures == ["samples/a.png"]
+    assert all(not trial.pictures for trial in live.state.trials.values() if trial.number != 3)
+    for trial in live.state.trials.values():  # nothing else of the study changed
+        assert trial.ending == ("completed" if trial.number in (2, 3) else None)
+
+
+def test_a_study_does_not_need_its_pictures(
+    store: Path, drive: Callable[..., Driver], tmp_path: Path
+) -> None:
+    settings = {"scheduler": {"type": "none", "max_t": 2}, "enqueue": []}
+    path = write_study(tmp_path, store, trials={"num_trials": 1}, **settings)
+    driver = drive(path, fit="tests.search.execution.hands:fit")
+    said = driver.finish()
+    assert "could not be painted: " in said and "not a segtune checkpoint" in said
+    assert driver.events("painted") == []
+    state = StudyState.replay(driver.events())
+    assert [trial.ending for trial in state.trials.values()] == ["completed"] * 2
+    best = state.best("max")
+    assert best is not None and best.value == dice(best.params["optimizer.lr"], 2)
+
+
+@pytest.mark.slow
+def test_a_study_ends_with_pictures(
+    store: Path, drive: Callable[..., Driver], tmp_path: Path
+) -> None:
+    study = {
+        "study": "painted",
+        "data": {"store": str(store)},
+        "train": {
+            "model.width": 4,
+            "model.depth": 2,
+            "epoch_images": 16,
+            "sampling.timestep_respacing": 2,
+            "device": "cpu",
+        },
+        "space": {"optimizer.lr": {"type": "float", "low": 1e-4, "high": 1e-3, "log": True}},
+        "scheduler": {"type": "none", "max_t": 2},
+        "trials": {"num_trials": 2, "cpus_per_trial": 1},
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    driver = drive(path, fit="trainer.loop:fit")
+    driver.finish()
+    painted = driver.events("painted")
+    assert painted, driver.log.read_text()
+    best = StudyState.replay(driver.events()).best("max")
+    assert best is not None and best.pictures
+    assert painted[0]["trial"] == best.number
+    assert 0 < painted[0]["seconds"] < 60
+    run_dir = driver.folder / "trials" / f"{best.number:04d}"
+    assert [file for file in best.pictures if file.endswith("-path.png")]
+    for file in best.pictures:
+        with Image.open(run_dir / file) as picture:
+            picture.load()
+    # Again, with nothing left to train: no trial is painted twice.
+    drive(path, fit="trainer.loop:fit").finish()
+    assert driver.events("painted") == painted
+
+
+def test_a_trial_in_s3(store: Path, s3: str, tmp_path: Path, monkeypatch: Any) -> None:
+    study = Remote.parse(s3) / "toy"
+    folder = mirror_of(study.parent) / "toy"
+    owner = (1, 1)
+    config = tiny_config(store)
+    with RemoteRun(study, tmp_path / "node", 3, owner, config.model_dump(mode="json")) as run:
+        nothing = paint_trial(folder / "trials" / "0003", str(store), None, 60.0)
+        assert nothing == (None, [], 0.0, False), "there are no weights yet"
+        state = TrainState(config, Store.open(store), torch.device("cpu"))
+        checkpoint.write(tmp_path / "node" / "best.pt", state.for_use() | {"epoch": 7})
+        run.send()
+        painted = paint_trial(folder / "trials" / "0003", str(store), None, 60.0)
+        again = paint_trial(folder / "trials" / "0003", str(store), 7, 60.0)
+        run.send()  # the pictures are no other carrier's claim
+    assert painted.epoch == 7 and painted.files and painted.seconds > 0
+    assert (again.epoch, again.files) == (7, [])
+    content = {file: (folder / "trials/0003" / file).read_bytes() for file in painted.files}
+    # From another machine, whose mirror is empty.
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "elsewhere"))
+    elsewhere = mirror_of(study.parent) / "toy"
+    assert elsewhere != folder
+    fetch_pictures(elsewhere)
+    assert {f: (elsewhere / "trials/0003" / f).read_bytes() for f in painted.files} == content
+    for file in painted.files:  # what is there is not fetched again
+        (elsewhere / "trials/0003" / file).write_bytes(b"")
+    fetch_pictures(elsewhere)
+    assert all((elsewhere / "trials/0003" / file).stat().st_size == 0 for file in painted.files)

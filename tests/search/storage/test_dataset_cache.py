@@ -1,0 +1,221 @@
+"""Copies of a store on a node's own disk. The store is on another file system, as it were."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from search.storage import dataset_cache
+from search.storage.dataset_cache import (
+    on_this_node,
+    open_store,
+    read_manifest,
+    seen_from_all,
+    with_store_here,
+)
+from search.storage.s3 import Remote
+from tests.search.conftest import ROOT
+from tests.search.execution.test_trainable import cargo
+from trainer.configfile import ConfigError
+from trainer.data.content_hash import problem
+from trainer.data.store import Store
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let every path be on another file system than the cache."""
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(dataset_cache, "_same_disk", lambda path, folder: False)
+
+
+def flip(path: Path) -> None:
+    """Change one byte in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "slices.arrow", "case03.arrow", "case03.npz"])
+@pytest.mark.parametrize("how", ["gone", "cut", "empty"])
+def test_a_store_is_verified_by_its_content(
+    store: Path, tmp_path: Path, name: str, how: str
+) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(store, copy)
+    assert problem(copy) == ""
+    [path] = copy.rglob(name)
+    match how:
+        case "gone":
+            path.unlink()
+        case "cut":
+            path.write_bytes(path.read_bytes()[:-200])
+        case "empty":
+            path.write_bytes(b"")
+    assert problem(copy)
+
+
+def test_one_other_pixel(store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(store, copy)
+    pixels = Store.open(store).columns(3)["mask"].tobytes()
+    path = copy / "cases" / "case03.arrow"
+    content = path.read_bytes()
+    at = content.index(pixels) + len(pixels) // 2
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    assert problem(copy) == "case case03: not what its content hash says"
+
+
+def test_another_split_is_another_store(store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(store, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["cases"][0]["fold"] = 4 if manifest["cases"][0]["fold"] != 4 else 3
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert problem(copy) == "manifest.json: not what its content hash says"
+
+
+@pytest.mark.usefixtures("far")
+def test_copied_once(store: Path, tmp_path: Path) -> None:
+    copy = Path(on_this_node(str(store)))
+    content_hash = Store.open(store).content_hash
+    assert copy == tmp_path / "cache" / "stores" / content_hash
+    assert Store.open(copy).content_hash == content_hash and problem(copy) == ""
+    before = copy.stat().st_ino
+    assert on_this_node(str(store)) == str(copy) and copy.stat().st_ino == before
+
+
+@pytest.mark.usefixtures("far")
+def test_a_damaged_copy_is_replaced(store: Path) -> None:
+    """Also one whose reader has it mapped, who goes on."""
+    copy = Path(on_this_node(str(store)))
+    reader = Store.open(copy)
+    images = reader.images(range(12)).copy()
+    path = copy / "cases" / "case03.npz"
+    flip(path)
+    assert on_this_node(str(store)) == str(copy)
+    assert problem(copy) == ""
+    assert (reader.images(range(12)) == images).all()
+    assert sorted(path.name for path in copy.parent.iterdir()) == [
+        copy.name,
+        f"{copy.name}.lock",
+    ]
+
+
+@pytest.mark.usefixtures("far")
+def test_an_unfinished_copy_is_none(store: Path) -> None:
+    copy = Path(on_this_node(str(store)))
+    copy.rename(copy.with_suffix(".unfinished"))
+    assert problem(Path(on_this_node(str(store)))) == ""
+    assert not copy.with_suffix(".unfinished").exists()
+
+
+@pytest.mark.usefixtures("far")
+def test_a_damaged_store_is_no_good(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    flip(tmp_path / "store" / "cases" / "case03.npz")
+    with pytest.raises(ConfigError, match=r"damaged store: .*case03"):
+        on_this_node(str(tmp_path / "store"))
+    assert not [*(tmp_path / "cache" / "stores").glob("*.unfinished")]
+    with pytest.raises(ConfigError, match="not a prepared store"):
+        on_this_node(str(tmp_path))
+
+
+@pytest.mark.usefixtures("far")
+def test_no_space(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(dataset_cache, "RESERVE_BYTES", 1 << 60)
+    assert on_this_node(str(store), lines.append) == str(store)
+    [line] = lines
+    assert "no space for a copy" in line and str(store) in line
+
+
+@pytest.mark.usefixtures("far")
+def test_the_disk_fills_meanwhile(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copytree(source: str, target: Path) -> None:
+        target.mkdir()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copytree", copytree)
+    assert on_this_node(str(store), lambda line: None) == str(store)
+
+
+def test_on_the_same_disk(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
+    assert on_this_node(str(store)) == str(store)
+    assert on_this_node(str(tmp_path / "not there")) == str(tmp_path / "not there")
+
+
+SCRIPT = """
+import os, shutil, sys, time
+from search import stores
+dataset_cache._same_disk = lambda path, folder: False
+copytree = shutil.copytree
+def slowly(*args):
+    if not os.path.exists(sys.argv[2] + str(os.getpid())):
+        open(sys.argv[2] + str(os.getpid()), "w").close()
+        time.sleep(1)
+    return copytree(*args)
+shutil.copytree = slowly
+print(dataset_cache.on_this_node(sys.argv[1]))
+"""
+
+
+def test_two_processes_at_once(store: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    env = {**os.environ, "SEGTUNE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SCRIPT, str(store), str(log)]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) for _ in range(3)
+    ]
+    assert len({process.communicate()[0] for process in running}) == 1
+    assert len([*tmp_path.glob("log*")]) == 1, "one has copied"
+
+
+def test_whoever_dies_while_copying_leaves_the_lock(store: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    env = {**os.environ, "SEGTUNE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SCRIPT, str(store), str(log)]
+    with subprocess.Popen(command, env=env) as first:
+        while not [*tmp_path.glob("log*")]:
+            time.sleep(0.01)
+        first.kill()
+    result = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert problem(Path(result.stdout.strip())) == ""
+
+
+def upload(store: Path, uri: str) -> None:
+    for path in store.rglob("*"):
+        if path.is_file():
+            Remote.parse(uri).upload(path.relative_to(store).as_posix(), path)
+
+
+def test_a_store_in_s3(store: Path, s3: str, tmp_path: Path) -> None:
+    uri = s3.replace("?", "/stores/pictures?")
+    with pytest.raises(ConfigError, match="not a prepared store"):
+        open_store(uri)
+    upload(store, uri)
+    assert json.loads(read_manifest(uri)) == json.loads((store / "manifest.json").read_text())
+    assert open_store(uri).content_hash == Store.open(store).content_hash
+    told = cargo(tmp_path / "0003")
+    told["train"]["data"]["store"] = uri
+    here = Path(with_store_here(told)["train"]["data"]["store"])
+    assert here.is_relative_to(tmp_path / "cache") and problem(here) == ""
+
+
+def test_an_address_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
+    assert seen_from_all("s3://a/b") == "s3://a/b?endpoint_override=minio:9000&scheme=http"
+    assert seen_from_all("/a/b") == "/a/b"
+
+
+def test_a_store_that_is_not_there_is_no_measurement(s3: str, tmp_path: Path) -> None:
+    told = cargo(tmp_path / "0003")
+    told["train"]["data"]["store"] = s3
+    with pytest.raises(RuntimeError, match="not a prepared store"):
+        with_store_here(told)

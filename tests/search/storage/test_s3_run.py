@@ -1,0 +1,265 @@
+"""A run folder in S3: fetched, sent, and out of reach of carriers that were thought dead."""
+
+import os
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.execution.trainable import Trainable
+from search.storage import s3_run
+from search.storage.run_folders import (
+    checkpoints_of,
+    fetch_cases,
+    held,
+    kept,
+)
+from search.storage.s3 import Remote, mirror_of
+from search.storage.s3_run import RemoteRun, Superseded
+from tests.search.execution.test_trainable import cargo
+from tests.search.s3 import Gate, Moto
+from tests.search.toy import Validation, dice
+
+TRAIN: dict[str, Any] = {"epochs": 9, "optimizer": {"lr": 1e-3}, "data": {"store": "/a"}}
+Carrier = Callable[..., RemoteRun]
+
+
+@pytest.fixture
+def study(s3: str) -> Remote:
+    return Remote.parse(s3) / "toy"
+
+
+@pytest.fixture
+def carrier(study: Remote, tmp_path: Path) -> Iterator[Carrier]:
+    """Return a carrier of trial 3 on some node."""
+
+    def on(node: str, fence: int = 1, attempt: int = 1, **train: Any) -> RemoteRun:
+        return RemoteRun(study, tmp_path / node, 3, (fence, attempt), TRAIN | train)
+
+    yield on
+
+
+def write(run_dir: Path, epoch: int) -> None:
+    """Write what a run folder has after an epoch; only two checkpoints are kept."""
+    (run_dir / "checkpoints").mkdir(exist_ok=True)
+    (run_dir / "checkpoints" / f"{epoch}.pt").write_text(f"weights {epoch}")
+    (run_dir / "checkpoints" / f"{epoch - 2}.pt").unlink(missing_ok=True)
+    (run_dir / "metrics.jsonl").write_text("".join(f"{n}\n" for n in range(1, epoch + 1)))
+    (run_dir / "alive").touch()
+
+
+def content(run_dir: Path) -> dict[str, str]:
+    found = (path for path in run_dir.rglob("*") if path.is_file())
+    return {
+        path.relative_to(run_dir).as_posix(): path.read_text()
+        for path in found
+        if path.name not in s3_run.HERE and not path.name.startswith(".")
+    }
+
+
+def test_the_next_carrier_has_what_was_sent(carrier: Carrier, tmp_path: Path) -> None:
+    with carrier("a") as run:
+        for epoch in (1, 2, 3):
+            write(tmp_path / "a", epoch)
+            run.send()
+        sent = content(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "old").touch()
+    with carrier("b", attempt=2):
+        assert content(tmp_path / "b") == sent
+        assert sorted(os.listdir(tmp_path / "b" / "checkpoints")) == ["2.pt", "3.pt"]
+
+
+def test_only_what_changed_is_sent(carrier: Carrier, study: Remote, tmp_path: Path) -> None:
+    with carrier("a") as run:
+        write(tmp_path / "a", 1)
+        run.send()
+        before = {entry.key for entry in study.entries("trials/0003")}
+        run.send()
+        assert {entry.key for entry in study.entries("trials/0003")} == before
+        (tmp_path / "a" / "metrics.jsonl").write_text("1\n2\n")
+        run.send()
+        new = {entry.key for entry in study.entries("trials/0003")} - before
+        assert [key.rpartition("-")[2] for key in new] == ["metrics.jsonl"]
+
+
+def test_old_objects_go(carrier: Carrier, study: Remote, moto: Moto, tmp_path: Path) -> None:
+    """Those that neither the newest manifest nor the one before it names."""
+    with carrier("a") as run:
+        for epoch in range(1, 8):
+            write(tmp_path / "a", epoch)
+            run.send()
+        keys = [entry.key for entry in study.entries("trials/0003")]
+        assert len([key for key in keys if key.endswith(".pt")]) == 3
+        assert len([key for key in keys if key.endswith("metrics.jsonl")]) == 2
+    bucket = study.path.partition("/")[0]
+    with urllib.request.urlopen(f"http://{moto.address}/{bucket}?list-type=2") as answer:
+        listed = answer.read().count(b"<Key>")
+    assert listed <= len(keys) + 3, "markers of empty folders"
+
+
+def test_a_carrier_that_was_replaced_ends(carrier: Carrier, tmp_path: Path) -> None:
+    with carrier("a") as run:
+        write(tmp_path / "a", 1)
+        run.send()
+        with carrier("b", fence=2):  # of another driver, whose ledger had no attempt
+            write(tmp_path / "a", 2)
+            with pytest.raises(Superseded, match="000002-0001 has this trial"):
+                run.send()
+    with pytest.raises(Superseded), carrier("a", attempt=7):
+        pass
+
+
+def test_what_a_replaced_carrier_was_sending_takes_nothing_away(
+    carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood still after it had looked for a successor, which trained on meanwhile."""
+    with carrier("a") as stale:
+        for epoch in (1, 2, 3):
+            write(tmp_path / "a", epoch)
+            stale.send()
+        taken = content(tmp_path / "a")
+        write(tmp_path / "a", 4)
+        check = stale._check
+
+        def pause(found: list[Any]) -> None:
+            check(found)
+            monkeypatch.setattr(stale, "_check", check)
+            with carrier("b", attempt=2):
+                assert content(tmp_path / "b") == taken
+
+        monkeypatch.setattr(stale, "_check", pause)
+        stale.send()
+    with carrier("c", attempt=3):
+        assert content(tmp_path / "c") == taken
+
+
+def test_the_same_node_fetches_nothing(carrier: Carrier, moto: Moto, tmp_path: Path) -> None:
+    """And has what was not sent, if nobody else had the trial meanwhile."""
+    killed = carrier("a").__enter__()
+    write(tmp_path / "a", 1)
+    killed.send()
+    write(tmp_path / "a", 2)
+    (tmp_path / "a" / "stop").touch()
+    with carrier("a", attempt=2):
+        assert (tmp_path / "a" / "checkpoints" / "2.pt").exists()
+        assert not (tmp_path / "a" / "stop").exists(), "it was meant for the carrier before"
+
+
+def test_the_record_of_a_lost_proposal(carrier: Carrier, tmp_path: Path) -> None:
+    """The same number with other settings begins anew; more epochs and a moved store do not."""
+    with carrier("a"):
+        write(tmp_path / "a", 1)
+    with carrier("b", fence=2, epochs=18, data={"store": "/b"}):
+        assert content(tmp_path / "b")
+    with carrier("b", fence=3, optimizer={"lr": 2e-3}):
+        assert not content(tmp_path / "b")
+
+
+def test_signs(carrier: Carrier, study: Remote, tmp_path: Path) -> None:
+    s3_run.SIGNS_S, before = 0.1, s3_run.SIGNS_S
+    try:
+        with carrier("a", fence=6):
+            (tmp_path / "a" / "alive").touch()
+            study.put("signs/stopping-000005", b"")
+            time.sleep(1)
+            assert "signs/alive-0003" in [entry.key for entry in study.entries("signs")]
+            assert not (tmp_path / "a" / "stop").exists(), "another driver's"
+            study.put("signs/stopping-000006", b"")
+            end = time.monotonic() + 5
+            while not (tmp_path / "a" / "stop").exists():
+                assert time.monotonic() < end
+                time.sleep(0.05)
+    finally:
+        s3_run.SIGNS_S = before
+
+
+def test_s3_is_away(s3: str, moto: Moto, tmp_path: Path) -> None:
+    """A carrier waits with its report until the run is safe."""
+    gate = Gate(moto.address)
+    study = Remote.parse(s3.replace(moto.address, gate.address)) / "toy"
+    with RemoteRun(study, tmp_path / "a", 3, (1, 1), TRAIN) as run:
+        write(tmp_path / "a", 1)
+        gate.shut()
+        threading.Timer(2, gate.open).start()
+        begun = time.monotonic()
+        run.send()
+        assert time.monotonic() - begun > 1.5
+    assert checkpoints_of(mirror_of(Remote.parse(s3)) / "toy" / "trials" / "0003")
+    gate.shut()
+
+
+def test_readers_find_cases_and_checkpoints(carrier: Carrier, s3: str, tmp_path: Path) -> None:
+    folder = mirror_of(Remote.parse(s3)) / "toy"
+    assert not checkpoints_of(folder / "trials" / "0003")
+    for attempt in (1, 12):
+        with carrier("a", attempt=attempt) as run:
+            for epoch in range(1, 12):
+                write(tmp_path / "a", epoch)
+                (tmp_path / "a" / "cases.parquet").write_text(f"{attempt} {epoch}")
+                run.send()
+        fetch_cases(folder)
+        assert (folder / "trials" / "0003" / "cases.parquet").read_text() == f"{attempt} 11"
+    assert checkpoints_of(folder / "trials" / "0003")
+
+
+def failing(*_: Any, **__: Any) -> Iterator[Any]:
+    """A fit that raises after its first epoch."""
+    yield Validation(1, {"val/dice": 0.5})
+    raise RuntimeError("broken")
+
+
+def test_a_trainable_far_from_its_study(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one node, then on another: each report comes after its checkpoint is in S3."""
+    there = Remote.parse(s3) / "toy"
+    values = []
+    for attempt in (1, 2):
+        monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / f"node{attempt}"))
+        told = cargo(tmp_path / "0003", storage=there.uri, fence=1, attempt=attempt)
+        trainable = Trainable(told | {"received": attempt - 1})
+        result = trainable.train()
+        values.append((result["epoch"], dict(result["metrics"])["val/dice"]))
+        assert checkpoints_of(mirror_of(Remote.parse(s3)) / "toy" / "trials" / "0003")
+        trainable.cleanup()
+    assert values == [(1, dice(1e-4, 1)), (2, dice(1e-4, 2))]
+    assert not [*(tmp_path / "0003").iterdir()]
+
+
+def test_what_is_in_s3_goes_from_the_node(carrier: Carrier, tmp_path: Path) -> None:
+    with carrier("a"):
+        write(tmp_path / "a", 1)
+        (tmp_path / "a" / "stop").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["stop"]
+
+
+def test_a_newer_segtune_goes_on(carrier: Carrier, tmp_path: Path) -> None:
+    """Its configurations have settings that the record has not."""
+    with carrier("a"):
+        write(tmp_path / "a", 1)
+    with carrier("b", fence=2, model={"of": "tomorrow"}):
+        assert content(tmp_path / "b")
+
+
+def test_what_fit_raises_comes_through(s3: str, tmp_path: Path) -> None:
+    told = cargo(tmp_path / "0003", storage=(Remote.parse(s3) / "toy").uri, fence=1)
+    validations = kept(failing, told)
+    assert next(validations).epoch == 1
+    with pytest.raises(RuntimeError, match="broken"):
+        next(validations)
+
+
+def test_a_node_without_the_drivers_folder(tmp_path: Path) -> None:
+    """One that joined after the others were asked."""
+    run_dir = tmp_path / "toy" / "trials" / "0003"
+    told = cargo(run_dir, fence=4)
+    with pytest.raises(OSError, match="toy: not the driver's folder"), held(told):
+        pass
+    (tmp_path / "toy" / "lease.000004").touch()
+    with held(told) as run:
+        assert run is None

@@ -1,0 +1,363 @@
+"""The best trials trained again, and judged."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import search.workflows.confirm
+from search.analysis.ranking import ranked
+from search.analysis.results import compare
+from search.ledger.state import TrialState
+from search.report.leaderboard import leaderboard
+from search.storage.studies import read_study
+from search.workflows.confirm import confirm, make_plan
+from search.workflows.holdout import read_one, record
+from search.workflows.replay import replay
+from tests.search import offline
+from tests.search.conftest import Driver, events
+from tests.search.toy import dice
+from tests.search.workflows.test_resume import cli, copied, driver
+from tests.trainer.tiny import tiny_config
+from trainer.configfile import ConfigError
+from trainer.loop import fit
+
+__all__ = ["copied"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished study: control 0, reference 1, and 4, 6, 2, 3, 5 from the best to the worst."""
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", offline.carry_on)
+    offline.finished(tmp_path / "runs" / "toy", store)
+    return tmp_path / "runs" / "toy"
+
+
+def confirming(folder: Path) -> list[TrialState]:
+    return read_study(folder)[1].confirming()
+
+
+def newest(folder: Path) -> dict:
+    return read_study(folder)[1].verdicts[-1]
+
+
+def words(verdict: dict) -> dict[tuple[str, int, int], str]:
+    return {(c["family"], c["trial"], c["other"]): c["verdict"] for c in verdict["comparisons"]}
+
+
+def test_what_is_trained(folder: Path) -> None:
+    """The best two, the control and the reference, on the same seeds and other folds."""
+    before = events(folder)
+    assert confirm(folder, top=2, seeds=3) == 0
+    assert events(folder)[: len(before)] == before
+    trials = confirming(folder)
+    pairs = [(2, 1), (3, 2), (4, 3)]
+    assert [(t.of, (t.seed, t.fold)) for t in trials] == [
+        (of, pair) for pair in pairs for of in (4, 6, 0, 1)
+    ]
+    assert {t.epochs for t in trials} == {3} and all(t.protected for t in trials)
+    study, state = read_study(folder)
+    for trial in trials:
+        again = state.trials[trial.of]
+        config, before = trial.config(study), again.config(study)
+        assert (config.seed, config.data.fold) == (trial.seed, trial.fold)
+        assert config.model_dump(exclude={"seed", "data"}) == before.model_dump(
+            exclude={"seed", "data"}
+        )
+        assert trial.ending == "completed"
+
+
+def test_one_candidate_meets_the_runner_up(folder: Path) -> None:
+    confirm(folder, top=1, seeds=5)
+    assert [t.of for t in confirming(folder)[:4]] == [4, 6, 0, 1]
+    assert [t.fold for t in confirming(folder)[::4]] == [1, 2, 3, 4, 1], "never the search's own"
+    assert ("runner-up", 4, 6) in words(newest(folder))
+
+
+def test_the_verdicts(folder: Path) -> None:
+    """The toy's Dice is known: the best are better than the control, and those are 0.015 apart."""
+    confirm(folder, top=2, seeds=3)
+    verdict = newest(folder)
+    assert [row["trial"] for row in verdict["scores"]] == [4, 6, 0, 1]
+    for row in verdict["scores"]:
+        lr = read_study(folder)[1].trials[row["trial"]].params.get("optimizer.lr", 1e-4)
+        assert row["by_seed"] == pytest.approx([dice(lr, 3, fold) for fold in (1, 2, 3)])
+        assert row["interval"][0] < row["mean"] < row["interval"][1]
+        assert row["num_cases"] == [6, 6, 6]
+    assert words(verdict) == {
+        ("control", 4, 0): "better",
+        ("control", 6, 0): "better",
+        ("reference", 4, 1): "better",
+        ("reference", 6, 1): "better",
+        ("runner-up", 4, 6): "not distinguishable",
+    }
+    against = {(c["family"], c["trial"]): c for c in verdict["comparisons"]}
+    for comparison in against.values():
+        assert comparison["mean"] == pytest.approx(np.mean(comparison["by_seed"]))
+    levels = sorted(against["control", trial]["level"] for trial in (4, 6))
+    assert levels == pytest.approx([0.95, 0.975]), "Holm over the two candidates"
+    assert verdict["margin"] is None and verdict["seeds"] == [2, 3, 4]
+
+
+def test_equivalent_within_a_margin(folder: Path) -> None:
+    confirm(folder, top=2, seeds=4, margin=0.3)
+    assert words(newest(folder))["runner-up", 4, 6] == "equivalent"
+
+
+def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is trained twice; an interrupted one goes on; seeds are added."""
+
+    def killed(live, address, only, fit):
+        offline.train(live, live.state.live()[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", killed)
+    with pytest.raises(KeyboardInterrupt):
+        confirm(folder, top=2, seeds=3)
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", offline.carry_on)
+    confirm(folder, top=2, seeds=3)
+    confirm(folder, top=2, seeds=3)
+    assert len(confirming(folder)) == len(events(folder, "started")) - 7 == 12
+    assert len(events(folder, "verdict")) == 1, "the same verdict is recorded once"
+    confirm(folder, top=2, seeds=4)
+    assert len(confirming(folder)) == 16
+    assert newest(folder)["seeds"] == [2, 3, 4, 5]
+    confirm(folder, top=1, seeds=3)
+    assert len(confirming(folder)) == 16, "all of it was there"
+
+
+def test_not_all_have_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda live, address, only, fit: 0)
+    assert confirm(folder, top=1, seeds=3) == 0
+    assert "the same command again continues" in capsys.readouterr().out
+    assert not events(folder, "verdict")
+
+
+def test_dry_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / "ledger.jsonl").read_bytes()
+    assert confirm(folder, top=1, seeds=3, dry_run=True) == 0
+    out = capsys.readouterr().out
+    assert "candidate 4, runner-up 6, control 0, reference 1" in out
+    assert "12 of 3 epochs, 0 of them begun before" in out
+    assert (folder / "ledger.jsonl").read_bytes() == before
+
+
+def test_epochs_are_the_longest_goal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a resumed trial, its new one; and everything is compared at equal epochs."""
+    monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
+    search.workflows.resume.resume(folder, top=1, epochs=6)
+    confirm(folder, top=2, seeds=3)
+    assert {(t.epochs, t.epoch) for t in confirming(folder)} == {(6, 6)}
+    confirm(folder, top=2, seeds=3, epochs=4)
+    assert {t.epochs for t in confirming(folder)[12:]} == {4}
+    assert newest(folder)["epochs"] == 4
+
+
+def test_confirming_trials_stay_apart(folder: Path) -> None:
+    """They are in no ranking and no reference; the leaderboard shows what they found."""
+    before = compare(folder)
+    confirm(folder, top=2, seeds=3)
+    after = compare(folder)
+    for key in ("trials", "references", "epochs_saved", "equal_epoch"):
+        assert after[key] == before[key]
+    json.dumps(after, allow_nan=False)
+    [verdict] = after["verdicts"]
+    assert verdict["on"] == "validation"
+    text = leaderboard(folder)
+    assert "confirmed on folds 1, 2, 3, which did not select them:" in text
+    assert "trial 4 is better than the control (trial 0): Dice +0." in text
+    assert "trial 4 and the runner-up (trial 6) are not distinguishable" in text
+    assert "are exploratory: the verdicts below say more" in text
+    study, state = read_study(folder)
+    assert [t.number for t in ranked(study, state.searched())] == [4, 6, 2, 3, 5]
+
+
+def test_readable_without_the_folders(folder: Path) -> None:
+    confirm(folder, top=2, seeds=3)
+    text = leaderboard(folder)
+    shutil.rmtree(folder / "trials")
+    assert leaderboard(folder)[-800:] == text[-800:]
+
+
+def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fold stays and only the seed varies; there is no control."""
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda live, address, only, fit: 0)
+    scheduler = {"type": "none", "max_t": 0}
+    train = {"init_from": "somewhere"}
+    config = offline.study(store, scheduler=scheduler, train=train)
+    with offline.opened(config, tmp_path / "toy") as live:
+        offline.propose(live)
+        for trial in live.state.live():
+            value = dice(trial.params["optimizer.lr"], 1)
+            about = {"trial": trial.number, "epoch": 0, "value": value}
+            live.record({"event": "reported", **about, "metrics": {"val/dice": value}})
+            offline.end(live, trial, "completed")
+    confirm(tmp_path / "toy", top=1, seeds=3)
+    trials = confirming(tmp_path / "toy")
+    assert {(t.fold, t.epochs) for t in trials} == {(0, 0)}
+    assert [t.of for t in trials] == [3, 5, 0] * 3
+    assert [t.seed for t in trials[::3]] == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--seeds", "2"], "--seeds 2: must be at least 3"),
+        (["--top", "6"], "--top 6: only 5 searched trials have a result"),
+        (["--trial", "0"], "--trial 0: no searched trial with a result"),
+        (["--epochs", "4"], "--epochs 4: must be a multiple of train.validate_every (3)"),
+    ],
+)
+def test_refused(tmp_path: Path, store: Path, words: list[str], line: str) -> None:
+    offline.finished(tmp_path / "runs" / "toy", store, train={"validate_every": 3})
+    assert line in cli(tmp_path / "runs" / "toy", "confirm", *words)
+
+
+def test_refused_before_the_end_of_the_search(tmp_path: Path, store: Path) -> None:
+    with offline.opened(offline.study(store), tmp_path / "toy") as live:
+        offline.propose(live)
+    with pytest.raises(ConfigError, match="the search is not finished"):
+        confirm(tmp_path / "toy", top=1, seeds=3)
+
+
+def test_others_beside_the_best(folder: Path) -> None:
+    study, state = read_study(folder)
+    for top, trials, candidates in ((1, [3], [4, 3]), (2, [3, 4], [4, 6, 3]), (1, [4], [4])):
+        plan = make_plan(study, state, top=top, trials=trials, num_seeds=3)
+        assert plan.candidates == candidates
+        assert plan.runner_up == (6 if candidates == [4] else None)
+
+
+def test_a_spent_budget_ends_the_search(tmp_path: Path, store: Path) -> None:
+    """What has a result by then is confirmed; no more of the plan is trained."""
+    config = offline.study(store, budget={"epochs": 12})
+    with offline.opened(config, tmp_path) as live:
+        offline.propose(live)
+        for trial in live.state.live()[:4]:
+            offline.train(live, trial)
+        assert make_plan(config, live.state, top=1, num_seeds=3).trials == [2, 3, 0, 1]
+
+
+def test_weights_from_elsewhere_may_have_seen_the_other_folds(tmp_path: Path, store: Path) -> None:
+    config = offline.study(store)
+    with offline.opened(config, tmp_path) as live:
+        offline.propose(live)
+        for trial in live.state.live():
+            offline.train(live, trial)
+        config = offline.study(store, train={"init_from": "runs/one"})
+        with pytest.raises(ConfigError, match=r"train\.init_from: those weights"):
+            make_plan(config, live.state, top=1, num_seeds=3)
+
+
+def test_cases_of_another_disk(folder: Path) -> None:
+    confirm(folder, top=1, seeds=3)
+    (folder / "trials" / "0007" / "cases.parquet").unlink()
+    with pytest.raises(ConfigError, match=r"0007/cases\.parquet: not at hand"):
+        confirm(folder, top=1, seeds=3)
+
+
+def test_the_sealed_test_set(
+    folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each model's reading is a line of the ledger; what was read is not read again."""
+    read: list[int] = []
+
+    def read_test_set(live, trials, address):
+        known = {event["trial"] for event in live.state.test_readings}
+        for trial in trials:
+            if trial.number not in known:
+                read.append(trial.number)
+                lr = trial.config(live.study).optimizer.lr
+                values = {f"t{i}": dice(lr, 3) + 0.01 * ((i + trial.seed) % 3) for i in range(6)}
+                reading = {"metrics": {"test/dice": 0.5}, "threshold": 0.4, "reading": 1}
+                record(live, trial, reading | {"dice": values})
+
+    monkeypatch.setattr("search.workflows.holdout.read_test_set", read_test_set)
+    confirm(folder, top=2, seeds=3, test=True)
+    assert len(read) == len(set(read)) == len(events(folder, "test_read")) == 12
+    validation, test = compare(folder)["verdicts"]
+    assert (validation["on"], test["on"]) == ("validation", "test")
+    assert test["same_cases"] and not validation["same_cases"]
+    assert words(test)["control", 4, 0] == "better"
+    assert all(row["num_cases"] == [6, 6, 6] for row in test["scores"])
+    confirm(folder, top=2, seeds=3, test=True)
+    assert len(read) == 12 and len(events(folder, "verdict")) == 2
+    assert "confirmed on the sealed test set" in leaderboard(folder)
+
+
+def test_a_reading_of_the_test_set(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real trainer's: a threshold frozen first, then the test cases; the second is told."""
+    config = tiny_config(store, epochs=1, epoch_images=4)
+    live_folder = tmp_path / "toy"
+    run_dir = live_folder / "trials" / "0000"
+    list(fit(config, run_dir))
+    readings = [read_one(run_dir, str(store)) for _ in range(2)]
+    assert [reading["reading"] for reading in readings] == [1, 2]
+    assert readings[0]["dice"] == readings[1]["dice"] and len(readings[0]["dice"]) == 2
+    assert readings[0]["metrics"]["test/dice"] == pytest.approx(
+        np.mean([*readings[0]["dice"].values()])
+    )
+    frozen = json.loads((run_dir / "threshold.json").read_text())
+    assert readings[0]["threshold"] == frozen["threshold"]
+    with offline.opened(offline.study(store), live_folder) as live:
+        offline.propose(live)
+        for reading in readings:
+            record(live, live.state.trials[0], reading)
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert "NOT A FIRST LOOK: reading 2" in second and "LOOK" not in first
+
+
+def test_no_test_cases(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.data.store.Store.test_cases", lambda self: [])
+    before = len(events(folder, "proposed"))
+    with pytest.raises(ConfigError, match="has no test cases"):
+        confirm(folder, top=1, seeds=3, test=True)
+    assert len(events(folder, "proposed")) == before
+
+
+def test_with_ray(copied: Path, cluster: str, calm: Driver) -> None:
+    """Real Ray and MLflow, as far as a verdict."""
+    from mlflow import MlflowClient
+
+    process = driver(copied, cluster, "search.workflows.confirm:confirm", top=1, seeds=3)
+    out = process.communicate(timeout=180)[0]
+    assert process.returncode == 0, out
+    assert "confirmed on folds 1, 2, 3" in out and "Traceback" not in out
+    trials = confirming(copied)
+    assert len(trials) == 12 and {t.ending for t in trials} == {"completed"}
+    client = MlflowClient(f"sqlite:///{copied.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("toy").experiment_id
+    shown = client.search_runs([experiment], "tags.kind = 'confirm'")
+    assert {run.data.params["data.fold"] for run in shown} == {"1", "2", "3"}
+    assert {run.data.tags["seed"] for run in shown} == {"2", "3", "4"}
+    assert sorted(int(run.data.tags["confirms"]) for run in shown) == sorted(t.of for t in trials)
+    assert [e for e in events(copied) if e["event"] == "proposed"][: len(calm.events("proposed"))]
+
+
+@pytest.mark.slow
+def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) -> None:
+    """As far as verdicts on the test set, each model reading it once; and a trial replayed."""
+    folder = tmp_path / "runs" / "toy"
+    train = {"model.width": 8, "model.depth": 3, "epoch_images": 8, "batch.effective": 4}
+    train |= {"sampling.timestep_respacing": 3, "sampling.threshold": 0.05, "device": "cpu"}
+    config = offline.study(store, train=train, enqueue=[], trials={"num_trials": 2})
+    with offline.opened(config, folder) as live:
+        offline.propose(live)
+        for trial in live.state.live():
+            offline.train(live, trial, fit)
+    for _ in range(2):
+        options = {"top": 1, "seeds": 3, "test": True, "fit": "trainer.loop:fit"}
+        process = driver(folder, cluster, "search.workflows.confirm:confirm", **options)
+        out = process.communicate(timeout=280)[0]
+        assert process.returncode == 0, out
+        assert "confirmed on the sealed test set" in out and "LOOK" not in out
+    assert "read by 9 of 9 models before" in out
+    assert len(events(folder, "test_read")) == len(confirming(folder)) == 9
+    assert len(events(folder, "verdict")) == 2
+    assert replay(folder, confirming(folder)[0].number), "what Ray's worker trained, to the bit"
