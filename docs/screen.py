@@ -18,7 +18,7 @@ from rich.text import Text
 
 from search.ledger.journal import Ledger
 from search.monitor.live_screen import Screen
-from search.monitor.snapshot import Standing
+from search.monitor.snapshot import StudySnapshot
 
 WIDTH, HEIGHT = 88, 26
 
@@ -27,16 +27,16 @@ def main(folder: Path, moment: float, out: Path) -> None:
     """Draw a study's screen at a moment."""
     ledger = Ledger.open(folder / "ledger.jsonl", writer=False)
     del ledger.events[max(1, round(moment * len(ledger.events))) :]
-    standing = Standing.of(ledger)
-    now = standing and standing.state.last_time
-    if standing is None or now is None:
+    snapshot = StudySnapshot.of(ledger)
+    now = snapshot and snapshot.state.last_time
+    if snapshot is None or now is None:
         sys.exit(f"{folder}: had no settings yet at {moment}")
     drivers = [event for event in ledger.events if event["event"] == "driver"]
     driver = f"pid {drivers[-1]['pid']} on {drivers[-1]['host']}"
     with open(os.devnull, "w") as nowhere:
         console = Console(record=True, width=WIDTH, height=HEIGHT, file=nowhere)
-        console.print(Text("\n").join(Screen(standing, driver).lines(WIDTH, HEIGHT, now)))
-    svg = console.export_svg(title=f"segtune status {standing.study.study} --watch", theme=MONOKAI)
+        console.print(Text("\n").join(Screen(snapshot, driver).lines(WIDTH, HEIGHT, now)))
+    svg = console.export_svg(title=f"segtune status {snapshot.study.study} --watch", theme=MONOKAI)
     # rich would fetch a font over the network.
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     svg = svg.replace("Fira Code, monospace", "DejaVu Sans Mono, monospace")

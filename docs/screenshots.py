@@ -15,7 +15,7 @@ from PIL import Image
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
-from search.report.page_html import report
+from search.report.page_html import write_html
 from search.storage.studies import read_study
 from search.tracking.address import tracking_uri
 from search.tracking.descriptions import page_address, short
@@ -85,7 +85,7 @@ def take_page(folder: Path, out: Path) -> list[Path]:
         chromium(Path(temporary) / "profile", width=WIDTH, height=1240) as browser,
     ):
         page = Path(temporary) / "page.html"
-        report([folder], page)
+        write_html([folder], page)
         browser.get(page.as_uri())
         browser.save_screenshot(str(shots[0]))
         browser.execute_script("document.querySelector('[id$=curves]').scrollIntoView()")

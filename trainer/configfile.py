@@ -57,20 +57,20 @@ class _Loader(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         if not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)", node.value):
-            raise _refusal(f"{shown(node.value)}: must be decimal, or hexadecimal after 0x", node)
+            raise _refusal(f"{quoted(node.value)}: must be decimal, or hexadecimal after 0x", node)
         if (
             len(node.value) > 25
             or not -(2**63) <= (value := super().construct_yaml_int(node)) < 2**63
         ):
-            raise _refusal(f"{shown(node.value)}: must be a number below 2**63", node)
+            raise _refusal(f"{quoted(node.value)}: must be a number below 2**63", node)
         return value
 
     def _key(self, node: yaml.Node) -> str:
         key = self.construct_object(node, deep=True)
         if not isinstance(key, str) or not key.isprintable():
-            raise _refusal(f"key {shown(key)}: must be text", node)
+            raise _refusal(f"key {quoted(key)}: must be text", node)
         if len(key) > MAX_KEY:
-            raise _refusal(f"key {shown(key)}: must have at most {MAX_KEY} characters", node)
+            raise _refusal(f"key {quoted(key)}: must have at most {MAX_KEY} characters", node)
         return key
 
 
@@ -94,7 +94,7 @@ def _check_size(root: yaml.Node) -> None:
         return sizes[node]
 
     if (count := size(root, ())) > MAX_NODES:
-        raise _refusal(f"has {shown(count)} keys and values, but may have {MAX_NODES}", root)
+        raise _refusal(f"has {quoted(count)} keys and values, but may have {MAX_NODES}", root)
 
 
 def _parse(text: str) -> Any:
@@ -127,7 +127,7 @@ def _one_line(error: Exception | str) -> str:
 MAX_SHOWN = 80
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """Return a value for an error's line, cut where it is long."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
@@ -175,7 +175,7 @@ def _check_once(values: Mapping[str, Any]) -> None:
         above = name
         while above := above.rpartition(".")[0]:
             if flat.get(above, {}) != {}:
-                raise ValueError(f"{above}: {shown(flat[above])}: but {name} is given too")
+                raise ValueError(f"{above}: {quoted(flat[above])}: but {name} is given too")
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def _cut(word: str) -> str:
-    return word if len(word) <= MAX_SHOWN and word.isprintable() else shown(word)
+    return word if len(word) <= MAX_SHOWN and word.isprintable() else quoted(word)
 
 
 def nest(values: Mapping[str, Any], onto: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -273,11 +273,11 @@ def _line(key: str, problem: Any, where: str | Path) -> str:
                 str(problem["input"]), re.findall(r"'([^']+)'", problem["ctx"]["expected"])
             )
             expected = f"{problem['ctx']['expected']}{hint}"
-            return f"{where}: {key}: {shown(problem['input'])}: must be {expected}"
+            return f"{where}: {key}: {quoted(problem['input'])}: must be {expected}"
         case "value_error":
             return f"{where}: {key + ': ' if key else ''}{problem['ctx']['error']}"
     rule = problem["msg"].replace("Input should be", "must be")
-    return f"{where}: {key}: {shown(problem['input'])}: {rule}"
+    return f"{where}: {key}: {quoted(problem['input'])}: {rule}"
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

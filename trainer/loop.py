@@ -46,8 +46,8 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     loop touches `run_dir/alive` and looks for `run_dir/stop`: then it checkpoints and ends. Whoever
     calls it later for the same folder owns the folder, and the earlier call writes nothing more.
 
-    In several processes (trainer/training/distributed.py) all call it and get the same validations; the first
-    alone reads and writes the folder.
+    In several processes (training/distributed.py) all call it and get the same validations; the
+    first alone reads and writes the folder.
 
     Without epochs to train, `init_from`'s weights are validated once, as epoch 0.
 
@@ -83,7 +83,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         )
     draws = Draws(store, config, rows_of(training))
     config = naming_its_data(config, store)
-    signs = Signs(run_dir)
+    signs = RunControl(run_dir)
     if first:
         claim(run_dir, config)
         signs.own()
@@ -148,7 +148,7 @@ def gather_by_case(scores: list[CaseScore]) -> list[CaseScore]:
     return [share[i] for i in range(longest) for share in shares if i < len(share)]
 
 
-class Signs:
+class RunControl:
     """A run's sign of life, `alive`, and the sign to stop, `stop`: files, for anyone to see.
 
     Of several processes, each touches the folder that it sees and the first is asked to stop. The

@@ -132,7 +132,7 @@ def verdict_event(evidence: Evidence, margin: float | None) -> Event:
     rows.sort(key=lambda row: -row["mean"])
     comparisons: list[dict[str, Any]] = []
     for family in _families(plan, [row["trial"] for row in rows]):
-        comparisons += _judge(evidence, family, margin)
+        comparisons += _pruner(evidence, family, margin)
     return {
         "event": "verdict",
         "seeds": [pair.seed for pair in plan.pairs],
@@ -184,7 +184,7 @@ def _families(plan: Plan, ranking: Sequence[int]) -> list[list[Match]]:
     return families
 
 
-def _judge(
+def _pruner(
     evidence: Evidence, family: Sequence[Match], margin: float | None
 ) -> list[dict[str, Any]]:
     """Compare the two of each match over the pairs that both completed."""

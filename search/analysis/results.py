@@ -15,7 +15,7 @@ from search.analysis.trial_results import Rows, finite
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
 from search.storage.run_folders import fetch_cases
-from search.storage.studies import read_study, shown
+from search.storage.studies import display_path, read_study
 from search.study.config import StudyConfig
 
 logger = logging.getLogger(__name__)
@@ -36,18 +36,18 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
 
     Returns:
         `trials` (ranked), `references` (the control and the protected, in no order of merit) and
-        `threshold`, each with Dice; `equal_epoch` (search/analysis/ranking.py), at which `value_at_equal`
+        `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at which `value_at_equal`
         and `rank_at_equal` of each trial are; `pareto`, the trials that no other beats in all
         objectives; `verdicts`, what `confirm` found, on validation folds and on the test set;
         `epochs_saved`, the share that pruning spared; `spent`; `rung_correlation`
-        (search/analysis/ranking.py); `importance` (search/analysis/importance.py); `subgroups`, the Dice by lesion
-        volume of the best trial, the control and the references. What a trial has is in
-        search/analysis/trial_results.py.
+        (search/analysis/ranking.py); `importance` (search/analysis/importance.py); `subgroups`, the
+        Dice by lesion volume of the best trial, the control and the references. What a trial has is
+        in search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)
     except OSError as error:
-        logger.warning("%s: the newest cases are not here: %s", shown(folder), error)
+        logger.warning("%s: the newest cases are not here: %s", display_path(folder), error)
     study, state = read_study(folder)
     searched, best = state.searched(), ranked(study, state.searched())
     rest = [trial for trial in searched if trial not in best]
@@ -67,7 +67,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     shown_apart += [("reference", trial) for trial in state.references()]
     return {
         "study": study.study,
-        "folder": shown(folder),
+        "folder": display_path(folder),
         "store": study.data.store,
         "store_hash": (state.study or {}).get("store_hash"),
         "fold": study.data.fold,
@@ -134,7 +134,7 @@ def _importance(study: StudyConfig, searched: Sequence[TrialState]) -> dict[str,
 
 def _spent(study: StudyConfig, state: StudyState) -> dict[str, float]:
     spent = state.meter.spent(study.trials.gpus_per_trial)
-    return {**spent, "carrier_hours": state.meter.carrier_s / 3600}
+    return {**spent, "carrier_hours": state.meter.attempt_s / 3600}
 
 
 def _newest_verdicts(state: StudyState) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The commands that look at a study and take away from it; search/cli/main.py has those that run one."""
+"""The commands that look at a study and take away from it; cli/main.py has those that run one."""
 
 import sys
 from pathlib import Path
@@ -98,9 +98,9 @@ def compare(
         elsewhere(submit, study, ["compare", *others, *given])
     folders = [find_study(name, runs) for name in (study, *others)]
     if html:
-        from search.report.page_html import report
+        from search.report.page_html import write_html
 
-        report(folders, html)
+        write_html(folders, html)
         click.echo(f"wrote {html}")
         return
     from search.analysis.results import compare as read
@@ -241,9 +241,11 @@ def respace(
     choices need another --name. Then `predict`, `export` and the test set use the chosen setting
     and its threshold.
     """
-    from search.workflows.respace import Wishes
+    from search.workflows.respace import RespaceOptions
     from search.workflows.respace import respace as run
 
     given = {f"--{option}": text for option, text in choices.items() if text is not None}
-    wishes = Wishes(given, trials=trials, name=name, store=store, choose=choose, margin=margin)
-    sys.exit(run(model, wishes, trial=trial, runs=runs, address=address))
+    options = RespaceOptions(
+        given, trials=trials, name=name, store=store, choose=choose, margin=margin
+    )
+    sys.exit(run(model, options, trial=trial, runs=runs, address=address))

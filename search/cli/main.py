@@ -250,15 +250,15 @@ def stop(study: str, runs: Path, submit: str | None) -> None:
     """Let STUDY's trials write their checkpoints and its driver end."""
     if submit:
         elsewhere(submit, study, ["stop"])
-    from search.storage.studies import ask_to_stop, shown, writer_of
+    from search.storage.studies import ask_to_stop, display_path, writer_of
 
     folder = find_study(study, runs)
     driver = writer_of(folder / "ledger.jsonl")
     if driver is None:
-        click.echo(f"{shown(folder)}: is not running")
+        click.echo(f"{display_path(folder)}: is not running")
         return
     ask_to_stop(folder)
-    click.echo(f"{shown(folder)}: asked {driver} to stop; `segtune launch` continues it")
+    click.echo(f"{display_path(folder)}: asked {driver} to stop; `segtune launch` continues it")
 
 
 @main.command()

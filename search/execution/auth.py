@@ -1,8 +1,8 @@
 """The token without which a Ray cluster that segtune starts does nothing for anybody.
 
 Ray looks for it in RAY_AUTH_TOKEN, then in the file that RAY_AUTH_TOKEN_PATH names, then in
-~/.ray/auth_token. `python -m search.execution.auth` makes sure that it is there, for shell scripts that
-start Ray; copy that file to each host of a cluster. It is never printed.
+~/.ray/auth_token. `python -m search.execution.auth` makes sure that it is there, for shell scripts
+that start Ray; copy that file to each host of a cluster. It is never printed.
 
 Ray reads the mode when it is imported, so `use_token` comes before. This module imports no Ray.
 """

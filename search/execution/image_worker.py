@@ -15,9 +15,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import TrialState
-from search.storage.dataset_cache import seen_from_all
+from search.storage.dataset_cache import address_for_all_nodes
 from search.storage.trial_images import Painted, paint_trial, to_paint
 
 SHARE = 0.02
@@ -27,10 +27,10 @@ FIRST_S = 8.0
 
 
 class Orders:
-    """Which trial is painted next, and whether there is time for it; a listener of a LiveStudy.
+    """Which trial is painted next, and whether there is time for it; a listener of a StudySession.
 
     Args:
-        live: The study. What it has pictures of is not painted again.
+        session: The study. What it has pictures of is not painted again.
 
     Attributes:
         epochs: Of the weights that were painted last, by trial.
@@ -38,18 +38,18 @@ class Orders:
         expected_s: What the next pictures will take.
     """
 
-    def __init__(self, live: LiveStudy):
-        self._live = live
+    def __init__(self, session: StudySession):
+        self._session = session
         self._wanted: dict[int, Literal["best", "completed"]] = {}
         """The newest last."""
         self.epochs: dict[int, int] = {}
         self.spent_s = 0.0
         self.expected_s = FIRST_S
-        for event in live.ledger.events:
+        for event in session.ledger.events:
             if event["event"] == "painted":
                 self.hear(event)
-        if live.only is None:
-            for trial in live.state.trials.values():
+        if session.only is None:
+            for trial in session.state.trials.values():
                 if trial.ending == "completed":
                     self._want(trial, "completed")
             if best := self._best():
@@ -64,7 +64,7 @@ class Orders:
                     self._wanted = {n: why for n, why in self._wanted.items() if why != "best"}
                     self._want(best, "best")
             case "ended" if event["ending"] == "completed":
-                self._want(self._live.state.trials[event["trial"]], "completed")
+                self._want(self._session.state.trials[event["trial"]], "completed")
             case "painted":
                 self.epochs[event["trial"]] = event["epoch"]
                 self.spent_s += event["seconds"]
@@ -85,18 +85,18 @@ class Orders:
     @property
     def left_s(self) -> float:
         """CPU time that may be spent now."""
-        return SHARE * self._live.state.meter.carrier_s - self.spent_s
+        return SHARE * self._session.state.meter.attempt_s - self.spent_s
 
     def give_up(self, number: int, limit_s: float) -> None:
         """Want a trial's pictures, which took too long, again when there is twice the time."""
         self.expected_s = 2 * limit_s
-        self._want(self._live.state.trials[number], "completed")
+        self._want(self._session.state.trials[number], "completed")
 
     def _best(self) -> TrialState | None:
-        return self._live.state.best(self._live.study.objective.mode)
+        return self._session.state.best(self._session.study.objective.mode)
 
     def _want(self, trial: TrialState, why: Literal["best", "completed"]) -> None:
-        if trial.kind == "confirm" or not self._live.study.scheduler.max_t:
+        if trial.kind == "confirm" or not self._session.study.scheduler.max_t:
             return
         self._wanted.pop(trial.number, None)
         if self.epochs.get(trial.number) != _best_epoch(trial):
@@ -109,11 +109,11 @@ def _best_epoch(trial: TrialState) -> int | None:
     return max(dice, key=lambda epoch: dice[epoch], default=None)
 
 
-class Painter:
+class ImageWorker:
     """Has the pictures of a running study painted. Nothing of it fails the study.
 
     Args:
-        live: The study.
+        session: The study.
         say: Is told, in a line, what goes wrong.
     """
 
@@ -124,18 +124,18 @@ class Painter:
     MOST_FAILURES = 3
     """In a row, after which a launch paints no more."""
 
-    def __init__(self, live: LiveStudy, say: Callable[[str], None]):
-        self._live = live
+    def __init__(self, session: StudySession, say: Callable[[str], None]):
+        self._session = session
         self._say = say
-        self._orders = Orders(live)
-        self._store = seen_from_all(live.study.data.store)
+        self._orders = Orders(session)
+        self._store = address_for_all_nodes(session.study.data.store)
         self._hand: Any = None
         self._task: Any = None
         self._number = 0
         self._limit_s = 0.0
         self._begun_s = 0.0
         self._failures = 0
-        live.listeners.append(self._orders.hear)
+        session.listeners.append(self._orders.hear)
 
     def look(self) -> None:
         """Record pictures that are done, and begin the next; returns at once."""
@@ -148,7 +148,7 @@ class Painter:
     def finish(self) -> None:
         """Wait for what is being painted, the best trial's, and those for which there is time."""
         end_s = time.monotonic() + self.FINISH_S
-        while (left_s := end_s - time.monotonic()) > 0 and not self._live.stopping:
+        while (left_s := end_s - time.monotonic()) > 0 and not self._session.stopping:
             if self._task is None:
                 number, limit_s = self._orders.last(), left_s
                 if number is None:
@@ -166,7 +166,7 @@ class Painter:
         self._hand = self._task = None
 
     def _begin(self, number: int, limit_s: float) -> None:
-        run_dir = self._live.trial_dir(number)
+        run_dir = self._session.trial_dir(number)
         if not to_paint(run_dir):
             return
         if self._hand is None:
@@ -202,7 +202,7 @@ class Painter:
         if painted.files:
             orders.expected_s = painted.seconds
             about = {"trial": self._number, "epoch": painted.epoch, "files": painted.files}
-            self._live.record({"event": "painted", **about, "seconds": round(seconds, 3)})
+            self._session.record({"event": "painted", **about, "seconds": round(seconds, 3)})
         else:
             orders.spent_s += seconds
         if painted.too_long:

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.storage.dataset_cache import content_hash, read_manifest, seen_from_all
+from search.storage.dataset_cache import address_for_all_nodes, content_hash, read_manifest
 from search.storage.shared_marker import SharedMarker, answer_marker
 from trainer.configfile import ConfigError
 
@@ -29,14 +29,14 @@ def check_shared(folder: Path, store: str) -> None:
         ConfigError: One line for each node and what it does not see.
         OSError: This machine cannot write there.
     """
-    store, content = seen_from_all(store), content_hash(store)
+    store, content = address_for_all_nodes(store), content_hash(store)
     with SharedMarker(folder) as marker:
-        look_from = ray.remote(num_cpus=0, max_retries=0)(look)
+        look_from = ray.remote(num_cpus=0, max_retries=0)(inspect_node)
         tasks = {
             look_from.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ).remote(marker.place, marker.name, store, content): node
-            for node in _carriers()
+            for node in _trial_nodes()
         }
         problems = []
         while tasks:
@@ -48,7 +48,7 @@ def check_shared(folder: Path, store: str) -> None:
             try:
                 answer, problem = ray.get(done[0])
             except ray.exceptions.RayError as error:
-                if node["NodeID"] in {alive["NodeID"] for alive in _carriers()}:
+                if node["NodeID"] in {alive["NodeID"] for alive in _trial_nodes()}:
                     problems.append(f"node {_name(node)}: {str(error).splitlines()[0]}")
                 continue  # it is gone, and carries no trial
             if not problem and not marker.has(answer):
@@ -59,7 +59,7 @@ def check_shared(folder: Path, store: str) -> None:
         raise ConfigError(problems)
 
 
-def look(place: str, marker: str, store: str, content: str) -> tuple[str, str]:
+def inspect_node(place: str, marker: str, store: str, content: str) -> tuple[str, str]:
     """Look at a study's folder and a store from the node on which this runs.
 
     Args:
@@ -89,7 +89,7 @@ def look(place: str, marker: str, store: str, content: str) -> tuple[str, str]:
     return answer, ""
 
 
-def _carriers() -> list[dict[str, Any]]:
+def _trial_nodes() -> list[dict[str, Any]]:
     """Return the nodes that could carry a trial: a head may have no CPUs, and need see nothing."""
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 

@@ -20,7 +20,7 @@ RAY_SWITCHES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they cost three times what all the rest costs
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's would throw the steps in flight away
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # the ledger is the record
-    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # many actors start at once; the proposer sets the limit
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # many actors start at once; the searcher sets the limit
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 

@@ -17,7 +17,7 @@ from ray import tune
 from search.execution.failures import STORAGE_ERRORS
 from search.execution.hardware import cpu_model, gpu_model
 from search.execution.worker import check_memory, ending_of, gpu_memory_bytes, load
-from search.execution.worker_group import Ranks
+from search.execution.worker_group import WorkerGroup
 from search.storage import dataset_cache, run_folders
 
 STORAGE_PAUSE_S = 10.0
@@ -25,7 +25,7 @@ STORAGE_PAUSE_S = 10.0
 
 
 class Trainable(tune.Trainable):
-    """A carrier of one trial after the other; its config is a `search.tuning.searcher.Cargo`."""
+    """A carrier of one trial after the other; its config is a `tuning.searcher.TrialSpec`."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -37,9 +37,9 @@ class Trainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Begin with nothing: a trial waits until this returns, and a hang here cannot be ended."""
         self._validations: Generator[Any, None, None] | None = None
-        self._cargo: dict[str, Any] = {}
+        self._spec: dict[str, Any] = {}
         self._memory = 0
-        self._ranks: Ranks | None = None
+        self._group: WorkerGroup | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Let go of the last trial, which was perhaps stopped without being told.
@@ -59,10 +59,10 @@ class Trainable(tune.Trainable):
             "ending", "reason"}` with one of interrupted, diverged and infeasible.
         """
         if self._validations is None:
-            self._cargo = run_folders.on_this_node(self.config)
+            self._spec = run_folders.on_this_node(self.config)
             if not self.config["storage"] and self._stop.exists():
                 return _end("interrupted", "stopped before it began")
-            self._validations = run_folders.kept(self._fit, self._cargo)
+            self._validations = run_folders.sent_validations(self._fit, self._spec)
         try:
             received = self.config["received"]
             validation = next(v for v in self._validations if v.epoch > received)
@@ -85,7 +85,7 @@ class Trainable(tune.Trainable):
 
     @property
     def _stop(self) -> Path:
-        return Path(self._cargo["run_dir"]) / "stop"
+        return Path(self._spec["run_dir"]) / "stop"
 
     def where(self) -> dict[str, Any]:
         """Return where this process trains: what decides the last bits of its numbers.
@@ -103,13 +103,13 @@ class Trainable(tune.Trainable):
 
     def _fit(self) -> Generator[Any, None, None]:
         """Start `fit`; its imports belong into the first step, where a hang is noticed."""
-        cargo = self._cargo = dataset_cache.with_store_here(self._cargo)
-        if cargo["workers"] > 1:
-            self._ranks = self._ranks or Ranks(cargo)
-            self._ranks.load(cargo)  # while this process loads it as well
-        fit = load(cargo)
+        spec = self._spec = dataset_cache.with_store_here(self._spec)
+        if spec["workers"] > 1:
+            self._group = self._group or WorkerGroup(spec)
+            self._group.load(spec)  # while this process loads it as well
+        fit = load(spec)
         self._memory = gpu_memory_bytes()
-        return self._ranks.train(fit) if self._ranks else fit()
+        return self._group.train(fit) if self._group else fit()
 
     def _release(self) -> None:
         if self._validations is not None:
@@ -120,8 +120,8 @@ class Trainable(tune.Trainable):
     def cleanup(self) -> None:
         """Close the trial's files and threads, and end its other processes."""
         self._release()
-        if self._ranks is not None:
-            self._ranks.end()
+        if self._group is not None:
+            self._group.end()
 
 
 def _end(ending: str, reason: str) -> dict[str, Any]:

@@ -7,16 +7,16 @@ from typing import Any
 import ray
 from ray.tune.experiment import Trial
 
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 
 
-class Silence:
+class Watchdog:
     """Ends carriers that have been silent for too long; Ray Tune would wait for ever.
 
     Whether the file `alive` changed is asked, never how old it is: hosts' clocks differ.
 
     Args:
-        live: The study.
+        session: The study.
 
     Attributes:
         ended: Names of the carriers that it ended.
@@ -24,10 +24,10 @@ class Silence:
 
     PERIOD_S = 5.0
 
-    def __init__(self, live: LiveStudy):
+    def __init__(self, session: StudySession):
         self.ended: set[str] = set()
-        self._live = live
-        self._limit_s = live.study.trials.silence_s
+        self._session = session
+        self._limit_s = session.study.trials.silence_s
         self._heard: dict[str, tuple[Any, float]] = {}
         """Each carrier's last sign, and when it was new."""
         self._next_s = 0.0
@@ -54,7 +54,7 @@ class Silence:
     def _sign(self, carrier: Trial) -> tuple[str, float, int]:
         number = carrier.config["trial"]
         try:
-            alive_s = (self._live.trial_dir(number) / "alive").stat().st_mtime
+            alive_s = (self._session.trial_dir(number) / "alive").stat().st_mtime
         except OSError:
             alive_s = 0.0
-        return carrier.status, alive_s, self._live.state.trials[number].epoch
+        return carrier.status, alive_s, self._session.state.trials[number].epoch

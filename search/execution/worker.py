@@ -15,16 +15,16 @@ WORKSPACE_BYTES = 128 << 20
 """GPU memory that CUDA's libraries may keep in a process for good."""
 
 
-def load(cargo: dict[str, Any]) -> Callable[[], Generator[Any, None, None]]:
+def load(spec: dict[str, Any]) -> Callable[[], Generator[Any, None, None]]:
     """Import what trains a trial, and return it ready to begin."""
-    module, _, name = cargo["fit"].partition(":")
+    module, _, name = spec["fit"].partition(":")
     fit = getattr(importlib.import_module(module), name)
     gc.freeze()  # what is imported stays: to search it for garbage at each reset costs 0.1 s
-    config = TrainConfig.model_validate(cargo["train"])
+    config = TrainConfig.model_validate(spec["train"])
     # Of a GPU that trials share, a trial may take no more than what was reserved for it.
-    share = min(config.memory_share, cargo["gpus"] or 1)
+    share = min(config.memory_share, spec["gpus"] or 1)
     config = config.model_copy(update={"memory_share": share})
-    return partial(fit, config, Path(cargo["run_dir"]), received=cargo["received"])
+    return partial(fit, config, Path(spec["run_dir"]), received=spec["received"])
 
 
 def ending_of(error: Exception) -> str | None:

@@ -38,20 +38,20 @@ HOST = "127.0.0.1"
 Fit = Callable[[], Generator[Any, None, None]]
 
 
-class Ranks:
+class WorkerGroup:
     """The ranks of a Trainable but the first, for one trial after the other.
 
     Args:
-        cargo: Of the first trial; all have the same resources.
+        spec: Of the first trial; all have the same resources.
     """
 
-    def __init__(self, cargo: dict[str, Any]):
-        bundles, size = get_current_placement_group(), cargo["workers"]
+    def __init__(self, spec: dict[str, Any]):
+        bundles, size = get_current_placement_group(), spec["workers"]
         self._actors = [
             ray.remote(Rank)
             .options(
-                num_cpus=cargo["cpus"] / size,
-                num_gpus=cargo["gpus"] / size,
+                num_cpus=spec["cpus"] / size,
+                num_gpus=spec["gpus"] / size,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     bundles, placement_group_bundle_index=rank
                 ),
@@ -60,10 +60,10 @@ class Ranks:
             for rank in range(1, size)
         ]
 
-    def load(self, cargo: dict[str, Any]) -> None:
+    def load(self, spec: dict[str, Any]) -> None:
         """Let every rank import what trains a trial; do not wait for it."""
-        self._cargo = cargo
-        self._loaded = [actor.load.remote(cargo) for actor in self._actors]
+        self._spec = spec
+        self._loaded = [actor.load.remote(spec) for actor in self._actors]
 
     def train(self, fit: Fit) -> Generator[Any, None, None]:
         """Train what was loaded, in all ranks.
@@ -81,7 +81,7 @@ class Ranks:
         # Whoever serves asks for a free port itself: one found before could be taken meanwhile.
         store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
         ray.get([actor.begin.remote(store.port) for actor in self._actors])
-        own = _in_group(self._cargo, fit, store, 0)
+        own = _in_group(self._spec, fit, store, 0)
         try:
             while (validation := self._step(own)) is not None:
                 yield validation
@@ -145,17 +145,17 @@ class Rank:
     def __init__(self, rank: int):
         self._rank = rank
 
-    def load(self, cargo: dict[str, Any]) -> None:
+    def load(self, spec: dict[str, Any]) -> None:
         """Import what trains a trial."""
-        self._cargo = cargo
-        self._fit = load(cargo)
+        self._spec = spec
+        self._fit = load(spec)
 
     def begin(self, port: int) -> None:
         """Make ready for the first step, with ranks that meet at a port."""
         from torch.distributed import TCPStore
 
         store = TCPStore(HOST, port)
-        self._validations = _in_group(self._cargo, self._fit, store, self._rank)
+        self._validations = _in_group(self._spec, self._fit, store, self._rank)
 
     def step(self) -> str | None:
         """Train until the next validation, or until the end.
@@ -183,7 +183,7 @@ class Rank:
 
 
 def _in_group(
-    cargo: dict[str, Any], fit: Fit, store: "Store", rank: int
+    spec: dict[str, Any], fit: Fit, store: "Store", rank: int
 ) -> Generator[Any, None, None]:
     """Yield what `fit` does, in a process group that ends with it."""
     import torch
@@ -191,10 +191,10 @@ def _in_group(
     from trainer.devices import pick_device
     from trainer.training.distributed import group
 
-    device = pick_device(TrainConfig.model_validate(cargo["train"]))
+    device = pick_device(TrainConfig.model_validate(spec["train"]))
     if device.type != "cpu":
         [given] = ray.get_runtime_context().get_accelerator_ids()["GPU"]
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", given).split(",")
         torch.accelerator.set_device_index(visible.index(given))
-    with group(device, store, rank, cargo["workers"]):
+    with group(device, store, rank, spec["workers"]):
         yield from fit()

@@ -16,12 +16,12 @@ class Meter:
 
     wall_s: float = 0.0
     """Of all launches together."""
-    carrier_s: float = 0.0
+    attempt_s: float = 0.0
     """Of all carriers together, up to their last event."""
     epochs: int = 0
     """Of all trials together."""
     by_trial: dict[int, float] = field(default_factory=dict)
-    """`carrier_s` of each trial."""
+    """`attempt_s` of each trial."""
     _running: dict[int, float] = field(default_factory=dict)
     """Until when a running carrier is paid for, in unix seconds."""
     _epoch: dict[int, int] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Meter:
         # A clock that is set back costs nothing.
         if trial in self._running:
             paid_s = max(0.0, now - self._running[trial])
-            self.carrier_s += paid_s
+            self.attempt_s += paid_s
             self.by_trial[trial] = self.by_trial.get(trial, 0.0) + paid_s
             self._running[trial] = now
 
@@ -65,13 +65,13 @@ class Meter:
             gpus_per_trial: Of the study.
             now: Unix seconds; what runs is paid for until then. None: until its last event.
         """
-        carrier_s, wall_s = self.carrier_s, self.wall_s
+        attempt_s, wall_s = self.attempt_s, self.wall_s
         if now is not None and self._last is not None:
-            carrier_s += sum(max(0.0, now - paid) for paid in self._running.values())
+            attempt_s += sum(max(0.0, now - paid) for paid in self._running.values())
             wall_s += max(0.0, now - self._last)
         return {
             "epochs": self.epochs,
-            "gpu_hours": carrier_s * gpus_per_trial / 3600,
+            "gpu_hours": attempt_s * gpus_per_trial / 3600,
             "wall_hours": wall_s / 3600,
         }
 

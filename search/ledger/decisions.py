@@ -16,7 +16,7 @@ from search.study.config import StudyConfig
 ENDINGS: dict[Action, Ending] = {"stop": "stopped", "stall": "stalled", "complete": "completed"}
 
 
-class Judge:
+class Pruner:
     """ASHA and the stall rule of a study, fed with reports in the order of the ledger."""
 
     def __init__(self, study: StudyConfig):
@@ -27,12 +27,12 @@ class Judge:
     @classmethod
     def replay(cls, study: StudyConfig, state: StudyState) -> Self:
         """Rebuild a study's judge from all its reports."""
-        judge = cls(study)
+        pruner = cls(study)
         for trial in state.trials.values():
-            judge.add(trial)
+            pruner.add(trial)
         for number, report in state.reported:
-            judge.decide(state.trials[number], report)
-        return judge
+            pruner.decide(state.trials[number], report)
+        return pruner
 
     def add(self, trial: TrialState) -> None:
         """Enter a new trial; a protected one is judged beside the rungs."""
@@ -70,7 +70,7 @@ def _stall_rule(study: StudyConfig) -> StallRule | None:
     )
 
 
-def settle(trial: int, report: Report, decision: Decision) -> list[Event]:
+def decision_events(trial: int, report: Report, decision: Decision) -> list[Event]:
     """Return the `decided` event of a report, then the `ended` one if the trial ends by it."""
     about = {"trial": trial, "epoch": report.epoch}
     judged = {"action": decision.action, "reason": decision.reason, "rung": decision.rung}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from search.ledger.budget import overspent
-from search.ledger.decisions import Judge
+from search.ledger.decisions import Pruner
 from search.ledger.journal import Event, Ledger
 from search.ledger.state import StudyState, TrialState
 from search.study.config import StudyConfig
@@ -19,7 +19,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 Listener = Callable[[Event], None]
 
 
-class LiveStudy:
+class StudySession:
     """A study's configuration, its ledger, and what the ledger says.
 
     Everything that happens goes through `record`: on disk first, then into the state, then to the
@@ -47,7 +47,7 @@ class LiveStudy:
         self.broken = ""
         self.error: Exception | None = None
         self.only: frozenset[int] | None = None
-        self.judge = Judge.replay(study, self.state)
+        self.pruner = Pruner.replay(study, self.state)
         self.listeners.append(self._enter_trial)
 
     def record(self, *events: Event) -> None:
@@ -82,7 +82,7 @@ class LiveStudy:
 
     def _enter_trial(self, event: Event) -> None:
         if event["event"] == "proposed":
-            self.judge.add(self.state.trials[event["trial"]])
+            self.pruner.add(self.state.trials[event["trial"]])
 
     def trial_dir(self, trial: int) -> Path:
         """Return the folder in which a trial trains."""

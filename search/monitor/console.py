@@ -1,6 +1,6 @@
 """What a person sees while a study runs: a line for every event that matters.
 
-On a terminal they scroll above the live screen (search/monitor/live_screen.py), which has the validations.
+On a terminal they scroll above the live screen (monitor/live_screen.py), which has the validations.
 """
 
 import os
@@ -10,31 +10,32 @@ from contextlib import ExitStack
 from typing import Any, Self
 
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import StudyState, threshold_rule
-from search.monitor.live_screen import Screen, shown, terminal
-from search.monitor.snapshot import Standing
+from search.monitor.live_screen import Screen, live_display, terminal
+from search.monitor.snapshot import StudySnapshot
 from search.study.config import StudyConfig
 
 
 class Progress:
-    """Prints a study's events, with the screen below them while entered; a listener of a LiveStudy.
+    """Prints a study's events, with the screen below them while entered; a listener of a
+    StudySession.
 
     The screen has a state of its own, fed with the same events: the driver changes its state in
     one thread, and the screen is drawn in another.
     """
 
-    def __init__(self, live: LiveStudy):
-        self._live = live
+    def __init__(self, session: StudySession):
+        self._session = session
         self._screen: Screen | None = None
         self._shown = ExitStack()
 
     def __enter__(self) -> Self:
         console = terminal()
-        standing = Standing.of(self._live.ledger) if console else None
-        if console and standing:
-            self._screen = Screen(standing, f"pid {os.getpid()} on {socket.gethostname()}")
-            self._shown.enter_context(shown(self._screen, console))
+        snapshot = StudySnapshot.of(self._session.ledger) if console else None
+        if console and snapshot:
+            self._screen = Screen(snapshot, f"pid {os.getpid()} on {socket.gethostname()}")
+            self._shown.enter_context(live_display(self._screen, console))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,14 +47,14 @@ class Progress:
         if self._screen:
             self._screen.apply([event])
         if self._screen is None or event["event"] != "reported":
-            tell(event, self._live.study, self._live.state)
+            print_event(event, self._session.study, self._session.state)
 
     def say(self, text: str) -> None:
         """Print a line that belongs to no event."""
         print(f"{time.strftime('%H:%M:%S')}  {'':10s}  {text}", flush=True)
 
 
-def tell(event: Event, study: StudyConfig, state: StudyState) -> None:
+def print_event(event: Event, study: StudyConfig, state: StudyState) -> None:
     """Print the line of an event that has been applied to the state, if it has one."""
     if text := _text(event, study, state):
         clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))

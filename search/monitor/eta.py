@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from search.ledger.state import TrialState
-from search.monitor.snapshot import Standing
+from search.monitor.snapshot import StudySnapshot
 from search.study.config import StudyConfig
 from search.study.rungs import rung_table
 
@@ -27,10 +27,10 @@ class Outlook(NamedTuple):
 class Forecast:
     """Estimates the end of a study.
 
-    How many trials to come pass a rung is what search/workflows/dry_run.py's simulation expects of the later
-    ones in a study; how many get from there to the next, and do not stall or fail, is what was
-    seen. The pace is each trial's own, its validations and repeated work included, and the mean of
-    those searched for those to come. Carriers are as many as ran at once since the launch began.
+    How many trials to come pass a rung is what workflows/dry_run.py's simulation expects of the
+    later ones in a study; how many get from there to the next, and do not stall or fail, is what
+    was seen. The pace is each trial's own, its validations and repeated work included, and the mean
+    of those searched for those to come. Carriers are as many as ran at once since the launch began.
 
     Args:
         study: For the simulation, which takes a twentieth of a second for each quarter of it.
@@ -52,14 +52,14 @@ class Forecast:
             self._simulated[num_trials] = table
         return self._simulated[num_trials]
 
-    def _passes(self, standing: Standing) -> list[list[float]]:
+    def _passes(self, snapshot: StudySnapshot) -> list[list[float]]:
         """Return for each bracket and rung the chance to pass the rung before it, from now on.
 
         From now on: among the trials after the last full quarter, few of which are the first at a
         rung, which always pass.
         """
         num_trials = self._study.trials.num_trials
-        begun = num_trials * min(3, 4 * len(standing.state.searched()) // num_trials) // 4
+        begun = num_trials * min(3, 4 * len(snapshot.state.searched()) // num_trials) // 4
         before, after = self._expected_of(begun), self._expected_of(num_trials)
         passes = []
         for bracket, levels in enumerate(after):
@@ -70,71 +70,73 @@ class Forecast:
             passes.append([1.0, *(min(1.0, max(0.0, share)) for share in shares)])
         return passes
 
-    def look(self, standing: Standing, now: float) -> Outlook:
+    def look(self, snapshot: StudySnapshot, now: float) -> Outlook:
         """Return the outlook of a study that is being run.
 
         Args:
-            standing: Where it stands.
+            snapshot: Where it stands.
             now: Unix seconds.
         """
-        study, state = standing.study, standing.state
+        study, state = snapshot.study, snapshot.state
         zero = study.scheduler.max_t == 0  # then each trial is one validation, counted as an epoch
-        live, alone = _carried(standing)
-        passes = self._passes(standing)
-        left = [_left(standing, trial, passes) + (zero and not trial.reports) for trial in live]
-        to_come = [] if alone else _to_come(standing, passes)
+        live, alone = _unfinished(snapshot)
+        passes = self._passes(snapshot)
+        left = [_left(snapshot, trial, passes) + (zero and not trial.reports) for trial in live]
+        to_come = [] if alone else _to_come(snapshot, passes)
         epochs = sum(left) + sum(to_come)
         # The control may be several times as fast as what is searched.
-        pace_s = _pace_s(standing, state.searched()) or _pace_s(standing, state.trials.values())
+        pace_s = _pace_s(snapshot, state.searched()) or _pace_s(snapshot, state.trials.values())
         if not pace_s:
             return Outlook(epochs * (not zero), None, "")
         jobs_s = [rest * pace_s for rest in to_come]
         for trial, rest in zip(live, left, strict=True):
-            own_s = _pace_s(standing, [trial]) or pace_s
-            since_s = max(0.0, now - standing.heard_s.get(trial.number, now))
+            own_s = _pace_s(snapshot, [trial]) or pace_s
+            since_s = max(0.0, now - snapshot.heard_s.get(trial.number, now))
             jobs_s.append(max(0.0, rest * own_s - min(since_s, own_s)))
-        at_once = max(1, standing.at_once)
+        at_once = max(1, snapshot.at_once)
         seconds, limit = max(sum(jobs_s) / at_once, max(jobs_s, default=0.0)), ""
         if not alone:
-            for what, limit_s in _limits_s(standing, now, at_once, pace_s):
+            for what, limit_s in _limits_s(snapshot, now, at_once, pace_s):
                 if limit_s < seconds:
                     seconds, limit = limit_s, what
         return Outlook(epochs * (not zero), seconds, limit)
 
 
-def _pace_s(standing: Standing, trials: Iterable[TrialState]) -> float:
+def _pace_s(snapshot: StudySnapshot, trials: Iterable[TrialState]) -> float:
     """Return the seconds that an epoch of some trials took on average, 0 before the first."""
-    seconds = standing.state.meter.by_trial
+    seconds = snapshot.state.meter.by_trial
     begun = [trial for trial in trials if trial.reports]
     epochs = sum(trial.epoch or 1 for trial in begun)  # a validation alone counts as one
     return sum(seconds.get(trial.number, 0.0) for trial in begun) / epochs if epochs else 0.0
 
 
-def _left(standing: Standing, trial: TrialState, passes: list[list[float]]) -> float:
+def _left(snapshot: StudySnapshot, trial: TrialState, passes: list[list[float]]) -> float:
     """Return the epochs that a trial is expected to train still."""
-    rest = trial.goal(standing.study) - trial.epoch
+    rest = trial.goal(snapshot.study) - trial.epoch
     if trial.protected or trial.segments:
         return rest
-    return min(rest, _expected(standing, passes, standing.rungs.bracket(trial.number), trial.epoch))
+    return min(rest, _expected(snapshot, passes, snapshot.rungs.bracket(trial.number), trial.epoch))
 
 
-def _to_come(standing: Standing, passes: list[list[float]]) -> list[float]:
+def _to_come(snapshot: StudySnapshot, passes: list[list[float]]) -> list[float]:
     """Return the epochs expected of each trial that is not proposed yet."""
-    study, state = standing.study, standing.state
+    study, state = snapshot.study, snapshot.state
     protected = sum(t.protected and t.kind != "confirm" for t in state.trials.values())
     searched = study.trials.num_trials - len(state.searched())
     zero = study.scheduler.max_t == 0
     expected = sum(
-        share * _expected(standing, passes, bracket, 0)
-        for bracket, share in enumerate(standing.rungs.shares)
+        share * _expected(snapshot, passes, bracket, 0)
+        for bracket, share in enumerate(snapshot.rungs.shares)
     )
     rests = [float(study.scheduler.max_t)] * (study.num_protected - protected)
     return [rest + zero for rest in rests + [expected] * searched]
 
 
-def _expected(standing: Standing, passes: list[list[float]], bracket: int, epoch: int) -> float:
+def _expected(
+    snapshot: StudySnapshot, passes: list[list[float]], bracket: int, epoch: int
+) -> float:
     """Return the epochs expected of a searched trial after an epoch."""
-    rungs, total, chance, begun = standing.rungs, 0.0, 1.0, False
+    rungs, total, chance, begun = snapshot.rungs, 0.0, 1.0, False
     for level, at in enumerate(rungs.levels[bracket]):
         if at <= epoch:
             continue
@@ -149,11 +151,11 @@ def _expected(standing: Standing, passes: list[list[float]], bracket: int, epoch
 
 
 def _limits_s(
-    standing: Standing, now: float, at_once: int, pace_s: float
+    snapshot: StudySnapshot, now: float, at_once: int, pace_s: float
 ) -> list[tuple[str, float]]:
     """Return in how many seconds each budget is spent."""
-    study = standing.study
-    spent = standing.state.meter.spent(study.trials.gpus_per_trial, now)
+    study = snapshot.study
+    spent = snapshot.state.meter.spent(study.trials.gpus_per_trial, now)
     seconds_each = {
         "epochs": pace_s / at_once,
         "gpu_hours": 3600 / at_once / (study.trials.gpus_per_trial or 1),
@@ -166,13 +168,13 @@ def _limits_s(
     ]
 
 
-def _carried(standing: Standing) -> tuple[list[TrialState], bool]:
+def _unfinished(snapshot: StudySnapshot) -> tuple[list[TrialState], bool]:
     """Return the trials that the newest launch is to end, and whether it proposes none.
 
     What `resume` and `confirm` ask for is carried alone; a launch of the whole plan begins with
     its oldest trials, so where it has others to carry, one of those has been started.
     """
-    state = standing.state
+    state = snapshot.state
     extra = {t.number for t in state.trials.values() if t.segments or t.kind == "confirm"}
-    alone = bool(standing.started) and standing.started <= extra
+    alone = bool(snapshot.started) and snapshot.started <= extra
     return [trial for trial in state.live() if not alone or trial.number in extra], alone

@@ -19,7 +19,7 @@ from search.analysis.results import LABEL
 from search.ledger.journal import Event
 from search.ledger.state import TrialState, threshold_rule
 from search.monitor.eta import Forecast, Outlook
-from search.monitor.snapshot import Standing
+from search.monitor.snapshot import StudySnapshot
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 REFRESH_PER_S = 2
@@ -37,25 +37,25 @@ class Screen:
     Events may come from one thread while another prints it.
 
     Args:
-        standing: Where the study stands; changed by `apply` alone from here on.
+        snapshot: Where the study stands; changed by `apply` alone from here on.
         driver: Who runs it, None if nobody.
     """
 
-    def __init__(self, standing: Standing, driver: str | None):
+    def __init__(self, snapshot: StudySnapshot, driver: str | None):
         self._driver = driver
-        self._standing = standing
-        self._forecast = Forecast(standing.study)
+        self._snapshot = snapshot
+        self._forecast = Forecast(snapshot.study)
         self._lock = threading.Lock()
 
     def apply(self, events: Iterable[Event]) -> None:
         """Take in new events."""
         with self._lock:
-            self._standing.apply(events)
+            self._snapshot.apply(events)
 
-    def show(self, standing: Standing, driver: str | None) -> None:
+    def show(self, snapshot: StudySnapshot, driver: str | None) -> None:
         """Show where the study stands and who runs it; both may be others than before."""
         with self._lock:
-            self._standing, self._driver = standing, driver
+            self._snapshot, self._driver = snapshot, driver
 
     def lines(self, width: int, height: int, now: float) -> list[Text]:
         """Return the screen.
@@ -66,14 +66,14 @@ class Screen:
             now: Unix seconds.
         """
         with self._lock:
-            standing, driver = self._standing, self._driver
-            outlook = self._forecast.look(standing, now) if driver else None
+            snapshot, driver = self._snapshot, self._driver
+            outlook = self._forecast.look(snapshot, now) if driver else None
             head = [
                 Text.assemble((f"{label:<{LABEL_WIDTH}}", "dim"), text)
-                for label, text in _head(standing, driver, outlook, now)
+                for label, text in _head(snapshot, driver, outlook, now)
             ]
             rows = max(MIN_ROWS, height - len(head) - max(1, height // 6) - 1)
-            running = _running(standing, width, rows, now) if driver else []
+            running = _running(snapshot, width, rows, now) if driver else []
             lines = head + [Text()] * (0 < len(running) < rows) + running
         for line in lines:
             line.truncate(width, overflow="ellipsis")
@@ -95,7 +95,7 @@ def terminal() -> Console | None:
 
 
 @contextmanager
-def shown(screen: Screen, console: Console, *, ticking: bool = True) -> Iterator[Live]:
+def live_display(screen: Screen, console: Console, *, ticking: bool = True) -> Iterator[Live]:
     """Keep a screen at the bottom of a terminal; what is printed meanwhile scrolls above it.
 
     Args:
@@ -135,13 +135,13 @@ def _handlers_follow_stderr() -> Iterator[None]:
 
 
 def _head(
-    standing: Standing, driver: str | None, outlook: Outlook | None, now: float
+    snapshot: StudySnapshot, driver: str | None, outlook: Outlook | None, now: float
 ) -> list[Line]:
     """Return everything above the running trials."""
-    study, state = standing.study, standing.state
+    study, state = snapshot.study, snapshot.state
     finished = state.finished(study)
     runner = driver or ("finished" if finished else "not running")
-    counts = standing.counts(driver is not None)
+    counts = snapshot.counts(driver is not None)
     trials = f"{len(state.searched())} of {study.trials.num_trials} searched"
     if counts:
         trials += ": " + ", ".join(f"{number} {kind}" for kind, number in counts.items())
@@ -149,8 +149,8 @@ def _head(
     lines = [
         ("study", Text.assemble((study.study, "bold"), f"  {runner}")),
         ("trials", Text(trials)),
-        ("epochs", _epochs(standing, outlook)),
-        ("spent", Text(_spent(standing, now if driver else None))),
+        ("epochs", _epochs(snapshot, outlook)),
+        ("spent", Text(_spent(snapshot, now if driver else None))),
     ]
     if outlook is not None:
         lines.append(("to the end", Text(_end(outlook, finished, now))))
@@ -163,11 +163,11 @@ def _head(
     if state.threshold:
         rule = threshold_rule(state.threshold)
         lines.append(("threshold", Text(f"Dice {state.threshold['dice']:.4f}  {rule}")))
-    return lines + _rungs(standing)
+    return lines + _rungs(snapshot)
 
 
-def _epochs(standing: Standing, outlook: Outlook | None) -> Text:
-    done, planned = standing.state.meter.epochs, standing.planned_epochs()
+def _epochs(snapshot: StudySnapshot, outlook: Outlook | None) -> Text:
+    done, planned = snapshot.state.meter.epochs, snapshot.planned_epochs()
     if not planned:
         return Text("nothing is trained: each trial is one validation")
     expected = done + outlook.epochs if outlook else planned
@@ -177,9 +177,9 @@ def _epochs(standing: Standing, outlook: Outlook | None) -> Text:
     )
 
 
-def _spent(standing: Standing, now: float | None) -> str:
+def _spent(snapshot: StudySnapshot, now: float | None) -> str:
     """Return what was spent and what is left of the budget; carrier hours where there is no GPU."""
-    study, meter = standing.study, standing.state.meter
+    study, meter = snapshot.study, snapshot.state.meter
     spent, budget = meter.spent(study.trials.gpus_per_trial, now), study.budget.model_dump()
     parts = []
     if not study.trials.gpus_per_trial:
@@ -232,9 +232,9 @@ def _score(trial: TrialState | None, metric: str, style: str, more: str) -> Text
     return Text.assemble(f"{metric} ", (f"{trial.value:.4f}", style), where, (more, "dim"))
 
 
-def _rungs(standing: Standing) -> list[Line]:
+def _rungs(snapshot: StudySnapshot) -> list[Line]:
     """Return a line of epochs and one for each bracket: how many reached it and how many passed."""
-    rungs = standing.rungs
+    rungs = snapshot.rungs
     epochs = sorted({epoch for levels in rungs.levels for epoch in levels})
     if len(epochs) < 2:
         return []
@@ -256,17 +256,17 @@ def _rungs(standing: Standing) -> list[Line]:
     return lines
 
 
-def _running(standing: Standing, width: int, max_rows: int, now: float) -> list[Text]:
+def _running(snapshot: StudySnapshot, width: int, max_rows: int, now: float) -> list[Text]:
     """Return a row for each running trial, those that do best if not all fit."""
-    study = standing.study
-    running, hidden = standing.running(), 0
+    study = snapshot.study
+    running, hidden = snapshot.running(), 0
     if not running:
         return []
     if len(running) + 1 > max_rows:
         hidden = len(running) + 2 - max_rows
         by_value = sorted(running, key=lambda trial: _merit(trial, study.objective.mode))
         running = sorted(by_value[hidden:], key=lambda trial: trial.number)
-    low, high = standing.low, standing.high
+    low, high = snapshot.low, snapshot.high
     bar = 12 if width >= 76 else 6
     spark = max(8, min(40, width - bar - 47))
     scale = f"{study.objective.metric} {low:.2f} to {high:.2f}" if low <= high else ""
@@ -277,7 +277,7 @@ def _running(standing: Standing, width: int, max_rows: int, now: float) -> list[
         goal = trial.goal(study)
         kind = "reference" if trial.protected and trial.kind == "enqueued" else trial.kind
         value = "" if trial.value is None else f"{trial.value:.4f}"
-        heard = duration(max(0.0, now - standing.heard_s.get(trial.number, now)))
+        heard = duration(max(0.0, now - snapshot.heard_s.get(trial.number, now)))
         line = Text(f"{trial.number:>5} {kind:<10}")
         line += _bar(trial.epoch / goal if goal else 0.0, bar)
         line.append(f"{trial.epoch:>4}/{goal:<5}" if goal else f"{'':10}")

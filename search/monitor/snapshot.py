@@ -63,13 +63,13 @@ class Rungs:
                 self._bracket[event["trial"]] = self._asha.add(event["trial"])
                 self._next[event["trial"]] = 0
             case "decided" if trial in self._next:
-                self._judge(event["trial"], event)
+                self._pruner(event["trial"], event)
             case "ended" if trial in self._next:
                 bracket, following = self._bracket[event["trial"]], self._next.pop(event["trial"])
                 if following < len(self.levels[bracket]):
                     self.lost[bracket][following] += 1
 
-    def _judge(self, trial: int, event: Event) -> None:
+    def _pruner(self, trial: int, event: Event) -> None:
         bracket, before = self._bracket[trial], self._next[trial]
         completes = event["action"] == "complete"
         judged_at = event["epoch"] if completes else event.get("rung")
@@ -90,7 +90,7 @@ class Rungs:
         ]
 
 
-class Standing:
+class StudySnapshot:
     """A study's state, and what its looks need beside it; each event costs microseconds.
 
     Args:
@@ -119,7 +119,7 @@ class Standing:
         self.low, self.high = math.inf, -math.inf
 
     @classmethod
-    def of(cls, ledger: Ledger) -> "Standing | None":
+    def of(cls, ledger: Ledger) -> "StudySnapshot | None":
         """Return where a ledger's study stands; None if it has no settings yet.
 
         Raises:
@@ -130,9 +130,9 @@ class Standing:
             return None
         with contradictions(ledger.path):
             study = build(StudyConfig, settings["config"], ledger.path)
-            standing = cls(study, ledger.path)
-            standing.apply(ledger.events)
-        return standing
+            snapshot = cls(study, ledger.path)
+            snapshot.apply(ledger.events)
+        return snapshot
 
     def apply(self, events: Iterable[Event]) -> None:
         """Take in some events.

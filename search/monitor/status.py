@@ -9,9 +9,9 @@ from search.analysis.results import LABEL
 from search.ledger.journal import Ledger
 from search.ledger.state import TrialState, no_settings
 from search.monitor.eta import Forecast
-from search.monitor.snapshot import Standing
+from search.monitor.snapshot import StudySnapshot
 from search.report.text import align
-from search.storage.studies import shown, writer_of
+from search.storage.studies import display_path, writer_of
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -22,17 +22,17 @@ def status(folder: Path) -> dict[str, Any]:
         OSError: There is no ledger.
     """
     path = folder / "ledger.jsonl"
-    standing = Standing.of(Ledger.open(path, writer=False))
-    if standing is None:
+    snapshot = StudySnapshot.of(Ledger.open(path, writer=False))
+    if snapshot is None:
         raise no_settings(path)
-    return status_of(standing, folder, writer_of(path))
+    return status_of(snapshot, folder, writer_of(path))
 
 
-def status_of(standing: Standing, folder: Path, driver: str | None) -> dict[str, Any]:
+def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict[str, Any]:
     """Return a study's state as JSON values.
 
     Args:
-        standing: What its ledger says.
+        snapshot: What its ledger says.
         folder: The study's.
         driver: Who runs it, None if nobody.
 
@@ -45,23 +45,23 @@ def status_of(standing: Standing, folder: Path, driver: str | None) -> dict[str,
         its plan; `spent` of `budget`, what runs included up to now, and `carrier_hours`; `best`,
         `control` and `threshold`; `idle_s`, seconds since the ledger's last line.
     """
-    study, state, now = standing.study, standing.state, time.time()
+    study, state, now = snapshot.study, snapshot.state, time.time()
     until = now if driver else None
-    outlook = Forecast(study).look(standing, now) if driver else None
+    outlook = Forecast(study).look(snapshot, now) if driver else None
     epochs = state.meter.epochs
     return {
         "study": study.study,
-        "folder": shown(folder),
+        "folder": display_path(folder),
         "driver": driver,
         "finished": state.finished(study),
         "num_trials": study.trials.num_trials,
         "searched": len(state.searched()),
-        "trials": standing.counts(driver is not None),
-        "running": [_running(standing, trial, now) for trial in standing.running() if driver],
-        "rungs": [rung._asdict() for rung in standing.rungs.rows()],
+        "trials": snapshot.counts(driver is not None),
+        "running": [_running(snapshot, trial, now) for trial in snapshot.running() if driver],
+        "rungs": [rung._asdict() for rung in snapshot.rungs.rows()],
         "epochs": epochs,
         "epochs_expected": round(epochs + outlook.epochs, 1) if outlook else None,
-        "max_epochs": standing.planned_epochs(),
+        "max_epochs": snapshot.planned_epochs(),
         "eta_s": None if outlook is None or outlook.seconds is None else round(outlook.seconds, 1),
         "eta_budget": outlook.limit or None if outlook else None,
         "spent": state.meter.spent(study.trials.gpus_per_trial, until),
@@ -75,14 +75,14 @@ def status_of(standing: Standing, folder: Path, driver: str | None) -> dict[str,
     }
 
 
-def _running(standing: Standing, trial: TrialState, now: float) -> dict[str, Any]:
+def _running(snapshot: StudySnapshot, trial: TrialState, now: float) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "kind": trial.kind,
         "epoch": trial.epoch,
-        "goal": trial.goal(standing.study),
+        "goal": trial.goal(snapshot.study),
         "value": trial.value if trial.value is not None and math.isfinite(trial.value) else None,
-        "heard_s": round(now - standing.heard_s.get(trial.number, now), 1),
+        "heard_s": round(now - snapshot.heard_s.get(trial.number, now), 1),
     }
 
 

@@ -11,17 +11,17 @@ from rich.live import Live
 
 from search.ledger.journal import Event, Ledger
 from search.ledger.state import contradictions, no_settings
-from search.monitor.console import tell
+from search.monitor.console import print_event
 from search.monitor.live_screen import (
     REFRESH_PER_S,
     Screen,
-    shown,
+    live_display,
     terminal,
 )
-from search.monitor.snapshot import Standing
+from search.monitor.snapshot import StudySnapshot
 from search.monitor.status import render, status_of
+from search.storage.studies import display_path as name_of
 from search.storage.studies import refresh, shared_place, writer_of
-from search.storage.studies import shown as name_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Followed:
     """A study whose ledger others write; only what is new is read.
 
     Attributes:
-        standing: Where it stands; another object once the file is not the one that was read.
+        snapshot: Where it stands; another object once the file is not the one that was read.
         driver: Who runs it, None if nobody.
 
     Args:
@@ -57,8 +57,8 @@ class Followed:
         while True:
             self._reach()
             self._ledger = Ledger.open(self._path, writer=False)
-            if standing := Standing.of(self._ledger):
-                self.standing = standing
+            if snapshot := StudySnapshot.of(self._ledger):
+                self.snapshot = snapshot
                 return
             if not self.driver:
                 raise no_settings(self._path)
@@ -82,7 +82,7 @@ class Followed:
             return True
         with contradictions(self._path):
             for event in new:
-                self.standing.apply([event])
+                self.snapshot.apply([event])
                 hear(event)
         return bool(new) or self.driver != before
 
@@ -126,26 +126,26 @@ def watch(folder: Path, *, every_s: float | None, as_json: bool) -> None:
             _print(followed, every_s, as_json)
     except KeyboardInterrupt:
         return
-    standing = followed.standing
+    snapshot = followed.snapshot
     if console:
-        finished = standing.state.finished(standing.study)
+        finished = snapshot.state.finished(snapshot.study)
         last = "It is finished." if finished else "To continue it, run its `segtune launch` again."
         print(f"Nobody runs this study any more. {last}")
 
 
 def _draw(followed: Followed, console: Console, every_s: float) -> None:
     """Keep the screen up to date."""
-    screen = Screen(followed.standing, followed.driver)
+    screen = Screen(followed.snapshot, followed.driver)
 
     def hear(event: Event) -> None:
         if event["event"] != "reported":
-            tell(event, followed.standing.study, followed.standing.state)
+            print_event(event, followed.snapshot.study, followed.snapshot.state)
 
-    with shown(screen, console, ticking=False) as live:
+    with live_display(screen, console, ticking=False) as live:
         while followed.driver:
             _tick(live, every_s)
             followed.look(hear)
-            screen.show(followed.standing, followed.driver)
+            screen.show(followed.snapshot, followed.driver)
 
 
 def _tick(live: Live, seconds: float) -> None:
@@ -161,7 +161,7 @@ def _print(followed: Followed, every_s: float, as_json: bool) -> None:
     changed = True
     while True:
         if changed:
-            result = status_of(followed.standing, followed.folder, followed.driver)
+            result = status_of(followed.snapshot, followed.folder, followed.driver)
             said = json.dumps(result, allow_nan=False) if as_json else f"{render(result)}\n"
             print(said, flush=True)
         if not followed.driver:

@@ -20,8 +20,8 @@ class Decision:
     """What becomes of a trial after a report."""
 
     action: Action
-    """stop: judged not worth going on. stall: it no longer improves (search/pruning/stall.py). complete: it
-    reached max_t."""
+    """stop: judged not worth going on. stall: it no longer improves (search/pruning/stall.py).
+    complete: it reached max_t."""
     reason: str = ""
     """For people; empty when no rung was reached."""
     rung: int | None = None
@@ -125,7 +125,7 @@ class Asha:
         return bracket
 
     def report(self, trial: int, epoch: int, value: float) -> Decision:
-        """Judge a trial by its value at an epoch.
+        """Pruner a trial by its value at an epoch.
 
         Every rung that was reached since the last report is walked upwards. The cutoff is that of
         the results recorded before this one; the first trial at a rung passes. After "stop" and
@@ -146,7 +146,7 @@ class Asha:
 
     @staticmethod
     def report_protected(epoch: int, value: float, max_t: int) -> Decision:
-        """Judge a trial outside the rungs: it runs to max_t unless its value is not finite."""
+        """Pruner a trial outside the rungs: it runs to max_t unless its value is not finite."""
         if not math.isfinite(value):
             return Decision("stop", f"epoch {epoch}: value is {value}")
         if epoch >= max_t:

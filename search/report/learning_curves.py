@@ -1,7 +1,8 @@
-"""Learning curves as pictures: of a study, of a trial. `python -m search.report.learning_curves STUDY OUT.png`.
+"""Learning curves as pictures: of a study, of a trial.
 
-Okabe and Ito's colours, told apart by the colour-blind; line styles and markers tell them apart in
-print. Nothing here is global: pictures may be drawn in any thread.
+`python -m search.report.learning_curves STUDY OUT.png` draws a study's. Okabe and Ito's colours,
+told apart by the colour-blind; line styles and markers tell them apart in print. Nothing here is
+global: pictures may be drawn in any thread.
 """
 
 import sys

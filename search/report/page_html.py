@@ -49,7 +49,7 @@ it holds; please allow that. <code>segtune compare</code> prints the tables.</no
 """
 
 
-def report(folders: Sequence[Path], out: Path) -> None:
+def write_html(folders: Sequence[Path], out: Path) -> None:
     """Write a page of one or several studies, whole or not at all.
 
     Args:

@@ -50,7 +50,7 @@ def open_store(path: str) -> "Store":
     return Store.open(on_this_node(path) if is_remote(path) else path)
 
 
-def seen_from_all(path: str) -> str:
+def address_for_all_nodes(path: str) -> str:
     """Return a store's address for other machines, whose environment may name no endpoint."""
     return Remote.parse(path).uri if is_remote(path) else path
 
@@ -126,19 +126,19 @@ def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
     return str(copy)
 
 
-def with_store_here(cargo: dict[str, Any]) -> dict[str, Any]:
-    """Return a carrier's cargo with the store that it is to read on this node.
+def with_store_here(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a carrier's spec with the store that it is to read on this node.
 
     Raises:
         RuntimeError: There is no store that can be used; to a trial that is no measurement.
         OSError: S3 does not answer, or there is no space.
     """
-    train = cargo["train"]
+    train = spec["train"]
     try:
         store = on_this_node(train["data"]["store"])
     except ConfigError as error:
         raise RuntimeError(f"{socket.gethostname()}: {error}") from None
-    return cargo | {"train": train | {"data": train["data"] | {"store": store}}}
+    return spec | {"train": train | {"data": train["data"] | {"store": store}}}
 
 
 def _same_disk(path: Path, stores: Path) -> bool:

@@ -14,7 +14,7 @@ def pauses(first_s: float, longest_s: float) -> Iterator[float]:
         pause_s = min(2 * pause_s, longest_s)
 
 
-class Delivery:
+class Outbox:
     """Calls `deliver` now and then from a thread, and patiently where it fails.
 
     Args:

@@ -17,55 +17,55 @@ from search.storage.s3 import (
     in_parallel,
     remote_of,
 )
-from search.storage.s3_run import RemoteRun, load_index, newest_manifest, save_index
+from search.storage.s3_run import S3Run, load_index, newest_manifest, save_index
 
 
-def on_this_node(cargo: dict[str, Any]) -> dict[str, Any]:
-    """Return a cargo with the run folder that it has on this node."""
-    if not cargo["storage"]:
-        return cargo
-    study = Remote.parse(cargo["storage"])
-    return cargo | {"run_dir": str(folder_of(study, "work") / "trials" / f"{cargo['trial']:04d}")}
+def on_this_node(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec with the run folder that it has on this node."""
+    if not spec["storage"]:
+        return spec
+    study = Remote.parse(spec["storage"])
+    return spec | {"run_dir": str(folder_of(study, "work") / "trials" / f"{spec['trial']:04d}")}
 
 
 @contextmanager
-def held(cargo: Mapping[str, Any]) -> Iterator[RemoteRun | None]:
+def hold_run_folder(spec: Mapping[str, Any]) -> Iterator[S3Run | None]:
     """Hold a trial's run folder here for as long as it takes; None where all nodes share it.
 
     Args:
-        cargo: From `on_this_node`.
+        spec: From `on_this_node`.
 
     Raises:
         OSError: This node does not see the folder that the driver does, or not S3.
         Superseded: Another carrier has the trial.
     """
-    run_dir = Path(cargo["run_dir"])
-    if not cargo["storage"]:
-        folder, fence = run_dir.parents[1], cargo["fence"]
+    run_dir = Path(spec["run_dir"])
+    if not spec["storage"]:
+        folder, fence = run_dir.parents[1], spec["fence"]
         if fence and not lease_path(folder, fence).exists():
             host, rule = socket.gethostname(), "all nodes must share the runs"
             raise OSError(errno.ESTALE, f"{host}: {folder}: not the driver's folder; {rule}")
         yield None
         return
-    owner = cargo["fence"], cargo["attempt"]
-    study = Remote.parse(cargo["storage"])
-    with RemoteRun(study, run_dir, cargo["trial"], owner, cargo["train"]) as run:
+    owner = spec["fence"], spec["attempt"]
+    study = Remote.parse(spec["storage"])
+    with S3Run(study, run_dir, spec["trial"], owner, spec["train"]) as run:
         yield run
 
 
-def kept(
-    fit: Callable[[], Generator[Any, None, None]], cargo: Mapping[str, Any]
+def sent_validations(
+    fit: Callable[[], Generator[Any, None, None]], spec: Mapping[str, Any]
 ) -> Generator[Any, None, None]:
     """Yield fit's validations, each when the run folder is in S3, if the study lies there.
 
     Args:
         fit: Ready to begin.
-        cargo: From `on_this_node`.
+        spec: From `on_this_node`.
 
     Raises:
-        Exception: As `held`, or as fit.
+        Exception: As `hold_run_folder`, or as fit.
     """
-    with held(cargo) as run, closing(fit()) as validations:
+    with hold_run_folder(spec) as run, closing(fit()) as validations:
         for validation in validations:
             if run:
                 run.send()

@@ -7,7 +7,7 @@ writes a claim with the next number, and lists: if it sees another claim of its 
 one, it withdraws. S3 reads what was written (since 2020, as MinIO and Ceph do), so of two claims
 the later one sees the earlier, and never do two drivers hold the same number.
 
-What is guaranteed: numbers only rise, one driver has each, and of the ledger (search/storage/s3_ledger.py)
+What is guaranteed: numbers only rise, one driver has each, and of the ledger (storage/s3_ledger.py)
 only the pieces of the highest number count. So what a driver that was thought dead still writes
 never mixes with its successor's. What is not: that two drivers never run at the same time. One that
 S3 has not heard for LEASE_S may be replaced, and goes on until it reaches S3 again; then it ends,
@@ -39,7 +39,7 @@ LEASE_S = 60.0
 _KEY = re.compile(r"lease/(\d+)-[0-9a-f]+")
 
 
-class RemoteLease:
+class S3Lease:
     """A lease that this process holds; get one with `take`.
 
     Attributes:
@@ -53,7 +53,7 @@ class RemoteLease:
         self._next_s = time.monotonic() + BEAT_S
 
     @classmethod
-    def take(cls, remote: Remote, *, above: int = 0) -> "RemoteLease":
+    def take(cls, remote: Remote, *, above: int = 0) -> "S3Lease":
         """Take the lease of a study, or wait until its holder proves alive or dead.
 
         Args:

@@ -35,7 +35,7 @@ from typing import NamedTuple
 from search.ledger import lease
 from search.ledger.journal import Ledger
 from search.ledger.lease import TakenOver
-from search.storage.outbox import Delivery, reason
+from search.storage.outbox import Outbox, reason
 from search.storage.s3 import (
     Entry,
     Remote,
@@ -43,7 +43,7 @@ from search.storage.s3 import (
     in_parallel,
     remote_of,
 )
-from search.storage.s3_lease import RemoteLease
+from search.storage.s3_lease import S3Lease
 from trainer.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def opened(remote: Remote, folder: Path) -> Iterator[Ledger]:
         if not alone:
             who = lease.holder(folder) or "another process"
             raise ValueError(f"{remote}: this study is being run by {who}")
-        held = RemoteLease.take(remote, above=max(_newest(_pieces(remote)), _local_fence(folder)))
+        held = S3Lease.take(remote, above=max(_newest(_pieces(remote)), _local_fence(folder)))
         try:
             _fetch(remote, folder)
             path = folder / "ledger.jsonl"
@@ -108,7 +108,7 @@ def opened(remote: Remote, folder: Path) -> Iterator[Ledger]:
                 held.release()
 
 
-def fetch(folder: Path) -> None:
+def fetch_ledger(folder: Path) -> None:
     """Bring a study's ledger and settings here, if it lies in S3 and is not run from here.
 
     Raises:
@@ -212,7 +212,7 @@ class Sender:
         held: The lease in S3.
     """
 
-    def __init__(self, remote: Remote, folder: Path, ledger: Ledger, held: RemoteLease):
+    def __init__(self, remote: Remote, folder: Path, ledger: Ledger, held: S3Lease):
         self._remote = remote
         self._folder = folder
         self._ledger = ledger
@@ -223,7 +223,7 @@ class Sender:
         self._stopping = False
         self._next_s = 0.0
         self._taken_over = False
-        self._delivery = Delivery(
+        self._outbox = Outbox(
             self._send,
             self._is_behind,
             name="s3",
@@ -238,11 +238,11 @@ class Sender:
         self._remote.delete(
             e.key for e in self._remote.entries("signs") if not e.key.startswith("signs/alive-")
         )
-        self._delivery.start()
+        self._outbox.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._delivery.close(CLOSE_S)
+        self._outbox.close(CLOSE_S)
         if self._is_behind() and not self._taken_over:
             logger.warning(
                 "%s: does not have everything yet: launch from this machine to send the rest",
@@ -270,7 +270,7 @@ class Sender:
         except TakenOver as error:
             self._taken_over = True
             self._ledger.lose(str(error))
-            self._delivery.end()
+            self._outbox.end()
 
     def _send_ledger(self) -> None:
         size = self._ledger.size

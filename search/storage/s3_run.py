@@ -64,7 +64,7 @@ class Superseded(RuntimeError):
     """Another carrier has the trial now; this one may write nothing more."""
 
 
-class RemoteRun:
+class S3Run:
     """A carrier's hold on a trial's run folder in S3; a context manager.
 
     Args:
@@ -98,7 +98,7 @@ class RemoteRun:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._exchange_signs, name="s3", daemon=True)
 
-    def __enter__(self) -> "RemoteRun":
+    def __enter__(self) -> "S3Run":
         """Claim the trial and bring its run folder here.
 
         Raises:
@@ -117,7 +117,7 @@ class RemoteRun:
         except (OSError, Superseded) as error:
             logger.warning("%s: not sent to the end: %s", self._trial, error)
         else:
-            fetch(self._trial, {}, self._run_dir)
+            fetch_run(self._trial, {}, self._run_dir)
 
     def send(self) -> None:
         """Send what has changed since the last time, for as long as that takes.
@@ -137,7 +137,7 @@ class RemoteRun:
         manifest = newest_manifest(self._trial, found)
         self._files = manifest["files"] if self._is_same(manifest["train"]) else {}
         if not self._files or self._files != load_index(self._run_dir):
-            fetch(self._trial, self._files, self._run_dir)
+            fetch_run(self._trial, self._files, self._run_dir)
         save_index(self._run_dir, self._files)
 
     def _is_same(self, train: Mapping[str, Any]) -> bool:
@@ -224,7 +224,7 @@ def newest_manifest(trial: Remote, found: list[Entry]) -> dict[str, Any]:
     return manifest
 
 
-def fetch(trial: Remote, files: Mapping[str, str], run_dir: Path) -> None:
+def fetch_run(trial: Remote, files: Mapping[str, str], run_dir: Path) -> None:
     """Make a run folder what a manifest says; nothing else stays in it but a stop sign.
 
     Raises:

@@ -27,7 +27,7 @@ def runs_folder(address: str) -> Path:
     return mirror_of(Remote.parse(address)) if is_remote(address) else Path(address)
 
 
-def shown(folder: Path) -> str:
+def display_path(folder: Path) -> str:
     """Return a folder as its user knows it: the path, or the address that it stands for."""
     return shared_place(folder) or str(folder)
 
@@ -52,13 +52,13 @@ def find_study(study: str, runs: Path) -> Path:
         remote.check()
         names = remote.names()
         if study in names:
-            s3_ledger.fetch(runs / study)
+            s3_ledger.fetch_ledger(runs / study)
     else:
         names = [path.parent.name for path in runs.glob("*/ledger.jsonl")]
     for folder in (runs / study, Path(study)):
         if (folder / "ledger.jsonl").is_file():
             return folder
-    raise ConfigError([f"{shown(runs)}: {study}: no such study{did_you_mean(study, names)}"])
+    raise ConfigError([f"{display_path(runs)}: {study}: no such study{did_you_mean(study, names)}"])
 
 
 def read_study(folder: Path) -> tuple[StudyConfig, StudyState]:
@@ -86,7 +86,7 @@ def refresh(folder: Path) -> bool:
     """
     if remote_of(folder) is None:
         return False
-    s3_ledger.fetch(folder)
+    s3_ledger.fetch_ledger(folder)
     return True
 
 

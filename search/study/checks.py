@@ -13,7 +13,7 @@ from search.study.space import (
     params_of,
 )
 from trainer.config import DataConfig, TrainConfig
-from trainer.configfile import ConfigError, did_you_mean, field_names, flatten, shown
+from trainer.configfile import ConfigError, did_you_mean, field_names, flatten, quoted
 
 if TYPE_CHECKING:
     from search.study.config import StudyConfig
@@ -141,7 +141,7 @@ def _check_condition(
         if not study.space[parent].contains(value):
             choices = [str(choice) for choice in study.space[parent].choices or ()]
             hint = did_you_mean(str(value), choices)
-            problems.append(f"{where}: {parent}: {shown(value)}: {parent} never has it{hint}")
+            problems.append(f"{where}: {parent}: {quoted(value)}: {parent} never has it{hint}")
     return problems
 
 
@@ -259,7 +259,7 @@ def _check_entry(
     """Check one enqueued entry; only a protected one may leave the space."""
     protected = entry.get("protected", False)
     if not isinstance(protected, bool):
-        return [f"{where}: {key}.protected: {shown(protected)}: must be true or false"]
+        return [f"{where}: {key}.protected: {quoted(protected)}: must be true or false"]
     params = params_of(entry)
     problems: list[str] = []
     for name, value in params.items():
@@ -273,7 +273,7 @@ def _check_entry(
             hint = did_you_mean(name, study.space)
             problems.append(f"{here}: not searched, and the entry is not protected{hint}")
         elif not study.space[name].contains(value):
-            problems.append(f"{here}: {shown(value)}: outside space.{name}")
+            problems.append(f"{here}: {quoted(value)}: outside space.{name}")
         elif name not in active(study.space, params):
             problems += _unmet(study, params, name, here)
     if not problems:

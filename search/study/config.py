@@ -17,7 +17,7 @@ from trainer.configfile import (
     did_you_mean,
     flatten,
     nest,
-    shown,
+    quoted,
 )
 
 METRICS: dict[str, Literal["min", "max"]] = {
@@ -48,7 +48,7 @@ class StudyData(Section):
 def _folder_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
         raise ValueError(
-            f"{shown(name)}: must be letters, digits and ._- only, beginning with the former, and "
+            f"{quoted(name)}: must be letters, digits and ._- only, beginning with the former, and "
             "at most 200"
         )
     return name
@@ -57,7 +57,7 @@ def _folder_name(name: str) -> str:
 def _known_metric(metric: str) -> str:
     if metric not in METRICS:
         hint = did_you_mean(metric, METRICS)
-        raise ValueError(f"{shown(metric)}: must be one of {', '.join(METRICS)}{hint}")
+        raise ValueError(f"{quoted(metric)}: must be one of {', '.join(METRICS)}{hint}")
     return metric
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from trainer.config import Section
-from trainer.configfile import shown
+from trainer.configfile import quoted
 
 MAX_CHOICES = 1000
 MAX_STEPS = 10**9
@@ -25,7 +25,7 @@ def _plain(value: Any) -> Any:
     """
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not all(isinstance(item, Scalar) for item in items):
-        raise ValueError(f"{shown(value)}: must be a value or a list of values")
+        raise ValueError(f"{quoted(value)}: must be a value or a list of values")
     return items if isinstance(value, list | tuple) else value
 
 
@@ -68,7 +68,7 @@ class Dimension(Section):
             raise ValueError(f"choices has {len(self.choices)} values, but may have {MAX_CHOICES}")
         for index, choice in enumerate(self.choices):
             if among(choice, self.choices[:index]):
-                raise ValueError(f"choices has {shown(choice)} twice")
+                raise ValueError(f"choices has {quoted(choice)} twice")
 
     def _check_number(self) -> None:
         if self.choices is not None:

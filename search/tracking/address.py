@@ -29,10 +29,10 @@ def ui_command(folder: Path) -> str:
     uri = without_credentials(tracking_uri(folder.parent))
     if not uri.startswith("sqlite:"):
         return uri
-    from search.storage.studies import shown
+    from search.storage.studies import display_path
 
     segtune = Path(sys.executable).with_name("segtune")
-    return f"{segtune} ui {folder.name} --runs {shown(folder.parent)}"
+    return f"{segtune} ui {folder.name} --runs {display_path(folder.parent)}"
 
 
 def linked_runs(events: list[Event], uri: str) -> dict[int | None, str]:

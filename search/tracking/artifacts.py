@@ -9,19 +9,19 @@ import yaml
 
 from search.ledger.state import StudyState, TrialState
 from search.storage.run_folders import fetch_cases
-from search.storage.studies import shown
+from search.storage.studies import display_path
 from search.study.config import StudyConfig
 
 NOTE_LIMIT = 7000
 """Characters of a run's description; MLflow takes 8000 of a tag."""
 
 
-def fetch(folder: Path, say: Callable[[str], None]) -> None:
+def fetch_newest_files(folder: Path, say: Callable[[str], None]) -> None:
     """Bring the cases of a study in S3 here."""
     try:
         fetch_cases(folder)
     except OSError as error:
-        say(f"{shown(folder)}: MLflow gets no cases for now: {error}")
+        say(f"{display_path(folder)}: MLflow gets no cases for now: {error}")
 
 
 def write_config(study: StudyConfig, trial: TrialState, out: Path) -> None:
@@ -111,11 +111,11 @@ def draw_curves(folder: Path, study: StudyConfig, state: StudyState, out: Path) 
 STUDY_FILES = (write_settings, write_results, write_test_readings, draw_curves)
 
 
-def write_page(folder: Path, out: Path) -> None:
+def write_study_page(folder: Path, out: Path) -> None:
     """Write the page of the study as `report.html`."""
-    from search.report.page_html import report
+    from search.report.page_html import write_html
 
-    report([folder], out / "report.html")
+    write_html([folder], out / "report.html")
 
 
 def note(out: Path) -> str:

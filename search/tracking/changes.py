@@ -23,7 +23,7 @@ class News:
     painted: bool = False
 
 
-class Newsroom:
+class EventBatch:
     """Gathers what is to be shown; whoever has shown it takes it out.
 
     It keeps a state of its own, since the driver changes the study's in another thread.

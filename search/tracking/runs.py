@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import StudyState, TrialState, threshold_rule
 from search.storage.outbox import reason
 from search.tracking import artifacts, descriptions
 from search.tracking.address import linked_runs, without_credentials
-from search.tracking.changes import News, Newsroom
+from search.tracking.changes import EventBatch, News
 from search.tracking.client import connect, log
 from trainer.configfile import flatten
 
@@ -28,7 +28,7 @@ class StudyInMlflow:
     """Shows a study's events; opening it finds or creates the experiment and the study's run.
 
     Args:
-        live: The study; only what never changes of it is read, for a driver changes the rest.
+        session: The study; only what never changes of it is read, for a driver changes the rest.
         uri: MLflow's, perhaps with a password.
         link: Takes `mlflow` events for the ledger.
         say: Tells a person what could not be made.
@@ -41,25 +41,25 @@ class StudyInMlflow:
 
     def __init__(
         self,
-        live: LiveStudy,
+        session: StudySession,
         uri: str,
         link: Callable[[Event], None],
         say: Callable[[str], None],
         check_time: Callable[[], None] = lambda: None,
     ):
-        self._study = live.study
-        self._folder = live.folder
+        self._study = session.study
+        self._folder = session.folder
         self._say = say
         self._check_time = check_time
-        self._begun = next(e for e in reversed(live.ledger.events) if e["event"] == "study")
+        self._begun = next(e for e in reversed(session.ledger.events) if e["event"] == "study")
         self._uri = without_credentials(uri)
         self._link = link
         self._client = connect(uri)
-        self._news = Newsroom(live.study)
+        self._news = EventBatch(session.study)
         self._goes_on = False
         self._failed: set[Callable[..., None]] = set()
         self._experiment_id = self._open_experiment()
-        self._runs = linked_runs(list(live.ledger.events), self._uri)
+        self._runs = linked_runs(list(session.ledger.events), self._uri)
         self.is_new = not self._is_there(self._runs.get(None))
         if self.is_new:
             self._runs = {}
@@ -141,7 +141,7 @@ class StudyInMlflow:
         """
         self._news.take(events, stop)
         if any(news.ended_ms for news in self._news.trials.values()):
-            artifacts.fetch(self._folder, self._say)
+            artifacts.fetch_newest_files(self._folder, self._say)
         self._show_study()
         for number, news in [*self._news.trials.items()]:
             self._check_time()
@@ -252,7 +252,7 @@ class StudyInMlflow:
                 self._made(make, self._folder, self._study, self._state, out)
             if last:
                 self._check_time()
-                self._made(artifacts.write_page, self._folder, out)
+                self._made(artifacts.write_study_page, self._folder, out)
             self._client.log_artifacts(run_id, folder)
             note = artifacts.note(out)
         log(self._client, run_id, tags={"mlflow.note.content": note})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from search.ledger.journal import Ledger
-from search.storage.studies import shown
+from search.storage.studies import display_path
 from search.tracking.address import tracking_uri, without_credentials
 from search.tracking.descriptions import page_address
 from trainer.configfile import ConfigError
@@ -60,7 +60,7 @@ def _linked_experiment(folder: Path, uri: str) -> str:
         if "experiment_id" in event and without_credentials(event["uri"]) == uri:
             return str(event["experiment_id"])
     lacks = f"MLflow at {uri} does not have this study yet"
-    raise ConfigError([f"{shown(folder)}: {lacks}: segtune sync {folder.name} sends it"])
+    raise ConfigError([f"{display_path(folder)}: {lacks}: segtune sync {folder.name} sends it"])
 
 
 @contextmanager

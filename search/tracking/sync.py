@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
-from search.storage.studies import open_as_driver, read_study, shown, writer_of
+from search.ledger.session import StudySession
+from search.storage.studies import display_path, open_as_driver, read_study, writer_of
 from search.tracking.tracker import Tracker, why
 from trainer.configfile import ConfigError
 
@@ -25,22 +25,22 @@ def sync(folder: Path) -> str:
     path = folder / "ledger.jsonl"
     if who := writer_of(path):
         raise ConfigError(
-            [f"{shown(folder)}: is being run by {who}, which sends everything itself"]
+            [f"{display_path(folder)}: is being run by {who}, which sends everything itself"]
         )
     study, _ = read_study(folder)
     said: list[str] = []
     with open_as_driver(folder) as ledger:
-        live = LiveStudy(study, folder.resolve(), ledger)
+        session = StudySession(study, folder.resolve(), ledger)
         links: list[Event] = []
-        tracker = Tracker(live, links.append, said.append)
+        tracker = Tracker(session, links.append, said.append)
         try:
             sent = tracker.deliver(last=True)
         except Exception as error:  # whatever MLflow raises
             raise ConfigError([f"MLflow at {tracker.uri} does not answer: {why(error)}"]) from error
         finally:
-            live.record(*links)
+            session.record(*links)
     if not sent:
         return "\n".join([*said, f"{study.study}: MLflow at {tracker.uri} has everything"])
-    num_trials = len(live.state.trials)
+    num_trials = len(session.state.trials)
     line = f"{study.study}: sent {sent} events of {num_trials} trials"
     return "\n".join([*said, f"{line} to MLflow at {tracker.uri}"])

@@ -2,7 +2,7 @@
 
 The ledger is the spool: a thread walks along it and delivers, and a small file says how far it
 came. A dead server delays nothing and loses nothing; what it missed is delivered later, or by
-`segtune sync`. Delivery may repeat itself without doubling a point, since the points' times are
+`segtune sync`. Outbox may repeat itself without doubling a point, since the points' times are
 the ledger's.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
-from search.storage.outbox import Delivery, reason
+from search.ledger.session import StudySession
+from search.storage.outbox import Outbox, reason
 from search.tracking.address import linked_runs, tracking_uri, without_credentials
 from search.tracking.changes import OWN
 from trainer.atomic import write_atomically
@@ -26,7 +26,7 @@ class Tracker:
     """Delivers a study's events to MLflow; a context manager that does it from a thread.
 
     Args:
-        live: The study.
+        session: The study.
         link: Takes `mlflow` events for the ledger, which only the driver may write.
         say: Tells a person, once, that the server does not answer.
     """
@@ -44,18 +44,20 @@ class Tracker:
     REPORT_SHARE = 0.02
     """Of the time may go into them."""
 
-    def __init__(self, live: LiveStudy, link: Callable[[Event], None], say: Callable[[str], None]):
-        self._live = live
-        self._events = live.ledger.events
+    def __init__(
+        self, session: StudySession, link: Callable[[Event], None], say: Callable[[str], None]
+    ):
+        self._session = session
+        self._events = session.ledger.events
         self._link = link
         self._say = say
-        self._secret_uri = tracking_uri(live.folder.parent)
+        self._secret_uri = tracking_uri(session.folder.parent)
         self.uri = without_credentials(self._secret_uri)
-        self._cursor_path = live.folder / "mlflow.json"
+        self._cursor_path = session.folder / "mlflow.json"
         self._delivered, self._reported = self._load_cursor()
         self._next_report_s = time.monotonic() + self.REPORT_S
         self._view: StudyInMlflow | None = None
-        self._delivery = Delivery(
+        self._outbox = Outbox(
             self._deliver,
             lambda: self.behind,
             name="mlflow",
@@ -74,17 +76,17 @@ class Tracker:
         return any(event["event"] not in OWN for event in self._events[position:])
 
     def __enter__(self) -> "Tracker":
-        self._delivery.start()
+        self._outbox.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._delivery.close(self.CLOSE_S)  # a server that does not answer takes none of it
+        self._outbox.close(self.CLOSE_S)  # a server that does not answer takes none of it
         if self.behind:
-            again = f"`segtune sync {self._live.folder.name}` or the same command again"
+            again = f"`segtune sync {self._session.folder.name}` or the same command again"
             self._say(f"MLflow does not have everything yet; {again} sends the rest")
 
     def _deliver(self) -> None:
-        self.deliver(last=self._delivery.closing)
+        self.deliver(last=self._outbox.closing)
 
     def deliver(self, *, last: bool) -> int:
         """Deliver what there is, in this thread, and return how many events it was.
@@ -121,8 +123,8 @@ class Tracker:
         if self._view is None:
             from search.tracking.runs import StudyInMlflow
 
-            check_time = self._delivery.check_time
-            view = StudyInMlflow(self._live, self._secret_uri, self._link, self._say, check_time)
+            check_time = self._outbox.check_time
+            view = StudyInMlflow(self._session, self._secret_uri, self._link, self._say, check_time)
             if view.is_new:
                 self._delivered = self._reported = 0
             view.skip(self._events, self._delivered)
@@ -164,11 +166,11 @@ def why(error: Exception) -> str:
     return without_credentials(reason(error, length=400))[:160]
 
 
-def send_rest(live: LiveStudy, say: Callable[[str], None]) -> None:
+def send_rest(session: StudySession, say: Callable[[str], None]) -> None:
     """Deliver what MLflow does not have of a study that no trial of is carried now."""
     links: list[Event] = []
-    tracker = Tracker(live, links.append, say)
+    tracker = Tracker(session, links.append, say)
     if tracker.behind:
         with tracker:
             pass
-        live.record(*links)
+        session.record(*links)

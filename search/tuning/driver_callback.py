@@ -1,4 +1,4 @@
-"""Tune's Callback of the driver: the stop file, hung trials, threshold, pictures, MLflow's links."""
+"""Tune's Callback of the driver: stop file, hung trials, threshold, pictures."""
 
 import time
 from queue import SimpleQueue
@@ -8,47 +8,47 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from search.execution.image_worker import Painter
-from search.execution.watchdog import Silence
+from search.execution.image_worker import ImageWorker
+from search.execution.watchdog import Watchdog
 from search.ledger.budget import budget_rule
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.monitor.console import Progress
-from search.storage.dataset_cache import open_store, seen_from_all
-from search.tuning.searcher import Proposer
+from search.storage.dataset_cache import address_for_all_nodes, open_store
+from search.tuning.searcher import StudySearcher
 
 
-class Attendant(tune.Callback):
+class DriverCallback(tune.Callback):
     """Looks after a running study: the stop file, hung trials, threshold, pictures, links.
 
     Args:
-        live: The study.
-        proposer: Knows which trials have a carrier.
+        session: The study.
+        searcher: Knows which trials have a carrier.
         progress: Where people are told.
         links: Events that another thread wants recorded.
-        silence: Finds trials that hang.
+        watchdog: Finds trials that hang.
     """
 
     PERIOD_S = 0.5
 
     def __init__(
         self,
-        live: LiveStudy,
-        proposer: Proposer,
+        session: StudySession,
+        searcher: StudySearcher,
         progress: Progress,
         links: "SimpleQueue[Event]",
-        silence: Silence,
+        watchdog: Watchdog,
     ):
-        self._live = live
-        self._proposer = proposer
+        self._session = session
+        self._searcher = searcher
         self._progress = progress
         self._links = links
-        self._silence = silence
+        self._watchdog = watchdog
         self._next_s = 0.0
         self._told_to_stop = False
-        self._painter = Painter(live, progress.say)
-        store, fold = seen_from_all(live.study.data.store), live.study.data.fold
-        self._threshold = None if live.state.threshold else _threshold.remote(store, fold)
+        self._image_worker = ImageWorker(session, progress.say)
+        store, fold = address_for_all_nodes(session.study.data.store), session.study.data.fold
+        self._threshold = None if session.state.threshold else _threshold.remote(store, fold)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -56,43 +56,43 @@ class Attendant(tune.Callback):
         """Record that a carrier has its process, which idles now and so answers at once."""
         where = ray.get(trial.temporary_state.ray_actor.where.remote())
         about = {"trial": trial.config["trial"], "attempt": trial.config["attempt"]}
-        self._live.record({"event": "started", **about, **where})
+        self._session.record({"event": "started", **about, **where})
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Look around twice a second; Tune calls at every turn of its loop."""
         if time.monotonic() >= self._next_s:
             self._look_around()
-            self._silence.look(trials)
+            self._watchdog.look(trials)
             self._next_s = time.monotonic() + self.PERIOD_S
 
     def _look_around(self) -> None:
         while not self._links.empty():
-            self._live.record(self._links.get())
+            self._session.record(self._links.get())
         self._collect_threshold(wait_s=0)
-        self._painter.look()
-        live = self._live
-        live.stopping = live.stopping or self._why_to_stop()
-        if (live.stopping or live.broken) and not self._told_to_stop:
+        self._image_worker.look()
+        session = self._session
+        session.stopping = session.stopping or self._why_to_stop()
+        if (session.stopping or session.broken) and not self._told_to_stop:
             self._told_to_stop = True
             self._stop_trials()
 
     def _why_to_stop(self) -> str:
-        if (self._live.folder / "stop").exists():
+        if (self._session.folder / "stop").exists():
             return "the stop file"
-        if spent := self._live.overspent(now=time.time()):
-            self._live.record(spent)
+        if spent := self._session.overspent(now=time.time()):
+            self._session.record(spent)
             return budget_rule(spent)
         return ""
 
     def _stop_trials(self) -> None:
-        carried = self._proposer.carried()
-        if self._live.stopping:
+        carried = self._searcher.carried()
+        if self._session.stopping:
             self._progress.say(
-                f"stopping ({self._live.stopping}): {len(carried)} trials write their checkpoints; "
-                "a second signal ends at once"
+                f"stopping ({self._session.stopping}): {len(carried)} trials write their "
+                "checkpoints; a second signal ends at once"
             )
         for number in carried:
-            run_dir = self._live.trial_dir(number)
+            run_dir = self._session.trial_dir(number)
             run_dir.mkdir(parents=True, exist_ok=True)
             (run_dir / "stop").touch()
 
@@ -104,7 +104,7 @@ class Attendant(tune.Callback):
             return
         task, self._threshold = self._threshold, None
         try:
-            self._live.record({"event": "threshold", **ray.get(task)})
+            self._session.record({"event": "threshold", **ray.get(task)})
         except ray.exceptions.RayError as error:
             reason = str(getattr(error, "cause", error)).splitlines()[-1]
             self._progress.say(f"the best threshold could not be computed: {reason}")
@@ -116,9 +116,9 @@ class Attendant(tune.Callback):
             self._collect_threshold(wait_s=self.PERIOD_S)
             self._look_around()
         if self._told_to_stop:
-            self._painter.close()
+            self._image_worker.close()
         else:
-            self._painter.finish()
+            self._image_worker.finish()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles callbacks, and this one's copy is never used."""

@@ -17,14 +17,14 @@ from search.execution.capacity import Slots
 from search.execution.preflight import check_shared
 from search.execution.session import ray_session
 from search.execution.trainable import Trainable
-from search.execution.watchdog import Silence
+from search.execution.watchdog import Watchdog
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.monitor.console import Progress
 from search.sampler.sampler import Sampler
-from search.tuning.driver_callback import Attendant
+from search.tuning.driver_callback import DriverCallback
 from search.tuning.scheduler import Scheduler
-from search.tuning.searcher import Proposer
+from search.tuning.searcher import StudySearcher
 
 # Tune would hand the driver's AWS keys on in a runtime environment, which Ray writes to its logs.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
@@ -36,12 +36,17 @@ SLOTS_WAIT_S = 60.0
 
 
 def carry_out(
-    live: LiveStudy, progress: Progress, links: "SimpleQueue[Event]", *, address: str, fit: str
+    session: StudySession,
+    progress: Progress,
+    links: "SimpleQueue[Event]",
+    *,
+    address: str,
+    fit: str,
 ) -> None:
     """Run a study's trials until all have ended, or until it is told to stop.
 
     Args:
-        live: The study.
+        session: The study.
         progress: Where people are told.
         links: Events that another thread wants recorded.
         address: A Ray cluster, or "local" to start one on this machine.
@@ -52,33 +57,37 @@ def carry_out(
         OSError: The ledger cannot be written.
     """
     with ray_session(address):
-        slots = Slots(live.study.trials.cpus_per_trial, live.study.trials.gpus_per_trial)
+        slots = Slots(session.study.trials.cpus_per_trial, session.study.trials.gpus_per_trial)
         # Trials that were carried once fit on nodes which may have yet to join again.
-        again = live.state.trials and address != "local"
+        again = session.state.trials and address != "local"
         slots.check(wait_s=SLOTS_WAIT_S if again else 0, say=progress.say)
         if address != "local":
-            check_shared(live.folder, live.study.data.store)
-        sampler = Sampler(live.study)
-        for event in live.ledger.events:
+            check_shared(session.folder, session.study.data.store)
+        sampler = Sampler(session.study)
+        for event in session.ledger.events:
             sampler.hear(event)
-        live.listeners.insert(0, sampler.hear)
-        proposer = Proposer(live, sampler, slots.count, fit)
-        silence = Silence(live)
-        attendant = Attendant(live, proposer, progress, links, silence)
-        with _signals(live), tempfile.TemporaryDirectory(prefix="segtune-") as scratch:
-            _fit(live, Scheduler(live, silence.ended), proposer, attendant, scratch)
+        session.listeners.insert(0, sampler.hear)
+        searcher = StudySearcher(session, sampler, slots.count, fit)
+        watchdog = Watchdog(session)
+        attendant = DriverCallback(session, searcher, progress, links, watchdog)
+        with _signals(session), tempfile.TemporaryDirectory(prefix="segtune-") as scratch:
+            _fit(session, Scheduler(session, watchdog.ended), searcher, attendant, scratch)
             attendant.finish()
 
 
 def _fit(
-    live: LiveStudy, scheduler: Scheduler, proposer: Proposer, attendant: "Attendant", scratch: str
+    session: StudySession,
+    scheduler: Scheduler,
+    searcher: StudySearcher,
+    attendant: "DriverCallback",
+    scratch: str,
 ) -> None:
     """Call Tune. The files it writes are of no use to us and go to a folder that is deleted."""
     tuner = tune.Tuner(
         Trainable,
         # No metric anywhere: a report without it would abort everything.
         tune_config=tune.TuneConfig(
-            search_alg=proposer,
+            search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,
@@ -99,18 +108,18 @@ def _fit(
     try:
         tuner.fit()
     except Exception:
-        if live.error:  # Tune has it as text only
-            raise live.error from None
+        if session.error:  # Tune has it as text only
+            raise session.error from None
         raise
 
 
 @contextmanager
-def _signals(live: LiveStudy) -> Iterator[None]:
+def _signals(session: StudySession) -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into a request to stop; a second acts as before."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask_to_stop(number: int, frame: Any) -> None:
-        live.stopping = live.stopping or signal.Signals(number).name
+        session.stopping = session.stopping or signal.Signals(number).name
         signal.signal(number, before[signal.Signals(number)])
 
     for number in before:

@@ -12,8 +12,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from search.execution.failures import fault_of
-from search.ledger.decisions import settle
-from search.ledger.session import LiveStudy
+from search.ledger.decisions import decision_events
+from search.ledger.session import StudySession
 from search.ledger.state import COUNTED, Report
 
 MAX_FAILURES = 3
@@ -27,54 +27,54 @@ class Scheduler(TrialScheduler):
     """Ray Tune's scheduler of a study.
 
     Args:
-        live: The study.
+        session: The study.
         hung: Names of the carriers that the driver ended since they gave no sign of life.
     """
 
-    def __init__(self, live: LiveStudy, hung: Container[str] = ()):
+    def __init__(self, session: StudySession, hung: Container[str] = ()):
         super().__init__()
-        self._live = live
+        self._session = session
         self._hung = hung
         self._waiting: deque[Trial] = deque()
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Record a validation and the decision on it with one fsync, and return the decision."""
         number, epoch, metrics = trial.config["trial"], result["epoch"], dict(result["metrics"])
-        live = self._live
-        report = Report(epoch, metrics[live.study.objective.metric], metrics)
-        decision = live.judge.decide(live.state.trials[number], report)
-        live.record(
+        session = self._session
+        report = Report(epoch, metrics[session.study.objective.metric], metrics)
+        decision = session.pruner.decide(session.state.trials[number], report)
+        session.record(
             {"event": "reported", "trial": number, **report._asdict()},
-            *settle(number, report, decision),
+            *decision_events(number, report, decision),
         )
         return self.CONTINUE if decision.action == "continue" else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record how a carrier left that ended by itself, with a result instead of a validation."""
         number, ending = trial.config["trial"], result.get("ending")
-        state = self._live.state.trials[number]
+        state = self._session.state.trials[number]
         if state.ending:  # a decision was carried out; it is recorded already
             return
         about = {"trial": number, "epoch": state.epoch, "reason": result["reason"]}
         if ending == "interrupted":
-            self._live.record({"event": "interrupted", **about, "cause": "stop"})
+            self._session.record({"event": "interrupted", **about, "cause": "stop"})
         else:
-            self._live.record({"event": "ended", **about, "ending": ending})
+            self._session.record({"event": "ended", **about, "ending": ending})
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Record a carrier's death; after MAX_FAILURES in a row without progress, the trial's."""
         number = trial.config["trial"]
-        state = self._live.state.trials[number]
+        state = self._session.state.trials[number]
         cause, reason = fault_of(trial, hung=trial.trial_id in self._hung)
         about = {"trial": number, "epoch": state.epoch, "reason": reason, "cause": cause}
         if cause not in COUNTED or state.failures + 1 < MAX_FAILURES:
-            self._live.record({"event": "interrupted", **about})
+            self._session.record({"event": "interrupted", **about})
             return
-        self._live.record({"event": "ended", **about, "ending": "failed"})
-        trials = self._live.state.trials.values()
+        self._session.record({"event": "ended", **about, "ending": "failed"})
+        trials = self._session.state.trials.values()
         failed = [t for t in trials if t.ending == "failed"]
         if len(failed) >= MAX_FAILED_TRIALS and not any(t.reports for t in trials):
-            self._live.broken = f"{len(failed)} trials failed and none has reported: {reason}"
+            self._session.broken = f"{len(failed)} trials failed and none has reported: {reason}"
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Line up a new carrier."""

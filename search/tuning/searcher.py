@@ -11,15 +11,15 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.sampler.sampler import Sampler
-from search.storage.dataset_cache import seen_from_all
+from search.storage.dataset_cache import address_for_all_nodes
 from search.storage.studies import shared_place
 from trainer.configfile import ConfigError
 
 
 @dataclass(frozen=True)
-class Cargo:
+class TrialSpec:
     """What a carrier is told: everything that a worker needs to train one trial."""
 
     trial: int
@@ -43,74 +43,74 @@ class Cargo:
     """Number of the driver's lease: with the attempt, it tells a carrier from all others."""
 
 
-def cargo_of(live: LiveStudy, number: int, fit: str) -> Cargo:
+def trial_spec(session: StudySession, number: int, fit: str) -> TrialSpec:
     """Return what the next carrier of a trial is told."""
-    study, trial = live.study, live.state.trials[number]
+    study, trial = session.study, session.state.trials[number]
     train = trial.config(study).model_dump(mode="json")
-    train["data"]["store"] = seen_from_all(train["data"]["store"])
-    return Cargo(
+    train["data"]["store"] = address_for_all_nodes(train["data"]["store"])
+    return TrialSpec(
         trial=number,
         attempt=trial.attempts + 1,
         train=train,
-        run_dir=str(live.trial_dir(number)),
+        run_dir=str(session.trial_dir(number)),
         received=trial.received,
         fit=fit,
         cpus=study.trials.cpus_per_trial,
         gpus=study.trials.gpus_per_trial,
         workers=study.trials.workers_per_trial,
-        storage=shared_place(live.folder),
-        fence=live.ledger.fence,
+        storage=shared_place(session.folder),
+        fence=session.ledger.fence,
     )
 
 
-class Proposer(Searcher):
+class StudySearcher(Searcher):
     """Ray Tune's Searcher: interrupted trials first, then the control, enqueued, and sampled ones.
 
     Args:
-        live: The study.
+        session: The study.
         sampler: Draws what is not enqueued.
         slots: How many trials the cluster can run at once, at this moment.
         fit: `module:function` that trains.
     """
 
-    def __init__(self, live: LiveStudy, sampler: Sampler, slots: Callable[[], int], fit: str):
+    def __init__(self, session: StudySession, sampler: Sampler, slots: Callable[[], int], fit: str):
         super().__init__(metric=None, mode=None)
-        self._live = live
+        self._session = session
         self._sampler = sampler
         self._slots = slots
         self._fit = fit
-        self._carried: dict[str, int] = {}
+        self._attempts: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next carrier's cargo, None while the cluster is full, FINISHED at the end.
+        """Return the next carrier's spec, None while the cluster is full, FINISHED at the end.
 
         Tune asks several times a second. None is allowed only while a carrier lives: otherwise
         Tune's loop would block. FINISHED is final, so not while a living carrier may still die.
         """
-        if self._live.stopping or self._live.broken:
+        if self._session.stopping or self._session.broken:
             return Searcher.FINISHED
-        if self._carried and len(self._carried) >= self._slots():
+        if self._attempts and len(self._attempts) >= self._slots():
             return None
         number = self._next()
         if number is None:
-            return None if self._carried else Searcher.FINISHED
-        self._carried[trial_id] = number
-        return asdict(self._cargo(number))
+            return None if self._attempts else Searcher.FINISHED
+        self._attempts[trial_id] = number
+        return asdict(self._spec(number))
 
     def _next(self) -> int | None:
         """Return the oldest trial without a carrier, proposing a new one if there is none."""
-        carried = set(self._carried.values())
-        for trial in self._live.live():
+        carried = set(self._attempts.values())
+        for trial in self._session.live():
             if trial.number not in carried:
                 return trial.number
-        return self._propose() if self._live.only is None else None
+        return self._propose() if self._session.only is None else None
 
     def _propose(self) -> int | None:
         """Record and return a new trial: control, references, enqueued, then sampled; or None.
 
         What comes next goes by what there is, not by numbers: confirming trials take some too.
         """
-        study, state = self._live.study, self._live.state
+        study, state = self._session.study, self._session.state
         references, searched = len(state.references()), len(state.searched())
         number = state.next_number
         event: Event = {"event": "proposed", "trial": number, "protected": True}
@@ -129,18 +129,18 @@ class Proposer(Searcher):
             study.train_config(event["params"])
         except ConfigError as error:  # each setting is possible, but not all of them together
             ended = {"event": "ended", "trial": number, "epoch": 0, "ending": "infeasible"}
-            self._live.record(event, ended | {"reason": error.lines[0]})
+            self._session.record(event, ended | {"reason": error.lines[0]})
             return self._propose()
-        self._live.record(event)
+        self._session.record(event)
         return number
 
-    def _cargo(self, number: int) -> Cargo:
-        (self._live.trial_dir(number) / "stop").unlink(missing_ok=True)
-        return cargo_of(self._live, number, self._fit)
+    def _spec(self, number: int) -> TrialSpec:
+        (self._session.trial_dir(number) / "stop").unlink(missing_ok=True)
+        return trial_spec(self._session, number, self._fit)
 
     def carried(self) -> set[int]:
         """Return the trials that have a living or waiting carrier."""
-        return set(self._carried.values())
+        return set(self._attempts.values())
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Do nothing: the scheduler records reports."""
@@ -149,7 +149,7 @@ class Proposer(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Forget a carrier; its trial, unless it ended, gets a new one."""
-        self._carried.pop(trial_id, None)
+        self._attempts.pop(trial_id, None)
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
         """Accept Tune's empty search space: ours is in the study."""

@@ -3,8 +3,8 @@
 The search saw one seed and one validation fold, and its best is the best of many: optimistic. Here
 the best trials are trained again with other seeds on folds that did not select them, and so are the
 control and every protected reference, on the same pairs of seed and fold. Differences per case then
-give verdicts (search/analysis/significance.py), corrected by Holm over the candidates within each family: against
-the control, against each reference, and against the next best.
+give verdicts (analysis/significance.py), corrected by Holm over the candidates within each family:
+against the control, against each reference, and against the next best.
 
 A study that trains nothing (max_t 0) keeps its fold, since its weights were trained on the others,
 and varies the seed of the sampling.
@@ -27,7 +27,7 @@ from search.analysis.ranking import ranked
 from search.execution.session import before_ray, ray_address
 from search.ledger.budget import overspent
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import StudyState
 from search.report.verdicts import verdict_text
 from search.storage.dataset_cache import open_store
@@ -35,7 +35,7 @@ from search.storage.run_folders import fetch_cases
 from search.storage.studies import read_study
 from search.study.config import StudyConfig
 from search.tracking.tracker import send_rest
-from search.workflows.launch import carry_on, reopened, write_page
+from search.workflows.launch import carry_on, reopened, update_page
 from search.workflows.resume import unsuitable
 from trainer.configfile import ConfigError
 
@@ -87,29 +87,29 @@ def confirm(
         plan = plan_of(study, state)
         print(describe(plan, num_new=len(proposals(plan, state))))
         return 0
-    with reopened(folder) as live:
-        plan = plan_of(live.study, live.state)
+    with reopened(folder) as session:
+        plan = plan_of(session.study, session.state)
         if test:
-            _check_test_set(live.study)
-        new = proposals(plan, live.state)
+            _check_test_set(session.study)
+        new = proposals(plan, session.state)
         print(describe(plan, num_new=len(new)), flush=True)
-        live.record(*new)
-        again = list(plan.confirming(live.state).values())
-        if status := carry_on(live, address, only=[trial.number for trial in again], fit=fit):
+        session.record(*new)
+        again = list(plan.confirming(session.state).values())
+        if status := carry_on(session, address, only=[trial.number for trial in again], fit=fit):
             return status
         if any(trial.ending is None for trial in again):
             print("No verdict before all of them have ended: the same command again continues.")
             return 0
-        fetch_cases(live.folder)
-        _conclude(live, validation_verdict(live, plan, margin))
+        fetch_cases(session.folder)
+        _conclude(session, validation_verdict(session, plan, margin))
         if test:
             before_ray(address)
             from search.workflows.holdout import read_test_set
 
             completed = [trial for trial in again if trial.ending == "completed"]
-            read_test_set(live, completed, address)
-            _conclude(live, sealed_verdict(live, plan, margin))
-        send_rest(live, print)
+            read_test_set(session, completed, address)
+            _conclude(session, sealed_verdict(session, plan, margin))
+        send_rest(session, print)
     return 0
 
 
@@ -210,17 +210,17 @@ def describe(plan: Plan, num_new: int) -> str:
     )
 
 
-def validation_verdict(live: LiveStudy, plan: Plan, margin: float | None) -> Event:
+def validation_verdict(session: StudySession, plan: Plan, margin: float | None) -> Event:
     """Return the `verdict` event on the validation folds.
 
     Raises:
         ConfigError: The cases of a trial that completed are not at hand.
     """
     scores: dict[tuple[int, Pair], Cases] = {}
-    for key, trial in plan.confirming(live.state).items():
+    for key, trial in plan.confirming(session.state).items():
         if trial.ending != "completed":
             continue
-        run_dir = live.trial_dir(trial.number)
+        run_dir = session.trial_dir(trial.number)
         if (cases := lesion_dice(run_dir, trial.epoch)) is None:
             raise ConfigError(
                 [f"{run_dir}/cases.parquet: not at hand; was it trained on another machine's disk?"]
@@ -228,25 +228,25 @@ def validation_verdict(live: LiveStudy, plan: Plan, margin: float | None) -> Eve
         scores[key] = cases
     folds = sorted({pair.fold for pair in plan.pairs})
     where = f"on folds {', '.join(map(str, folds))}, which did not select them"
-    if live.study.scheduler.max_t == 0:
+    if session.study.scheduler.max_t == 0:
         where = f"on fold {folds[0]}, which selected them: optimistic"
-    return _verdict(live, plan, margin, scores, "validation", where, len(folds) == 1)
+    return _verdict(session, plan, margin, scores, "validation", where, len(folds) == 1)
 
 
-def sealed_verdict(live: LiveStudy, plan: Plan, margin: float | None) -> Event:
+def sealed_verdict(session: StudySession, plan: Plan, margin: float | None) -> Event:
     """Return the `verdict` event on the test set, from its readings in the ledger."""
-    read = {event["trial"]: event for event in live.state.test_readings}
+    read = {event["trial"]: event for event in session.state.test_readings}
     scores = {
         key: read[trial.number]["dice"]
-        for key, trial in plan.confirming(live.state).items()
+        for key, trial in plan.confirming(session.state).items()
         if trial.number in read
     }
     where = "on the sealed test set, at thresholds frozen on the validation folds"
-    return _verdict(live, plan, margin, scores, "test", where, True)
+    return _verdict(session, plan, margin, scores, "test", where, True)
 
 
 def _verdict(
-    live: LiveStudy,
+    session: StudySession,
     plan: Plan,
     margin: float | None,
     scores: Mapping[tuple[int, Pair], Cases],
@@ -256,17 +256,17 @@ def _verdict(
 ) -> Event:
     missing = {
         key: trial.ending or "not finished"
-        for key, trial in plan.confirming(live.state).items()
+        for key, trial in plan.confirming(session.state).items()
         if key not in scores
     }
-    evidence = Evidence(plan, scores, missing, same_cases, live.study.seed)
+    evidence = Evidence(plan, scores, missing, same_cases, session.study.seed)
     return {"on": on, "where": where} | verdict_event(evidence, margin)
 
 
-def _conclude(live: LiveStudy, event: Event) -> None:
+def _conclude(session: StudySession, event: Event) -> None:
     """Record a verdict, unless the last one like it says the same, print it, and renew the page."""
-    before = [known for known in live.state.verdicts if known["on"] == event["on"]]
+    before = [known for known in session.state.verdicts if known["on"] == event["on"]]
     if not before or any(before[-1].get(key) != value for key, value in event.items()):
-        live.record(event)
+        session.record(event)
     print(f"\n{verdict_text(event)}\n", flush=True)
-    write_page(live.folder)
+    update_page(session.folder)

@@ -1,8 +1,9 @@
 """What a study will cost, from a measured minute: `segtune launch SPACE --dry-run --probe`.
 
-The measuring process is one of its own, `python -m search.workflows.cost_probe`: settings in on stdin, figures out
-on stdout, so that the command line needs no torch and the device is free again afterwards. With an
-address it is a task of that Ray cluster, with a trial's resources; it waits until they are free.
+The measuring process is one of its own, `python -m search.workflows.cost_probe`: settings in on
+stdin, figures out on stdout, so that the command line needs no torch and the device is free again
+afterwards. With an address it is a task of that Ray cluster, with a trial's resources; it waits
+until they are free.
 """
 
 import json
@@ -70,14 +71,16 @@ def probe(study: StudyConfig, address: str | None = None) -> str:
         configs["control"] = study.train_config(study.control_params)
     orders = [_order(study, config) for config in configs.values()]
     costs = _measure_there(orders, address) if address else [_measure(order) for order in orders]
-    return report(study, dict(zip(configs, zip(configs.values(), costs, strict=True), strict=True)))
+    return cost_table(
+        study, dict(zip(configs, zip(configs.values(), costs, strict=True), strict=True))
+    )
 
 
 def _order(study: StudyConfig, config: TrainConfig) -> Order:
     return {"train": config.model_dump(mode="json"), "trials": study.trials.model_dump()}
 
 
-def report(study: StudyConfig, costs: Mapping[str, tuple[TrainConfig, Cost]]) -> str:
+def cost_table(study: StudyConfig, costs: Mapping[str, tuple[TrainConfig, Cost]]) -> str:
     """Return hours expected from measured costs; searched trials cost what the fixed settings do.
 
     Args:

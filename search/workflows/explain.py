@@ -20,7 +20,7 @@ from search.diagnosis.neighbors import neighbours
 from search.ledger.state import StudyState, TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.run_folders import checkpoints_of, fetch_cases, trial_files
-from search.storage.studies import read_study, shown
+from search.storage.studies import display_path, read_study
 from search.storage.trial_images import BEST
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
@@ -56,7 +56,7 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
     if trial is None:
         near = did_you_mean(str(number), map(str, state.trials))
         known = f"it has 0 to {max(state.trials)}" if state.trials else "it has none yet"
-        raise ConfigError([f"{shown(folder)}: trial {number}: no such trial; {known}{near}"])
+        raise ConfigError([f"{display_path(folder)}: trial {number}: no such trial; {known}{near}"])
     config, notes = trial.config(study), list[str]()
     run_dir = folder / "trials" / f"{number:04d}"
     data = _store(store or config.data.store, state, notes)
@@ -101,11 +101,11 @@ def _findings(
         neighbours(study, state, trial, noise),
     ]
     if data is not None:
-        from trainer.diagnosis.data import foreground, seen
+        from trainer.diagnosis.data import foreground, windowed_modalities
 
         images = (measured.images if measured else None) or trial.epoch * config.epoch_images
         drawn = foreground(data, config, max(images, 1))
-        found.append(inputs.inputs(seen(data, config)))
+        found.append(inputs.inputs(windowed_modalities(data, config)))
         found.append(inputs.foreground(drawn, yard.weak))
     if measured is not None:
         found += [

@@ -1,6 +1,6 @@
 """`segtune export`: a trained model as a folder that anyone can read, check and use.
 
-The files are those of trainer/saved/model_package.py; `segtune predict OUT CASE MASK` needs none of the
+The files are those of saved/model_package.py; `segtune predict OUT CASE MASK` needs none of the
 packages of the search.
 """
 
@@ -24,9 +24,9 @@ from search.ledger.state import TrialState
 from search.report.model_card import model_card
 from search.storage.dataset_cache import open_store
 from search.workflows.model_ref import (
-    Finished,
-    OfStudy,
-    find_finished,
+    ModelRef,
+    TrialOrigin,
+    find_model,
     on_this_machine,
 )
 from trainer.configfile import ConfigError, read_yaml
@@ -59,7 +59,7 @@ def export(words: str, out: Path, *, trial: int | None, runs: Path) -> None:
         OSError: S3 does not answer, or the disk is full.
     """
     _check_free(out)
-    with on_this_machine(find_finished(words, trial, runs), FETCHED) as model:
+    with on_this_machine(find_model(words, trial, runs), FETCHED) as model:
         from trainer.saved.model_io import frozen_settings, load, with_settings
         from trainer.saved.model_package import is_exported, write_checksums, write_weights
 
@@ -121,7 +121,7 @@ def _store_hash(trained: "Trained") -> dict[str, Any]:
     return {"data.store_hash": read_yaml(path).get("data", {}).get("store_hash")}
 
 
-def _metrics(model: Finished, trained: "Trained") -> dict[str, Any]:
+def _metrics(model: ModelRef, trained: "Trained") -> dict[str, Any]:
     """Return what was measured, each number with what it is worth."""
     from trainer.saved.checkpoint import read
     from trainer.saved.frozen_threshold import Frozen
@@ -156,7 +156,7 @@ def _metrics(model: Finished, trained: "Trained") -> dict[str, Any]:
     }
 
 
-def _verdicts(origin: OfStudy) -> list[dict[str, Any]]:
+def _verdicts(origin: TrialOrigin) -> list[dict[str, Any]]:
     """Return what `confirm` found of the configuration, trained again with other seeds."""
     number = origin.trial.number if origin.trial.of is None else origin.trial.of
     newest: dict[str, dict[str, Any]] = {}
@@ -172,7 +172,7 @@ def _verdicts(origin: OfStudy) -> list[dict[str, Any]]:
     return [*newest.values()]
 
 
-def _provenance(model: Finished, trained: "Trained") -> dict[str, Any]:
+def _provenance(model: ModelRef, trained: "Trained") -> dict[str, Any]:
     from trainer.saved.model_io import fingerprint
 
     config = trained.config
@@ -193,7 +193,7 @@ def _provenance(model: Finished, trained: "Trained") -> dict[str, Any]:
     }
 
 
-def _trained_in(origin: OfStudy) -> dict[str, Any]:
+def _trained_in(origin: TrialOrigin) -> dict[str, Any]:
     event, trial = origin.state.study, origin.trial
     assert event is not None
     return {

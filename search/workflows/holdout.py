@@ -12,21 +12,21 @@ import ray
 
 from search.execution.capacity import Slots
 from search.execution.session import ray_session
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import TrialState
 from search.storage.dataset_cache import with_store_here
-from search.storage.run_folders import held, on_this_node
-from search.tuning.searcher import cargo_of
+from search.storage.run_folders import hold_run_folder, on_this_node
+from search.tuning.searcher import trial_spec
 
 
-def read_test_set(live: LiveStudy, trials: Sequence[TrialState], address: str) -> None:
+def read_test_set(session: StudySession, trials: Sequence[TrialState], address: str) -> None:
     """Read the test set with each trial's last weights, and record every reading.
 
     What the ledger has is not read again. A threshold is frozen on the trial's validation fold
     first (trainer/evaluation/evaluate.py).
 
     Args:
-        live: The study.
+        session: The study.
         trials: Completed ones.
         address: From `search.execution.session.ray_address`.
 
@@ -34,7 +34,7 @@ def read_test_set(live: LiveStudy, trials: Sequence[TrialState], address: str) -
         ValueError: A trial's weights are not at hand, or they do not suit the store.
         OSError: The ledger cannot be written.
     """
-    known = {event["trial"] for event in live.state.test_readings}
+    known = {event["trial"] for event in session.state.test_readings}
     unread = [trial for trial in trials if trial.number not in known]
     print(
         f"\ntest set   read by {len(trials) - len(unread)} of {len(trials)} models before, which "
@@ -43,14 +43,16 @@ def read_test_set(live: LiveStudy, trials: Sequence[TrialState], address: str) -
     )
     if not unread:
         return
-    needs = live.study.trials
+    needs = session.study.trials
     with ray_session(address):
         Slots(needs.cpus_per_trial, needs.gpus_per_trial).check()
         read = _read.options(num_cpus=needs.cpus_per_trial, num_gpus=needs.gpus_per_trial)
-        tasks = {read.remote(asdict(cargo_of(live, trial.number, ""))): trial for trial in unread}
+        tasks = {
+            read.remote(asdict(trial_spec(session, trial.number, ""))): trial for trial in unread
+        }
         while tasks:
             (done,), _ = ray.wait([*tasks])
-            record(live, tasks.pop(done), _get(done))
+            record(session, tasks.pop(done), _get(done))
 
 
 def _get(task: Any) -> dict[str, Any]:
@@ -62,9 +64,9 @@ def _get(task: Any) -> dict[str, Any]:
     return result
 
 
-def record(live: LiveStudy, trial: TrialState, reading: dict[str, Any]) -> None:
+def record(session: StudySession, trial: TrialState, reading: dict[str, Any]) -> None:
     """Record a reading and say so, and the louder if it was not the model's first."""
-    live.record({"event": "test_read", "trial": trial.number, **reading})
+    session.record({"event": "test_read", "trial": trial.number, **reading})
     again = ""
     if reading["reading"] > 1:
         again = f"; NOT A FIRST LOOK: reading {reading['reading']} of the test set by this model"
@@ -76,10 +78,10 @@ def record(live: LiveStudy, trial: TrialState, reading: dict[str, Any]) -> None:
 
 
 @ray.remote
-def _read(cargo: dict[str, Any]) -> dict[str, Any]:
-    cargo = with_store_here(on_this_node(cargo))
-    with held(cargo):
-        return read_one(Path(cargo["run_dir"]), cargo["train"]["data"]["store"])
+def _read(spec: dict[str, Any]) -> dict[str, Any]:
+    spec = with_store_here(on_this_node(spec))
+    with hold_run_folder(spec):
+        return read_one(Path(spec["run_dir"]), spec["train"]["data"]["store"])
 
 
 def read_one(run_dir: Path, store: str) -> dict[str, Any]:

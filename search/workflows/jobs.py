@@ -24,7 +24,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from search.execution.auth import find_token, token_path
 from search.execution.environment import code_commit
-from search.storage.studies import shown
+from search.storage.studies import display_path
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError, did_you_mean
 
@@ -272,7 +272,7 @@ def seen_by_the_cluster(runs: Path) -> str:
     Raises:
         ConfigError: It is relative.
     """
-    text = shown(runs)
+    text = display_path(runs)
     if not (runs.is_absolute() or text.startswith("s3://")):
         rule = "must be absolute with --submit: a folder, or s3://…, as the cluster sees it"
         raise ConfigError([f"--runs {runs}: {rule}"])

@@ -14,11 +14,11 @@ from search.execution.environment import code_commit, package_versions
 from search.execution.session import before_ray, ray_address
 from search.ledger.budget import budget_rule
 from search.ledger.journal import Event, Ledger
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import StudyState
 from search.monitor.console import Progress
 from search.storage.dataset_cache import content_hash
-from search.storage.studies import open_as_driver, publish, read_study, shown
+from search.storage.studies import display_path, open_as_driver, publish, read_study
 from search.study.config import StudyConfig
 from search.tracking.address import ui_command
 from search.tracking.tracker import Tracker
@@ -70,11 +70,11 @@ def launch(
     folder = runs.expanduser().resolve() / study.study
     with open_as_driver(folder) as ledger:
         _create_or_continue(study, store_hash, folder, ledger, warm_start)
-        return carry_on(LiveStudy(study, folder, ledger), address, fit=fit, show=show)
+        return carry_on(StudySession(study, folder, ledger), address, fit=fit, show=show)
 
 
 @contextmanager
-def reopened(folder: Path) -> Iterator[LiveStudy]:
+def reopened(folder: Path) -> Iterator[StudySession]:
     """Open an existing study as its only driver.
 
     Raises:
@@ -85,11 +85,11 @@ def reopened(folder: Path) -> Iterator[LiveStudy]:
     assert state.study is not None
     _check_data(state.study, content_hash(study.data.store), study, folder)
     with open_as_driver(folder) as ledger:
-        yield LiveStudy(study, folder.resolve(), ledger)
+        yield StudySession(study, folder.resolve(), ledger)
 
 
 def carry_on(
-    live: LiveStudy,
+    session: StudySession,
     address: str,
     *,
     only: Iterable[int] | None = None,
@@ -99,7 +99,7 @@ def carry_on(
     """Carry out what is left of a study and show what it found.
 
     Args:
-        live: The study.
+        session: The study.
         address: From `ray_address`.
         only: Carry these trials and no others, whatever the budget; None for the whole plan.
         fit: `module:function` with the contract of `trainer.loop.fit`.
@@ -108,11 +108,11 @@ def carry_on(
     Returns:
         Exit status, as `launch`.
     """
-    live.only = None if only is None else frozenset(only)
-    progress = Progress(live)
-    live.listeners.append(progress.hear)
-    _carry_out(live, progress, address, fit)
-    return _conclude(live, show)
+    session.only = None if only is None else frozenset(only)
+    progress = Progress(session)
+    session.listeners.append(progress.hear)
+    _carry_out(session, progress, address, fit)
+    return _conclude(session, show)
 
 
 def _create_or_continue(
@@ -201,14 +201,14 @@ def _changes(begun: dict[str, Any], config: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> None:
+def _carry_out(session: StudySession, progress: Progress, address: str, fit: str) -> None:
     """Run what is left of the trials, with MLflow beside them."""
     links: SimpleQueue[Event] = SimpleQueue()
-    tracker = Tracker(live, links.put, progress.say)
-    spent = live.overspent()
-    runs = not live.finished and spent is None
+    tracker = Tracker(session, links.put, progress.say)
+    spent = session.overspent()
+    runs = not session.finished and spent is None
     if spent:
-        live.stopping = budget_rule(spent)
+        session.stopping = budget_rule(spent)
     if not runs and not tracker.behind:
         return
     if runs:
@@ -217,46 +217,46 @@ def _carry_out(live: LiveStudy, progress: Progress, address: str, fit: str) -> N
         if runs:
             from search.tuning.run import carry_out
 
-            (live.folder / "stop").unlink(missing_ok=True)
-            carry_out(live, progress, links, address=address, fit=fit)
+            (session.folder / "stop").unlink(missing_ok=True)
+            carry_out(session, progress, links, address=address, fit=fit)
     while not links.empty():
-        live.record(links.get())
+        session.record(links.get())
 
 
-def write_page(folder: Path) -> None:
+def update_page(folder: Path) -> None:
     """Write the study's page into its folder; a failure is a line and no more."""
-    from search.report.page_html import report
+    from search.report.page_html import write_html
 
     page = folder / "report.html"
     try:
-        report([folder], page)
+        write_html([folder], page)
         publish(page)
     except Exception as error:
         print(f"Page     not written: {' '.join(str(error).split()) or type(error).__name__}")
     else:
-        print(f"Page     {shown(folder)}/{page.name}")
+        print(f"Page     {display_path(folder)}/{page.name}")
 
 
-def _conclude(live: LiveStudy, show: Callable[[Path], str] | None) -> int:
+def _conclude(session: StudySession, show: Callable[[Path], str] | None) -> int:
     """Show what was found and where to look next, and return the exit status."""
     from search.report.leaderboard import leaderboard
 
-    print(f"\n{(show or leaderboard)(live.folder)}")
-    print(f"\nLook at  {shown(live.folder)}")
-    write_page(live.folder)
-    print(f"MLflow   {ui_command(live.folder)}", flush=True)
-    if live.broken:
-        print(f"Mend what is wrong and delete that folder to begin anew: {live.broken}")
+    print(f"\n{(show or leaderboard)(session.folder)}")
+    print(f"\nLook at  {display_path(session.folder)}")
+    update_page(session.folder)
+    print(f"MLflow   {ui_command(session.folder)}", flush=True)
+    if session.broken:
+        print(f"Mend what is wrong and delete that folder to begin anew: {session.broken}")
         return BROKEN
-    if live.finished:
+    if session.finished:
         return 0
-    if live.only is not None:
+    if session.only is not None:
         print("Not finished; the same command again continues it.")
         return 0
-    resolved = shlex.quote(f"{live.folder}/study.yaml")
-    runs = shlex.quote(shown(live.folder.parent))
+    resolved = shlex.quote(f"{session.folder}/study.yaml")
+    runs = shlex.quote(display_path(session.folder.parent))
     command = f"segtune launch {resolved} --runs {runs}"
-    if spent := live.overspent():
+    if spent := session.overspent():
         print(
             f"Not finished: {budget_rule(spent)}; to go on: {command} budget.{spent['what']}=MORE"
         )

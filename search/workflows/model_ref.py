@@ -10,9 +10,9 @@ from search.analysis.ranking import ranked
 from search.ledger.state import StudyState, TrialState
 from search.storage.run_folders import trial_files
 from search.storage.studies import (
+    display_path,
     find_study,
     read_study,
-    shown,
     writer_of,
 )
 from search.storage.trial_images import BEST
@@ -21,7 +21,7 @@ from trainer.configfile import ConfigError
 
 
 @dataclass(frozen=True)
-class OfStudy:
+class TrialOrigin:
     """Where a model comes from, as far as a ledger tells."""
 
     folder: Path
@@ -32,20 +32,20 @@ class OfStudy:
 
 
 @dataclass(frozen=True)
-class Finished:
+class ModelRef:
     """A model that is no longer trained."""
 
     path: Path
-    """What `trainer.saved.model_io.load` takes: a run folder, a .pt file or an exported folder. For a
+    """What `saved.model_io.load` takes: a run folder, a .pt file or an exported folder. For a
     trial in S3 only `on_this_machine` has it."""
     name: str
     """`isles24-0007`, or that of the run's folder: letters, digits and ._- only."""
-    origin: OfStudy | None
+    origin: TrialOrigin | None
     """None for a run outside any study."""
 
 
 @contextmanager
-def on_this_machine(model: Finished, names: Collection[str]) -> Iterator[Finished]:
+def on_this_machine(model: ModelRef, names: Collection[str]) -> Iterator[ModelRef]:
     """Give a model whose files are here: from S3 in a folder that goes when this ends.
 
     Args:
@@ -61,12 +61,12 @@ def on_this_machine(model: Finished, names: Collection[str]) -> Iterator[Finishe
         return
     with trial_files(model.path, {BEST, *names}) as files:
         if not (files / BEST).is_file():
-            where = f"{shown(origin.folder)}: trial {origin.trial.number}"
+            where = f"{display_path(origin.folder)}: trial {origin.trial.number}"
             raise ConfigError([f"{where}: {origin.trial.ending}: no {BEST} of it is here"])
         yield replace(model, path=files)
 
 
-def find_finished(words: str, trial: int | None, runs: Path) -> Finished:
+def find_model(words: str, trial: int | None, runs: Path) -> ModelRef:
     """Find a trained model.
 
     Args:
@@ -91,7 +91,7 @@ def find_finished(words: str, trial: int | None, runs: Path) -> Finished:
         stem = path.stem if path.is_file() and path.stem not in ("best", "model") else ""
         folder = path.resolve().parent if path.is_file() else path.resolve()
         folder = folder.parent if folder.name == "checkpoints" else folder
-        return Finished(
+        return ModelRef(
             path.resolve(), _plain(f"{folder.name}-{stem}" if stem else folder.name), None
         )
     return _of_study(find_study(words, runs), trial)
@@ -106,9 +106,9 @@ def _is_run(path: Path) -> bool:
     return path.is_file()
 
 
-def _of_study(folder: Path, number: int | None) -> Finished:
+def _of_study(folder: Path, number: int | None) -> ModelRef:
     study, state = read_study(folder)
-    where = shown(folder)
+    where = display_path(folder)
     if number is None:
         if driver := writer_of(folder / "ledger.jsonl"):
             rule = "`segtune stop` it, or name a trial that has ended with --trial"
@@ -126,8 +126,8 @@ def _of_study(folder: Path, number: int | None) -> Finished:
         rule = "has not ended: `segtune launch` carries it on"
         raise ConfigError([f"{where}: trial {trial.number}: {rule}"])
     run_dir = folder.resolve() / "trials" / f"{trial.number:04d}"
-    origin = OfStudy(folder, study, state, trial)
-    return Finished(run_dir, f"{study.study}-{trial.number:04d}", origin)
+    origin = TrialOrigin(folder, study, state, trial)
+    return ModelRef(run_dir, f"{study.study}-{trial.number:04d}", origin)
 
 
 def _plain(name: str) -> str:

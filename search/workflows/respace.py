@@ -17,12 +17,12 @@ from typing import Any
 from search.analysis.sampling_options import Setting, choose, evaluated
 from search.report.sampling_plot import table
 from search.storage.dataset_cache import content_hash
-from search.storage.studies import read_study, shared_place, shown
+from search.storage.studies import display_path, read_study, shared_place
 from search.study.config import StudyConfig
 from search.study.load import load_study
 from search.study.sampler_limits import combinations
 from search.workflows.launch import launch
-from search.workflows.model_ref import Finished, find_finished, on_this_machine
+from search.workflows.model_ref import ModelRef, find_model, on_this_machine
 from trainer.atomic import write_atomically
 from trainer.config import DiffusionConfig, SamplingConfig, TrainConfig
 from trainer.configfile import ConfigError, build, read_yaml
@@ -41,7 +41,7 @@ RECORD = "respacing.json"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RespaceOptions:
     """What the command's options ask for."""
 
     choices: Mapping[str, str]
@@ -59,7 +59,7 @@ class Wishes:
 
 def respace(
     words: str,
-    wishes: Wishes,
+    options: RespaceOptions,
     *,
     trial: int | None,
     runs: Path,
@@ -69,7 +69,7 @@ def respace(
 
     Args:
         words: A study (its best trial by the leaderboard, or `trial`), or a model's path.
-        wishes: The options.
+        options: The options.
         trial: Number.
         runs: The folder of all studies, also of the new one.
         address: Of a Ray cluster, as for `launch`.
@@ -82,30 +82,30 @@ def respace(
             data, or the study exists with other settings.
         OSError: A folder cannot be written.
     """
-    check_choice(wishes.choose)
-    model = find_finished(words, trial, runs)
+    check_choice(options.choose)
+    model = find_model(words, trial, runs)
     if model.origin and shared_place(model.origin.folder):
         again = f"segtune export {words} OUT, then segtune respace OUT"
         raise ConfigError([f"{words}: lies in S3, where no threshold can be stored: {again}"])
     with on_this_machine(model, ()):
-        config, weights = _look_at(model, wishes)
-    study = plan(model, config, wishes, runs)
+        config, weights = _look_at(model, options)
+    study = plan(model, config, options, runs)
     folder = runs.expanduser().resolve() / study.study
     _begin(model, weights, study, folder)
     print(f"respace    {model.name}: {study.trials.num_trials} of {_size(study)} settings")
 
-    how = wishes.choose, wishes.margin, shown(folder)
+    how = options.choose, options.margin, display_path(folder)
     status = launch(study, runs, address, show=lambda folder: table(evaluated(folder), *how))
     _, state = read_study(folder)
     if status or not state.finished(study):
         return status
     settings = evaluated(folder)
     if not settings:
-        raise ConfigError([f"{shown(folder)}: no setting could be evaluated"])
+        raise ConfigError([f"{display_path(folder)}: no setting could be evaluated"])
     chosen = choose(settings, *how)
     from search.report.sampling_plot import draw
 
-    draw(settings, chosen, wishes.margin, model.name, folder / "respacing.png")
+    draw(settings, chosen, options.margin, model.name, folder / "respacing.png")
     _store(model, chosen, study, weights, folder)
     return 0
 
@@ -125,7 +125,7 @@ def check_choice(word: str) -> None:
         raise ConfigError([f"--choose {word}: must be fast, best or the number of a trial"])
 
 
-def _look_at(model: Finished, wishes: Wishes) -> tuple[TrainConfig, str]:
+def _look_at(model: ModelRef, options: RespaceOptions) -> tuple[TrainConfig, str]:
     """Return how a model was trained, its data where they are now, and its weights' fingerprint.
 
     Raises:
@@ -141,7 +141,7 @@ def _look_at(model: Finished, wishes: Wishes) -> tuple[TrainConfig, str]:
         )
     if not os.access(folder, os.W_OK):
         raise ConfigError([f"{folder}: cannot be written, but keeps what is chosen"])
-    store = wishes.store or config.data.store
+    store = options.store or config.data.store
     expected, found = config.data.store_hash, content_hash(store)
     if expected not in (None, found):
         raise ConfigError(
@@ -152,7 +152,7 @@ def _look_at(model: Finished, wishes: Wishes) -> tuple[TrainConfig, str]:
     return build(TrainConfig, values, model.path), fingerprint(trained.model)
 
 
-def plan(model: Finished, config: TrainConfig, wishes: Wishes, runs: Path) -> StudyConfig:
+def plan(model: ModelRef, config: TrainConfig, options: RespaceOptions, runs: Path) -> StudyConfig:
     """Return the study of a model's ways to be sampled.
 
     A grid: what was evaluated is not drawn again, however often --trials is raised.
@@ -164,12 +164,12 @@ def plan(model: Finished, config: TrainConfig, wishes: Wishes, runs: Path) -> St
     values = read_yaml(file)
     space, entries = values["space"], values["enqueue"]
     for name, option in OPTIONS.items():
-        if option in wishes.choices:
-            choices = parse(option, wishes.choices[option], name, config.diffusion)
+        if option in options.choices:
+            choices = parse(option, options.choices[option], name, config.diffusion)
             space[name] = {**space[name], "choices": choices}
     if "ddim" not in space["sampling.method"]["choices"]:
-        if "--eta" in wishes.choices:
-            raise ConfigError([f"--eta {wishes.choices['--eta']}: only ddim has it (--methods)"])
+        if "--eta" in options.choices:
+            raise ConfigError([f"--eta {options.choices['--eta']}: only ddim has it (--methods)"])
         space["sampling.eta"] = None
     within = [e for e in entries if all(e[key] in space[key]["choices"] for key in e)]
     needs = {"cpus_per_trial": 1, "gpus_per_trial": 0, "num_trials": 1}
@@ -178,7 +178,7 @@ def plan(model: Finished, config: TrainConfig, wishes: Wishes, runs: Path) -> St
         needs["cpus_per_trial"] = theirs.cpus_per_trial // theirs.workers_per_trial
         needs["gpus_per_trial"] = 1 if theirs.gpus_per_trial else 0
     settings: dict[str, Any] = {
-        "study": wishes.name or f"{model.name}-respacing",
+        "study": options.name or f"{model.name}-respacing",
         "data": {"store": config.data.store, "fold": config.data.fold},
         "train": {"init_from": str(model.path)},
         "sampler": {"type": "grid"},
@@ -189,7 +189,7 @@ def plan(model: Finished, config: TrainConfig, wishes: Wishes, runs: Path) -> St
     study = load_study(file, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
     begun = _begun(runs.expanduser().resolve() / study.study)
     least = begun.trials.num_trials if begun else 0
-    asked = wishes.trials or max(values["trials"]["num_trials"], least)
+    asked = options.trials or max(values["trials"]["num_trials"], least)
     trials = study.trials.model_copy(update={"num_trials": min(asked, _size(study))})
     return study.model_copy(update={"trials": trials})
 
@@ -235,7 +235,7 @@ def _begun(folder: Path) -> StudyConfig | None:
     return read_study(folder)[0] if (folder / "ledger.jsonl").is_file() else None
 
 
-def _begin(model: Finished, weights: str, study: StudyConfig, folder: Path) -> None:
+def _begin(model: ModelRef, weights: str, study: StudyConfig, folder: Path) -> None:
     """Note which weights a study samples.
 
     Raises:
@@ -248,12 +248,16 @@ def _begin(model: Finished, weights: str, study: StudyConfig, folder: Path) -> N
             old, new = (_choices(of, name) for of in (before, study))
             if old != new:
                 words = ",".join(map(str, old)) or "no ddim"
-                raise ConfigError([f"{option}: {shown(folder)} was begun with {words}; {rule}"])
+                raise ConfigError(
+                    [f"{option}: {display_path(folder)} was begun with {words}; {rule}"]
+                )
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _write(path, {"model": str(model.path), "weights": weights, "chosen": None})
     elif (theirs := json.loads(path.read_text())["weights"]) != weights:
-        raise ConfigError([f"{shown(folder)}: was begun with other weights ({theirs}); {rule}"])
+        raise ConfigError(
+            [f"{display_path(folder)}: was begun with other weights ({theirs}); {rule}"]
+        )
 
 
 def _choices(study: StudyConfig, name: str) -> Sequence[Any]:
@@ -261,7 +265,7 @@ def _choices(study: StudyConfig, name: str) -> Sequence[Any]:
 
 
 def _store(
-    model: Finished, chosen: Setting, study: StudyConfig, weights: str, folder: Path
+    model: ModelRef, chosen: Setting, study: StudyConfig, weights: str, folder: Path
 ) -> None:
     """Freeze the threshold for the chosen setting, which is then the model's own."""
     from trainer.data.store import Store

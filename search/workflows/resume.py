@@ -16,7 +16,7 @@ from typing import Any
 from search.analysis.ranking import ranked
 from search.execution.session import ray_address
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import TrialState
 from search.storage.run_folders import checkpoints_of
 from search.study.config import StudyConfig
@@ -56,14 +56,14 @@ def resume(
         OSError: The study's folder cannot be read or written.
     """
     address = ray_address(address)
-    with reopened(folder) as live:
-        live.record(*resumed_events(live, epochs=epochs, top=top, trials=trials))
-        resumed = [t.number for t in live.state.live() if t.segments]
-        return carry_on(live, address, only=resumed, fit=fit)
+    with reopened(folder) as session:
+        session.record(*resumed_events(session, epochs=epochs, top=top, trials=trials))
+        resumed = [t.number for t in session.state.live() if t.segments]
+        return carry_on(session, address, only=resumed, fit=fit)
 
 
 def resumed_events(
-    live: LiveStudy, *, epochs: int, top: int | None = None, trials: Sequence[int] = ()
+    session: StudySession, *, epochs: int, top: int | None = None, trials: Sequence[int] = ()
 ) -> list[Event]:
     """Return the events that resume trials.
 
@@ -76,16 +76,16 @@ def resumed_events(
     wanted: dict[str, Any] = {"top": top, "epochs": epochs}
     if top is None:
         wanted["trials"] = sorted(set(trials))
-    for event in live.state.resumes:
+    for event in session.state.resumes:
         if all(event[key] == value for key, value in wanted.items()):
-            chosen = [live.state.trials[number] for number in event["trials"]]
+            chosen = [session.state.trials[number] for number in event["trials"]]
             left = [t for t in chosen if all(s.epochs != epochs for s in t.segments)]
-            _check(live, left, epochs)
+            _check(session, left, epochs)
             return _resumed(left, epochs)
-    if problem := unsuitable(live.study, epochs):
+    if problem := unsuitable(session.study, epochs):
         raise ConfigError([f"--epochs {epochs}: {problem}"])
-    chosen = _named(live, trials) if top is None else _best(live, top)
-    _check(live, chosen, epochs)
+    chosen = _named(session, trials) if top is None else _best(session, top)
+    _check(session, chosen, epochs)
     chose = {"event": "resume", "top": top, "epochs": epochs}
     return [chose | {"trials": [t.number for t in chosen]}, *_resumed(chosen, epochs)]
 
@@ -107,30 +107,30 @@ def unsuitable(study: StudyConfig, epochs: int) -> str:
     return ""
 
 
-def _named(live: LiveStudy, numbers: Sequence[int]) -> list[TrialState]:
-    trials = live.state.trials
+def _named(session: StudySession, numbers: Sequence[int]) -> list[TrialState]:
+    trials = session.state.trials
     if unknown := sorted(set(numbers) - set(trials)):
-        raise ConfigError(f"{live.folder}: trial {number}: no such trial" for number in unknown)
+        raise ConfigError(f"{session.folder}: trial {number}: no such trial" for number in unknown)
     return [trials[number] for number in sorted(set(numbers))]
 
 
-def _best(live: LiveStudy, top: int) -> list[TrialState]:
-    able = [trial for trial in live.state.searched() if trial.ending in CAN_GO_ON]
-    best = ranked(live.study, able)
+def _best(session: StudySession, top: int) -> list[TrialState]:
+    able = [trial for trial in session.state.searched() if trial.ending in CAN_GO_ON]
+    best = ranked(session.study, able)
     if len(best) < top:
         raise ConfigError(
-            [f"{live.folder}: --top {top}: only {len(best)} searched trials ended with a result"]
+            [f"{session.folder}: --top {top}: only {len(best)} searched trials ended with a result"]
         )
     return best[:top]
 
 
-def _check(live: LiveStudy, trials: Sequence[TrialState], epochs: int) -> None:
-    problems = [(trial.number, _problem(live, trial, epochs)) for trial in trials]
-    if lines := [f"{live.folder}: trial {number}: {why}" for number, why in problems if why]:
+def _check(session: StudySession, trials: Sequence[TrialState], epochs: int) -> None:
+    problems = [(trial.number, _problem(session, trial, epochs)) for trial in trials]
+    if lines := [f"{session.folder}: trial {number}: {why}" for number, why in problems if why]:
         raise ConfigError(lines)
 
 
-def _problem(live: LiveStudy, trial: TrialState, epochs: int) -> str:
+def _problem(session: StudySession, trial: TrialState, epochs: int) -> str:
     """Return why a trial cannot be resumed; empty if it can."""
     if trial.kind == "confirm":
         return f"confirms trial {trial.of}, and is compared at equal epochs: resume that one"
@@ -141,10 +141,10 @@ def _problem(live: LiveStudy, trial: TrialState, epochs: int) -> str:
     if epochs <= trial.epoch:
         return f"is at epoch {trial.epoch} already: --epochs must be above it"
     try:
-        live.study.train_config(trial.params, epochs=epochs)
+        session.study.train_config(trial.params, epochs=epochs)
     except ConfigError as error:
         return error.lines[0]
-    run_dir = live.trial_dir(trial.number)
+    run_dir = session.trial_dir(trial.number)
     if not checkpoints_of(run_dir):
         where = run_dir / "checkpoints"
         return f"{where}: no checkpoint here; was it trained on another machine's disk?"

@@ -1,9 +1,9 @@
 """An ensemble of 5 and 25 DDIM steps at 64 x 64: sampled in batches, or one mask after another.
 
-In batches of slices times members, as a validation does it (`trainer.evaluation.ensemble.in_batches`; 32 masks
-with the default settings), against two ways to do without: the slices together, one member after
-another; and slice by slice, one member after another, as the official code does. For a whole case
-of the phantom, and for two slices of it, whose 10 masks are one batch. On V2 also against a
+In batches of slices times members, as a validation does it (`evaluation.ensemble.in_batches`; 32
+masks with the default settings), against two ways to do without: the slices together, one member
+after another; and slice by slice, one member after another, as the official code does. For a whole
+case of the phantom, and for two slices of it, whose 10 masks are one batch. On V2 also against a
 condition computed anew at every step for every member. Networks of width 16 and depth 4, on one
 thread; what they have learned does not matter to the time.
 

@@ -22,7 +22,7 @@ import torch
 
 from search.execution.image_worker import Orders
 from search.ledger.journal import Ledger
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.data.phantom import write_phantom
@@ -70,7 +70,7 @@ def _run(folder: Path) -> list[Row]:
     paint(trained, store, folder / "second")
     paint_s = time.process_time() - begun_s
     start_s = _start_s(folder) - paint_s
-    spent_s, carrier_s = _study(folder, epoch_s, paint_s, start_s)
+    spent_s, attempt_s = _study(folder, epoch_s, paint_s, start_s)
     return [
         ("pictures: one / an epoch and its validation", "s", paint_s, epoch_s, epoch_s / paint_s),
         ("pictures: start / an epoch and its validation", "s", start_s, epoch_s, epoch_s / start_s),
@@ -78,8 +78,8 @@ def _run(folder: Path) -> list[Row]:
             f"pictures: share / {TRIALS} trials of {EPOCHS} epochs",
             "s",
             spent_s,
-            carrier_s,
-            carrier_s / spent_s,
+            attempt_s,
+            attempt_s / spent_s,
         ),
     ]
 
@@ -108,25 +108,25 @@ def _study(folder: Path, epoch_s: float, paint_s: float, start_s: float) -> tupl
         }
     )
     with Ledger.open(folder / "share" / "ledger.jsonl", writer=True) as ledger:
-        live = LiveStudy(study, folder / "share", ledger)
-        orders = Orders(live)
+        session = StudySession(study, folder / "share", ledger)
+        orders = Orders(session)
         next_s, now, value = start_s + paint_s, 0.0, 0.0
         for trial in range(TRIALS):
             proposed = {"trial": trial, "params": {}, "kind": "sampled", "protected": False}
-            live.state.apply({"event": "proposed", **proposed, "time": now})
-            live.state.apply({"event": "started", "trial": trial, "attempt": 1, "time": now})
+            session.state.apply({"event": "proposed", **proposed, "time": now})
+            session.state.apply({"event": "started", "trial": trial, "attempt": 1, "time": now})
             for epoch in range(1, EPOCHS + 1):
                 now, value = now + epoch_s, value + 1e-4
                 about = {"trial": trial, "epoch": epoch, "value": value, "time": now}
                 event = {"event": "reported", **about, "metrics": {"val/dice": value}}
-                live.state.apply(event)
+                session.state.apply(event)
                 orders.hear(event)
                 if (number := orders.next()) is not None:
                     orders.expected_s = paint_s
                     painted = {"trial": number, "epoch": epoch, "seconds": next_s}
                     orders.hear({"event": "painted", **painted})
                     next_s = paint_s
-    return orders.spent_s, live.state.meter.carrier_s
+    return orders.spent_s, session.state.meter.attempt_s
 
 
 if __name__ == "__main__":

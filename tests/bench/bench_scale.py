@@ -94,7 +94,7 @@ def study(store: Path, num_trials: int, prune: bool) -> Any:
 def ours(folder: Path, num_trials: int, prune: bool) -> dict[str, float]:
     """Run a study, and return what it cost in this process: seconds, MiB, reports."""
     from search.execution.session import quiet_ray
-    from search.ledger.decisions import Judge
+    from search.ledger.decisions import Pruner
     from search.ledger.journal import Ledger
     from search.sampler.sampler import Sampler
     from search.tracking.client import connect
@@ -110,7 +110,7 @@ def ours(folder: Path, num_trials: int, prune: bool) -> dict[str, float]:
     for name, owner, method in (
         ("tpe", Sampler, "propose"),
         ("ledger", Ledger, "append"),
-        ("judge", Judge, "decide"),
+        ("judge", Pruner, "decide"),
         ("mlflow", StudyInMlflow, "show"),
     ):
         setattr(owner, method, _timed(getattr(owner, method), name, spent))
@@ -187,7 +187,7 @@ def _rss_mib() -> float:
 
 def replay(folder: Path) -> dict[str, float]:
     """Read a study's ledger and rebuild all that a driver knows; return the seconds."""
-    from search.ledger.decisions import Judge
+    from search.ledger.decisions import Pruner
     from search.ledger.journal import Ledger
     from search.ledger.state import StudyState
     from search.sampler.sampler import Sampler
@@ -199,7 +199,7 @@ def replay(folder: Path) -> dict[str, float]:
     state = StudyState.replay(ledger.events)
     assert state.study is not None
     config = StudyConfig.model_validate(state.study["config"])
-    Judge.replay(config, state)
+    Pruner.replay(config, state)
     judged = time.process_time()
     sampler = Sampler(config)
     for event in ledger.events:

@@ -120,7 +120,7 @@ def _carriers(study: StudyConfig, folder: Path) -> Iterator[Any]:
     import ray
 
     from search.execution.trainable import Trainable
-    from search.tuning.searcher import Cargo
+    from search.tuning.searcher import TrialSpec
 
     ray.init(
         address="local",
@@ -132,7 +132,7 @@ def _carriers(study: StudyConfig, folder: Path) -> Iterator[Any]:
     carriers: list[Any] = []  # a handle that is dropped ends its process
 
     def start() -> int:
-        told = Cargo(
+        told = TrialSpec(
             trial=len(carriers),
             attempt=1,
             train=study.train_config({}).model_dump(mode="json"),

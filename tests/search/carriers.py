@@ -1,6 +1,6 @@
 """What Ray Tune does with a study, in one process and quickly: for many kills and odd orders.
 
-The proposer, the scheduler and the trainable are the real ones; only the loop between them and the
+The searcher, the scheduler and the trainable are the real ones; only the loop between them and the
 processes of the carriers are not.
 """
 
@@ -15,11 +15,11 @@ from ray.tune.search import Searcher
 
 from search.execution.trainable import Trainable
 from search.ledger.journal import Ledger
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.sampler.sampler import Sampler
 from search.study.load import load_study
 from search.tuning.scheduler import Scheduler
-from search.tuning.searcher import Proposer
+from search.tuning.searcher import StudySearcher
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Loop:
     """Carries a study's trials, one step at a time, in an order of its own choice.
 
     Args:
-        live: The study.
+        session: The study.
         sampler: Draws; it has heard the ledger's events.
         workers: How many trials run at once.
         fit: `module:function` with the contract of `trainer.loop.fit`.
@@ -47,7 +47,7 @@ class Loop:
 
     def __init__(
         self,
-        live: LiveStudy,
+        session: StudySession,
         sampler: Sampler,
         *,
         workers: int,
@@ -55,11 +55,11 @@ class Loop:
         draw: random.Random,
         deaths: float = 0.0,
     ):
-        self.live = live
+        self.live = session
         self.draw = draw
         self.deaths = deaths
-        self.proposer = Proposer(live, sampler, lambda: workers, fit)
-        self.scheduler = Scheduler(live)
+        self.searcher = StudySearcher(session, sampler, lambda: workers, fit)
+        self.scheduler = Scheduler(session)
         self.running: list[Carrier] = []
         self._asked = 0
 
@@ -70,11 +70,11 @@ class Loop:
             return True
         if not self.running or self.draw.random() < 0.5:
             self._asked += 1
-            cargo = self.proposer.suggest(f"carrier{self._asked}")
-            if isinstance(cargo, dict):
-                self.scheduler.on_trial_add(None, Carrier(f"carrier{self._asked}", cargo))
+            spec = self.searcher.suggest(f"carrier{self._asked}")
+            if isinstance(spec, dict):
+                self.scheduler.on_trial_add(None, Carrier(f"carrier{self._asked}", spec))
                 return True
-            if cargo == Searcher.FINISHED and not self.running:
+            if spec == Searcher.FINISHED and not self.running:
                 return False
         if self.running:
             self._step(self.draw.choice(self.running))
@@ -99,7 +99,7 @@ class Loop:
         except Exception:
             self._leave(carrier, Trial.ERROR)
             self.scheduler.on_trial_error(None, carrier)
-            self.proposer.on_trial_complete(carrier.trial_id, error=True)
+            self.searcher.on_trial_complete(carrier.trial_id, error=True)
             return
         stops = result.get("done") or (
             self.scheduler.on_trial_result(None, carrier, result) == Scheduler.STOP
@@ -107,7 +107,7 @@ class Loop:
         if stops:
             self._leave(carrier, Trial.TERMINATED)
             self.scheduler.on_trial_complete(None, carrier, result)
-            self.proposer.on_trial_complete(carrier.trial_id, result=result)
+            self.searcher.on_trial_complete(carrier.trial_id, result=result)
 
     def _leave(self, carrier: Carrier, status: str) -> None:
         assert carrier.trainable is not None
@@ -117,21 +117,21 @@ class Loop:
 
 
 def launch(path: Path, runs: Path, workers: int) -> None:
-    """Create or continue a toy study and carry it out, as `search.workflows.launch.launch` does with Ray."""
+    """Create or continue a toy study and carry it out, as `segtune launch` does with Ray."""
     study = load_study(path)
     folder = runs / study.study
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
         if not any(event["event"] == "study" for event in ledger.events):
             config = study.model_dump(mode="json")
             ledger.append({"event": "study", "uid": "toy", "config": config, "store_hash": ""})
-        live = LiveStudy(study, folder, ledger)
+        session = StudySession(study, folder, ledger)
         sampler = Sampler(study)
         for event in ledger.events:
             sampler.hear(event)
-        live.listeners.insert(0, sampler.hear)
+        session.listeners.insert(0, sampler.hear)
         draw = random.Random(time.monotonic_ns())
         deaths = 0.0 if workers == 1 else 0.02
         fit = "tests.search.toy:fit"
-        loop = Loop(live, sampler, workers=workers, fit=fit, draw=draw, deaths=deaths)
+        loop = Loop(session, sampler, workers=workers, fit=fit, draw=draw, deaths=deaths)
         while loop.turn():
             pass

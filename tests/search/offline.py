@@ -7,9 +7,9 @@ from typing import Any
 
 from search.execution.environment import code_commit, package_versions
 from search.execution.hardware import cpu_model
-from search.ledger.decisions import settle
+from search.ledger.decisions import decision_events
 from search.ledger.journal import Ledger
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import Report, TrialState
 from search.study.config import StudyConfig
 from tests.search import toy
@@ -49,58 +49,58 @@ def opened(config: StudyConfig, folder: Path):
                     "versions": package_versions(),
                 }
             )
-        yield LiveStudy(config, folder, ledger)
+        yield StudySession(config, folder, ledger)
 
 
-def propose(live: LiveStudy) -> None:
+def propose(session: StudySession) -> None:
     """Record the whole plan: control, references, and a trial for each of LR."""
-    config = live.study
+    config = session.study
     plan = [("control", config.control_params)] if config.has_control else []
     plan += [("enqueued", params) for params in config.references]
     plan += [("sampled", {"optimizer.lr": lr}) for lr in LR[: config.trials.num_trials]]
     for number, (kind, params) in enumerate(plan):
         proposed = {"event": "proposed", "trial": number, "params": params, "kind": kind}
-        live.record(proposed | {"protected": kind != "sampled"})
+        session.record(proposed | {"protected": kind != "sampled"})
 
 
 def carry_on(
-    live: LiveStudy, address: str = "", *, only: Iterable[int] | None = None, fit: str = ""
+    session: StudySession, address: str = "", *, only: Iterable[int] | None = None, fit: str = ""
 ) -> int:
-    """Train live trials, one after the other; in the place of `search.workflows.launch.carry_on`."""
-    live.only = None if only is None else frozenset(only)
-    for trial in live.live():
-        train(live, trial)
+    """Train live trials, one after the other; in the place of `workflows.launch.carry_on`."""
+    session.only = None if only is None else frozenset(only)
+    for trial in session.live():
+        train(session, trial)
     return 0
 
 
-def train(live: LiveStudy, trial: TrialState, fit: Any = toy.fit) -> None:
+def train(session: StudySession, trial: TrialState, fit: Any = toy.fit) -> None:
     about = {"trial": trial.number}
-    config = trial.config(live.study)
+    config = trial.config(session.study)
     where = {"host": "h", "pid": 1, "cpu": cpu_model(), "gpu": "", "threads": config.num_threads}
-    live.record({"event": "started", **about, "attempt": trial.attempts + 1, **where})
+    session.record({"event": "started", **about, "attempt": trial.attempts + 1, **where})
     try:
-        for validation in fit(config, live.trial_dir(trial.number), received=trial.received):
+        for validation in fit(config, session.trial_dir(trial.number), received=trial.received):
             metrics = validation.metrics
-            value = metrics[live.study.objective.metric]
+            value = metrics[session.study.objective.metric]
             report = Report(validation.epoch, value, metrics)
-            decision = live.judge.decide(trial, report)
+            decision = session.judge.decide(trial, report)
             reported = {"event": "reported", **about, **report._asdict()}
-            live.record(reported, *settle(trial.number, report, decision))
+            session.record(reported, *decision_events(trial.number, report, decision))
             if trial.ending:
                 return
     except Diverged as error:
-        end(live, trial, "diverged", str(error))
+        end(session, trial, "diverged", str(error))
 
 
-def end(live: LiveStudy, trial: TrialState, ending: str, reason: str = "why") -> None:
+def end(session: StudySession, trial: TrialState, ending: str, reason: str = "why") -> None:
     about = {"trial": trial.number, "epoch": trial.epoch}
-    live.record({"event": "ended", **about, "ending": ending, "reason": reason})
+    session.record({"event": "ended", **about, "ending": ending, "reason": reason})
 
 
 def finished(folder: Path, store: Path, **settings: Any) -> StudyConfig:
     """Write a study that ran to its end."""
     config = study(store, **settings)
-    with opened(config, folder) as live:
-        propose(live)
-        carry_on(live)
+    with opened(config, folder) as session:
+        propose(session)
+        carry_on(session)
     return config

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from search.cli.main import main
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
-from search.tuning.searcher import Proposer
+from search.tuning.searcher import StudySearcher
 from tests.search import offline
 from tests.trainer.tiny import TINY
 from trainer.loop import fit
@@ -49,15 +49,15 @@ def study(store: Path) -> StudyConfig:
 def write(store: Path, folder: Path) -> StudyConfig:
     """Train the study's trials into a folder."""
     config = study(store)
-    with offline.opened(config, folder) as live:
+    with offline.opened(config, folder) as session:
         plan: list[tuple[str, dict[str, Any]]] = [("control", config.control_params)]
         plan += [("sampled", {"optimizer.lr": lr}) for lr in (3e-3, 1e-5, 1e-3, 1e-3)]
         for number, (kind, params) in enumerate(plan):
             proposed = {"event": "proposed", "trial": number, "params": params, "kind": kind}
-            live.record(proposed | {"protected": kind == "control"})
+            session.record(proposed | {"protected": kind == "control"})
         for number in (CONTROL, GOOD, BAD):
-            offline.train(live, live.state.trials[number], fit)
-        offline.end(live, live.state.trials[FAILED], "failed")
+            offline.train(session, session.state.trials[number], fit)
+        offline.end(session, session.state.trials[FAILED], "failed")
     return config
 
 
@@ -68,15 +68,15 @@ def launch(
     *,
     show: Callable[[Path], str],
 ) -> int:
-    """In the place of `search.workflows.launch.launch`: the same proposals and evaluations, without Ray."""
+    """Do as `workflows.launch.launch`: the same proposals and evaluations, without Ray."""
     folder = runs / study.study
-    with offline.opened(study, folder) as live:
+    with offline.opened(study, folder) as session:
         sampler = Sampler(study)
-        for event in live.ledger.events:
+        for event in session.ledger.events:
             sampler.hear(event)
-        live.listeners.append(sampler.hear)
-        proposer = Proposer(live, sampler, lambda: 1, "")
-        while (number := proposer._propose()) is not None:
-            offline.train(live, live.state.trials[number], fit)
+        session.listeners.append(sampler.hear)
+        searcher = StudySearcher(session, sampler, lambda: 1, "")
+        while (number := searcher._propose()) is not None:
+            offline.train(session, session.state.trials[number], fit)
     print(show(folder))
     return 0

@@ -79,7 +79,7 @@ def test_stopped_by_its_file_within_an_epoch(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("trainer.loop.Signs.PERIOD_S", 0.0)
+    monkeypatch.setattr("trainer.loop.RunControl.PERIOD_S", 0.0)
     run = fit(config, tmp_path)
     first = next(run)
     save = torch.optim.AdamW.step
@@ -118,7 +118,7 @@ def test_of_two_runs_in_a_folder_the_later_one_owns_it(
 
     It notices when it next gives a sign of life, and at the latest when it would write.
     """
-    monkeypatch.setattr("trainer.loop.Signs.PERIOD_S", period_s)
+    monkeypatch.setattr("trainer.loop.RunControl.PERIOD_S", period_s)
     stale = fit(config, tmp_path)
     first = next(stale)
     later = fit(config, tmp_path, received=1)

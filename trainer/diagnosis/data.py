@@ -60,7 +60,7 @@ class Foreground:
     image_size: int
 
 
-def seen(store: Store, config: TrainConfig) -> list[Seen]:
+def windowed_modalities(store: Store, config: TrainConfig) -> list[Seen]:
     """Look at the training cases through the windows of a configuration, modality by modality."""
     rows = rows_of(store.split(config.data.fold)[0])
     lesion = store.lesion_slice[rows]

@@ -3,7 +3,7 @@
     model.safetensors  the averaged (EMA) weights; in its header, what the model sees of a case
     config.yaml        all settings, sampling and threshold among them
     checksums.txt      SHA-256 of every other file: `sha256sum -c checksums.txt`
-    README.md, metrics.json, provenance.json, requirements.txt: what search/workflows/export.py says of it
+    README.md, metrics.json, provenance.json, requirements.txt: what workflows/export.py says of it
 
 Checksums tell damage, and changes by mistake. Nothing in such a folder is code.
 """

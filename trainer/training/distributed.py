@@ -1,8 +1,9 @@
 """One training over several processes (torch.distributed): each has a share of every batch.
 
-Started by `torchrun`, by Ray (search/execution/worker_group.py) or by anyone else who initialises the process group;
-without one, all of this is one process. Every process keeps the whole state and takes the same
-step, so that a checkpoint of one is a checkpoint of all, for any number of processes.
+Started by `torchrun`, by Ray (search/execution/worker_group.py) or by anyone else who initialises
+the process group; without one, all of this is one process. Every process keeps the whole state and
+takes the same step, so that a checkpoint of one is a checkpoint of all, for any number of
+processes.
 """
 
 import os

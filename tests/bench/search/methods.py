@@ -14,9 +14,9 @@ from optuna.distributions import (
 )
 from optuna.samplers import RandomSampler
 
-from search.ledger.decisions import settle
+from search.ledger.decisions import decision_events
 from search.ledger.journal import Event
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import Report
 from search.sampler.sampler import Sampler
 from search.study.config import METRICS, StudyConfig
@@ -46,23 +46,23 @@ class Segtune:
             }
         )
         self.smoothing = study.scheduler.smoothing
-        self._live = LiveStudy(study, Path(), _Memory())  # type: ignore[arg-type]
+        self._session = StudySession(study, Path(), _Memory())  # type: ignore[arg-type]
         self._sampler = Sampler(study)
-        self._live.listeners.insert(0, self._sampler.hear)
+        self._session.listeners.insert(0, self._sampler.hear)
 
     def next(self) -> tuple[int, dict[str, Any]]:
-        trial = self._live.study.num_protected + len(self._live.state.trials)
+        trial = self._session.study.num_protected + len(self._session.state.trials)
         drawn = self._sampler.propose(trial, given={})
         event = {"event": "proposed", "trial": trial, "kind": "sampled", "protected": False}
-        self._live.record(event | drawn)
+        self._session.record(event | drawn)
         return trial, drawn["params"]
 
     def report(self, trial: int, epoch: int, value: float) -> bool:
         report = Report(epoch, value, {})
-        decision = self._live.judge.decide(self._live.state.trials[trial], report)
-        self._live.record(
+        decision = self._session.judge.decide(self._session.state.trials[trial], report)
+        self._session.record(
             {"event": "reported", "trial": trial, **report._asdict()},
-            *settle(trial, report, decision),
+            *decision_events(trial, report, decision),
         )
         return decision.action == "continue"
 

@@ -48,7 +48,7 @@ class Problem(Protocol):
 
     Attributes:
         name: For tables.
-        metric: The objective, one of `search.study.config.METRICS`; which tells whether more is better.
+        metric: The objective, one of `study.config.METRICS`; which tells whether more is better.
         space: What is searched.
         seconds: Mean of a complete trial of random parameters.
     """

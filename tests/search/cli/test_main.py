@@ -152,7 +152,7 @@ def run_blocked(blocked: str, code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_light_modules_import_without_torch_and_ray():
-    modules = "trainer.config, search.study.config, search.study.space, search.pruning.asha, search.pruning.stall"
+    modules = "trainer.config, search.study.load, search.pruning.asha, search.pruning.stall"
     blocked = "torch,monai,ray,optuna,mlflow"
     result = run_blocked(blocked, f"import {modules}")
     assert result.returncode == 0, result.stderr

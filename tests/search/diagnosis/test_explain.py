@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from search.cli.main import main
 from search.ledger.journal import Ledger
 from search.storage.s3 import Remote, mirror_of
-from search.storage.s3_run import RemoteRun
+from search.storage.s3_run import S3Run
 from search.study.config import StudyConfig
 from search.workflows.explain import WIDTH, explain, render
 from tests.search.diagnosis.planted import (
@@ -133,7 +133,7 @@ def test_weights_that_lie_in_s3(planted: Path, s3: str, tmp_path: Path) -> None:
     folder.mkdir()
     shutil.copy(planted / "ledger.jsonl", folder)
     number = NUMBERS["eps"]
-    with RemoteRun(remote, tmp_path / "node", number, (1, 1), {}):
+    with S3Run(remote, tmp_path / "node", number, (1, 1), {}):
         shutil.copytree(planted / "trials" / f"{number:04d}", tmp_path / "node", dirs_exist_ok=True)
     result = explain(folder, number)
     assert result["findings"][0]["name"] == "timesteps"

@@ -1,4 +1,4 @@
-"""What may happen to pictures: hands in the place of `search.execution.image_worker.Hand`, and a fit."""
+"""What may happen to pictures: hands in the place of `execution.image_worker.Hand`, and a fit."""
 
 import os
 import time

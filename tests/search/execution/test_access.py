@@ -31,7 +31,7 @@ import search.execution.auth
 from search.analysis.case_scores import lesion_dice
 from search.cli.main import main
 from search.ledger.journal import Event, Ledger
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.storage.dataset_cache import on_this_node
 from search.storage.studies import read_study
 from search.study.load import load_study
@@ -187,9 +187,9 @@ def test_a_trial_cannot_leave_its_study(calm: Driver, tmp_path: Path) -> None:
     for command in ("status", "compare"):
         answer = CliRunner().invoke(main, [command, "toy", "--runs", str(runs)])
         assert answer.exit_code == 2 or "outside" not in answer.output
-    live = LiveStudy(load_study(calm.study), runs / "toy", Ledger.open(runs / "toy/ledger.jsonl", writer=False))  # fmt: skip  # noqa: E501
+    session = StudySession(load_study(calm.study), runs / "toy", Ledger.open(runs / "toy/ledger.jsonl", writer=False))  # fmt: skip  # noqa: E501
     with pytest.raises(ValueError):
-        live.trial_dir(events[-1]["trial"])
+        session.trial_dir(events[-1]["trial"])
 
 
 @pytest.mark.parametrize("case", ["../outside", "/etc/passwd", "..", "a/b"])
@@ -242,24 +242,24 @@ def test_mlflows_password_is_written_nowhere(
     secret = f"http://me:{PLANTED}@127.0.0.1:9"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", secret)
     said: list[str] = []
-    live = LiveStudy(load_study(calm.study), folder, Ledger.open(path, writer=True))
-    with Tracker(live, print, said.append):
+    session = StudySession(load_study(calm.study), folder, Ledger.open(path, writer=True))
+    with Tracker(session, print, said.append):
         while not said:
             time.sleep(0.05)
     assert "http://127.0.0.1:9 does not answer" in said[0] and PLANTED not in "".join(said)
     assert ui_command(folder) == "http://127.0.0.1:9"
 
-    trials = [trial.number for trial in live.state.trials.values()]
-    live.record(
+    trials = [trial.number for trial in session.state.trials.values()]
+    session.record(
         {"event": "mlflow", "experiment_id": "1", "run_id": "r", "uri": secret},
         *({"event": "mlflow", "trial": n, "run_id": f"r{n}", "uri": secret} for n in trials),
     )
-    seen = len(live.ledger.events)
+    seen = len(session.ledger.events)
     (folder / "mlflow.json").write_text(
         json.dumps({"uri": secret, "delivered": seen, "reported": seen})
     )
-    assert not Tracker(live, print, print).behind, "what an earlier segtune delivered"
-    live.ledger.close()
+    assert not Tracker(session, print, print).behind, "what an earlier segtune delivered"
+    session.ledger.close()
 
 
 def head_of(folder: str) -> str:
@@ -407,10 +407,10 @@ def test_mlflow_with_passwords_and_service_names(
         said: list[str] = []
         links: list[Event] = []
         with Ledger.open(path, writer=True) as ledger:
-            live = LiveStudy(load_study(calm.study), folder, ledger)
-            with Tracker(live, links.append, said.append):
+            session = StudySession(load_study(calm.study), folder, ledger)
+            with Tracker(session, links.append, said.append):
                 pass
-            live.record(*links)
+            session.record(*links)
         return said, links
 
     said, links = deliver(f"http://{passworded}")

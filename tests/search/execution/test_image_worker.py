@@ -15,13 +15,13 @@ from PIL import Image
 from search.execution.image_worker import (
     FIRST_S,
     SHARE,
+    ImageWorker,
     Orders,
-    Painter,
 )
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import StudyState
 from search.storage.s3 import Remote, mirror_of
-from search.storage.s3_run import RemoteRun
+from search.storage.s3_run import S3Run
 from search.storage.trial_images import fetch_pictures, paint_trial
 from tests.search import offline
 from tests.search.conftest import Driver, write_study
@@ -34,30 +34,30 @@ from trainer.training.train_state import TrainState
 
 
 @contextmanager
-def begun(store: Path, folder: Path, trials: int = 4, **settings: Any) -> Iterator[LiveStudy]:
+def begun(store: Path, folder: Path, trials: int = 4, **settings: Any) -> Iterator[StudySession]:
     """A study whose trials are proposed: 0 the control, 1 a reference, the others searched."""
     config = offline.study(store, **settings)
-    with offline.opened(config, folder) as live:
-        if not live.state.trials:
-            offline.propose(live)
-        yield live
+    with offline.opened(config, folder) as session:
+        if not session.state.trials:
+            offline.propose(session)
+        yield session
 
 
-def report(live: LiveStudy, trial: int, epoch: int, value: float) -> None:
+def report(session: StudySession, trial: int, epoch: int, value: float) -> None:
     metrics = {"val/dice": value, "val/avd_ml": 1 - value}
-    value = metrics[live.study.objective.metric]
+    value = metrics[session.study.objective.metric]
     about = {"trial": trial, "epoch": epoch, "value": value, "metrics": metrics}
-    live.record({"event": "reported", **about})
+    session.record({"event": "reported", **about})
 
 
-def end(live: LiveStudy, trial: int, ending: str = "completed") -> None:
-    offline.end(live, live.state.trials[trial], ending)
+def end(session: StudySession, trial: int, ending: str = "completed") -> None:
+    offline.end(session, session.state.trials[trial], ending)
 
 
-def hearing(live: LiveStudy, carrier_s: float = 1e6) -> Orders:
-    orders = Orders(live)
-    live.listeners.append(orders.hear)
-    live.state.meter.carrier_s = carrier_s
+def hearing(session: StudySession, attempt_s: float = 1e6) -> Orders:
+    orders = Orders(session)
+    session.listeners.append(orders.hear)
+    session.state.meter.attempt_s = attempt_s
     return orders
 
 
@@ -65,77 +65,77 @@ def all_of(orders: Orders) -> list[int]:
     return [*iter(orders.next, None)]
 
 
-def paint(live: LiveStudy, trial: int, epoch: int, seconds: float = 1.0) -> None:
+def paint(session: StudySession, trial: int, epoch: int, seconds: float = 1.0) -> None:
     files = [f"samples/epoch{epoch:04d}-a.png"]
     about = {"trial": trial, "epoch": epoch, "files": files, "seconds": seconds}
-    live.record({"event": "painted", **about})
+    session.record({"event": "painted", **about})
 
 
 def test_the_best_so_far_and_what_completed(store: Path, tmp_path: Path) -> None:
-    with begun(store, tmp_path) as live:
-        orders = hearing(live)
-        report(live, 0, 1, 0.9)
+    with begun(store, tmp_path) as session:
+        orders = hearing(session)
+        report(session, 0, 1, 0.9)
         assert all_of(orders) == [], "the control is no searched trial"
-        report(live, 2, 1, 0.3)
-        report(live, 3, 1, 0.2)
-        report(live, 4, 1, 0.4)
+        report(session, 2, 1, 0.3)
+        report(session, 3, 1, 0.2)
+        report(session, 4, 1, 0.4)
         assert all_of(orders) == [4], "the newest best takes the place of the one before"
-        end(live, 0)
-        end(live, 2, "stopped")
-        end(live, 3)
-        report(live, 4, 2, 0.5)
+        end(session, 0)
+        end(session, 2, "stopped")
+        end(session, 3)
+        report(session, 4, 2, 0.5)
         assert all_of(orders) == [4, 3, 0], "the newest first, and stopped trials not at all"
-        paint(live, 4, 2)
-        report(live, 4, 3, 0.45)
-        end(live, 4)
+        paint(session, 4, 2)
+        report(session, 4, 3, 0.45)
+        end(session, 4)
         assert all_of(orders) == [], "its best weights are still those of epoch 2"
 
 
 def test_the_smallest_is_the_best(store: Path, tmp_path: Path) -> None:
     objective = {"metric": "val/avd_ml", "mode": "min"}
-    with begun(store, tmp_path, objective=objective) as live:
-        orders = hearing(live)
-        report(live, 2, 1, 0.8)
-        report(live, 3, 1, 0.3)
+    with begun(store, tmp_path, objective=objective) as session:
+        orders = hearing(session)
+        report(session, 2, 1, 0.8)
+        report(session, 3, 1, 0.3)
         assert all_of(orders) == [2]
 
 
 def test_a_continued_study_goes_on(store: Path, tmp_path: Path) -> None:
-    with begun(store, tmp_path) as live:
+    with begun(store, tmp_path) as session:
         for trial in (2, 3, 4):
-            report(live, trial, 1, trial / 10)
-        paint(live, 2, 1, seconds=4.0)
-        end(live, 2)
-        end(live, 3)
-    with begun(store, tmp_path) as live:
-        orders = hearing(live)
+            report(session, trial, 1, trial / 10)
+        paint(session, 2, 1, seconds=4.0)
+        end(session, 2)
+        end(session, 3)
+    with begun(store, tmp_path) as session:
+        orders = hearing(session)
         assert orders.spent_s == 4.0
         assert all_of(orders) == [4, 3]
-        assert live.state.trials[2].pictures == ["samples/epoch0001-a.png"]
+        assert session.state.trials[2].pictures == ["samples/epoch0001-a.png"]
 
 
 def test_resumed_trials_but_no_confirming_ones(store: Path, tmp_path: Path) -> None:
-    with begun(store, tmp_path) as live:
-        report(live, 2, 1, 0.3)
-        end(live, 2)
+    with begun(store, tmp_path) as session:
+        report(session, 2, 1, 0.3)
+        end(session, 2)
         confirming = {"trial": 9, "params": {}, "kind": "confirm", "protected": True, "of": 2}
-        live.record({"event": "proposed", **confirming, "seed": 1, "fold": 0, "epochs": 1})
-        live.record({"event": "resumed", "trial": 2, "epoch": 1, "epochs": 5})
-        live.only = frozenset({2, 9})
-        orders = hearing(live)
-        report(live, 9, 1, 0.9)
-        end(live, 9)
+        session.record({"event": "proposed", **confirming, "seed": 1, "fold": 0, "epochs": 1})
+        session.record({"event": "resumed", "trial": 2, "epoch": 1, "epochs": 5})
+        session.only = frozenset({2, 9})
+        orders = hearing(session)
+        report(session, 9, 1, 0.9)
+        end(session, 9)
         assert all_of(orders) == []
-        report(live, 2, 2, 0.5)
+        report(session, 2, 2, 0.5)
         assert all_of(orders) == [2]
 
 
 def test_nothing_where_nothing_is_trained(store: Path, tmp_path: Path) -> None:
     settings = {"train": {"init_from": "model.pt"}, "scheduler": {"type": "none", "max_t": 0}}
-    with begun(store, tmp_path, enqueue=[], **settings) as live:
-        orders = hearing(live)
-        report(live, 0, 0, 0.3)
-        end(live, 0)
+    with begun(store, tmp_path, enqueue=[], **settings) as session:
+        orders = hearing(session)
+        report(session, 0, 0, 0.3)
+        end(session, 0)
         assert all_of(orders) == [] and orders.last() is None
 
 
@@ -143,22 +143,22 @@ def test_nothing_where_nothing_is_trained(store: Path, tmp_path: Path) -> None:
 def test_within_its_share_of_the_carriers_seconds(store: Path, tmp_path: Path, seed: int) -> None:
     """A night in simulated time: two carriers, pictures that take from a second to minutes."""
     rng = random.Random(seed)
-    with begun(store, tmp_path, scheduler={"type": "none", "max_t": 1000}) as live:
-        orders = Orders(live)
-        live.listeners.append(orders.hear)
+    with begun(store, tmp_path, scheduler={"type": "none", "max_t": 1000}) as session:
+        orders = Orders(session)
+        session.listeners.append(orders.hear)
         cost_s, start_s, painted, given_up = rng.choice([0.5, 5.0, 60.0]), 6.0, 0, 0
-        live.state.meter._running = {2: 0.0, 3: 0.0}
+        session.state.meter._running = {2: 0.0, 3: 0.0}
         now, busy_until, epochs = 0.0, 0.0, {2: 0, 3: 0}
         while now < 20_000:
             now += rng.uniform(5, 60)
             trial = rng.choice([2, 3])
             epochs[trial] += 1
-            live.state.meter._last = now
-            live.state.meter._pay(trial, now)
+            session.state.meter._last = now
+            session.state.meter._pay(trial, now)
             metrics = {"val/dice": now / 1e6}
             about = {"trial": trial, "epoch": epochs[trial], "value": now / 1e6}
             event = {"event": "reported", **about, "metrics": metrics}
-            live.state.trials[trial].reports.append(
+            session.state.trials[trial].reports.append(
                 offline.Report(epochs[trial], now / 1e6, metrics)
             )
             orders.hear(event)
@@ -176,24 +176,24 @@ def test_within_its_share_of_the_carriers_seconds(store: Path, tmp_path: Path, s
                 orders.hear({"event": "painted", **done, "files": ["a"]})
                 painted += 1
             busy_until = now + takes_s
-            assert orders.spent_s <= SHARE * live.state.meter.carrier_s
-        carrier_s = live.state.meter.carrier_s
+            assert orders.spent_s <= SHARE * session.state.meter.attempt_s
+        attempt_s = session.state.meter.attempt_s
         assert painted >= 1
-        assert orders.spent_s <= SHARE * carrier_s
+        assert orders.spent_s <= SHARE * attempt_s
         if cost_s <= 5:  # it makes use of what it may
-            assert orders.spent_s > SHARE * carrier_s / 4
+            assert orders.spent_s > SHARE * attempt_s / 4
 
 
 def test_waits_for_its_share_and_the_end_does_not(store: Path, tmp_path: Path) -> None:
-    with begun(store, tmp_path) as live:
-        orders = hearing(live, carrier_s=FIRST_S / SHARE - 1)
-        report(live, 2, 1, 0.1)
+    with begun(store, tmp_path) as session:
+        orders = hearing(session, attempt_s=FIRST_S / SHARE - 1)
+        report(session, 2, 1, 0.1)
         assert orders.next() is None
-        live.state.meter.carrier_s += 2
+        session.state.meter.attempt_s += 2
         assert orders.next() == 2
-        report(live, 3, 1, 0.2)
-        end(live, 4)
-        live.state.meter.carrier_s = 0
+        report(session, 3, 1, 0.2)
+        end(session, 4)
+        session.state.meter.attempt_s = 0
         assert orders.next() is None
         assert orders.last() == 3, "the best one's, when the trials are over"
         assert orders.last() is None
@@ -202,67 +202,67 @@ def test_waits_for_its_share_and_the_end_does_not(store: Path, tmp_path: Path) -
 @pytest.fixture
 def painter(
     store: Path, tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[type], tuple[Painter, LiveStudy, list[str]]]]:
+) -> Iterator[Callable[[type], tuple[ImageWorker, StudySession, list[str]]]]:
     """Return a painter with another hand, for trials that have weights."""
-    with begun(store, tmp_path) as live:
+    with begun(store, tmp_path) as session:
 
-        def having(hand: type) -> tuple[Painter, LiveStudy, list[str]]:
+        def having(hand: type) -> tuple[ImageWorker, StudySession, list[str]]:
             monkeypatch.setattr("search.execution.image_worker.Hand", hand)
             said: list[str] = []
-            painter = Painter(live, said.append)
-            for trial in live.state.trials:
-                live.trial_dir(trial).mkdir(parents=True)
-                (live.trial_dir(trial) / "best.pt").touch()
-            live.state.meter.carrier_s = 1e6
-            return painter, live, said
+            painter = ImageWorker(session, said.append)
+            for trial in session.state.trials:
+                session.trial_dir(trial).mkdir(parents=True)
+                (session.trial_dir(trial) / "best.pt").touch()
+            session.state.meter.attempt_s = 1e6
+            return painter, session, said
 
         yield having
 
 
 def test_a_crash_is_a_line(painter: Any) -> None:
-    painter, live, said = painter(hands.Crashing)
+    painter, session, said = painter(hands.Crashing)
     for trial in (2, 3, 4, 5):
-        report(live, trial, 1, trial / 10)
-        end(live, trial)
+        report(session, trial, 1, trial / 10)
+        end(session, trial)
     painter.finish()
-    assert len(said) == Painter.MOST_FAILURES == 3
+    assert len(said) == ImageWorker.MOST_FAILURES == 3
     assert said[0].startswith("trial 5 could not be painted: ") and "\n" not in "".join(said)
     assert said[-1].endswith("; no more are tried")
-    assert not any("painted" in event["event"] for event in live.ledger.events)
+    assert not any("painted" in event["event"] for event in session.ledger.events)
     painter.look()  # and goes on without
-    assert StudyState.of(live.ledger).trials[5].ending == "completed"
+    assert StudyState.of(session.ledger).trials[5].ending == "completed"
 
 
 def test_a_hang_is_a_line(painter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Painter, "HANG_S", 0.5)
-    monkeypatch.setattr(Painter, "FINISH_S", 2.0)
-    painter, live, said = painter(hands.Hanging)
-    report(live, 2, 1, 0.2)
+    monkeypatch.setattr(ImageWorker, "HANG_S", 0.5)
+    monkeypatch.setattr(ImageWorker, "FINISH_S", 2.0)
+    painter, session, said = painter(hands.Hanging)
+    report(session, 2, 1, 0.2)
     begun_s = time.monotonic()
     painter.look()
     assert time.monotonic() - begun_s < 1, "it returns at once"
     while not said and time.monotonic() - begun_s < 20:
         painter.look()
     assert said == ["trial 2 could not be painted: nothing after 0 s"]
-    monkeypatch.setattr(Painter, "HANG_S", 100.0)
-    report(live, 3, 1, 0.3)
+    monkeypatch.setattr(ImageWorker, "HANG_S", 100.0)
+    report(session, 3, 1, 0.3)
     begun_s = time.monotonic()
     painter.finish()
     assert time.monotonic() - begun_s < 10, "the end waits a bounded time"
 
 
 def test_an_error_is_a_line_and_the_next_is_painted(painter: Any) -> None:
-    painter, live, said = painter(hands.Failing)
+    painter, session, said = painter(hands.Failing)
     for trial in (3, 2):
-        report(live, trial, 1, 0.5)
-        end(live, trial)
+        report(session, trial, 1, 0.5)
+        end(session, trial)
     painter.finish()
     assert said == ["trial 2 could not be painted: the disk is"]
-    (event,) = (event for event in live.ledger.events if event["event"] == "painted")
+    (event,) = (event for event in session.ledger.events if event["event"] == "painted")
     assert (event["trial"], event["epoch"], event["seconds"]) == (3, 1, 0.2)
-    assert live.state.trials[3].pictures == ["samples/a.png"]
-    assert all(not trial.pictures for trial in live.state.trials.values() if trial.number != 3)
-    for trial in live.state.trials.values():  # nothing else of the study changed
+    assert session.state.trials[3].pictures == ["samples/a.png"]
+    assert all(not trial.pictures for trial in session.state.trials.values() if trial.number != 3)
+    for trial in session.state.trials.values():  # nothing else of the study changed
         assert trial.ending == ("completed" if trial.number in (2, 3) else None)
 
 
@@ -324,7 +324,7 @@ def test_a_trial_in_s3(store: Path, s3: str, tmp_path: Path, monkeypatch: Any) -
     folder = mirror_of(study.parent) / "toy"
     owner = (1, 1)
     config = tiny_config(store)
-    with RemoteRun(study, tmp_path / "node", 3, owner, config.model_dump(mode="json")) as run:
+    with S3Run(study, tmp_path / "node", 3, owner, config.model_dump(mode="json")) as run:
         nothing = paint_trial(folder / "trials" / "0003", str(store), None, 60.0)
         assert nothing == (None, [], 0.0, False), "there are no weights yet"
         state = TrainState(config, Store.open(store), torch.device("cpu"))

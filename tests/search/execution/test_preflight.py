@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from search.execution.preflight import look
+from search.execution.preflight import inspect_node
 from search.storage.s3 import Remote
 from tests.search.conftest import ROOT, Driver, events, write_study
 from trainer.data.store import Store
@@ -31,7 +31,7 @@ needs_mounts = pytest.mark.skipif(not can_mount(), reason="needs root and mount 
 def test_what_is_seen(store: Path, tmp_path: Path) -> None:
     content = Store.open(store).content_hash
     (tmp_path / "marker").touch()
-    answer, problem = look(str(tmp_path), "marker", str(store), content)
+    answer, problem = inspect_node(str(tmp_path), "marker", str(store), content)
     assert problem == "" and (tmp_path / answer).exists()
 
 
@@ -46,24 +46,26 @@ def test_a_folder_that_is_not_shared(
     store: Path, tmp_path: Path, place: str, marker: str, says: str
 ) -> None:
     (tmp_path / "marker").touch()
-    assert says in look(str(tmp_path / place), marker, str(store), "")[1]
+    assert says in inspect_node(str(tmp_path / place), marker, str(store), "")[1]
 
 
 def test_a_store_that_is_not_shared(store: Path, tmp_path: Path) -> None:
     (tmp_path / "marker").touch()
-    there = look(str(tmp_path), "marker", str(tmp_path / "store"), "")[1]
+    there = inspect_node(str(tmp_path), "marker", str(tmp_path / "store"), "")[1]
     assert "data.store" in there and "No such file" in there
-    assert "has other content there" in look(str(tmp_path), "marker", str(store), "x")[1]
+    assert "has other content there" in inspect_node(str(tmp_path), "marker", str(store), "x")[1]
 
 
 def test_s3(store: Path, s3: str) -> None:
     place = Remote.parse(s3) / "toy"
     content = Store.open(store).content_hash
-    assert "not what the driver sees" in look(place.uri, "marker", str(store), content)[1]
+    assert "not what the driver sees" in inspect_node(place.uri, "marker", str(store), content)[1]
     place.put("marker", b"")
-    answer, problem = look(place.uri, "marker", str(store), content)
+    answer, problem = inspect_node(place.uri, "marker", str(store), content)
     assert problem == "" and place.get(answer) == b""
-    assert "NETWORK_CONNECTION" in look("s3://b?endpoint_override=127.0.0.1:9", "m", "", "")[1]
+    assert (
+        "NETWORK_CONNECTION" in inspect_node("s3://b?endpoint_override=127.0.0.1:9", "m", "", "")[1]
+    )
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from search.execution.trainable import Trainable
-from search.tuning.searcher import Cargo
+from search.tuning.searcher import TrialSpec
 from tests.search.toy import dice
 from trainer.config import TrainConfig
 
 
-def cargo(run_dir: Path, **changes: Any) -> dict[str, Any]:
+def spec(run_dir: Path, **changes: Any) -> dict[str, Any]:
     run_dir.mkdir(parents=True, exist_ok=True)
     config = TrainConfig.model_validate({"data": {"store": "none"}, "epochs": 3})
-    told = Cargo(
+    told = TrialSpec(
         trial=int(run_dir.name),
         attempt=1,
         train=config.model_dump(mode="json"),
@@ -42,15 +42,15 @@ def epochs(trainable: Trainable, num: int) -> list[tuple[int, float]]:
 
 
 def test_a_validation_a_step(tmp_path: Path) -> None:
-    trainable = Trainable(cargo(tmp_path / "trials" / "0007"))
+    trainable = Trainable(spec(tmp_path / "trials" / "0007"))
     assert epochs(trainable, 2) == [(1, dice(1e-4, 1)), (2, dice(1e-4, 2))]
 
 
 def test_continues_after_what_was_received(tmp_path: Path) -> None:
     """From the newest checkpoint; what was lost between it and the ledger is yielded again."""
     run_dir = tmp_path / "trials" / "0007"
-    epochs(Trainable(cargo(run_dir)), 2)
-    assert epochs(Trainable(cargo(run_dir, received=1)), 2) == [
+    epochs(Trainable(spec(run_dir)), 2)
+    assert epochs(Trainable(spec(run_dir, received=1)), 2) == [
         (2, dice(1e-4, 2)),
         (3, dice(1e-4, 3)),
     ]
@@ -65,17 +65,17 @@ def repeating(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Itera
 
 def test_never_an_epoch_twice(tmp_path: Path) -> None:
     fit = "tests.search.execution.test_trainable:repeating"
-    trainable = Trainable(cargo(tmp_path / "trials" / "0007", fit=fit, received=2))
+    trainable = Trainable(spec(tmp_path / "trials" / "0007", fit=fit, received=2))
     assert epochs(trainable, 1) == [(3, 0.5)]
 
 
 def test_the_next_trial_begins_clean(tmp_path: Path) -> None:
     """The last trial's generator is closed, although no one told its actor that it was stopped."""
-    trainable = Trainable(cargo(tmp_path / "trials" / "0007"))
+    trainable = Trainable(spec(tmp_path / "trials" / "0007"))
     epochs(trainable, 1)
     validations = trainable._validations
     assert validations is not None and validations.gi_frame is not None
-    assert trainable.reset(cargo(tmp_path / "trials" / "0008"))
+    assert trainable.reset(spec(tmp_path / "trials" / "0008"))
     assert validations.gi_frame is None
     assert epochs(trainable, 1) == [(1, dice(1e-4, 1))]
 
@@ -92,18 +92,18 @@ def test_endings_are_results(tmp_path: Path, fault: str, ending: str, reason: st
     """The process lives on and carries the next trial."""
     run_dir = tmp_path / "trials" / "0007"
     order(run_dir, fault, "7")
-    trainable = Trainable(cargo(run_dir))
+    trainable = Trainable(spec(run_dir))
     epochs(trainable, 1)
     result = trainable.train()
     assert (result["done"], result["ending"], result["reason"]) == (True, ending, reason)
-    trainable.reset(cargo(tmp_path / "trials" / "0008"))
+    trainable.reset(spec(tmp_path / "trials" / "0008"))
     epochs(trainable, 3)
 
 
 def test_other_exceptions_cost_the_process(tmp_path: Path) -> None:
     run_dir = tmp_path / "trials" / "0007"
     order(run_dir, "raise", "7")
-    trainable = Trainable(cargo(run_dir))
+    trainable = Trainable(spec(run_dir))
     epochs(trainable, 1)
     with pytest.raises(RuntimeError, match="trial 7 is broken"):
         trainable.train()
@@ -112,7 +112,7 @@ def test_other_exceptions_cost_the_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize("begun", [False, True])
 def test_stop_file(tmp_path: Path, begun: bool) -> None:
     run_dir = tmp_path / "trials" / "0007"
-    trainable = Trainable(cargo(run_dir))
+    trainable = Trainable(spec(run_dir))
     if begun:
         epochs(trainable, 1)
     (run_dir / "stop").touch()
@@ -122,7 +122,7 @@ def test_stop_file(tmp_path: Path, begun: bool) -> None:
 
 def test_an_end_that_no_one_asked_for_is_a_fault(tmp_path: Path) -> None:
     """Else the trial would be continued for ever, each time ending at once."""
-    trainable = Trainable(cargo(tmp_path / "trials" / "0007"))
+    trainable = Trainable(spec(tmp_path / "trials" / "0007"))
     epochs(trainable, 3)
     with pytest.raises(RuntimeError, match="ended before max_t"):
         trainable.train()
@@ -131,14 +131,14 @@ def test_an_end_that_no_one_asked_for_is_a_fault(tmp_path: Path) -> None:
 def test_gpu_memory_left_behind_costs_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainable = Trainable(cargo(tmp_path / "trials" / "0007"))
+    trainable = Trainable(spec(tmp_path / "trials" / "0007"))
     epochs(trainable, 1)
     monkeypatch.setattr("search.execution.worker.gpu_memory_bytes", lambda: 1 << 30)
     with pytest.raises(RuntimeError, match="GPU memory behind"):
-        trainable.reset(cargo(tmp_path / "trials" / "0008"))
+        trainable.reset(spec(tmp_path / "trials" / "0008"))
 
 
 def test_equal_resources_share_a_process(tmp_path: Path) -> None:
-    told = cargo(tmp_path / "trials" / "0007", cpus=2, gpus=0.5)
+    told = spec(tmp_path / "trials" / "0007", cpus=2, gpus=0.5)
     one, other = (Trainable.default_resource_request(told) for _ in range(2))
     assert one == other and one.required_resources == {"CPU": 2, "GPU": 0.5}

@@ -15,7 +15,7 @@ from search.execution.trainable import Trainable
 from search.execution.worker import load
 from search.study.load import load_study
 from tests.search.conftest import Driver, write_study
-from tests.search.execution.test_trainable import cargo
+from tests.search.execution.test_trainable import spec
 from tests.trainer.tiny import TINY, without_times
 from trainer import loop
 from trainer.config import TrainConfig
@@ -182,7 +182,7 @@ def test_other_faults(tmp_path: Path, phantom_store: Path, cluster: str, mlflow_
 
 
 def test_a_bundle_a_worker(tmp_path: Path) -> None:
-    told = cargo(tmp_path / "trials" / "0007", cpus=8, gpus=4, workers=4)
+    told = spec(tmp_path / "trials" / "0007", cpus=8, gpus=4, workers=4)
     request = Trainable.default_resource_request(told)
     assert request.bundles == [{"CPU": 2, "GPU": 1}] * 4
     assert request.strategy == "STRICT_PACK"
@@ -197,7 +197,7 @@ def shares(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterato
 def test_neighbours_on_a_gpu_keep_to_their_shares(
     tmp_path: Path, gpus: float, share: float
 ) -> None:
-    told = cargo(
+    told = spec(
         tmp_path / "trials" / "0007",
         gpus=gpus,
         fit="tests.search.execution.test_worker_group:shares",

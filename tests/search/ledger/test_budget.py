@@ -60,9 +60,9 @@ def test_a_clock_that_steps_back_never_pays_back(steps):
     for step, kind in steps:
         now += step
         spent.apply({"time": now, "event": kinds[kind], "trial": 0})
-        assert (spent.carrier_s, spent.wall_s) >= before
-        assert spent.carrier_s >= before[0] and spent.wall_s >= before[1]
-        before = (spent.carrier_s, spent.wall_s)
+        assert (spent.attempt_s, spent.wall_s) >= before
+        assert spent.attempt_s >= before[0] and spent.wall_s >= before[1]
+        before = (spent.attempt_s, spent.wall_s)
 
 
 @pytest.mark.parametrize(

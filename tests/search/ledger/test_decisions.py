@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.ledger.decisions import Judge, settle
+from search.ledger.decisions import Pruner, decision_events
 from search.ledger.state import Report, StudyState
 from search.pruning.stall import StallRule
 from search.study.config import StudyConfig
@@ -27,10 +27,10 @@ def study(**settings: Any) -> StudyConfig:
 
 
 class Driver:
-    """Records events as LiveStudy does, without a ledger."""
+    """Records events as StudySession does, without a ledger."""
 
     def __init__(self, config: StudyConfig):
-        self.state, self.judge, self.events = StudyState(), Judge(config), []
+        self.state, self.pruner, self.events = StudyState(), Pruner(config), []
         self.record({"event": "study", "config": {}})
 
     def record(self, *events: dict[str, Any]) -> None:
@@ -42,13 +42,13 @@ class Driver:
         kind = "control" if protected else "sampled"
         about = {"trial": number, "params": {}, "kind": kind, "protected": protected}
         self.record({"event": "proposed", **about}, {"event": "started", "trial": number})
-        self.judge.add(self.state.trials[number])
+        self.pruner.add(self.state.trials[number])
 
     def report(self, number: int, epoch: int, value: float) -> str:
         report = Report(epoch, value, {"val/dice": value})
-        decision = self.judge.decide(self.state.trials[number], report)
+        decision = self.pruner.decide(self.state.trials[number], report)
         reported = {"event": "reported", "trial": number, **report._asdict()}
-        self.record(reported, *settle(number, report, decision))
+        self.record(reported, *decision_events(number, report, decision))
         return decision.reason
 
 
@@ -78,13 +78,13 @@ def test_a_resumed_trial_is_judged_beside_the_rungs():
     driver.report(2, 1, 0.4)
     assert driver.state.trials[2].ending == "stopped"
     driver.record({"event": "resumed", "trial": 2, "epoch": 1, "epochs": 20})
-    before = driver.judge.asha.snapshot()
+    before = driver.pruner.asha.snapshot()
     for epoch in range(2, 20):
         driver.report(2, epoch, 0.1)
         assert driver.state.trials[2].ending is None
     driver.report(2, 20, 0.1)
     assert driver.state.trials[2].ending == "completed"
-    assert driver.judge.asha.snapshot() == before
+    assert driver.pruner.asha.snapshot() == before
 
 
 @settings(max_examples=80, deadline=None)
@@ -99,9 +99,9 @@ def test_a_judge_rebuilt_anywhere_decides_as_the_first(steps, cut, patience):
     driver, draws = Driver(config), iter(steps)
     for number in range(5):
         driver.propose(number, protected=number == 0)
-    while live := driver.state.live():
+    while session := driver.state.live():
         which, value = next(draws, (0.0, 0.5))
-        trial = live[int(which * len(live))]
+        trial = session[int(which * len(session))]
         driver.report(trial.number, trial.epoch + 1, value)
         if trial.ending == "stopped" and which > 0.5 and not trial.segments:
             about = {"trial": trial.number, "epoch": trial.epoch, "epochs": trial.epoch + 3}
@@ -111,20 +111,20 @@ def test_a_judge_rebuilt_anywhere_decides_as_the_first(steps, cut, patience):
     while at < len(driver.events) and driver.events[at]["event"] in ("decided", "ended"):
         at += 1
     state = StudyState.replay(driver.events[:at])
-    judge = Judge.replay(config, state)
+    pruner = Pruner.replay(config, state)
     for event in driver.events[at:]:
         if event["event"] == "proposed":
             state.apply(event)
-            judge.add(state.trials[event["trial"]])
+            pruner.add(state.trials[event["trial"]])
             continue
         if event["event"] == "reported":
             report = Report(event["epoch"], event["value"], event["metrics"])
-            decision = judge.decide(state.trials[event["trial"]], report)
-            expected = settle(event["trial"], report, decision)
+            decision = pruner.decide(state.trials[event["trial"]], report)
+            expected = decision_events(event["trial"], report, decision)
         elif event["event"] in ("decided", "ended"):
             assert event == expected.pop(0)
         state.apply(event)
-    assert judge.asha.snapshot() == driver.judge.asha.snapshot()
+    assert pruner.asha.snapshot() == driver.pruner.asha.snapshot()
 
 
 def test_patience_counts_from_the_grace_period():

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from search.ledger.decisions import Judge
+from search.ledger.decisions import Pruner
 from search.ledger.journal import Event, Ledger
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import StudyState
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
@@ -108,39 +108,39 @@ def told(sampler: Sampler) -> str:
     return repr((trials, notes, storage.get_study_system_attrs(sampler.optuna_study._study_id)))
 
 
-def judged(judge: Judge) -> str:
-    courses = judge.stall_rule._courses if judge.stall_rule else None
-    return repr((judge.asha.snapshot(), courses))
+def judged(pruner: Pruner) -> str:
+    courses = pruner.stall_rule._courses if pruner.stall_rule else None
+    return repr((pruner.asha.snapshot(), courses))
 
 
-def check(live: LiveStudy, sampler: Sampler) -> None:
+def check(session: StudySession, sampler: Sampler) -> None:
     """Compare everything that the driver has with what the file alone says."""
-    events = Ledger.open(live.ledger.path, writer=False).events
-    assert repr(events) == repr(live.ledger.events)  # NaN does not equal itself
+    events = Ledger.open(session.ledger.path, writer=False).events
+    assert repr(events) == repr(session.ledger.events)  # NaN does not equal itself
     state = StudyState.replay(events)
-    assert repr(vars(state)) == repr(vars(live.state))
-    gpus = live.study.trials.gpus_per_trial
-    assert state.meter.spent(gpus) == live.state.meter.spent(gpus)
-    assert judged(Judge.replay(live.study, state)) == judged(live.judge)
-    assert told(rebuilt_sampler(live.study, events)) == told(sampler)
+    assert repr(vars(state)) == repr(vars(session.state))
+    gpus = session.study.trials.gpus_per_trial
+    assert state.meter.spent(gpus) == session.state.meter.spent(gpus)
+    assert judged(Pruner.replay(session.study, state)) == judged(session.pruner)
+    assert told(rebuilt_sampler(session.study, events)) == told(sampler)
 
 
-def happen(live: LiveStudy, draw: random.Random) -> None:
+def happen(session: StudySession, draw: random.Random) -> None:
     """Let something happen beside the trials' training, if it may happen now."""
-    trials = list(live.state.trials.values())
+    trials = list(session.state.trials.values())
     what = draw.choice(["mlflow", "mlflow", "threshold", "stop", "resume", "confirm", "budget"])
     match what:
         case "mlflow":
             if unlinked := [trial.number for trial in trials if trial.mlflow_run_id is None]:
                 number = draw.choice(unlinked)
                 run_id = f"{draw.getrandbits(64):x}"
-                live.record({"event": "mlflow", "trial": number, "run_id": run_id, "uri": "u"})
-            elif live.state.mlflow_experiment_id is None:
-                live.record({"event": "mlflow", "experiment_id": "7", "uri": "u"})
-        case "threshold" if live.state.threshold is None:
-            live.record({"event": "threshold", "modality": "tmax", "dice": 0.3})
-        case "stop" if live.state.live():
-            run_dir = live.trial_dir(draw.choice(live.state.live()).number)
+                session.record({"event": "mlflow", "trial": number, "run_id": run_id, "uri": "u"})
+            elif session.state.mlflow_experiment_id is None:
+                session.record({"event": "mlflow", "experiment_id": "7", "uri": "u"})
+        case "threshold" if session.state.threshold is None:
+            session.record({"event": "threshold", "modality": "tmax", "dice": 0.3})
+        case "stop" if session.state.live():
+            run_dir = session.trial_dir(draw.choice(session.state.live()).number)
             run_dir.mkdir(parents=True, exist_ok=True)
             (run_dir / "stop").touch()
         case "resume":
@@ -150,17 +150,17 @@ def happen(live: LiveStudy, draw: random.Random) -> None:
                 epochs = trial.epoch + draw.randint(1, 5)
                 chosen = {"top": None, "epochs": epochs, "trials": [trial.number]}
                 resumed = {"trial": trial.number, "epoch": trial.epoch, "epochs": epochs}
-                live.record({"event": "resume", **chosen}, {"event": "resumed", **resumed})
+                session.record({"event": "resume", **chosen}, {"event": "resumed", **resumed})
         case "confirm":
-            ended = [trial for trial in live.state.searched() if trial.ending == "completed"]
-            if ended and len(live.state.confirming()) < 3:
+            ended = [trial for trial in session.state.searched() if trial.ending == "completed"]
+            if ended and len(session.state.confirming()) < 3:
                 trial = draw.choice(ended)
                 again = {"of": trial.number, "seed": 5, "fold": 1, "epochs": draw.randint(2, 9)}
-                event = {"event": "proposed", "trial": live.state.next_number}
+                event = {"event": "proposed", "trial": session.state.next_number}
                 event |= {"params": trial.params, "kind": "confirm", "protected": True}
-                live.record(event | again)
+                session.record(event | again)
         case "budget" if draw.random() < 0.1:
-            live.record({"event": "budget", "what": "epochs", "spent": 3, "limit": 2})
+            session.record({"event": "budget", "what": "epochs", "spent": 3, "limit": 2})
 
 
 def imported(study: StudyConfig, draw: random.Random) -> list[Event]:
@@ -182,40 +182,40 @@ def imported(study: StudyConfig, draw: random.Random) -> list[Event]:
 
 def open_study(
     study: StudyConfig, folder: Path, draw: random.Random
-) -> tuple[LiveStudy, Sampler, Loop]:
+) -> tuple[StudySession, Sampler, Loop]:
     """Begin a study or continue it as a new driver does."""
     ledger = Ledger.open(folder / "ledger.jsonl", writer=True)
     if not any(event["event"] == "study" for event in ledger.events):
         ledger.append({"event": "study", "uid": "toy", "config": {}}, *imported(study, draw))
-    live = LiveStudy(study, folder, ledger)
+    session = StudySession(study, folder, ledger)
     sampler = Checked(study)
     sampler.path = ledger.path
     for event in ledger.events:
         sampler.hear(event)
-    live.listeners.insert(0, sampler.hear)
+    session.listeners.insert(0, sampler.hear)
     fit = f"{__name__}:erratic"
-    loop = Loop(live, sampler, workers=draw.randint(1, 5), fit=fit, draw=draw, deaths=0.05)
-    return live, sampler, loop
+    loop = Loop(session, sampler, workers=draw.randint(1, 5), fit=fit, draw=draw, deaths=0.05)
+    return session, sampler, loop
 
 
-def live_through(folder: Path, seed: int) -> tuple[StudyConfig, LiveStudy]:
+def live_through(folder: Path, seed: int) -> tuple[StudyConfig, StudySession]:
     """Run a random study to its end through kills, and compare at random moments."""
     draw = random.Random(f"rebuild/{seed}")
     study = random_study(draw, TYPES[seed % len(TYPES)])
-    live, sampler, loop = open_study(study, folder, draw)
+    session, sampler, loop = open_study(study, folder, draw)
     while loop.turn():
         if draw.random() < 0.15:
-            happen(live, draw)
+            happen(session, draw)
         if draw.random() < 0.1:
-            check(live, sampler)
+            check(session, sampler)
         if draw.random() < 0.02:
-            live.ledger.close()
-            live, sampler, loop = open_study(study, folder, draw)
-            check(live, sampler)
-    check(live, sampler)
-    live.ledger.close()
-    assert live.finished or live.broken
-    return study, live
+            session.ledger.close()
+            session, sampler, loop = open_study(study, folder, draw)
+            check(session, sampler)
+    check(session, sampler)
+    session.ledger.close()
+    assert session.finished or session.broken
+    return study, session
 
 
 @pytest.mark.parametrize("seed", range(7))
@@ -230,8 +230,8 @@ def test_rebuilt_as_it_was_in_many_orders(tmp_path):
     """Also that the random studies have in them what the comparison is about."""
     endings, kinds = set(), set()
     for seed in range(100, 149):
-        _, live = live_through(tmp_path / str(seed), seed)
-        endings |= {trial.ending for trial in live.state.trials.values()}
-        kinds |= {event["event"] for event in live.ledger.events}
+        _, session = live_through(tmp_path / str(seed), seed)
+        endings |= {trial.ending for trial in session.state.trials.values()}
+        kinds |= {event["event"] for event in session.ledger.events}
     assert endings >= {"completed", "stopped", "stalled", "diverged", "infeasible", "failed"}
     assert kinds >= {"driver", "imported", "interrupted", "resumed", "mlflow", "budget"}

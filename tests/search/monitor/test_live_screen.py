@@ -32,7 +32,7 @@ def running(num_trials: int, epochs: int, **settings: object) -> Simulated:
 
 
 def lines(simulated: Simulated, width: int = 80, height: int = 24) -> list[str]:
-    screen = Screen(simulated.standing(), "pid 7 on host")
+    screen = Screen(simulated.snapshot(), "pid 7 on host")
     return [line.plain.rstrip() for line in screen.lines(width, height, simulated.now + 5)]
 
 
@@ -82,8 +82,8 @@ def test_before_and_after() -> None:
     simulated = Simulated(study())
     assert "to the end  not known before an epoch was reported" in lines(simulated)
     simulated.run()
-    standing = simulated.standing()
-    ended = [line.plain for line in Screen(standing, None).lines(80, 24, simulated.now)]
+    snapshot = simulated.snapshot()
+    ended = [line.plain for line in Screen(snapshot, None).lines(80, 24, simulated.now)]
     assert ended[0].endswith("known  finished")
     assert not [line for line in ended if line.startswith(("to the end", "running"))]
 
@@ -123,19 +123,19 @@ def test_durations() -> None:
 def test_a_fault_in_drawing_does_not_reach_who_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.monitor.live_screen._head", lambda *_: 1 / 0)
     console = Console(file=io.StringIO(), width=80)
-    console.print(Screen(Simulated(study()).standing(), "pid 7 on host"))
+    console.print(Screen(Simulated(study()).snapshot(), "pid 7 on host"))
     assert "cannot be drawn: ZeroDivisionError" in console.file.getvalue()
 
 
 def test_status_has_what_the_screen_has(tmp_path: Path) -> None:
     simulated = running(3, 8)
-    result = status_of(simulated.standing(), tmp_path, "pid 7 on host")
-    rungs = simulated.standing().rungs
+    result = status_of(simulated.snapshot(), tmp_path, "pid 7 on host")
+    rungs = simulated.snapshot().rungs
     assert result["rungs"] == [rung._asdict() for rung in rungs.rows()]
     assert [row["trial"] for row in result["running"]] == [0, 1, 2, 3]
     assert result["running"][3]["value"] == 0.03 and result["running"][3]["epoch"] == 8
     assert result["trials"] == {"running": 4} and result["eta_s"] > 0
-    assert status_of(simulated.standing(), tmp_path, None)["eta_s"] is None
+    assert status_of(simulated.snapshot(), tmp_path, None)["eta_s"] is None
 
 
 NOISY = """
@@ -146,7 +146,7 @@ logging.getLogger("noisy").propagate = False
 from search.monitor.live_screen import Screen, shown, terminal
 from tests.search.monitor.test_live_screen import running
 simulated = running(3, 4)
-screen = Screen(simulated.standing(), "pid 7 on host")
+screen = Screen(simulated.snapshot(), "pid 7 on host")
 def warn():
     for number in range(40):
         logging.getLogger("noisy").warning("warning %d", number)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from search.ledger.decisions import Judge, settle
+from search.ledger.decisions import Pruner, decision_events
 from search.ledger.journal import Event
 from search.ledger.state import Report, StudyState
 from search.monitor.eta import Forecast
-from search.monitor.snapshot import Standing
+from search.monitor.snapshot import StudySnapshot
 from search.study.config import StudyConfig
 
 EPOCH_S = 60.0
@@ -34,7 +34,7 @@ class Simulated:
         self.events: list[Event] = [{"event": "study", "config": config.model_dump(mode="json")}]
         self.events += [{"event": "driver", "time": 0.0}]
         self.state = StudyState.replay(self.events)
-        self.judge = Judge(config)
+        self.pruner = Pruner(config)
         self.now = 0.0
 
     def record(self, *events: Event) -> None:
@@ -46,15 +46,15 @@ class Simulated:
         about = {"trial": number, "params": {}, "kind": kind, "protected": kind == "control"}
         self.record({"event": "proposed", **about})
         self.record({"event": "started", "trial": number, "attempt": 1})
-        self.judge.add(self.state.trials[number])
+        self.pruner.add(self.state.trials[number])
 
     def report(self, number: int, value: float) -> bool:
         """Report the trial's next epoch and return whether it goes on."""
         trial = self.state.trials[number]
         report = Report(trial.epoch + 1, value, {})
-        decision = self.judge.decide(trial, report)
+        decision = self.pruner.decide(trial, report)
         about = {"trial": number, "epoch": report.epoch, "value": value, "metrics": {}}
-        self.record({"event": "reported", **about}, *settle(number, report, decision))
+        self.record({"event": "reported", **about}, *decision_events(number, report, decision))
         return decision.action == "continue"
 
     def run(self) -> None:
@@ -70,10 +70,10 @@ class Simulated:
                 if not self.report(trial, quality):
                     del carried[trial]
 
-    def standing(self, until_s: float = float("inf")) -> Standing:
-        standing = Standing(self.config)
-        standing.apply(e for e in self.events if e.get("time", 0.0) <= until_s)
-        return standing
+    def standing(self, until_s: float = float("inf")) -> StudySnapshot:
+        snapshot = StudySnapshot(self.config)
+        snapshot.apply(e for e in self.events if e.get("time", 0.0) <= until_s)
+        return snapshot
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,8 @@ def pruned() -> Simulated:
 
 
 def test_rungs_are_those_of_asha(pruned: Simulated) -> None:
-    rungs = pruned.standing().rungs
-    recorded = pruned.judge.asha.snapshot()["results"]
+    rungs = pruned.snapshot().rungs
+    recorded = pruned.pruner.asha.snapshot()["results"]
     assert [row[:-1] for row in rungs.reached] == [[*map(len, bracket)] for bracket in recorded]
     assert sum(len(rung) for bracket in recorded for rung in bracket) > 40
     ended = [trial for trial in pruned.state.searched() if trial.ending]
@@ -102,16 +102,16 @@ def test_a_value_that_is_not_finite_was_not_judged() -> None:
     simulated.report(0, 0.5)
     simulated.report(0, 0.5)
     simulated.report(0, float("nan"))
-    standing = simulated.standing()
-    assert standing.rungs.reached == [[0, 0, 0]] and standing.rungs.lost == [[1, 0, 0]]
-    assert (standing.low, standing.high) == (0.5, 0.5)
-    assert standing.counts(driven=True) == {"diverged": 1}
+    snapshot = simulated.snapshot()
+    assert snapshot.rungs.reached == [[0, 0, 0]] and snapshot.rungs.lost == [[1, 0, 0]]
+    assert (snapshot.low, snapshot.high) == (0.5, 0.5)
+    assert snapshot.counts(driven=True) == {"diverged": 1}
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_time_to_the_end_with_pruning(pruned: Simulated, share: float) -> None:
     now = share * pruned.now
-    outlook = Forecast(pruned.config).look(pruned.standing(now), now)
+    outlook = Forecast(pruned.config).look(pruned.snapshot(now), now)
     assert outlook.seconds == pytest.approx(pruned.now - now, rel=0.35)
     assert outlook.limit == ""
 
@@ -124,11 +124,11 @@ def test_time_to_the_end_without_pruning_is_exact() -> None:
     assert simulated.now == 25 * EPOCH_S
     for epochs in (1, 7, 12, 24):
         now = epochs * EPOCH_S
-        standing = simulated.standing(now)
-        outlook = Forecast(simulated.config).look(standing, now)
+        snapshot = simulated.snapshot(now)
+        outlook = Forecast(simulated.config).look(snapshot, now)
         assert outlook.seconds == pytest.approx(simulated.now - now)
         assert outlook.epochs == 50 - 2 * epochs
-        half_a_minute_later = Forecast(simulated.config).look(standing, now + 30)
+        half_a_minute_later = Forecast(simulated.config).look(snapshot, now + 30)
         assert half_a_minute_later.seconds == pytest.approx(simulated.now - now - 30, abs=31)
 
 
@@ -154,7 +154,7 @@ def test_a_budget_ends_it_sooner(budget: dict[str, float], left_s: float) -> Non
         simulated.now += EPOCH_S
         simulated.report(0, 0.5)
         simulated.report(1, 0.5)
-    outlook = Forecast(simulated.config).look(simulated.standing(), simulated.now)
+    outlook = Forecast(simulated.config).look(simulated.snapshot(), simulated.now)
     assert outlook.seconds == pytest.approx(left_s)
     assert {outlook.limit} == budget.keys()
 
@@ -162,7 +162,7 @@ def test_a_budget_ends_it_sooner(budget: dict[str, float], left_s: float) -> Non
 def test_nothing_is_known_before_a_report() -> None:
     simulated = Simulated(study(scheduler={"type": "none", "max_t": 5}))
     simulated.start(0, "control")
-    outlook = Forecast(simulated.config).look(simulated.standing(), 10.0)
+    outlook = Forecast(simulated.config).look(simulated.snapshot(), 10.0)
     assert outlook == (41 * 5, None, "")
 
 
@@ -179,6 +179,6 @@ def test_a_confirmation_is_timed_alone() -> None:
         simulated.record({"event": "proposed", "trial": number, **again, "epochs": 10})
     simulated.record({"event": "driver"})
     simulated.record({"event": "started", "trial": 1, "attempt": 1})
-    outlook = Forecast(simulated.config).look(simulated.standing(), simulated.now)
+    outlook = Forecast(simulated.config).look(simulated.snapshot(), simulated.now)
     assert outlook.epochs == 20
     assert outlook.seconds == pytest.approx(20 * EPOCH_S)  # one at a time

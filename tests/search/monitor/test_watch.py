@@ -16,7 +16,7 @@ from search.ledger.journal import Ledger
 from search.monitor.live_screen import terminal
 from search.monitor.watch import Followed
 from search.storage.s3 import Remote, mirror_of
-from search.storage.s3_ledger import fetch
+from search.storage.s3_ledger import fetch_ledger
 from search.storage.studies import open_as_driver
 from tests.search.conftest import ROOT, Driver, write_study
 from tests.search.monitor.test_snapshot import Simulated, study
@@ -44,19 +44,19 @@ def folder(tmp_path: Path, simulated: Simulated) -> Path:
 
 def test_follows_what_is_appended(folder: Path, simulated: Simulated) -> None:
     followed = Followed(folder)
-    assert followed.driver is None and len(followed.standing.state.reported) > 50
+    assert followed.driver is None and len(followed.snapshot.state.reported) > 50
     heard: list[str] = []
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
         assert followed.look(lambda event: heard.append(event["event"]))
         assert heard == ["driver"] and f"pid {os.getpid()} " in str(followed.driver)
-        standing = followed.standing
+        snapshot = followed.snapshot
         for number, event in enumerate(simulated.events[300:420]):
             ledger.append(event)
             if number % 7 == 0:
                 assert followed.look() and not followed.look()
         followed.look()
-    assert followed.standing is standing  # never read anew
-    assert standing.state.reported == Followed(folder).standing.state.reported
+    assert followed.snapshot is snapshot  # never read anew
+    assert snapshot.state.reported == Followed(folder).snapshot.state.reported
     assert followed.look() and followed.driver is None
 
 
@@ -73,7 +73,7 @@ def test_half_a_line_is_no_damage(folder: Path, simulated: Simulated) -> None:
         assert not followed.look()
     path.write_bytes(whole)
     assert followed.look()
-    assert len(followed.standing.state.reported) == len(Followed(folder).standing.state.reported)
+    assert len(followed.snapshot.state.reported) == len(Followed(folder).snapshot.state.reported)
 
 
 def test_a_file_that_was_replaced_is_read_anew(folder: Path, simulated: Simulated) -> None:
@@ -82,7 +82,7 @@ def test_a_file_that_was_replaced_is_read_anew(folder: Path, simulated: Simulate
     whole = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(whole[:101]))  # as a mirror whose last lines never got to S3
     assert followed.look()
-    assert len(followed.standing.state.reported) == len(Followed(folder).standing.state.reported)
+    assert len(followed.snapshot.state.reported) == len(Followed(folder).snapshot.state.reported)
     path.write_bytes(b"".join(whole[:101]) + b"nonsense\n")
     with pytest.raises(ValueError, match="line 102: damaged"):
         followed.look()
@@ -134,15 +134,15 @@ def test_follows_a_study_in_s3(s3: str, simulated: Simulated, tmp_path: Path, mo
         end = time.monotonic() + 30
         while not (folder / "ledger.jsonl").exists():
             assert time.monotonic() < end
-            fetch(folder)
+            fetch_ledger(folder)
         followed = Followed(folder)  # which waits for the settings
         assert followed.driver
-        standing = followed.standing
+        snapshot = followed.snapshot
         ledger.append(*simulated.events[50:90])
-        while len(standing.state.reported) < 15:
+        while len(snapshot.state.reported) < 15:
             assert time.monotonic() < end
             followed.look()
-        assert followed.standing is standing
+        assert followed.snapshot is snapshot
     followed.look()
     assert followed.driver is None
 

@@ -17,8 +17,8 @@ from selenium.webdriver.support.ui import Select
 
 from search.cli.main import main
 from search.ledger.journal import Ledger
-from search.report.page_html import MAX_BYTES, report
-from search.workflows.launch import write_page
+from search.report.page_html import MAX_BYTES, write_html
+from search.workflows.launch import update_page
 from tests.browser import chromium, console_errors
 from tests.search.report.page_study import HOSTILE, data_of, write_study
 
@@ -40,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(runs: Path) -> Path:
     """The page of one study."""
-    report([runs / "ours"], runs / "page.html")
+    write_html([runs / "ours"], runs / "page.html")
     return runs / "page.html"
 
 
@@ -309,7 +309,7 @@ def test_page_prints_without_clipped_tables(browser, page, tmp_path):
 
 
 def test_hostile_names_are_text(browser, runs, tmp_path):
-    report([runs / "hostile"], tmp_path / "page.html")
+    write_html([runs / "hostile"], tmp_path / "page.html")
     browser.get((tmp_path / "page.html").as_uri())
     assert browser.title == "segtune: hostile"
     trial = browser.find_element(By.CSS_SELECTOR, ".trial").text
@@ -319,7 +319,7 @@ def test_hostile_names_are_text(browser, runs, tmp_path):
 
 
 def test_several_studies_side_by_side(browser, runs, tmp_path):
-    report([runs / "small", runs / "hostile"], tmp_path / "page.html")
+    write_html([runs / "small", runs / "hostile"], tmp_path / "page.html")
     browser.get((tmp_path / "page.html").as_uri())
     assert texts(browser, "h1") == ["2 studies"] and texts(browser, "h2") == ["small", "hostile"]
     rows = texts(browser, "main > .scroll tbody tr")
@@ -337,7 +337,7 @@ def test_a_study_that_has_just_begun(browser, tmp_path, state):
     lines = path.read_text().splitlines(keepends=True)
     kept = {"empty": 3, "running": 12}[state]
     path.write_text("".join(lines[:kept]))
-    report([tmp_path / "young"], tmp_path / "page.html")
+    write_html([tmp_path / "young"], tmp_path / "page.html")
     browser.get((tmp_path / "page.html").as_uri())
     assert "No trial has a result yet." in browser.find_element(By.TAG_NAME, "body").text
     assert "not finished" in texts(browser, ".badge")
@@ -347,10 +347,10 @@ def test_pictures_fill_the_room_and_the_page_says_so(browser, tmp_path, monkeypa
     folder = write_study(tmp_path / "many", num_trials=6, pictured=6)
     with Image.open(next(folder.glob("trials/0007/samples/*-path.png"))) as picture:
         assert picture.size == (1110, 580)
-    report([folder], tmp_path / "all.html")
+    write_html([folder], tmp_path / "all.html")
     size = (tmp_path / "all.html").stat().st_size
     monkeypatch.setattr("search.report.page_html.MAX_BYTES", size - 4000)
-    report([folder], tmp_path / "some.html")
+    write_html([folder], tmp_path / "some.html")
     assert (tmp_path / "some.html").stat().st_size <= size - 4000
     [study] = data_of(tmp_path / "some.html")["studies"]
     with_pictures = [n for n, detail in study["details"].items() if detail.get("pictures")]
@@ -367,7 +367,7 @@ def test_a_picture_that_is_none_is_left_out(tmp_path, caplog):
     for path in folder.glob("trials/*/samples/*-path.png"):
         path.write_bytes(b"<script>not a picture</script>")
     (folder / "trials/0000/samples/epoch0009-case0.png").unlink()
-    report([folder], tmp_path / "page.html")
+    write_html([folder], tmp_path / "page.html")
     [study] = data_of(tmp_path / "page.html")["studies"]
     assert [each["name"] for each in study["details"]["0"]["pictures"]] == ["epoch0009-case1.png"]
     assert "not on the page" in caplog.text
@@ -389,14 +389,17 @@ def test_command_writes_the_page_or_nothing(runs, tmp_path):
 
 
 def test_a_page_that_cannot_be_written_ends_no_launch(tmp_path, capsys):
-    write_page(tmp_path)
+    update_page(tmp_path)
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith("Page     not written: ") and "ledger.jsonl" in line
     assert not list(tmp_path.iterdir())
 
 
 def test_importing_it_imports_neither_ray_nor_torch():
-    code = "import search.report.page_html, sys; print(sorted({'ray', 'torch', 'optuna'} & {*sys.modules}))"
+    code = (
+        "import search.report.page_html, sys; "
+        "print(sorted({'ray', 'torch', 'optuna'} & {*sys.modules}))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "[]\n"
 
@@ -420,7 +423,7 @@ def test_a_hundred_trials_stay_below_five_megabytes(browser, tmp_path):
             files = [path.name for path in (folder / f"trials/{number:04d}/samples").iterdir()]
             again = [f"samples/{name}" for name in files * 3]
             ledger.append({"event": "painted", "trial": number, "epoch": 9, "files": again})
-    report([folder], tmp_path / "page.html")
+    write_html([folder], tmp_path / "page.html")
     size = (tmp_path / "page.html").stat().st_size
     assert 0.9 * MAX_BYTES < size <= MAX_BYTES
     [study] = data_of(tmp_path / "page.html")["studies"]

@@ -15,7 +15,7 @@ import search.workflows.launch
 from search.analysis.results import compare
 from search.cli.main import main
 from search.ledger.journal import Ledger
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.ledger.state import StudyState
 from search.sampler.sampler import Sampler
 from search.sampler.warm_start import warm_start
@@ -106,16 +106,16 @@ def test_into_a_new_study_once(
     calm: Driver, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through the command; the same command again imports nothing, another source is refused."""
-    lives: list[LiveStudy] = []
+    lives: list[StudySession] = []
 
-    def propose_one(live: LiveStudy, *_: Any, **__: Any) -> int:
-        lives.append(live)
-        if not live.state.trials:
-            live.record(
+    def propose_one(session: StudySession, *_: Any, **__: Any) -> int:
+        lives.append(session)
+        if not session.state.trials:
+            session.record(
                 {
                     "event": "proposed",
                     "trial": 0,
-                    "params": live.study.control_params,
+                    "params": session.study.control_params,
                     "kind": "control",
                     "protected": True,
                 }
@@ -202,17 +202,17 @@ def earlier(folder: Path, store: Path, max_t: int, **settings: Any) -> Path:
     """Write a study of lr alone whose trials end in every way after 6 epochs; return its folder."""
     config = offline.study(store, scheduler={"type": "none", "max_t": max_t}, **settings)
     endings = ["completed", "stopped", "stalled", "infeasible", "failed"]
-    with offline.opened(config, folder) as live:
-        offline.propose(live)
-        for trial in live.state.searched():
+    with offline.opened(config, folder) as session:
+        offline.propose(session)
+        for trial in session.state.searched():
             for epoch in range(1, 7):
                 metrics = {"val/dice": 0.1 * epoch, "time/case_s": float(trial.number)}
                 about = {"trial": trial.number, "epoch": epoch, "metrics": metrics}
-                live.record({"event": "reported", **about, "value": metrics["val/dice"]})
-            offline.end(live, trial, endings[trial.number - 2])
-        live.record({"event": "resumed", "trial": 2, "epoch": 6, "epochs": 9})
-        live.record({"event": "reported", "trial": 2, "epoch": 9, "value": 0.99, "metrics": {}})
-        offline.end(live, live.state.trials[2], "completed")
+                session.record({"event": "reported", **about, "value": metrics["val/dice"]})
+            offline.end(session, trial, endings[trial.number - 2])
+        session.record({"event": "resumed", "trial": 2, "epoch": 6, "epochs": 9})
+        session.record({"event": "reported", "trial": 2, "epoch": 9, "value": 0.99, "metrics": {}})
+        offline.end(session, session.state.trials[2], "completed")
     return folder
 
 

@@ -13,15 +13,15 @@ import pytest
 
 from search.storage import dataset_cache
 from search.storage.dataset_cache import (
+    address_for_all_nodes,
     on_this_node,
     open_store,
     read_manifest,
-    seen_from_all,
     with_store_here,
 )
 from search.storage.s3 import Remote
 from tests.search.conftest import ROOT
-from tests.search.execution.test_trainable import cargo
+from tests.search.execution.test_trainable import spec
 from trainer.configfile import ConfigError
 from trainer.data.content_hash import problem
 from trainer.data.store import Store
@@ -202,7 +202,7 @@ def test_a_store_in_s3(store: Path, s3: str, tmp_path: Path) -> None:
     upload(store, uri)
     assert json.loads(read_manifest(uri)) == json.loads((store / "manifest.json").read_text())
     assert open_store(uri).content_hash == Store.open(store).content_hash
-    told = cargo(tmp_path / "0003")
+    told = spec(tmp_path / "0003")
     told["train"]["data"]["store"] = uri
     here = Path(with_store_here(told)["train"]["data"]["store"])
     assert here.is_relative_to(tmp_path / "cache") and problem(here) == ""
@@ -210,12 +210,12 @@ def test_a_store_in_s3(store: Path, s3: str, tmp_path: Path) -> None:
 
 def test_an_address_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
-    assert seen_from_all("s3://a/b") == "s3://a/b?endpoint_override=minio:9000&scheme=http"
-    assert seen_from_all("/a/b") == "/a/b"
+    assert address_for_all_nodes("s3://a/b") == "s3://a/b?endpoint_override=minio:9000&scheme=http"
+    assert address_for_all_nodes("/a/b") == "/a/b"
 
 
 def test_a_store_that_is_not_there_is_no_measurement(s3: str, tmp_path: Path) -> None:
-    told = cargo(tmp_path / "0003")
+    told = spec(tmp_path / "0003")
     told["train"]["data"]["store"] = s3
     with pytest.raises(RuntimeError, match="not a prepared store"):
         with_store_here(told)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.storage.outbox import Delivery, pauses
+from search.storage.outbox import Outbox, pauses
 from tests.search.conftest import ROOT
 
 
@@ -32,9 +32,9 @@ class Place:
     def tell(self, error: Exception | None) -> None:
         self.told.append(str(error))
 
-    def delivery(self, **changes: object) -> Delivery:
+    def delivery(self, **changes: object) -> Outbox:
         words: dict[str, Any] = {"name": "x", "period_s": 0.02, "retry_s": (0.01, 0.04)}
-        return Delivery(self.deliver, lambda: self.behind, tell=self.tell, **words | changes)
+        return Outbox(self.deliver, lambda: self.behind, tell=self.tell, **words | changes)
 
 
 def test_pauses() -> None:
@@ -82,7 +82,7 @@ def test_what_fails_at_the_end_is_tried_once_more() -> None:
 
 def test_ended_by_what_it_calls() -> None:
     place = Place()
-    ending = Delivery(
+    ending = Outbox(
         lambda: (place.times.append(0.0), ending.end())[1],
         lambda: False,
         name="x",
@@ -99,7 +99,7 @@ def test_ended_by_what_it_calls() -> None:
 LATE = """
 import sys, time
 from pathlib import Path
-from search.storage.outbox import Delivery
+from search.storage.outbox import Outbox
 
 def deliver():
     time.sleep(0.5)
@@ -109,7 +109,7 @@ def deliver():
     with open(sys.argv[1], "a") as file:
         file.write("all\\n")
 
-delivery = Delivery(deliver, lambda: True, name="x", period_s=9, retry_s=(9, 9), tell=print,
+delivery = Outbox(deliver, lambda: True, name="x", period_s=9, retry_s=(9, 9), tell=print,
                     daemon=False)
 delivery.start()
 time.sleep(0.1)

@@ -12,7 +12,7 @@ from search.storage.s3 import (
     mirror_of,
     remote_of,
 )
-from search.storage.studies import mirror_id, shown
+from search.storage.studies import display_path, mirror_id
 from trainer.configfile import ConfigError
 
 
@@ -63,9 +63,9 @@ def test_a_mirror_knows_its_place(tmp_path: Path) -> None:
     assert runs == mirror_of(remote) and runs.is_relative_to(tmp_path)
     assert remote_of(runs) == remote
     assert remote_of(runs / "study") == remote / "study"
-    assert shown(runs / "study") == "s3://bucket/a/study?region=eu-west-1"
+    assert display_path(runs / "study") == "s3://bucket/a/study?region=eu-west-1"
     assert remote_of(runs / "study" / "trials") is None
-    assert remote_of(tmp_path) is None and shown(tmp_path) == str(tmp_path)
+    assert remote_of(tmp_path) is None and display_path(tmp_path) == str(tmp_path)
     assert mirror_of(Remote.parse("s3://bucket/a")) != runs
     assert folder_of(remote, "work") != runs
 

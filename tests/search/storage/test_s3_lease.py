@@ -11,7 +11,7 @@ import pytest
 from search.ledger.lease import TakenOver
 from search.storage import s3_lease
 from search.storage.s3 import Remote
-from search.storage.s3_lease import RemoteLease, holder
+from search.storage.s3_lease import S3Lease, holder
 
 
 @pytest.fixture
@@ -26,27 +26,27 @@ def elsewhere(place: Remote, key: str) -> None:
 
 
 def test_one_after_the_other(place: Remote) -> None:
-    first = RemoteLease.take(place)
+    first = S3Lease.take(place)
     with pytest.raises(ValueError, match="is being run by pid"):
-        RemoteLease.take(place)
+        S3Lease.take(place)
     assert holder(place)
     first.release()
     assert holder(place) is None
-    assert RemoteLease.take(place).fence == first.fence + 1
+    assert S3Lease.take(place).fence == first.fence + 1
     assert len(place.entries("lease")) == 1 and place.entries("clock") == []
 
 
 def test_the_number_is_above(place: Remote) -> None:
-    assert RemoteLease.take(place, above=41).fence == 42
+    assert S3Lease.take(place, above=41).fence == 42
 
 
 def test_a_dead_process_holds_nothing(place: Remote) -> None:
     """On the same kernel at once."""
-    script = "import sys; from search.storage.s3_lease import RemoteLease as L, Remote as R\n"
+    script = "import sys; from search.storage.s3_lease import S3Lease as L, Remote as R\n"
     script += "L.take(R.parse(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", script, place.uri], check=True)
     assert holder(place) is None
-    assert RemoteLease.take(place).fence == 2
+    assert S3Lease.take(place).fence == 2
 
 
 def test_a_silent_machine_is_waited_for(place: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_a_silent_machine_is_waited_for(place: Remote, monkeypatch: pytest.Monke
     elsewhere(place, "lease/000004-aa")
     assert holder(place) == "pid 7 on far"
     begun = time.monotonic()
-    assert RemoteLease.take(place).fence == 5
+    assert S3Lease.take(place).fence == 5
     assert time.monotonic() - begun > 2
 
 
@@ -63,12 +63,12 @@ def test_a_machine_that_gives_signs_lives(place: Remote, monkeypatch: pytest.Mon
     elsewhere(place, "lease/000004-aa")
     threading.Timer(1.5, elsewhere, (place, "lease/000004-aa")).start()
     with pytest.raises(ValueError, match="is being run by pid 7 on far"):
-        RemoteLease.take(place)
+        S3Lease.take(place)
 
 
 def test_whoever_was_replaced_learns_it(place: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_lease, "BEAT_S", 0.0)
-    held = RemoteLease.take(place)
+    held = S3Lease.take(place)
     held.beat()
     elsewhere(place, "lease/000002-bb")
     with pytest.raises(TakenOver, match="pid 7 on far"):
@@ -76,12 +76,12 @@ def test_whoever_was_replaced_learns_it(place: Remote, monkeypatch: pytest.Monke
 
 
 def test_of_many_at_once_one_has_it(place: Remote) -> None:
-    held: list[RemoteLease] = []
+    held: list[S3Lease] = []
     refused: list[str] = []
 
     def take() -> None:
         try:
-            held.append(RemoteLease.take(place))
+            held.append(S3Lease.take(place))
         except ValueError as error:
             refused.append(str(error))
 

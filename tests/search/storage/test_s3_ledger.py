@@ -16,7 +16,7 @@ from search.ledger.journal import Ledger
 from search.ledger.lease import TakenOver
 from search.storage import s3_lease, s3_ledger
 from search.storage.s3 import Remote, mirror_of
-from search.storage.s3_ledger import fetch
+from search.storage.s3_ledger import fetch_ledger
 from search.storage.studies import ask_to_stop, open_as_driver, writer_of
 from tests.search.s3 import Gate, Moto
 
@@ -62,11 +62,11 @@ def test_another_machine_goes_on(machine: Machine) -> None:
         ledger.append(word(4))
     assert said(there) == [1, 2, 3, 4]
     assert (there / "study.yaml").read_text() == "study: toy\n"
-    fetch(here)
+    fetch_ledger(here)
     assert said(here) == [1, 2, 3, 4]
     with open_as_driver(here) as ledger:
         ledger.append(word(5))
-    fetch(there)
+    fetch_ledger(there)
     assert said(there) == [1, 2, 3, 4, 5]
 
 
@@ -76,8 +76,12 @@ def test_a_second_behind_at_most(machine: Machine) -> None:
         for number in range(5):
             ledger.append(word(number))
             written = time.monotonic()
-            until(lambda: fetch(there) or ((there / "ledger.jsonl").exists() and said(there)[-1:]))
-            until(lambda number=number: fetch(there) or said(there)[-1] == number)
+            until(
+                lambda: (
+                    fetch_ledger(there) or ((there / "ledger.jsonl").exists() and said(there)[-1:])
+                )
+            )
+            until(lambda number=number: fetch_ledger(there) or said(there)[-1] == number)
             assert time.monotonic() - written < 2
         assert writer_of(there / "ledger.jsonl") == writer_of(here / "ledger.jsonl")
         with pytest.raises(ValueError, match="is being run by pid"), open_as_driver(there):
@@ -116,7 +120,7 @@ def test_killed_and_launched_on_the_same_machine(machine: Machine) -> None:
     with open_as_driver(here):
         assert said(here) == ["sent", "not sent"]
     there = machine("there")
-    fetch(there)
+    fetch_ledger(there)
     assert said(there) == ["sent", "not sent"]
 
 
@@ -129,7 +133,7 @@ def test_killed_and_launched_elsewhere(machine: Machine) -> None:
     with open_as_driver(there) as ledger:
         assert said(there) == ["sent"]
         ledger.append(word("more"))
-    fetch(here)
+    fetch_ledger(here)
     assert said(here) == ["sent", "more"]
 
 
@@ -140,7 +144,7 @@ def test_a_driver_thought_dead_writes_what_does_not_count(
     monkeypatch.setattr(s3_lease, "BEAT_S", 3.0)
     with open_as_driver(here) as ledger:
         ledger.append(word(1))
-        until(lambda: fetch(there) or said(there) == [1])
+        until(lambda: fetch_ledger(there) or said(there) == [1])
         place = Remote.parse(s3) / "toy"
         [lease] = place.entries("lease")
         gone = {"host": "far", "pid": 7, "kernel": "another", "started": "1"}
@@ -154,7 +158,7 @@ def test_a_driver_thought_dead_writes_what_does_not_count(
         assert any("000001-" in e.key for e in place.entries("ledger")), "it did write"
         machine("third")
         third = machine("third")
-        fetch(third)
+        fetch_ledger(third)
         assert said(third) == [1, 2]
 
 
@@ -173,7 +177,7 @@ def test_s3_is_away(
             assert time.monotonic() - begun < 1
             time.sleep(0.1)
         gate.open()
-        until(lambda: fetch(there) or said(there) == [*range(40)])
+        until(lambda: fetch_ledger(there) or said(there) == [*range(40)])
         until(lambda: "has everything" in caplog.text)
     assert caplog.text.count("does not answer, events wait") == 1
     gate.shut()
@@ -198,7 +202,7 @@ def test_s3_is_away_at_the_end(
     with open_as_driver(here):
         pass
     there = machine("there")
-    fetch(there)
+    fetch_ledger(there)
     assert said(there) == ["kept here"]
     gate.shut()
 

@@ -15,17 +15,17 @@ from search.storage import s3_run
 from search.storage.run_folders import (
     checkpoints_of,
     fetch_cases,
-    held,
-    kept,
+    hold_run_folder,
+    sent_validations,
 )
 from search.storage.s3 import Remote, mirror_of
-from search.storage.s3_run import RemoteRun, Superseded
-from tests.search.execution.test_trainable import cargo
+from search.storage.s3_run import S3Run, Superseded
+from tests.search.execution.test_trainable import spec
 from tests.search.s3 import Gate, Moto
 from tests.search.toy import Validation, dice
 
 TRAIN: dict[str, Any] = {"epochs": 9, "optimizer": {"lr": 1e-3}, "data": {"store": "/a"}}
-Carrier = Callable[..., RemoteRun]
+Carrier = Callable[..., S3Run]
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def study(s3: str) -> Remote:
 def carrier(study: Remote, tmp_path: Path) -> Iterator[Carrier]:
     """Return a carrier of trial 3 on some node."""
 
-    def on(node: str, fence: int = 1, attempt: int = 1, **train: Any) -> RemoteRun:
-        return RemoteRun(study, tmp_path / node, 3, (fence, attempt), TRAIN | train)
+    def on(node: str, fence: int = 1, attempt: int = 1, **train: Any) -> S3Run:
+        return S3Run(study, tmp_path / node, 3, (fence, attempt), TRAIN | train)
 
     yield on
 
@@ -182,7 +182,7 @@ def test_s3_is_away(s3: str, moto: Moto, tmp_path: Path) -> None:
     """A carrier waits with its report until the run is safe."""
     gate = Gate(moto.address)
     study = Remote.parse(s3.replace(moto.address, gate.address)) / "toy"
-    with RemoteRun(study, tmp_path / "a", 3, (1, 1), TRAIN) as run:
+    with S3Run(study, tmp_path / "a", 3, (1, 1), TRAIN) as run:
         write(tmp_path / "a", 1)
         gate.shut()
         threading.Timer(2, gate.open).start()
@@ -221,7 +221,7 @@ def test_a_trainable_far_from_its_study(
     values = []
     for attempt in (1, 2):
         monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / f"node{attempt}"))
-        told = cargo(tmp_path / "0003", storage=there.uri, fence=1, attempt=attempt)
+        told = spec(tmp_path / "0003", storage=there.uri, fence=1, attempt=attempt)
         trainable = Trainable(told | {"received": attempt - 1})
         result = trainable.train()
         values.append((result["epoch"], dict(result["metrics"])["val/dice"]))
@@ -247,8 +247,8 @@ def test_a_newer_segtune_goes_on(carrier: Carrier, tmp_path: Path) -> None:
 
 
 def test_what_fit_raises_comes_through(s3: str, tmp_path: Path) -> None:
-    told = cargo(tmp_path / "0003", storage=(Remote.parse(s3) / "toy").uri, fence=1)
-    validations = kept(failing, told)
+    told = spec(tmp_path / "0003", storage=(Remote.parse(s3) / "toy").uri, fence=1)
+    validations = sent_validations(failing, told)
     assert next(validations).epoch == 1
     with pytest.raises(RuntimeError, match="broken"):
         next(validations)
@@ -257,9 +257,9 @@ def test_what_fit_raises_comes_through(s3: str, tmp_path: Path) -> None:
 def test_a_node_without_the_drivers_folder(tmp_path: Path) -> None:
     """One that joined after the others were asked."""
     run_dir = tmp_path / "toy" / "trials" / "0003"
-    told = cargo(run_dir, fence=4)
-    with pytest.raises(OSError, match="toy: not the driver's folder"), held(told):
+    told = spec(run_dir, fence=4)
+    with pytest.raises(OSError, match="toy: not the driver's folder"), hold_run_folder(told):
         pass
     (tmp_path / "toy" / "lease.000004").touch()
-    with held(told) as run:
+    with hold_run_folder(told) as run:
         assert run is None

@@ -11,7 +11,7 @@ import pytest
 
 from search.ledger.journal import Ledger
 from search.storage.s3 import Remote, folder_of, mirror_of
-from search.storage.s3_ledger import fetch
+from search.storage.s3_ledger import fetch_ledger
 from tests.search.conftest import AWS, ROOT, Driver, events, write_study
 from tests.search.s3 import Gate, Moto
 from tests.search.toy import dice
@@ -166,7 +166,7 @@ def test_s3_is_away_for_a_while(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGTUNE_CACHE", str(tmp_path / "away"))
         there = mirror_of(Remote.parse(s3)) / "toy"
-        fetch(there)
+        fetch_ledger(there)
     sent = Ledger.open(there / "ledger.jsonl", writer=False).events
     assert sent == Ledger.open(driver.folder / "ledger.jsonl", writer=False).events
     gate.shut()
@@ -200,7 +200,7 @@ def test_resumed_confirmed_and_replayed_from_elsewhere(
     result = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "better" in result.stdout or "not distinguishable" in result.stdout
-    fetch(driver.folder)
+    fetch_ledger(driver.folder)
     [resumed] = events(driver.folder, "resumed")
     reports = results(driver.folder)[resumed["trial"]]
     assert reports[-1][0] == 12

@@ -14,12 +14,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from search.ledger.journal import Ledger
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.study.load import load_study
 from search.tracking.tracker import Tracker
 from tests.search.conftest import Driver
 
-Copy = Callable[[], LiveStudy]
+Copy = Callable[[], StudySession]
 
 
 @pytest.fixture
@@ -39,20 +39,20 @@ def copied(calm: Driver, tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty}")
     study = load_study(calm.study)
 
-    def open_() -> LiveStudy:
-        return LiveStudy(study, folder, Ledger.open(path, writer=True))
+    def open_() -> StudySession:
+        return StudySession(study, folder, Ledger.open(path, writer=True))
 
     return open_
 
 
-def deliver(live: LiveStudy) -> list[str]:
+def deliver(session: StudySession) -> list[str]:
     """Run a tracker as a driver does, and return what it said."""
     said: list[str] = []
     links: list[dict[str, Any]] = []
-    with Tracker(live, links.append, said.append):
+    with Tracker(session, links.append, said.append):
         pass
-    live.record(*links)
-    live.ledger.close()
+    session.record(*links)
+    session.ledger.close()
     return said
 
 
@@ -114,17 +114,19 @@ def test_shows_everything(calm: Driver, mlflow_uri: str) -> None:
 
 def test_delivery_may_repeat_itself(copied: Copy) -> None:
     """From the start, with and without the links in the ledger: no run and no point twice."""
-    live = copied()
-    assert deliver(live) == []
-    uri = live.study and Tracker(live, print, print).uri
+    session = copied()
+    assert deliver(session) == []
+    uri = session.study and Tracker(session, print, print).uri
     once = points(uri)
-    assert sum(map(len, once.values())) == sum(len(t.reports) for t in live.state.trials.values())
+    assert sum(map(len, once.values())) == sum(
+        len(t.reports) for t in session.state.trials.values()
+    )
 
-    cursor = live.folder / "mlflow.json"
+    cursor = session.folder / "mlflow.json"
     cursor.unlink()
     deliver(copied())
     cursor.unlink()
-    forget_links(live.ledger.path)
+    forget_links(session.ledger.path)
     deliver(copied())
     assert points(uri) == once
 
@@ -136,16 +138,16 @@ def forget_links(ledger: Path) -> None:
 
 def test_killed_between_delivery_and_link(copied: Copy) -> None:
     """The cursor says that a trial was begun, but no line has its run: the run is found again."""
-    live = copied()
-    proposed = [i for i, event in enumerate(live.ledger.events) if event["event"] == "proposed"]
-    deliver(live)
-    uri = Tracker(live, print, print).uri
+    session = copied()
+    proposed = [i for i, event in enumerate(session.ledger.events) if event["event"] == "proposed"]
+    deliver(session)
+    uri = Tracker(session, print, print).uri
     once = points(uri)
-    forget_links(live.ledger.path)
+    forget_links(session.ledger.path)
     cursor = {"uri": uri, "delivered": proposed[1] + 1}
-    (live.folder / "mlflow.json").write_text(json.dumps(cursor))
-    live = copied()
-    assert deliver(live) == []
+    (session.folder / "mlflow.json").write_text(json.dumps(cursor))
+    session = copied()
+    assert deliver(session) == []
     assert points(uri) == once
     assert not Tracker(copied(), print, print).behind
 
@@ -153,29 +155,29 @@ def test_killed_between_delivery_and_link(copied: Copy) -> None:
 @pytest.mark.parametrize("at_once", [False, True])
 def test_a_resumed_trial_keeps_its_run(copied: Copy, at_once: bool) -> None:
     """Whether it was delivered before it was resumed or not, the run lives again, then ends."""
-    live = copied()
-    trial = next(t for t in live.state.trials.values() if t.ending == "completed")
+    session = copied()
+    trial = next(t for t in session.state.trials.values() if t.ending == "completed")
     if not at_once:
-        deliver(live)
-        live = copied()
+        deliver(session)
+        session = copied()
     about = {"trial": trial.number, "epoch": trial.epoch}
-    live.record({"event": "resumed", **about, "epochs": trial.epoch + 1})
-    uri = Tracker(live, print, print).uri
-    deliver(live)
+    session.record({"event": "resumed", **about, "epochs": trial.epoch + 1})
+    uri = Tracker(session, print, print).uri
+    deliver(session)
     before = runs(uri)
     run = before[trial.number]
     assert run.info.status == "SCHEDULED" and run.data.tags["resumed_from"] == "epoch 9 to 10"
     assert run.data.tags["ending"] == "going on"
 
-    live = copied()
+    session = copied()
     about["epoch"] += 1
-    live.record(
+    session.record(
         {"event": "started", **about, "attempt": 9, "host": "h", "pid": 1},
         {"event": "reported", **about, "value": 0.5, "metrics": {"val/dice": 0.5}},
         {"event": "decided", **about, "action": "complete", "reason": "", "rung": None},
         {"event": "ended", **about, "ending": "completed", "reason": ""},
     )
-    deliver(live)
+    deliver(session)
     after = runs(uri)
     assert {n: r.info.run_id for n, r in after.items()} == {
         n: r.info.run_id for n, r in before.items()
@@ -188,26 +190,26 @@ def test_dead_server(copied: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """It costs the driver nothing, one line says so, and the next driver delivers the rest."""
     good = os.environ["MLFLOW_TRACKING_URI"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    live = copied()
+    session = copied()
     said: list[str] = []
-    with Tracker(live, print, said.append):
+    with Tracker(session, print, said.append):
         while not said:
             time.sleep(0.05)
         begun = time.perf_counter()
     assert time.perf_counter() - begun < 2
     assert "does not answer" in said[0] and len(said) == 2 and "sends the rest" in said[1]
-    live.ledger.close()
+    session.ledger.close()
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", good)
-    live = copied()
-    assert deliver(live) == []
+    session = copied()
+    assert deliver(session) == []
     assert sum(map(len, points(good).values())) == sum(
-        len(trial.reports) for trial in live.state.trials.values()
+        len(trial.reports) for trial in session.state.trials.values()
     )
 
 
 def test_nothing_is_imported_for_nothing(copied: Copy) -> None:
     """A tracker that is up to date is not behind, and links alone do not make it so."""
-    live = copied()
-    deliver(live)
+    session = copied()
+    deliver(session)
     assert not Tracker(copied(), print, print).behind

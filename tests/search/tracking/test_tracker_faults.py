@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from search.ledger.journal import Event, Ledger
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.storage.studies import read_study
 from search.tracking import runs
 from search.tracking.client import connect
@@ -31,7 +31,7 @@ CALLS = {
     "set_terminated",
     "update_run",
 }
-Open = Callable[[], LiveStudy]
+Open = Callable[[], StudySession]
 
 
 class Fault(Exception):
@@ -80,28 +80,28 @@ def ended(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     """A study of a control and two trials, one of them resumed, confirmed, painted and read."""
     folder = tmp_path_factory.mktemp("ended") / "toy"
     config = offline.finished(folder, store, trials={"num_trials": 2}, enqueue=[])
-    with offline.opened(config, folder) as live:
-        live.record({"event": "threshold", "modality": "image", "above": True, "threshold": 0.5,
+    with offline.opened(config, folder) as session:
+        session.record({"event": "threshold", "modality": "image", "above": True, "threshold": 0.5,
                      "dice": 0.2})  # fmt: skip
         about = {"trial": 1, "epoch": 3}
-        live.record({"event": "resumed", **about, "epochs": 4})
-        offline.train(live, live.state.trials[1])
-        pictures = live.trial_dir(1) / "samples"
+        session.record({"event": "resumed", **about, "epochs": 4})
+        offline.train(session, session.state.trials[1])
+        pictures = session.trial_dir(1) / "samples"
         pictures.mkdir()
         (pictures / "epoch0004-a.png").write_bytes(b"a")
         files = ["samples/epoch0004-a.png", "samples/gone.png", "../../../etc/passwd"]
-        live.record({"event": "painted", "trial": 1, "epoch": 4, "files": files, "seconds": 1.0})
-        live.record({"event": "proposed", "trial": 3, "params": live.state.trials[1].params,
+        session.record({"event": "painted", "trial": 1, "epoch": 4, "files": files, "seconds": 1.0})
+        session.record({"event": "proposed", "trial": 3, "params": session.state.trials[1].params,
                      "kind": "confirm", "protected": True, "of": 1, "seed": 7, "fold": 2,
                      "epochs": 2})  # fmt: skip
-        offline.train(live, live.state.trials[3], toy.fit)
+        offline.train(session, session.state.trials[3], toy.fit)
         verdict = {"event": "verdict", "on": "validation", "where": "somewhere", "seeds": [7],
                    "folds": [2], "epochs": 2, "margin": None, "same_cases": False}  # fmt: skip
         score = {"trial": 1, "role": "candidate", "seeds": [7], "by_seed": [0.5], "mean": 0.5,
                  "interval": [0.4, 0.6]}  # fmt: skip
         row = {"family": "control", "trial": 1, "other": 0, "verdict": "none", "reason": "too few"}
-        live.record({**verdict, "scores": [score], "comparisons": [row]})
-        live.record({"event": "test_read", "trial": 3, "metrics": {"test/dice": 0.4},
+        session.record({**verdict, "scores": [score], "comparisons": [row]})
+        session.record({"event": "test_read", "trial": 3, "metrics": {"test/dice": 0.4},
                      "threshold": 0.5, "dice": {"a": 0.4}, "reading": 1})  # fmt: skip
     return folder
 
@@ -114,7 +114,7 @@ def copy(
     monkeypatch.setattr("search.report.learning_curves.draw_study", draw)
     monkeypatch.setattr("search.report.learning_curves.draw_trial", draw)
     monkeypatch.setattr(
-        "search.tracking.artifacts.write_page", lambda folder, out: draw(out / "r.html")
+        "search.tracking.artifacts.write_study_page", lambda folder, out: draw(out / "r.html")
     )
     monkeypatch.setattr("search.analysis.case_scores.NUM_RESAMPLES", 2)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -125,20 +125,22 @@ def copy(
         shutil.copytree(ended, folder)
         shutil.copy(empty_database, folder.parent / "mlflow.db")
         study, _ = read_study(folder)
-        return lambda: LiveStudy(study, folder, Ledger.open(folder / "ledger.jsonl", writer=True))
+        return lambda: StudySession(
+            study, folder, Ledger.open(folder / "ledger.jsonl", writer=True)
+        )
 
     yield begin
 
 
 def deliver(open_: Open, *, keeps_links: bool = True) -> None:
-    live = open_()
+    session = open_()
     links: list[Event] = []
     try:
-        Tracker(live, links.append, pytest.fail).deliver(last=True)
+        Tracker(session, links.append, pytest.fail).deliver(last=True)
     finally:
         if keeps_links:
-            live.record(*links)
-        live.ledger.close()
+            session.record(*links)
+        session.ledger.close()
 
 
 def assert_same(found: dict[str, Any], truth: dict[str, Any], where: str = "") -> None:
@@ -150,9 +152,9 @@ def assert_same(found: dict[str, Any], truth: dict[str, Any], where: str = "") -
 
 
 def uri(open_: Open) -> str:
-    live = open_()
-    live.ledger.close()
-    return f"sqlite:///{live.folder.parent}/mlflow.db"
+    session = open_()
+    session.ledger.close()
+    return f"sqlite:///{session.folder.parent}/mlflow.db"
 
 
 def test_what_mlflow_has(copy: Callable[[], Open]) -> None:
@@ -235,14 +237,14 @@ def test_the_same_tracker_goes_on(
     deliver(undisturbed)
     client = Client(connect(uri(begun)), 20, False)
     monkeypatch.setattr(runs, "connect", lambda uri: client)
-    live = begun()
+    session = begun()
     links: list[Event] = []
-    tracker = Tracker(live, links.append, pytest.fail)
+    tracker = Tracker(session, links.append, pytest.fail)
     with pytest.raises(Fault):
         tracker.deliver(last=False)
-    live.record(*links)
+    session.record(*links)
     tracker.deliver(last=True)
-    live.ledger.close()
+    session.ledger.close()
     assert not tracker.behind
     assert_same(content(uri(begun)), content(uri(undisturbed)))
 
@@ -250,20 +252,20 @@ def test_the_same_tracker_goes_on(
 def test_a_study_of_an_earlier_segtune(copy: Callable[[], Open]) -> None:
     """Its trials' runs have no parent; they stay, and get all that they lack."""
     begun = copy()
-    live = begun()
-    client = connect(uri_ := f"sqlite:///{live.folder.parent}/mlflow.db")
-    experiment = client.create_experiment("toy", (live.folder.parent / "old").as_uri())
+    session = begun()
+    client = connect(uri_ := f"sqlite:///{session.folder.parent}/mlflow.db")
+    experiment = client.create_experiment("toy", (session.folder.parent / "old").as_uri())
     link = {"event": "mlflow", "experiment_id": experiment, "uri": uri_}
-    assert live.state.study is not None
-    for trial in live.state.trials:
-        tags = {"trial_uid": f"{live.state.study['uid']}/{trial:04d}", "kind": "old"}
+    assert session.state.study is not None
+    for trial in session.state.trials:
+        tags = {"trial_uid": f"{session.state.study['uid']}/{trial:04d}", "kind": "old"}
         run = client.create_run(experiment, 1, tags, f"toy-{trial:04d}")
-        live.record(link, {"event": "mlflow", "trial": trial, "run_id": run.info.run_id,
+        session.record(link, {"event": "mlflow", "trial": trial, "run_id": run.info.run_id,
                            "uri": uri_})  # fmt: skip
     before = {run.info.run_id for run in experiment_runs(client)}
-    cursor = {"uri": uri_, "delivered": len(live.ledger.events)}
-    (live.folder / "mlflow.json").write_text(json.dumps(cursor))
-    live.ledger.close()
+    cursor = {"uri": uri_, "delivered": len(session.ledger.events)}
+    (session.folder / "mlflow.json").write_text(json.dumps(cursor))
+    session.ledger.close()
     deliver(begun)
     after = experiment_runs(client)
     assert {run.info.run_id for run in after} > before and len(after) == len(before) + 1
@@ -297,11 +299,11 @@ def test_a_file_that_cannot_be_made(
 
     monkeypatch.setattr("search.report.learning_curves.draw_trial", broken)
     begun = copy()
-    live = begun()
+    session = begun()
     said: list[str] = []
-    tracker = Tracker(live, lambda link: None, said.append)
+    tracker = Tracker(session, lambda link: None, said.append)
     tracker.deliver(last=True)
-    live.ledger.close()
+    session.ledger.close()
     assert said == ["MLflow lacks a file (draw): RuntimeError: no picture today"]
     assert not tracker.behind
     assert "config.yaml" in content(uri(begun))["runs"]["0001"]["files"]

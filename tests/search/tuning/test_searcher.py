@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from search.ledger.session import LiveStudy
+from search.ledger.session import StudySession
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
-from search.tuning.searcher import Proposer
+from search.tuning.searcher import StudySearcher
 from tests.search import offline
 
 SPACE = {
@@ -33,31 +33,31 @@ def study(store: Path) -> StudyConfig:
 @contextmanager
 def driver(
     study: StudyConfig, folder: Path, slots: int = 9
-) -> Iterator[tuple[LiveStudy, Proposer]]:
+) -> Iterator[tuple[StudySession, StudySearcher]]:
     """Open a study as a driver does."""
-    with offline.opened(study, folder) as live:
+    with offline.opened(study, folder) as session:
         sampler = Sampler(study)
-        for event in live.ledger.events:
+        for event in session.ledger.events:
             sampler.hear(event)
-        live.listeners.insert(0, sampler.hear)
-        yield live, Proposer(live, sampler, lambda: slots, "tests.search.toy:fit")
+        session.listeners.insert(0, sampler.hear)
+        yield session, StudySearcher(session, sampler, lambda: slots, "tests.search.toy:fit")
 
 
-def carry(proposer: Proposer, name: str) -> dict[str, Any]:
-    cargo = proposer.suggest(name)
-    assert isinstance(cargo, dict)
-    return cargo
+def carry(searcher: StudySearcher, name: str) -> dict[str, Any]:
+    spec = searcher.suggest(name)
+    assert isinstance(spec, dict)
+    return spec
 
 
-def kinds(live: LiveStudy) -> list[tuple[int, str, bool]]:
-    return [(t.number, t.kind, t.protected) for t in live.state.trials.values()]
+def kinds(session: StudySession) -> list[tuple[int, str, bool]]:
+    return [(t.number, t.kind, t.protected) for t in session.state.trials.values()]
 
 
 def test_order(study: StudyConfig, tmp_path: Path) -> None:
     """The control, the references, the enqueued, then sampled ones; and no more."""
-    with driver(study, tmp_path) as (live, proposer):
-        cargos = [carry(proposer, name) for name in "abcdef"]
-        assert kinds(live) == [
+    with driver(study, tmp_path) as (session, searcher):
+        cargos = [carry(searcher, name) for name in "abcdef"]
+        assert kinds(session) == [
             (0, "control", True),
             (1, "enqueued", True),
             (2, "enqueued", False),
@@ -65,15 +65,15 @@ def test_order(study: StudyConfig, tmp_path: Path) -> None:
             (4, "sampled", False),
             (5, "sampled", False),
         ]
-        assert [cargo["trial"] for cargo in cargos] == list(range(6))
+        assert [spec["trial"] for spec in cargos] == list(range(6))
         assert cargos[0]["train"]["model"]["family"] == "unet"
-        assert [cargo["train"]["optimizer"]["lr"] for cargo in cargos[1:4]] == [1e-4, 1e-2, 1e-3]
-        assert {cargo["received"] for cargo in cargos} == {-1}
-        assert proposer.suggest("g") is None  # one that runs may yet die
+        assert [spec["train"]["optimizer"]["lr"] for spec in cargos[1:4]] == [1e-4, 1e-2, 1e-3]
+        assert {spec["received"] for spec in cargos} == {-1}
+        assert searcher.suggest("g") is None  # one that runs may yet die
         for name in "abcdef":
-            proposer.on_trial_complete(name)
-        live.record(*(ended(number) for number in range(6)))
-        assert proposer.suggest("g") == Searcher.FINISHED
+            searcher.on_trial_complete(name)
+        session.record(*(ended(number) for number in range(6)))
+        assert searcher.suggest("g") == Searcher.FINISHED
 
 
 def ended(number: int, ending: str = "completed") -> dict[str, Any]:
@@ -81,23 +81,23 @@ def ended(number: int, ending: str = "completed") -> dict[str, Any]:
 
 
 def test_a_full_cluster_waits(study: StudyConfig, tmp_path: Path) -> None:
-    with driver(study, tmp_path, slots=1) as (live, proposer):
-        carry(proposer, "a")
-        assert proposer.suggest("b") is None
-        live.stopping = "SIGTERM"
-        assert proposer.suggest("b") == Searcher.FINISHED
+    with driver(study, tmp_path, slots=1) as (session, searcher):
+        carry(searcher, "a")
+        assert searcher.suggest("b") is None
+        session.stopping = "SIGTERM"
+        assert searcher.suggest("b") == Searcher.FINISHED
 
 
 def test_a_dead_carrier_is_followed(study: StudyConfig, tmp_path: Path) -> None:
     """By one that knows what was received, before anything new is proposed."""
-    with driver(study, tmp_path) as (live, proposer):
-        carry(proposer, "a")
-        live.record({"event": "started", "trial": 0, "attempt": 1, "host": "h", "pid": 1})
-        live.record({"event": "reported", "trial": 0, "epoch": 1, "value": 0.1, "metrics": {}})
-        proposer.on_trial_complete("a", error=True)
-        again = carry(proposer, "b")
+    with driver(study, tmp_path) as (session, searcher):
+        carry(searcher, "a")
+        session.record({"event": "started", "trial": 0, "attempt": 1, "host": "h", "pid": 1})
+        session.record({"event": "reported", "trial": 0, "epoch": 1, "value": 0.1, "metrics": {}})
+        searcher.on_trial_complete("a", error=True)
+        again = carry(searcher, "b")
         assert (again["trial"], again["received"], again["attempt"]) == (0, 1, 2)
-        assert carry(proposer, "c")["trial"] == 1
+        assert carry(searcher, "c")["trial"] == 1
 
 
 def test_confirming_trials_shift_nothing(study: StudyConfig, tmp_path: Path) -> None:
@@ -106,31 +106,31 @@ def test_confirming_trials_shift_nothing(study: StudyConfig, tmp_path: Path) -> 
     confirm |= {"params": {"optimizer.lr": 1e-2}, "of": 2, "seed": 7, "fold": 1, "epochs": 5}
     proposed = []
     for name, beside in (("without", False), ("with", True)):
-        with driver(study, tmp_path / name) as (live, proposer):
+        with driver(study, tmp_path / name) as (session, searcher):
             for carrier in "abc":
-                carry(proposer, carrier)
+                carry(searcher, carrier)
             if beside:
-                live.record(*(confirm | {"trial": number} for number in (3, 4)), ended(4))
-                cargo = carry(proposer, "confirm")
-                assert (cargo["trial"], cargo["train"]["seed"]) == (3, 7)
-                assert (cargo["train"]["data"]["fold"], cargo["train"]["epochs"]) == (1, 5)
+                session.record(*(confirm | {"trial": number} for number in (3, 4)), ended(4))
+                spec = carry(searcher, "confirm")
+                assert (spec["trial"], spec["train"]["seed"]) == (3, 7)
+                assert (spec["train"]["data"]["fold"], spec["train"]["epochs"]) == (1, 5)
             for carrier in "def":
-                carry(proposer, carrier)
-            assert proposer.suggest("g") is None
-            trials = [trial for trial in live.state.trials.values() if trial.kind != "confirm"]
+                carry(searcher, carrier)
+            assert searcher.suggest("g") is None
+            trials = [trial for trial in session.state.trials.values() if trial.kind != "confirm"]
             proposed.append([(trial.kind, trial.params) for trial in trials])
     assert proposed[0] == proposed[1]
     assert len(proposed[0]) == 6
 
 
 def test_a_resumed_trial_goes_first(study: StudyConfig, tmp_path: Path) -> None:
-    with driver(study, tmp_path) as (live, proposer):
-        carry(proposer, "a")
-        live.record({"event": "reported", "trial": 0, "epoch": 3, "value": 0.1, "metrics": {}})
-        live.record(ended(0), {"event": "resumed", "trial": 0, "epoch": 3, "epochs": 9})
-        proposer.on_trial_complete("a")
-        cargo = carry(proposer, "b")
-        assert (cargo["trial"], cargo["received"], cargo["train"]["epochs"]) == (0, 3, 9)
+    with driver(study, tmp_path) as (session, searcher):
+        carry(searcher, "a")
+        session.record({"event": "reported", "trial": 0, "epoch": 3, "value": 0.1, "metrics": {}})
+        session.record(ended(0), {"event": "resumed", "trial": 0, "epoch": 3, "epochs": 9})
+        searcher.on_trial_complete("a")
+        spec = carry(searcher, "b")
+        assert (spec["trial"], spec["received"], spec["train"]["epochs"]) == (0, 3, 9)
 
 
 def test_only_what_was_asked_for_whatever_the_budget(store: Path, tmp_path: Path) -> None:
@@ -138,23 +138,23 @@ def test_only_what_was_asked_for_whatever_the_budget(store: Path, tmp_path: Path
     study = offline.study(
         store, space=SPACE, enqueue=ENQUEUE, trials={"num_trials": 4}, budget={"epochs": 1}
     )
-    with driver(study, tmp_path) as (live, proposer):
+    with driver(study, tmp_path) as (session, searcher):
         for name in "abc":
-            carry(proposer, name)
+            carry(searcher, name)
         for name in "abc":
-            proposer.on_trial_complete(name)
+            searcher.on_trial_complete(name)
         report = {"trial": 1, "epoch": 1, "value": 0.5, "metrics": {"val/dice": 0.5}}
-        live.record({"event": "reported", **report})
-        assert live.overspent() is not None and not live.finished
-        live.only = frozenset({1})
-        assert live.overspent() is None
-        assert carry(proposer, "d")["trial"] == 1
-        assert proposer.suggest("e") is None
-        proposer.on_trial_complete("d")
-        live.record(ended(1))
-        assert live.finished and proposer.suggest("f") == Searcher.FINISHED
-        live.only = None
-        assert not live.finished and live.overspent() is not None
+        session.record({"event": "reported", **report})
+        assert session.overspent() is not None and not session.finished
+        session.only = frozenset({1})
+        assert session.overspent() is None
+        assert carry(searcher, "d")["trial"] == 1
+        assert searcher.suggest("e") is None
+        searcher.on_trial_complete("d")
+        session.record(ended(1))
+        assert session.finished and searcher.suggest("f") == Searcher.FINISHED
+        session.only = None
+        assert not session.finished and session.overspent() is not None
 
 
 def test_nothing_trained_has_no_control(store: Path, tmp_path: Path) -> None:
@@ -167,25 +167,25 @@ def test_nothing_trained_has_no_control(store: Path, tmp_path: Path) -> None:
         scheduler={"type": "none", "max_t": 0},
         train={"init_from": "somewhere.pt"},
     )
-    with driver(study, tmp_path) as (live, proposer):
+    with driver(study, tmp_path) as (session, searcher):
         for name in "abcd":
-            carry(proposer, name)
-        assert [trial.kind for trial in live.state.trials.values()] == 3 * ["enqueued"] + [
+            carry(searcher, name)
+        assert [trial.kind for trial in session.state.trials.values()] == 3 * ["enqueued"] + [
             "sampled"
         ]
-        assert not live.state.trials[1].protected
+        assert not session.state.trials[1].protected
 
 
 def test_an_impossible_combination_ends_at_once(store: Path, tmp_path: Path) -> None:
     """It counts as a trial, infeasible, so that the sampler learns of it; the next is carried."""
     space = {**SPACE, "model.depth": {"type": "categorical", "choices": [3, 99]}}
     study = offline.study(store, space=space, trials={"num_trials": 12})
-    with driver(study, tmp_path, slots=99) as (live, proposer):
+    with driver(study, tmp_path, slots=99) as (session, searcher):
         carried: list[int] = []
-        while isinstance(cargo := proposer.suggest(f"{len(carried)}"), dict):
-            carried.append(cargo["trial"])
-        infeasible = [t for t in live.state.trials.values() if t.ending == "infeasible"]
+        while isinstance(spec := searcher.suggest(f"{len(carried)}"), dict):
+            carried.append(spec["trial"])
+        infeasible = [t for t in session.state.trials.values() if t.ending == "infeasible"]
         assert infeasible
         assert all(trial.params["model.depth"] == 99 and trial.reason for trial in infeasible)
-        assert len(live.state.searched()) == 12
+        assert len(session.state.searched()) == 12
         assert sorted([*carried, *(trial.number for trial in infeasible)]) == list(range(14))

@@ -109,8 +109,8 @@ def test_equivalent_within_a_margin(folder: Path) -> None:
 def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is trained twice; an interrupted one goes on; seeds are added."""
 
-    def killed(live, address, only, fit):
-        offline.train(live, live.state.live()[0])
+    def killed(session, address, only, fit):
+        offline.train(session, session.state.live()[0])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(search.workflows.confirm, "carry_on", killed)
@@ -131,7 +131,7 @@ def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyP
 def test_not_all_have_ended(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda live, address, only, fit: 0)
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda session, address, only, fit: 0)
     assert confirm(folder, top=1, seeds=3) == 0
     assert "the same command again continues" in capsys.readouterr().out
     assert not events(folder, "verdict")
@@ -185,17 +185,17 @@ def test_readable_without_the_folders(folder: Path) -> None:
 
 def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fold stays and only the seed varies; there is no control."""
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda live, address, only, fit: 0)
+    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda session, address, only, fit: 0)
     scheduler = {"type": "none", "max_t": 0}
     train = {"init_from": "somewhere"}
     config = offline.study(store, scheduler=scheduler, train=train)
-    with offline.opened(config, tmp_path / "toy") as live:
-        offline.propose(live)
-        for trial in live.state.live():
+    with offline.opened(config, tmp_path / "toy") as session:
+        offline.propose(session)
+        for trial in session.state.live():
             value = dice(trial.params["optimizer.lr"], 1)
             about = {"trial": trial.number, "epoch": 0, "value": value}
-            live.record({"event": "reported", **about, "metrics": {"val/dice": value}})
-            offline.end(live, trial, "completed")
+            session.record({"event": "reported", **about, "metrics": {"val/dice": value}})
+            offline.end(session, trial, "completed")
     confirm(tmp_path / "toy", top=1, seeds=3)
     trials = confirming(tmp_path / "toy")
     assert {(t.fold, t.epochs) for t in trials} == {(0, 0)}
@@ -218,8 +218,8 @@ def test_refused(tmp_path: Path, store: Path, words: list[str], line: str) -> No
 
 
 def test_refused_before_the_end_of_the_search(tmp_path: Path, store: Path) -> None:
-    with offline.opened(offline.study(store), tmp_path / "toy") as live:
-        offline.propose(live)
+    with offline.opened(offline.study(store), tmp_path / "toy") as session:
+        offline.propose(session)
     with pytest.raises(ConfigError, match="the search is not finished"):
         confirm(tmp_path / "toy", top=1, seeds=3)
 
@@ -235,22 +235,22 @@ def test_others_beside_the_best(folder: Path) -> None:
 def test_a_spent_budget_ends_the_search(tmp_path: Path, store: Path) -> None:
     """What has a result by then is confirmed; no more of the plan is trained."""
     config = offline.study(store, budget={"epochs": 12})
-    with offline.opened(config, tmp_path) as live:
-        offline.propose(live)
-        for trial in live.state.live()[:4]:
-            offline.train(live, trial)
-        assert make_plan(config, live.state, top=1, num_seeds=3).trials == [2, 3, 0, 1]
+    with offline.opened(config, tmp_path) as session:
+        offline.propose(session)
+        for trial in session.state.live()[:4]:
+            offline.train(session, trial)
+        assert make_plan(config, session.state, top=1, num_seeds=3).trials == [2, 3, 0, 1]
 
 
 def test_weights_from_elsewhere_may_have_seen_the_other_folds(tmp_path: Path, store: Path) -> None:
     config = offline.study(store)
-    with offline.opened(config, tmp_path) as live:
-        offline.propose(live)
-        for trial in live.state.live():
-            offline.train(live, trial)
+    with offline.opened(config, tmp_path) as session:
+        offline.propose(session)
+        for trial in session.state.live():
+            offline.train(session, trial)
         config = offline.study(store, train={"init_from": "runs/one"})
         with pytest.raises(ConfigError, match=r"train\.init_from: those weights"):
-            make_plan(config, live.state, top=1, num_seeds=3)
+            make_plan(config, session.state, top=1, num_seeds=3)
 
 
 def test_cases_of_another_disk(folder: Path) -> None:
@@ -266,15 +266,15 @@ def test_the_sealed_test_set(
     """Each model's reading is a line of the ledger; what was read is not read again."""
     read: list[int] = []
 
-    def read_test_set(live, trials, address):
-        known = {event["trial"] for event in live.state.test_readings}
+    def read_test_set(session, trials, address):
+        known = {event["trial"] for event in session.state.test_readings}
         for trial in trials:
             if trial.number not in known:
                 read.append(trial.number)
-                lr = trial.config(live.study).optimizer.lr
+                lr = trial.config(session.study).optimizer.lr
                 values = {f"t{i}": dice(lr, 3) + 0.01 * ((i + trial.seed) % 3) for i in range(6)}
                 reading = {"metrics": {"test/dice": 0.5}, "threshold": 0.4, "reading": 1}
-                record(live, trial, reading | {"dice": values})
+                record(session, trial, reading | {"dice": values})
 
     monkeypatch.setattr("search.workflows.holdout.read_test_set", read_test_set)
     confirm(folder, top=2, seeds=3, test=True)
@@ -305,10 +305,10 @@ def test_a_reading_of_the_test_set(
     )
     frozen = json.loads((run_dir / "threshold.json").read_text())
     assert readings[0]["threshold"] == frozen["threshold"]
-    with offline.opened(offline.study(store), live_folder) as live:
-        offline.propose(live)
+    with offline.opened(offline.study(store), live_folder) as session:
+        offline.propose(session)
         for reading in readings:
-            record(live, live.state.trials[0], reading)
+            record(session, session.state.trials[0], reading)
     first, second = capsys.readouterr().out.splitlines()[-2:]
     assert "NOT A FIRST LOOK: reading 2" in second and "LOOK" not in first
 
@@ -347,10 +347,10 @@ def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) ->
     train = {"model.width": 8, "model.depth": 3, "epoch_images": 8, "batch.effective": 4}
     train |= {"sampling.timestep_respacing": 3, "sampling.threshold": 0.05, "device": "cpu"}
     config = offline.study(store, train=train, enqueue=[], trials={"num_trials": 2})
-    with offline.opened(config, folder) as live:
-        offline.propose(live)
-        for trial in live.state.live():
-            offline.train(live, trial, fit)
+    with offline.opened(config, folder) as session:
+        offline.propose(session)
+        for trial in session.state.live():
+            offline.train(session, trial, fit)
     for _ in range(2):
         options = {"top": 1, "seeds": 3, "test": True, "fit": "trainer.loop:fit"}
         process = driver(folder, cluster, "search.workflows.confirm:confirm", **options)

@@ -11,9 +11,9 @@ from search.study.config import StudyConfig
 from search.study.rungs import expected_epochs, rung_table
 from search.workflows.cost_probe import (
     Cost,
+    cost_table,
     measure,
     probe,
-    report,
     slots,
 )
 from tests.trainer.tiny import TINY
@@ -45,7 +45,7 @@ def test_hours_are_epochs_times_seconds_over_slots():
         update={"scheduler": config.scheduler.model_copy(update={"grace_period": 3})}
     )
     fixed, control = config.train_config({}), config.train_config(config.control_params)
-    text = report(
+    text = cost_table(
         config, {"fixed settings": (fixed, cost(0.5, 30.0)), "control": (control, cost(0.1, 30.0))}
     )
     epoch_s = 0.5 * 100 + 30 / 3
@@ -61,7 +61,7 @@ def test_hours_are_epochs_times_seconds_over_slots():
 def test_no_study_is_shorter_than_a_complete_trial():
     config = study(trials={"num_trials": 1}, enqueue=[])
     one = cost(3600.0, 0.0)
-    text = report(config, {"fixed settings": (config.train_config({}), one)})
+    text = cost_table(config, {"fixed settings": (config.train_config({}), one)})
     hours = TINY["epoch_images"] * 9
     assert f"about {hours:.3g} hours, {hours:.3g} without" in text
 
@@ -73,7 +73,7 @@ def test_where_nothing_is_trained_validations_cost():
         scheduler={"type": "none", "max_t": 0},
         enqueue=[{"sampling.eta": 0.0, "protected": True}],
     )
-    text = report(config, {"fixed settings": (config.train_config({}), cost(0.0, 288.0))})
+    text = cost_table(config, {"fixed settings": (config.train_config({}), cost(0.0, 288.0))})
     assert "about 1 hours, 1 without" in text
 
 

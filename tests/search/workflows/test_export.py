@@ -18,7 +18,7 @@ from search.analysis.results import LABEL
 from search.ledger.journal import Ledger
 from search.ledger.lease import Lease
 from search.storage.s3 import Remote, mirror_of
-from search.storage.s3_run import RemoteRun
+from search.storage.s3_run import S3Run
 from search.storage.studies import open_as_driver
 from tests.search.conftest import ROOT
 from tests.search.trained_study import BAD, CONTROL, FAILED, GOING_ON, GOOD, segtune
@@ -325,7 +325,7 @@ def test_a_trial_in_s3_is_fetched(
         kept = Ledger.open(trained_runs / "demo/ledger.jsonl", writer=False).events
         ledger.append(*[event for event in kept if event["event"] != "driver"])
     work, local = tmp_path / "work", trained_runs / "demo/trials/0001"
-    with RemoteRun(Remote.parse(s3) / "demo", work, 1, (1, 1), {}) as run:
+    with S3Run(Remote.parse(s3) / "demo", work, 1, (1, 1), {}) as run:
         shutil.copytree(local, work, dirs_exist_ok=True)
         run.send()
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "elsewhere"))

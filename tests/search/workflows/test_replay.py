@@ -43,13 +43,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
         scheduler={"type": "none", "max_t": 3},
         stall={"patience": 1, "min_delta": 1},
     )
-    with offline.opened(config, folder) as live:
-        offline.propose(live)
-        trial = live.state.trials[1]
-        offline.train(live, trial, fit)
+    with offline.opened(config, folder) as session:
+        offline.propose(session)
+        trial = session.state.trials[1]
+        offline.train(session, trial, fit)
         assert (trial.ending, trial.epoch) == ("stalled", 2)
-        live.record(*resumed_events(live, top=1, epochs=4))
-        offline.train(live, trial, fit)
+        session.record(*resumed_events(session, top=1, epochs=4))
+        offline.train(session, trial, fit)
         assert (trial.ending, trial.epoch) == ("completed", 4)
     return folder
 
@@ -87,12 +87,12 @@ def test_stretches(folder: Path) -> None:
 def test_a_confirming_trial(tmp_path: Path, store: Path) -> None:
     """It is trained again with its own seed, on its own fold, to its own epochs."""
     config = offline.finished(tmp_path, store)
-    with offline.opened(config, tmp_path) as live:
+    with offline.opened(config, tmp_path) as session:
         own = {"of": 2, "seed": 7, "fold": 3, "epochs": 2}
-        params = live.state.trials[2].params
+        params = session.state.trials[2].params
         proposed = {"event": "proposed", "trial": 7, "params": params, "kind": "confirm"}
-        live.record(proposed | {"protected": True} | own)
-        offline.carry_on(live)
+        session.record(proposed | {"protected": True} | own)
+        offline.carry_on(session)
     study, state = read_study(tmp_path)
     [part] = stretches(study, state.trials[7], math.inf)
     assert (part.config.seed, part.config.data.fold, part.config.epochs) == (7, 3, 2)

@@ -222,7 +222,8 @@ def test_an_installed_segtune_brings_its_spaces(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path / "installed")
     script = (
-        "from search.workflows.respace import space_file; from search.study.config import load_study\n"
+        "from search.workflows.respace import space_file\n"
+        "from search.study.load import load_study\n"
         "path = space_file('respacing'); print(path)\n"
         "load_study(space_file('quickstart'), ['data.store=.'])"
     )

@@ -36,22 +36,22 @@ def folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
     folder = tmp_path / "runs" / "toy"
     config = offline.study(store)
-    with offline.opened(config, folder) as live:
-        offline.propose(live)
-        for trial in live.state.live():
+    with offline.opened(config, folder) as session:
+        offline.propose(session)
+        for trial in session.state.live():
             if trial.number == 3:
-                trial_dir = live.trial_dir(3) / "checkpoints"
+                trial_dir = session.trial_dir(3) / "checkpoints"
                 trial_dir.mkdir(parents=True)
                 (trial_dir / "1.pt").touch()
                 metrics = {"val/dice": dice(1e-2, 1)}
                 about = {"trial": 3, "epoch": 1}
                 value = metrics["val/dice"]
-                live.record({"event": "reported", **about, "value": value, "metrics": metrics})
-                offline.end(live, trial, "stalled")
+                session.record({"event": "reported", **about, "value": value, "metrics": metrics})
+                offline.end(session, trial, "stalled")
             elif trial.number == 5:
-                offline.end(live, trial, "failed", "RuntimeError: no")
+                offline.end(session, trial, "failed", "RuntimeError: no")
             else:
-                offline.train(live, trial)
+                offline.train(session, trial)
     return folder
 
 
@@ -79,14 +79,14 @@ def test_the_best_go_on(folder: Path) -> None:
 def test_the_same_again_continues(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after the first report of the first: nothing is chosen anew and nothing is lost."""
 
-    def killed(live, address, only, fit):
-        trial = live.state.live()[0]
+    def killed(session, address, only, fit):
+        trial = session.state.live()[0]
         metrics = {"val/dice": 9.0}  # as if it were far better than all, or far worse
-        live.record(
+        session.record(
             {"event": "reported", "trial": trial.number, "epoch": 4, "value": 9.0}
             | {"metrics": metrics}
         )
-        (live.trial_dir(trial.number) / "checkpoints" / "4.pt").touch()
+        (session.trial_dir(trial.number) / "checkpoints" / "4.pt").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(search.workflows.resume, "carry_on", killed)
@@ -166,10 +166,10 @@ def test_refused_without_checkpoints(folder: Path) -> None:
 @pytest.mark.parametrize("ending", ["diverged", "infeasible", None])
 def test_refused_after_other_endings(tmp_path: Path, store: Path, ending: str | None) -> None:
     folder = tmp_path / "toy"
-    with offline.opened(offline.study(store), folder) as live:
-        offline.propose(live)
+    with offline.opened(offline.study(store), folder) as session:
+        offline.propose(session)
         if ending:
-            offline.end(live, live.state.trials[2], ending)
+            offline.end(session, session.state.trials[2], ending)
     said = cli(folder, "resume", "--trial", "2", "--epochs", "9")
     assert (f"{ending} (why): more epochs cannot help" if ending else "has not ended") in said
 

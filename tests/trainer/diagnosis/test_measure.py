@@ -9,7 +9,7 @@ import pytest
 from tests.trainer.tiny import tiny_config
 from trainer.configfile import ConfigError
 from trainer.data.store import Store
-from trainer.diagnosis.data import foreground, seen
+from trainer.diagnosis.data import foreground, windowed_modalities
 from trainer.diagnosis.measure import LEVELS, measure
 from trainer.diagnosis.missed import calibration, lesions
 from trainer.diagnosis.slices import Slices
@@ -72,8 +72,11 @@ def test_lesions_are_hit_where_they_are_predicted(store: Store, slices: Slices) 
 
 def test_a_window_beyond_the_values_blinds(store: Store) -> None:
     windows = {"tmax": (0.0, 1e-3), "cbf": (500.0, 900.0)}
-    before = {m.modality: m for m in seen(store, tiny_config(store.path))}
-    after = {m.modality: m for m in seen(store, tiny_config(store.path, data__windows=windows))}
+    before = {m.modality: m for m in windowed_modalities(store, tiny_config(store.path))}
+    after = {
+        m.modality: m
+        for m in windowed_modalities(store, tiny_config(store.path, data__windows=windows))
+    }
     for name, modality in after.items():
         assert modality.auc == before[name].auc
         if name in windows:
