@@ -48,7 +48,7 @@ class Segtune:
         self.smoothing = study.scheduler.smoothing
         self._session = StudySession(study, Path(), _Memory())  # type: ignore[arg-type]
         self._sampler = Sampler(study)
-        self._session.listeners.insert(0, self._sampler.hear)
+        self._session.listeners.insert(0, self._sampler.observe)
 
     def next(self) -> tuple[int, dict[str, Any]]:
         trial = self._session.study.num_protected + len(self._session.state.trials)
