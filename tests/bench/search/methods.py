@@ -59,7 +59,7 @@ class Segtune:
 
     def report(self, trial: int, epoch: int, value: float) -> bool:
         report = Report(epoch, value, {})
-        decision = self._session.judge.decide(self._session.state.trials[trial], report)
+        decision = self._session.pruner.decide(self._session.state.trials[trial], report)
         self._session.record(
             {"event": "reported", "trial": trial, **report._asdict()},
             *decision_events(trial, report, decision),

@@ -144,7 +144,7 @@ def test_into_a_new_study_once(
     assert events(folder, "imported") == imported
     assert [e["event"] for e in events(folder)].count("study") == 1
 
-    assert not lives[-1].state.searched() and not lives[-1].judge.asha.snapshot()["trials"]
+    assert not lives[-1].state.searched() and not lives[-1].pruner.asha.snapshot()["trials"]
     assert compare(folder)["trials"] == []
     (tmp_path / "same").symlink_to(calm.folder)
     assert invoke("--warm-start", "same").exit_code == 0
