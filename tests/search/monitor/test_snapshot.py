@@ -70,7 +70,7 @@ class Simulated:
                 if not self.report(trial, quality):
                     del running[trial]
 
-    def standing(self, until_s: float = float("inf")) -> StudySnapshot:
+    def snapshot(self, until_s: float = float("inf")) -> StudySnapshot:
         snapshot = StudySnapshot(self.config)
         snapshot.apply(e for e in self.events if e.get("time", 0.0) <= until_s)
         return snapshot
