@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from search.diagnosis.finding import Finding, Word, strict
 
 if TYPE_CHECKING:
-    from trainer.diagnosis.data import Foreground, WindowedModality
+    from trainer.diagnosis.training_data import Foreground, WindowedModality
 
 NARROW = 0.05
 """Spread of a windowed modality, of 2, below which it is all but constant."""

@@ -9,7 +9,7 @@ from typing import Any
 from search.analysis.results import compare
 from search.ledger.budget import UNITS
 from search.ledger.state import threshold_rule
-from search.report.columns import (
+from search.report.leaderboard_columns import (
     LeaderboardColumns,
     interval,
     number,

@@ -6,13 +6,13 @@ from typing import Any
 
 from search.analysis.results import compare_studies
 from search.ledger.budget import HEADS
-from search.report.columns import (
+from search.report.leaderboard import terminal_width, wrapped
+from search.report.leaderboard_columns import (
     interval,
     number,
     param,
     short_names,
 )
-from search.report.leaderboard import terminal_width, wrapped
 from search.report.text import align
 from search.report.verdicts import sentence
 

@@ -16,8 +16,8 @@ from search.ledger.state import StudyState, TrialState, threshold_rule
 from search.storage.outbox import reason
 from search.tracking import artifacts, descriptions
 from search.tracking.address import linked_runs, without_credentials
-from search.tracking.changes import EventBatch, TrialChanges
 from search.tracking.client import connect, log
+from search.tracking.event_batch import EventBatch, TrialChanges
 from trainer.configfile import flatten
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}

@@ -14,7 +14,7 @@ from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.storage.outbox import Outbox, reason
 from search.tracking.address import linked_runs, tracking_uri, without_credentials
-from search.tracking.changes import OWN
+from search.tracking.event_batch import OWN
 from trainer.atomic import write_atomically
 from trainer.documents import from_json, to_json
 

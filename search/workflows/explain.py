@@ -102,7 +102,7 @@ def _findings(
         neighbours(study, state, trial, noise),
     ]
     if data is not None:
-        from trainer.diagnosis.data import foreground, windowed_modalities
+        from trainer.diagnosis.training_data import foreground, windowed_modalities
 
         images = (measured.images if measured else None) or trial.epoch * config.epoch_images
         drawn = foreground(data, config, max(images, 1))

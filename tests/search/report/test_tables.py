@@ -18,10 +18,10 @@ from search.analysis.results import compare, compare_studies
 from search.analysis.trial_results import TrialRows
 from search.cli.main import main
 from search.ledger.state import Report, StudyState, TrialState
-from search.report.columns import short_names
+from search.report.csv_table import csv_table
 from search.report.leaderboard import leaderboard
+from search.report.leaderboard_columns import short_names
 from search.report.side_by_side import side_by_side
-from search.report.tables import csv_table
 from tests.search.analysis.test_results import STUDY, TRIALS, write
 
 
