@@ -107,7 +107,7 @@ def compare(
     from search.analysis.results import compare_studies
 
     if as_csv:
-        from search.report.tables import csv_table
+        from search.report.csv_table import csv_table
 
         click.echo(csv_table(read(folder, importance=False) for folder in folders), nl=False)
     elif as_json:

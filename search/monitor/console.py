@@ -17,7 +17,7 @@ from search.monitor.snapshot import StudySnapshot
 from search.study.config import StudyConfig
 
 
-class Progress:
+class ProgressDisplay:
     """Prints a study's events, with the screen below them while entered; a listener of a
     StudySession.
 
@@ -28,28 +28,28 @@ class Progress:
     def __init__(self, session: StudySession):
         self._session = session
         self._screen: Screen | None = None
-        self._shown = ExitStack()
+        self._display = ExitStack()
 
     def __enter__(self) -> Self:
         console = terminal()
         snapshot = StudySnapshot.of(self._session.ledger) if console else None
         if console and snapshot:
             self._screen = Screen(snapshot, f"pid {os.getpid()} on {socket.gethostname()}")
-            self._shown.enter_context(live_display(self._screen, console))
+            self._display.enter_context(live_display(self._screen, console))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._shown.close()
+        self._display.close()
         self._screen = None
 
-    def hear(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         """Print the line of an event, if it has one, and bring the screen up to date."""
         if self._screen:
             self._screen.apply([event])
         if self._screen is None or event["event"] != "reported":
             print_event(event, self._session.study, self._session.state)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line that belongs to no event."""
         print(f"{time.strftime('%H:%M:%S')}  {'':10s}  {text}", flush=True)
 

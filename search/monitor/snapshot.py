@@ -171,16 +171,12 @@ class StudySnapshot:
         return [trial for trial in self.state.trials.values() if trial.running]
 
     def counts(self, driven: bool) -> dict[str, int]:
-        """Return how many trials have each ending, run or wait for a carrier.
+        """Return how many trials are waiting, are running, or have each ending.
 
         Args:
             driven: Whether a driver lives; else none of them runs.
         """
-        going_on = {True: "running", False: "waiting"}
-        of_each = Counter(
-            trial.ending or going_on[trial.running and driven]
-            for trial in self.state.trials.values()
-        )
+        of_each = Counter(trial.status(driven=driven) for trial in self.state.trials.values())
         return dict(sorted(of_each.items()))
 
     def planned_epochs(self) -> int:

@@ -86,7 +86,7 @@ def page(folders: Sequence[Path]) -> str:
 
 
 def _assemble(data: dict[str, Any]) -> str:
-    folder = files("search") / "page"
+    folder = files("search.report") / "page"
     style = (folder / "style.css").read_text(encoding="utf-8")
     parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
     script = '"use strict";\n' + "\n".join(parts)

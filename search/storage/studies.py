@@ -98,6 +98,14 @@ def writer_of(ledger: Path) -> str | None:
     return s3_lease.holder(remote)
 
 
+def is_driven(folder: Path) -> bool:
+    """Return whether a study has a driver now; False where it lies in S3, which is away."""
+    try:
+        return writer_of(folder / "ledger.jsonl") is not None
+    except OSError:
+        return False
+
+
 @contextmanager
 def open_as_driver(folder: Path) -> Iterator[Ledger]:
     """Open a study's ledger as its only driver, and where it lies in S3, keep it there as well.

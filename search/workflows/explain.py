@@ -20,7 +20,7 @@ from search.diagnosis.neighbors import neighbours
 from search.ledger.state import StudyState, TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.run_folders import checkpoints_of, fetch_cases, trial_files
-from search.storage.studies import display_path, read_study
+from search.storage.studies import display_path, is_driven, read_study
 from search.storage.trial_images import BEST
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
@@ -69,7 +69,8 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
         "study": study.study,
         "trial": number,
         "kind": trial.kind,
-        "ending": trial.ending or "going on",
+        "status": trial.status(driven=trial.running and is_driven(folder)),
+        "ending": trial.ending,
         "epoch": trial.epoch,
         "goal": trial.goal(study),
         "dice": dice if dice is not None and math.isfinite(dice) else None,
@@ -101,7 +102,7 @@ def _findings(
         neighbours(study, state, trial, noise),
     ]
     if data is not None:
-        from trainer.diagnosis.data import foreground, windowed_modalities
+        from trainer.diagnosis.training_data import foreground, windowed_modalities
 
         images = (measured.images if measured else None) or trial.epoch * config.epoch_images
         drawn = foreground(data, config, max(images, 1))
@@ -180,9 +181,9 @@ def _answer(findings: list[Finding], yard: history.Yardstick) -> str:
 
 def render(result: dict[str, Any]) -> str:
     """Return an explanation as text, at most WIDTH columns wide."""
-    goal = f" of {result['goal']}" if result["ending"] == "going on" else ""
+    goal = f" of {result['goal']}" if result["ending"] is None else ""
     head = (
-        f"{result['study']} trial {result['trial']} ({result['kind']}): {result['ending']}, "
+        f"{result['study']} trial {result['trial']} ({result['kind']}): {result['status']}, "
         f"epoch {result['epoch']}{goal}"
     )
     if result["dice"] is not None:

@@ -25,7 +25,7 @@ from trainer.configfile import ConfigError
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TrainedSegment:
     """Epochs that were trained towards one number of epochs."""
 
     config: TrainConfig
@@ -55,7 +55,7 @@ def replay(
     if number not in state.trials:
         raise ConfigError([f"{folder}: trial {number}: no such trial"])
     trial = state.trials[number]
-    parts = stretches(study, trial, math.inf if epochs is None else epochs)
+    parts = trained_segments(study, trial, math.inf if epochs is None else epochs)
     if not parts:
         raise ConfigError([f"{folder}: trial {number}: no epoch of it was reported so far"])
     assert state.study is not None
@@ -83,23 +83,23 @@ def replay(
     return same
 
 
-def stretches(study: StudyConfig, trial: TrialState, until: float) -> list[Stretch]:
+def trained_segments(study: StudyConfig, trial: TrialState, until: float) -> list[TrainedSegment]:
     """Return what a trial trained, a stretch for every number of epochs that it was to reach."""
     ends = [*(segment.after for segment in trial.segments), math.inf]
-    found: list[Stretch] = []
+    found: list[TrainedSegment] = []
     begin = -1.0
     for end in ends:
         reports = [r for r in trial.reports if begin < r.epoch <= min(end, until)]
         if reports:
             goal = trial.goal_at(study, reports[0].epoch)
             config = study.train_config(trial.params, epochs=goal, seed=trial.seed, fold=trial.fold)
-            found.append(Stretch(config, reports))
+            found.append(TrainedSegment(config, reports))
         begin = end
     return found
 
 
 def train_again(
-    parts: list[Stretch], number: int, fit: str
+    parts: list[TrainedSegment], number: int, fit: str
 ) -> Iterator[tuple[Report, Mapping[str, float]]]:
     """Train in a folder that is deleted; yield each report with the metrics of the new run."""
     module, _, name = fit.partition(":")

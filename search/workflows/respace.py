@@ -272,13 +272,13 @@ def _store(
     from trainer.data.store import Store
     from trainer.evaluation.evaluate import evaluate
     from trainer.evaluation.evaluation_table import write
-    from trainer.saved.frozen_threshold import FILE, Frozen
+    from trainer.saved.frozen_threshold import FILE, FrozenThreshold
     from trainer.saved.model_io import load, run_folder, with_settings
 
     sampling = chosen.sampling.model_dump(mode="json", exclude={"threshold"})
     trained = load(model.path)
     run_dir = run_folder(trained.path)
-    frozen = Frozen.load(run_dir)
+    frozen = FrozenThreshold.load(run_dir)
     if frozen is None or (frozen.weights, frozen.sampling) != (weights, sampling):
         changed = {f"sampling.{key}": value for key, value in sampling.items()}
         trained = with_settings(trained, changed | {"data.store": study.data.store})

@@ -36,7 +36,7 @@ def resume(
     address: str | None = None,
     fit: str = "trainer.loop:fit",
 ) -> int:
-    """Give trials that ended a longer training. No other trial of the study is carried on.
+    """Give trials that ended a longer training. No other trial of the study runs.
 
     The same call again, after a kill, chooses the same trials and goes on with them.
 
@@ -135,7 +135,7 @@ def _problem(session: StudySession, trial: TrialState, epochs: int) -> str:
     if trial.kind == "confirm":
         return f"confirms trial {trial.of}, and is compared at equal epochs: resume that one"
     if trial.ending is None:
-        return "has not ended: `segtune launch` carries it on"
+        return "has not ended: `segtune launch` continues it"
     if trial.ending not in CAN_GO_ON:
         return f"{trial.ending} ({trial.reason}): more epochs cannot help"
     if epochs <= trial.epoch:

@@ -53,9 +53,11 @@ def test_every_setting_of_the_grid_is_evaluated_once(place: Path) -> None:
     }  # fmt: skip
     assert len(settings) == len(ways)
     assert [s.dice for s in settings] == sorted((s.dice for s in settings), reverse=True)
-    assert settings[0].behind == {"mean": 0.0, "interval": [0.0, 0.0]}
+    assert settings[0].difference_to_best == {"mean": 0.0, "interval": [0.0, 0.0]}
     for s in settings:
-        assert s.behind and s.behind["mean"] == pytest.approx(s.dice - settings[0].dice)
+        assert s.difference_to_best and s.difference_to_best["mean"] == pytest.approx(
+            s.dice - settings[0].dice
+        )
         assert s.is_pareto != any(
             (o.dice, -o.case_s) != (s.dice, -s.case_s) and o.dice >= s.dice and o.case_s <= s.case_s
             for o in settings
@@ -170,9 +172,11 @@ def test_options_are_lists(option: str, name: str, text: str, found: list[object
 
 
 def setting(trial: int, dice: float, case_s: float, low: float, high: float, **more) -> Setting:
-    behind = {"mean": (low + high) / 2, "interval": [low, high]}
+    difference = {"mean": (low + high) / 2, "interval": [low, high]}
     sampling = SamplingConfig(timestep_respacing=trial)
-    return dataclasses.replace(Setting(trial, sampling, dice, None, case_s, True, behind), **more)
+    return dataclasses.replace(
+        Setting(trial, sampling, dice, None, case_s, True, difference), **more
+    )
 
 
 def test_fast_is_the_fastest_that_is_as_good() -> None:
@@ -182,7 +186,7 @@ def test_fast_is_the_fastest_that_is_as_good() -> None:
         setting(5, 0.485, 4.0, -0.04, 0.01),  # not distinguishable
         setting(4, 0.495, 3.0, -0.008, -0.002),  # worse for sure, by less than matters
         setting(2, 0.45, 2.0, -0.08, -0.02),
-        setting(1, 0.40, 0.5, 0, 0, behind=None),  # nobody can tell
+        setting(1, 0.40, 0.5, 0, 0, difference_to_best=None),  # nobody can tell
     ]
     assert choose(settings, "fast", 0.01, "").trial == 4
     assert choose(settings, "fast", 0.0, "").trial == 5
