@@ -66,8 +66,9 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
     match event["event"]:
         case "proposed":
             params = "  ".join(f"{key}={_short(v)}" for key, v in event["params"].items())
-            kind = "protected" if event["protected"] and event["kind"] != "control" else ""
-            return f"{'proposed':11s} {kind or event['kind']:9s} {params}"
+            is_reference = event["protected"] and event["kind"] == "enqueued"
+            kind = "reference" if is_reference else event["kind"]
+            return f"{'proposed':11s} {kind:9s} {params}"
         case "started" if event["attempt"] > 1:
             epoch = state.trials[event["trial"]].epoch
             return f"{'continued':11s} after epoch {epoch}, attempt {event['attempt']}"

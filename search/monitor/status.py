@@ -39,13 +39,13 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
 
     Returns:
         `driver`; `trials` by ending, `running` and `waiting`, of `num_trials` searched ones;
-        `running`, each with its last value and `heard_s`, seconds since it reported; `rungs`, with
-        the trials judged there and those that `went_on`; `epochs` done of at most `max_epochs`, of
-        which `epochs_expected` are expected in the end; `eta_s`, about how many seconds from now
-        the study ends, None if nobody runs it or nothing is known, by the `eta_budget` if not by
-        its plan; `spent` of `budget`, what runs included up to now, and which of them is shown as
-        the `cost`; `best`, `control` and `threshold`; `idle_s`, seconds since the ledger's last
-        line.
+        `running`, each with its last value and `since_report_s`, the seconds since it reported;
+        `rungs`, with the trials judged there and those that `went_on`; `epochs` done of at most
+        `max_epochs`, of which `epochs_expected` are expected in the end; `eta_s`, about how many
+        seconds from now the study ends, None if nobody runs it or nothing is known, by the
+        `eta_budget` if not by its plan; `spent` of `budget`, what runs included up to now, and
+        which of them is shown as the `cost`; `best`, `control` and `threshold`; `idle_s`, seconds
+        since the ledger's last line.
     """
     study, state, now = snapshot.study, snapshot.state, time.time()
     until = now if driver else None
@@ -85,7 +85,7 @@ def _running(snapshot: StudySnapshot, trial: TrialState, now: float) -> dict[str
         "epoch": trial.epoch,
         "goal": trial.goal(snapshot.study),
         "value": trial.value if trial.value is not None and math.isfinite(trial.value) else None,
-        "heard_s": round(now - snapshot.heard_s.get(trial.number, now), 1),
+        "since_report_s": round(now - snapshot.last_report_s.get(trial.number, now), 1),
     }
 
 
