@@ -101,8 +101,8 @@ def render(result: dict[str, Any]) -> str:
         ("trials", f"{result['searched']} of {result['num_trials']} searched: {trials or 'none'}"),
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result["spent"], result["budget"])),
-        ("best", f"{_said(result['best'], result['objective'])} ({LABEL})"),
-        ("control", _said(result["control"], result["objective"])),
+        ("best", f"{_said(result, 'best')} ({LABEL})"),
+        ("control", _said(result, "control")),
     ]
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
@@ -124,7 +124,8 @@ def _spent(spent: dict[str, float], budget: dict[str, float | None]) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _said(score: dict[str, Any] | None, metric: str) -> str:
-    if score is None:
+def _said(result: dict[str, Any], which: str) -> str:
+    if (score := result[which]) is None:
         return "nothing reported yet"
-    return f"{metric} {score['value']:.4f} at epoch {score['epoch']}, trial {score['trial']}"
+    value = f"{result['objective']} {score['value']:.4f}"
+    return f"{value} at epoch {score['epoch']}, {result['study']}:{score['trial']}"

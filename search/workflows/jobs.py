@@ -1,8 +1,8 @@
 """Studies on a cluster seen from outside, through Ray Jobs: `--submit http://HOST:8265`.
 
-The code (`search`, `trainer`, `spaces`) and the study travel as the job's working directory; data and runs
-are where the cluster sees them. The driver is a process of the head, so that the machine which
-submitted it can be switched off. Nothing of that machine's environment goes along: MLflow's
+The code (`search`, `trainer`, `spaces`) and the study travel as the job's working directory; data
+and runs are where the cluster sees them. The driver is a process of the head, so that the machine
+which submitted it can be switched off. Nothing of that machine's environment goes along: MLflow's
 address and passwords are those that the head was started with.
 """
 
