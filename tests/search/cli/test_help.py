@@ -38,6 +38,8 @@ def test_it_shows_each_command_under_its_heading() -> None:
             heading = line[:-1]
         elif heading in GROUPS and (row := re.fullmatch(r"  (\w+) +\S.*", line)):
             found.setdefault(heading, []).append(row[1])
+        else:
+            heading = heading if line else ""
     assert found == GROUPS
     assert {*main.commands} == {name for names in GROUPS.values() for name in names}
 

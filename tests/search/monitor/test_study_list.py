@@ -110,7 +110,7 @@ def test_in_s3_beside_what_is_no_study(s3: str, moto: Moto, store: Path) -> None
         ledger.append({"event": "study", "uid": "0", "config": config.model_dump(mode="json"),
                        "store_hash": "", "commit": "", "versions": {}})  # fmt: skip
     Remote.parse(s3).put("notes/readme.txt", b"no study")
-    head, line = said(s3)
+    _, line = said(s3)
     assert line.split() == ["far", "interrupted", "none", "none", "0", "CPU-hours", "0", "s", "ago"]
 
 
