@@ -205,7 +205,7 @@ def test_nothing_but_code_travels(space: Path) -> None:
     assert {Path(name).suffix for name in files - {"study.yaml"}} == {".py", ".js", ".css"}
     assert {name.partition("/")[0] for name in files} == {"search", "trainer", "study.yaml"}
     assert "search/cli/main.py" in files and "trainer/data/store.py" in files
-    assert "search/page/style.css" in files and "search/page/main.js" in files
+    assert "search/report/page/style.css" in files and "search/report/page/main.js" in files
 
 
 @pytest.mark.slow
