@@ -80,7 +80,9 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
         case "ended":
             said = f"{event['ending']:11s} at epoch {event['epoch']}: {event['reason']}"
             best = state.best(study.objective.mode)
-            return said + (f"; best is {best.value:.4f} (trial {best.number})" if best else "")
+            return said + (
+                f"; best is {best.value:.4f} ({study.study}:{best.number})" if best else ""
+            )
         case "resumed":
             return f"{'resumed':11s} after epoch {event['epoch']}, to epoch {event['epochs']}"
         case "threshold":

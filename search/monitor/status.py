@@ -104,8 +104,8 @@ def render(result: dict[str, Any]) -> str:
         ("trials", f"{result['searched']} of {result['num_trials']} searched: {trials or 'none'}"),
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result)),
-        ("best", f"{_said(result['best'], result['objective'])} ({LABEL})"),
-        ("control", _said(result["control"], result["objective"])),
+        ("best", f"{_said(result, 'best')} ({LABEL})"),
+        ("control", _said(result, "control")),
     ]
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
@@ -127,7 +127,8 @@ def _spent(result: dict[str, Any]) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _said(score: dict[str, Any] | None, metric: str) -> str:
-    if score is None:
+def _said(result: dict[str, Any], which: str) -> str:
+    if (score := result[which]) is None:
         return "nothing reported yet"
-    return f"{metric} {score['value']:.4f} at epoch {score['epoch']}, trial {score['trial']}"
+    value = f"{result['objective']} {score['value']:.4f}"
+    return f"{value} at epoch {score['epoch']}, {result['study']}:{score['trial']}"

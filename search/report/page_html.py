@@ -1,9 +1,10 @@
 """One self-contained page of studies: `segtune compare STUDY… --html FILE`.
 
 Here the page is put together; search/report/page_data.py gathers what it shows, and the scripts in
-search/report/page/ draw it in the browser from one block of JSON. Nothing is fetched: style and script are
-allowed by their hashes, pictures as data, and all else is forbidden by a Content-Security-Policy,
-so that a name which got past the escaping could still neither run nor call anyone.
+search/report/page/ draw it in the browser from one block of JSON. Nothing is fetched: style and
+script are allowed by their hashes, pictures as data, and all else is forbidden by a
+Content-Security-Policy, so that a name which got past the escaping could still neither run nor call
+anyone.
 """
 
 import base64
