@@ -151,7 +151,7 @@ def test_stalled_trials_saved_epochs_too(tmp_path):
 
 def test_single_seeds_are_exploratory(folder, tmp_path):
     line = "differences between trials, of one seed on one fold each, are exploratory"
-    assert f"{line}: `confirm` judges them" in leaderboard(folder)
+    assert f"{line}: `segtune confirm demo` judges them" in leaderboard(folder)
     assert line not in leaderboard(write(tmp_path / "one", {2: ("sampled", [0.2], None)}))
 
 

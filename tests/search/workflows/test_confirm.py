@@ -131,9 +131,7 @@ def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyP
 def test_not_all_have_ended(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        search.workflows.confirm, "run_study", lambda session, address, only, fit: 0
-    )
+    monkeypatch.setattr(search.workflows.confirm, "run_study", lambda *_, **__: 0)
     assert confirm(folder, top=1, seeds=3) == 0
     assert "the same command again continues" in capsys.readouterr().out
     assert not events(folder, "verdict")
@@ -187,9 +185,7 @@ def test_readable_without_the_folders(folder: Path) -> None:
 
 def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fold stays and only the seed varies; there is no control."""
-    monkeypatch.setattr(
-        search.workflows.confirm, "run_study", lambda session, address, only, fit: 0
-    )
+    monkeypatch.setattr(search.workflows.confirm, "run_study", lambda *_, **__: 0)
     scheduler = {"type": "none", "max_t": 0}
     train = {"init_from": "somewhere"}
     config = offline.study(store, scheduler=scheduler, train=train)
