@@ -71,13 +71,13 @@ def test_who_runs_it_and_whether_trials_do(runs: Path) -> None:
     assert " interrupted " in said(runs)[2]
 
 
-def test_cost_is_in_hours_of_what_the_trials_have(runs: Path) -> None:
+def test_cost_is_in_hours_of_what_the_trials_have(tmp_path: Path, store: Path) -> None:
     """An hour of one trial, with half a GPU or with three CPUs."""
     for name, key, hours in (("e-gpu", "gpu_hours", 0.5), ("f-cpu", "cpu_hours", 3.0)):
-        path = runs / name / "ledger.jsonl"
-        study = next(s for s in (runs / "b-interrupted" / "ledger.jsonl").read_text().splitlines())
-        config = json.loads(study)["config"] | {"study": name}
-        config["trials"] |= {"gpus_per_trial": 0.5 if key == "gpu_hours" else 0}
+        path = tmp_path / name / "ledger.jsonl"
+        gpus = 0.5 if key == "gpu_hours" else 0
+        trials = {"num_trials": 2, "cpus_per_trial": 3, "gpus_per_trial": gpus}
+        config = offline.study(store, study=name, trials=trials).model_dump(mode="json")
         about = {"uid": "0", "store_hash": "", "commit": "", "versions": {}}
         begun = time.time() - 7200
         with Ledger.open(path, writer=True) as ledger:
@@ -90,14 +90,15 @@ def test_cost_is_in_hours_of_what_the_trials_have(runs: Path) -> None:
                 {"event": "ended", "trial": 0, "ending": "failed", "epoch": 0, "reason": "why",
                  "time": begun + 3600},
             )  # fmt: skip
-        [found] = [s for s in list_studies(runs)["studies"] if s["study"] == name]
+        [found] = [s for s in list_studies(tmp_path)["studies"] if s["study"] == name]
         assert found[key] == pytest.approx(hours)
         assert found["idle_s"] == pytest.approx(3600, abs=60)
 
 
 def test_no_study(tmp_path: Path) -> None:
     assert said(tmp_path) == [f"{tmp_path}: no study; `segtune launch` begins one"]
-    assert json.loads("\n".join(said(tmp_path, "--json"))) == {"runs": str(tmp_path), "studies": []}
+    result = json.loads("\n".join(said(tmp_path, "--json")))
+    assert (result["runs"], result["studies"]) == (str(tmp_path), [])
 
 
 def test_in_s3_beside_what_is_no_study(s3: str, moto: Moto, store: Path) -> None:
