@@ -172,7 +172,7 @@ class ImageWorker:
         if self._hand is None:
             here = ray.get_runtime_context().get_node_id()
             strategy = NodeAffinitySchedulingStrategy(here, soft=False)
-            self._hand = ray.remote(num_cpus=0, scheduling_strategy=strategy)(Hand).remote()
+            self._hand = ray.remote(Hand).options(num_cpus=0, scheduling_strategy=strategy).remote()
         self._number, self._limit_s, self._begun_s = number, limit_s, time.monotonic()
         before = self._orders.epochs.get(number)
         self._task = self._hand.paint.remote(run_dir, self._store, before, limit_s)

@@ -18,6 +18,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -47,7 +48,8 @@ class WorkerGroup:
 
     def __init__(self, spec: dict[str, Any]):
         bundles, size = get_current_placement_group(), spec["workers"]
-        self._actors = [
+        assert bundles is not None
+        self._actors: list[ActorHandle[Any]] = [
             ray.remote(Rank)
             .options(
                 num_cpus=spec["cpus"] / size,
@@ -108,7 +110,9 @@ class WorkerGroup:
         ray.get(steps, timeout=GRACE_S)
         return validation
 
-    def _watch(self, steps: list[ray.ObjectRef], returned: Event, blame: Queue[str]) -> None:
+    def _watch(
+        self, steps: list[ray.ObjectRef[str | None]], returned: Event, blame: Queue[str]
+    ) -> None:
         """Wait for the other ranks' answers; see to it that rank 0 ends when one of them does."""
         left = steps
         while left:

@@ -54,7 +54,9 @@ class DriverCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Record that a carrier has its process, which idles now and so answers at once."""
-        where = ray.get(trial.temporary_state.ray_actor.where.remote())
+        actor = trial.temporary_state.ray_actor
+        assert actor is not None
+        where: dict[str, Any] = ray.get(actor.where.remote())
         about = {"trial": trial.config["trial"], "attempt": trial.config["attempt"]}
         self._session.record({"event": "started", **about, **where})
 
@@ -104,7 +106,8 @@ class DriverCallback(tune.Callback):
             return
         task, self._threshold = self._threshold, None
         try:
-            self._session.record({"event": "threshold", **ray.get(task)})
+            found: dict[str, Any] = ray.get(task)
+            self._session.record({"event": "threshold", **found})
         except ray.exceptions.RayError as error:
             reason = str(getattr(error, "cause", error)).splitlines()[-1]
             self._progress.say(f"the best threshold could not be computed: {reason}")

@@ -48,7 +48,9 @@ def brain_mask(
     return full > 0.5
 
 
-def _inside_skull(volume: NDArray, spacing_mm: NDArray) -> NDArray[np.bool_]:
+def _inside_skull(
+    volume: NDArray[np.float32], spacing_mm: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     soft = ndimage.gaussian_filter(volume, 1.0 / spacing_mm)
     tissue = (soft > BRAIN_HU[0]) & (soft < BRAIN_HU[1])
     core = largest_piece(ndimage.binary_erosion(tissue, ball(4.0, spacing_mm)))
@@ -56,7 +58,7 @@ def _inside_skull(volume: NDArray, spacing_mm: NDArray) -> NDArray[np.bool_]:
     return _fill(ndimage.binary_closing(brain, ball(4.0, spacing_mm)) | brain)
 
 
-def _foreground(volume: NDArray, spacing_mm: NDArray) -> NDArray[np.bool_]:
+def _foreground(volume: NDArray[np.float32], spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
     values, counts = np.unique(volume, return_counts=True)
     background = float(values[counts.argmax()])
     if counts.max() > 0.1 * volume.size:
@@ -78,7 +80,7 @@ def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return labels == 1 + np.bincount(labels.ravel())[1:].argmax()
 
 
-def ball(radius_mm: float, spacing_mm: NDArray) -> NDArray[np.bool_]:
+def ball(radius_mm: float, spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return a ball as a structuring element, flat along axes coarser than its radius."""
     half = np.floor(radius_mm / np.asarray(spacing_mm)).astype(int)
     axes = [np.arange(-n, n + 1) * mm for n, mm in zip(half, spacing_mm, strict=True)]

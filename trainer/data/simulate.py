@@ -42,6 +42,8 @@ OCCLUSIONS: dict[str, tuple[tuple[str, ...], float]] = {
     "ACA": (("ACA",), 0.07),
 }
 """Territories an occlusion cuts off, and how often it occurs."""
+Templates = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]
+"""Grey matter, white matter, and the affine that they share."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Anatomy:
     """(*SHAPE, 3): where each voxel lies in the template."""
 
 
-def load_templates() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+def load_templates() -> Templates:
     """Return nilearn's grey and white matter maps at 2 mm, and the affine that they share."""
     from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 
@@ -69,7 +71,7 @@ def load_templates() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[
     )
 
 
-def make_anatomy(templates: tuple[NDArray, NDArray, NDArray], random: Generator) -> Anatomy:
+def make_anatomy(templates: Templates, random: Generator) -> Anatomy:
     """Move, scale and warp the template: another head for every case."""
     gm, wm, affine = templates
     grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
@@ -95,7 +97,7 @@ def make_anatomy(templates: tuple[NDArray, NDArray, NDArray], random: Generator)
 
 def make_perfusion(
     anatomy: Anatomy, random: Generator, has_lesion: bool
-) -> tuple[dict[str, NDArray], NDArray[np.bool_], str]:
+) -> tuple[dict[str, NDArray[np.floating]], NDArray[np.bool_], str]:
     """Simulate CBF, CBV, MTT and Tmax.
 
     Returns:
@@ -111,7 +113,7 @@ def make_perfusion(
     late, core = _occlude(territory, anatomy, random)
     lesion = core if has_lesion else np.zeros_like(core)
 
-    old: NDArray = np.zeros(SHAPE, np.float32)
+    old: NDArray[np.float32] = np.zeros(SHAPE, np.float32)
     for _ in range(random.integers(1, 4)):
         old = np.maximum(old, _blob(tissue & ~late, anatomy, random, (10.0, 20.0)))
     ventricle_mm = ndimage.distance_transform_edt(
@@ -144,8 +146,8 @@ def make_perfusion(
 
 
 def make_ct(
-    anatomy: Anatomy, maps: dict[str, NDArray], random: Generator
-) -> tuple[NDArray, NDArray]:
+    anatomy: Anatomy, maps: dict[str, NDArray[np.floating]], random: Generator
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Simulate NCCT and CTA in HU: brain, skull, scalp and air."""
     gm, wm, brain = anatomy.gm, anatomy.wm, anatomy.brain
     away_mm = ndimage.distance_transform_edt(~brain, SPACING_MM)
