@@ -49,16 +49,15 @@ class WorkerGroup:
     def __init__(self, spec: dict[str, Any]):
         bundles, size = get_current_placement_group(), spec["workers"]
         assert bundles is not None
+        remote_rank: Any = ray.remote(Rank)  # whose methods Ray's types know only if decorated
         self._actors: list[ActorHandle[Any]] = [
-            ray.remote(Rank)
-            .options(
+            remote_rank.options(
                 num_cpus=spec["cpus"] / size,
                 num_gpus=spec["gpus"] / size,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     bundles, placement_group_bundle_index=rank
                 ),
-            )
-            .remote(rank)
+            ).remote(rank)
             for rank in range(1, size)
         ]
 

@@ -56,9 +56,9 @@ class DriverCallback(tune.Callback):
         """Record that a carrier has its process, which idles now and so answers at once."""
         actor = trial.temporary_state.ray_actor
         assert actor is not None
-        where: dict[str, Any] = ray.get(actor.where.remote())
+        answer: ray.ObjectRef[dict[str, Any]] = actor.where.remote()
         about = {"trial": trial.config["trial"], "attempt": trial.config["attempt"]}
-        self._session.record({"event": "started", **about, **where})
+        self._session.record({"event": "started", **about, **ray.get(answer)})
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Look around twice a second; Tune calls at every turn of its loop."""

@@ -245,7 +245,9 @@ def on_grid_of(
             f"least {MIN_COVERAGE:.0%}",
         )
     ratio = np.array(reference.spacing_mm) / np.array(volume.spacing_mm)
-    smooth = ndimage.gaussian_filter(volume.data, np.maximum(0, (ratio - 1) / 2), mode="nearest")
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(
+        volume.data, np.maximum(0, (ratio - 1) / 2), mode="nearest"
+    )
     resampled = ndimage.affine_transform(
         smooth, to_volume[:3, :3], to_volume[:3, 3], reference.data.shape,
         order=1, mode="constant", cval=outside,

@@ -3,6 +3,7 @@
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -118,7 +119,7 @@ def _write_case(
     _table(phenotype / "ses-02" / f"{case_id}_ses-01_outcome.csv", outcome)
 
 
-def _save(path: Path, values: NDArray[np.floating | np.bool_], step: float | None) -> None:
+def _save(path: Path, values: NDArray[Any], step: float | None) -> None:
     """Write a volume; `step` codes it as integers, None as a mask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     affine = np.diag([*SPACING_MM, 1.0])

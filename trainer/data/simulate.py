@@ -83,13 +83,15 @@ def make_anatomy(templates: Templates, random: Generator) -> Anatomy:
     mni = (world - centre) @ rotation.T + centre + warp
     voxel = (mni - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
     # The template's 2 mm voxels are finer than the slices are thick: average before sampling.
+    grey: NDArray[np.float32]
+    white: NDArray[np.float32]
     grey, white = (
         ndimage.map_coordinates(
             ndimage.gaussian_filter(tissue, (0.4, 0.4, 1.2)), np.moveaxis(voxel, -1, 0), order=1
         )
         for tissue in (gm, wm)
     )
-    closed = ndimage.binary_closing(grey + white > 0.35, np.ones((5, 5, 3)))
+    closed = ndimage.binary_closing(grey + white > 0.35, np.ones((5, 5, 3), bool))
     filled = [ndimage.binary_fill_holes(closed[:, :, z]) for z in range(SHAPE[2])]
     brain = largest_piece(np.stack(filled, 2))
     return Anatomy(grey * brain, white * brain, brain, mni.astype(np.float32))
@@ -123,8 +125,8 @@ def make_perfusion(
     narrowed = (random.random() < 0.5) * (anatomy.mni_mm[..., 0] * random.choice((-1, 1)) > 0)
 
     blur = SPACING_MM[0] * 0.8 / SPACING_MM
-    h = ndimage.gaussian_filter(late.astype(np.float32), blur)
-    c = ndimage.gaussian_filter(lesion.astype(np.float32), blur * 0.8)
+    h: NDArray[np.float32] = ndimage.gaussian_filter(late.astype(np.float32), blur)
+    c: NDArray[np.float32] = ndimage.gaussian_filter(lesion.astype(np.float32), blur * 0.8)
     n = narrowed.astype(np.float32)
     flow = random.normal(1, 0.15)
     cbv = flow * (4.0 * gm + 1.6 * wm + 0.1 * (1 - gm - wm))
@@ -171,7 +173,8 @@ def _territory(anatomy: Anatomy, arteries: tuple[str, ...], side: int) -> NDArra
     mirrored = anatomy.mni_mm * np.array([side, 1, 1], np.float32)
     distances = np.stack([((mirrored - point) ** 2).sum(-1) for _, point in points])
     wanted = np.array([name in arteries for name, _ in points])
-    return wanted[distances.argmin(0)] & (mirrored[..., 0] > 1)
+    nearest: NDArray[np.bool_] = wanted[distances.argmin(0)] & (mirrored[..., 0] > 1)
+    return nearest
 
 
 def _occlude(
@@ -197,15 +200,19 @@ def _blob(
     centre = random.choice(anatomy.mni_mm[where])
     distance_mm = np.linalg.norm(anatomy.mni_mm - centre, axis=-1)
     distance_mm += 3 * smooth_noise(random, 8.0)
-    return np.clip((random.uniform(*radius_mm) - distance_mm) / 3 + 0.5, 0, 1) * where
+    spot: NDArray[np.float32] = (
+        np.clip((random.uniform(*radius_mm) - distance_mm) / 3 + 0.5, 0, 1) * where
+    )
+    return spot
 
 
 def smooth_noise(random: Generator, width_mm: float) -> NDArray[np.float32]:
     """Return Gaussian noise of unit variance, correlated over about `width_mm`; shape SHAPE."""
-    noise = ndimage.gaussian_filter(
+    noise: NDArray[np.float32] = ndimage.gaussian_filter(
         random.standard_normal(SHAPE, np.float32), width_mm / SPACING_MM / 2, mode="wrap"
     )
-    return noise / noise.std()
+    unit: NDArray[np.float32] = noise / noise.std()
+    return unit
 
 
 def _rotation(tilt: float, nod: float, turn: float) -> NDArray[np.float64]:
@@ -214,4 +221,5 @@ def _rotation(tilt: float, nod: float, turn: float) -> NDArray[np.float64]:
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_x @ about_y
+    rotation: NDArray[np.float64] = about_z @ about_x @ about_y
+    return rotation

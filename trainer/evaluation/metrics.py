@@ -156,7 +156,10 @@ def _surface_mm(
     mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.float64]:
     """Return the positions of a mask's surface voxels, (n, 3)."""
-    return np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.array(spacing_mm)
+    positions_mm: NDArray[np.float64] = np.argwhere(
+        mask & ~ndimage.binary_erosion(mask)
+    ) * np.array(spacing_mm)
+    return positions_mm
 
 
 def _directed_mm(start: NDArray[np.float64], end: NDArray[np.float64]) -> float:

@@ -38,7 +38,8 @@ class FFParser(nn.Module):
         """Filter (b, c, size, size); at least float32, also under autocast."""
         m = m.to(torch.promote_types(m.dtype, torch.float32))
         spectrum = torch.fft.rfft2(m) * torch.complex(self.real, self.imag)
-        return torch.fft.irfft2(spectrum, s=m.shape[-2:])
+        filtered: Tensor = torch.fft.irfft2(spectrum, s=m.shape[-2:])
+        return filtered
 
 
 class AttentiveFusion(nn.Module):

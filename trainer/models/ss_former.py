@@ -78,7 +78,8 @@ class NeuralBandPassFilter(nn.Module):
         x = self.coordinates(height, width, like=time).expand(len(time), -1, -1, -1)
         for block in self.blocks:
             x = block(x, time)
-        return torch.fft.ifftshift(torch.sigmoid(self.gate(x)), dim=2)
+        gates: Tensor = torch.fft.ifftshift(torch.sigmoid(self.gate(x)), dim=2)
+        return gates
 
 
 class AttentionProduct(nn.Module):
