@@ -35,7 +35,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         importance: Also how much each parameter mattered, which takes seconds.
 
     Returns:
-        `trials` (ranked), `references` (the control and the protected, in no order of merit) and
+        `trials` (ranked), `references` (the control and the others, in no order of merit, each with its `name`) and
         `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at which `value_at_equal`
         and `rank_at_equal` of each trial are; `pareto`, the trials that no other beats in all
         objectives; `verdicts`, what `confirm` found, on validation folds and on the test set;
@@ -81,7 +81,11 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "trials": rows,
         "equal_epoch": epoch,
         "pareto": [t.number for t in pareto(objectives, searched)] if objectives[1:] else [],
-        "references": [about.row(trial) for trial in beside if trial],
+        "references": [
+            about.row(trial) | {"name": state.reference_name(study, trial) or "control"}
+            for trial in beside
+            if trial
+        ],
         "threshold": state.threshold and _strict(state.threshold),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
@@ -120,7 +124,7 @@ def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
     """
     ended = [trial for trial in state.searched() if trial.ending]
     max_t = study.scheduler.max_t
-    if not ended or not max_t:
+    if not ended or not study.trains:
         return None
     spared = sum(max(0, max_t - t.epoch) for t in ended if t.ending in ("stopped", "stalled"))
     return spared / (max_t * len(ended))
