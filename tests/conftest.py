@@ -1,14 +1,19 @@
 """Fixtures shared by all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.search.s3 import AWS
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real images beside the checkout; tests that need it skip where it is missing."""
-    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = ROOT.parent / "shared" / "data"
     if not path.is_dir():
         pytest.skip(f"real images are not at {path}")
     return path
@@ -24,3 +29,28 @@ def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_phantom(folder / "dataset", num_cases=10, seed=0)
     prepare(folder / "dataset", folder / "store", image_size=32)
     return folder / "store"
+
+
+@pytest.fixture(scope="session")
+def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SEGTUNE_CACHE of the nodes."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def cluster(node_cache: Path) -> Iterator[str]:
+    """Start a Ray of two CPUs and what it takes for a GPU; drivers attach, which is quicker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGTUNE_CACHE", str(node_cache))
+        for name, value in AWS.items():
+            patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else drivers need this Ray's token
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        context = ray.init(
+            address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False
+        )
+        yield context.address_info["gcs_address"]
+        ray.shutdown()

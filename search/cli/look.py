@@ -12,10 +12,10 @@ from search.cli.options import (
     SUBMIT,
     elsewhere,
 )
-from search.report.text import strict_json
 from search.storage.studies import find_study
 from trainer.__main__ import predict
 from trainer.configfile import ConfigError
+from trainer.documents import to_json
 
 
 @click.group()
@@ -65,7 +65,7 @@ def status(
     from search.monitor.status import status as read
 
     result = read(find_study(study, runs))
-    click.echo(strict_json(result) if as_json else render(result))
+    click.echo(to_json(result) if as_json else render(result))
 
 
 @look.command()
@@ -111,7 +111,7 @@ def compare(
 
         click.echo(csv_table(read(folder, importance=False) for folder in folders), nl=False)
     elif as_json:
-        click.echo(strict_json(compare_studies(folders) if others else read(folders[0])))
+        click.echo(to_json(compare_studies(folders) if others else read(folders[0])))
     elif others:
         from search.report.side_by_side import side_by_side
 
@@ -144,7 +144,7 @@ def explain(
     from search.workflows.explain import render
 
     result = read(find_study(study, runs), trial, store)
-    click.echo(strict_json(result) if as_json else render(result))
+    click.echo(to_json(result) if as_json else render(result))
 
 
 @look.command()

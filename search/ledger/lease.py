@@ -10,7 +10,6 @@ age tells, measured against a file made in the same folder, so that no two clock
 
 import errno
 import fcntl
-import json
 import logging
 import os
 import socket
@@ -19,6 +18,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+from trainer.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -191,13 +192,13 @@ def _sign(file: int, fence: int) -> None:
         about["machine"] = _machine()
     except OSError:  # a file system without locks: the age alone tells
         pass
-    os.write(file, json.dumps(about).encode() + b"\n")
+    os.write(file, to_json(about, indent=None).encode() + b"\n")
     os.fsync(file)
 
 
 def _read(file: int) -> dict[str, Any]:
     try:
-        return dict(json.loads(os.pread(file, 4096, 0)))
+        return from_json(os.pread(file, 4096, 0))
     except ValueError:
         return {}
 

@@ -1,6 +1,5 @@
 """`segtune status STUDY --watch`: the driver's screen in another shell, from the ledger alone."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from search.monitor.snapshot import StudySnapshot
 from search.monitor.status import render, status_of
 from search.storage.studies import display_path as name_of
 from search.storage.studies import refresh, shared_place, writer_of
+from trainer.documents import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _print(followed: Followed, every_s: float, as_json: bool) -> None:
     while True:
         if changed:
             result = status_of(followed.snapshot, followed.folder, followed.driver)
-            said = json.dumps(result, allow_nan=False) if as_json else f"{render(result)}\n"
+            said = to_json(result, indent=None) if as_json else f"{render(result)}\n"
             print(said, flush=True)
         if not followed.driver:
             return

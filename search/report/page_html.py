@@ -20,6 +20,7 @@ from search.analysis.results import incomparable
 from search.report.page_data import gather
 from search.report.page_images import embed
 from trainer.atomic import write_atomically
+from trainer.documents import SCHEMA
 
 MAX_BYTES = 5_000_000
 """Of a page; pictures are embedded while they fit."""
@@ -111,5 +112,7 @@ def _hash(text: str) -> str:
 
 def _json_for_html(data: dict[str, Any]) -> str:
     """Return JSON that stands in a <script> element: nothing in it ends or begins a tag."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        {"schema": SCHEMA, **data}, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -14,7 +14,6 @@ S3 has not heard for LEASE_S may be replaced, and goes on until it reaches S3 ag
 and what it did meanwhile does not count.
 """
 
-import json
 import logging
 import os
 import random
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple
 
 from search.ledger.lease import TakenOver
 from search.storage.s3 import Entry, Remote
+from trainer.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class S3Lease:
         Raises:
             OSError: S3 does not answer.
         """
-        self._remote.put(self._key, json.dumps({"released": True}).encode())
+        self._remote.put(self._key, to_json({"released": True}, indent=None).encode())
 
 
 def holder(remote: Remote) -> str | None:
@@ -174,7 +174,7 @@ def _number(key: str) -> int:
 
 def _read(remote: Remote, lease: Entry) -> dict[str, Any]:
     content = remote.get(lease.key)
-    return dict(json.loads(content)) if content else {}
+    return from_json(content) if content else {}
 
 
 def _who(signed: dict[str, Any]) -> str:
@@ -189,7 +189,7 @@ def _signature() -> bytes:
         "kernel": _kernel(),
         "started": _started(pid),
     }
-    return json.dumps(about).encode()
+    return to_json(about, indent=None).encode()
 
 
 def _kernel() -> str:

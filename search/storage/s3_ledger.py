@@ -23,7 +23,6 @@ one; its first carrier finds another configuration's record, and begins anew.
 """
 
 import fcntl
-import json
 import logging
 import os
 import time
@@ -45,6 +44,7 @@ from search.storage.s3 import (
 )
 from search.storage.s3_lease import S3Lease
 from trainer.atomic import write_atomically
+from trainer.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +68,12 @@ class _Index(NamedTuple):
     @classmethod
     def load(cls, folder: Path) -> "_Index":
         try:
-            return cls(*json.loads((folder / INDEX).read_text()))
-        except FileNotFoundError:
+            return cls(**from_json((folder / INDEX).read_text()))
+        except (FileNotFoundError, ValueError):  # version 0.1 wrote a list: all is fetched again
             return cls()
 
     def save(self, folder: Path) -> None:
-        text = json.dumps(self)
+        text = to_json(self._asdict(), indent=None)
         write_atomically(folder / INDEX, lambda temporary: temporary.write_text(text))
 
 

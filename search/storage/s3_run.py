@@ -17,7 +17,6 @@ fetching; `rm -r ~/.cache/segtune/work`, when nothing runs, frees the rest.
 """
 
 import errno
-import json
 import logging
 import math
 import shutil
@@ -36,6 +35,7 @@ from search.storage.s3 import (
 )
 from trainer.atomic import write_atomically
 from trainer.configfile import flatten
+from trainer.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class S3Run:
             files[name] = f"{self._own}/{self._num_sent}-{name.replace('/', '~')}"
             self._trial.upload(files[name], self._run_dir / name)
         manifest = {"train": self._train, "files": files}
-        self._trial.put(f"{self._own}/manifest.json", json.dumps(manifest).encode())
+        self._trial.put(f"{self._own}/manifest.json", to_json(manifest, indent=None).encode())
         kept = {*files.values(), *self._files.values()}
         kept |= {f"{self._own}/claim", f"{self._own}/manifest.json"}
         self._files, self._seen = files, seen
@@ -220,8 +220,7 @@ def _stat(run_dir: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 def newest_manifest(trial: Remote, found: list[Entry]) -> dict[str, Any]:
     manifests = sorted(e.key for e in found if e.key.endswith("/manifest.json"))
     content = trial.get(manifests[-1]) if manifests else None
-    manifest: dict[str, Any] = json.loads(content) if content else {"train": {}, "files": {}}
-    return manifest
+    return from_json(content) if content else {"train": {}, "files": {}}
 
 
 def fetch_run(trial: Remote, files: Mapping[str, str], run_dir: Path) -> None:
@@ -238,12 +237,11 @@ def fetch_run(trial: Remote, files: Mapping[str, str], run_dir: Path) -> None:
 
 def load_index(run_dir: Path) -> dict[str, str] | None:
     try:
-        files: dict[str, str] = json.loads((run_dir / INDEX).read_text())
+        return from_json((run_dir / INDEX).read_text())
     except FileNotFoundError:
         return None
-    return files
 
 
 def save_index(run_dir: Path, files: Mapping[str, str]) -> None:
-    text = json.dumps(files)
+    text = to_json(files, indent=None)
     write_atomically(run_dir / INDEX, lambda temporary: temporary.write_text(text))

@@ -6,7 +6,6 @@ came. A dead server delays nothing and loses nothing; what it missed is delivere
 the ledger's.
 """
 
-import json
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from search.storage.outbox import Outbox, reason
 from search.tracking.address import linked_runs, tracking_uri, without_credentials
 from search.tracking.changes import OWN
 from trainer.atomic import write_atomically
+from trainer.documents import from_json, to_json
 
 if TYPE_CHECKING:
     from search.tracking.runs import StudyInMlflow
@@ -139,13 +139,13 @@ class Tracker:
 
     def _save_cursor(self) -> None:
         values = {"uri": self.uri, "delivered": self._delivered, "reported": self._reported}
-        text = json.dumps(values)
+        text = to_json(values, indent=None)
         write_atomically(self._cursor_path, lambda temporary: temporary.write_text(text))
 
     def _load_cursor(self) -> tuple[int, int]:
         """Return how many events MLflow has, and how many its report of the study covers."""
         try:
-            saved = json.loads(self._cursor_path.read_text())
+            saved = from_json(self._cursor_path.read_text())
         except (OSError, ValueError):
             return 0, 0
         linked = linked_runs(self._events, self.uri)

@@ -5,7 +5,6 @@ packages of the search.
 """
 
 import importlib.metadata
-import json
 import os
 import shutil
 import uuid
@@ -30,6 +29,7 @@ from search.workflows.model_ref import (
     on_this_machine,
 )
 from trainer.configfile import ConfigError, read_yaml
+from trainer.documents import to_json
 from trainer.progress import bar
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _paint(trained: "Trained", folder: Path) -> tuple[list[Path], str]:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
+    path.write_text(to_json(_finite(dict(values))) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -26,6 +26,7 @@ from search.workflows.model_ref import ModelRef, find_model, on_this_machine
 from trainer.atomic import write_atomically
 from trainer.config import DiffusionConfig, SamplingConfig, TrainConfig
 from trainer.configfile import ConfigError, build, read_yaml
+from trainer.documents import from_json, to_json
 from trainer.respacing import timesteps
 
 OPTIONS = {
@@ -254,7 +255,7 @@ def _begin(model: ModelRef, weights: str, study: StudyConfig, folder: Path) -> N
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _write(path, {"model": str(model.path), "weights": weights, "chosen": None})
-    elif (theirs := json.loads(path.read_text())["weights"]) != weights:
+    elif (theirs := from_json(path.read_text())["weights"]) != weights:
         raise ConfigError(
             [f"{display_path(folder)}: was begun with other weights ({theirs}); {rule}"]
         )
@@ -296,5 +297,5 @@ def _store(
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    text = json.dumps(values, indent=2) + "\n"
+    text = to_json(values) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text))

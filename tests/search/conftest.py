@@ -1,4 +1,4 @@
-"""A tiny store, one Ray for all tests, and drivers that are processes of their own."""
+"""A tiny store, and drivers that are processes of their own."""
 
 import json
 import os
@@ -17,15 +17,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.search.s3 import Moto
+from tests.search.s3 import AWS, Moto
 
 ROOT = Path(__file__).resolve().parents[2]
-AWS = {
-    "AWS_ACCESS_KEY_ID": "for-tests",
-    "AWS_SECRET_ACCESS_KEY": "never-to-be-written-down",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_REGION": "us-east-1",
-}
 
 
 @pytest.fixture(scope="session")
@@ -45,31 +39,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(mask).save(dataset / f"case{number:02d}_mask.png")
     prepare(dataset, folder / "store", image_size=32, workers=1)
     return folder / "store"
-
-
-@pytest.fixture(scope="session")
-def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SEGTUNE_CACHE of the nodes."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
-def cluster(node_cache: Path) -> Iterator[str]:
-    """Start a Ray of two CPUs and what it takes for a GPU; drivers attach, which is quicker."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEGTUNE_CACHE", str(node_cache))
-        for name, value in AWS.items():
-            patch.setenv(name, value)
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # else drivers need this Ray's token
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-
-        context = ray.init(
-            address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False
-        )
-        yield context.address_info["gcs_address"]
-        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ there freezes the threshold; only with it, the same weights and the same samplin
 test set be read, and each reading leaves a line in the run's folder.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from trainer.configfile import ConfigError
 from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
+from trainer.documents import to_json
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.threshold_calibration import (
     CANDIDATES,
@@ -190,7 +190,7 @@ def _log_reading(run_dir: Path, frozen: Frozen, store: Store) -> int:
         "store_hash": store.content_hash,
     } | asdict(frozen)
     with open(run_dir / READINGS, "a+", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(to_json(line, indent=None) + "\n")
         file.flush()
         os.fsync(file.fileno())
         file.seek(0)

@@ -1,12 +1,12 @@
 """A threshold frozen in a run's folder, before anyone reads the test set."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
+from trainer.documents import from_json, to_json
 
 FILE = "threshold.json"
 
@@ -26,7 +26,7 @@ class Frozen:
     """How they were sampled, `sampling` of the configuration without its threshold."""
 
     def save(self, run_dir: Path) -> None:
-        text = json.dumps(asdict(self), indent=2) + "\n"
+        text = to_json(asdict(self), allow_nan=True) + "\n"
         write_atomically(run_dir / FILE, lambda path: path.write_text(text))
 
     @classmethod
@@ -38,7 +38,7 @@ class Frozen:
         """
         path = run_dir / FILE
         try:
-            return cls(**json.loads(path.read_text()))
+            return cls(**from_json(path.read_text()))
         except FileNotFoundError:
             return None
         except (OSError, TypeError, ValueError) as error:
