@@ -66,7 +66,7 @@ def reference(spaces: Path) -> str:
             *_table(head, _rows(StudyConfig, {})),
             "\n## Metrics\n\nWhat every validation reports, and which way is better.\n",
             *_table(("metric", "mode"), metrics),
-            "\n## Trainer settings\n\nFor `train`, `space`, `control` and `enqueue`, and for "
+            "\n## Trainer settings\n\nFor `train`, `space`, `control`, `references` and `enqueue`, and for "
             "`python -m trainer train`.\n",
             *_table(head, _rows(TrainConfig, notes)),
             "",

@@ -28,7 +28,7 @@ def study(store: Path, **settings: Any) -> StudyConfig:
         "space": {"optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True}},
         "scheduler": {"type": "none", "max_t": 3},
         "trials": {"num_trials": len(LR)},
-        "references": [{"name": "baseline", "settings": {"optimizer.lr": 1e-4}}],
+        "enqueue": [{"optimizer.lr": 1e-4, "protected": True}],
         "seed": 1,
     }
     return StudyConfig.model_validate(values | settings)
