@@ -104,6 +104,7 @@ def launch(
     KEY=VALUE changes any of its settings: scheduler.max_t=9, train.model.width=16,
     space.optimizer.lr.low=1e-5; space.optimizer.lr=null takes a dimension out.
     """
+    from search.storage.studies import begun_under
     from search.study.load import load_study
     from search.study.sampler_limits import warnings
     from search.workflows.dry_run import preview, store_problems
@@ -111,7 +112,7 @@ def launch(
 
     if probe and not dry_run:
         raise ConfigError(["--probe: measures for --dry-run only"])
-    study = load_study(space, overrides)
+    study = load_study(space, overrides, lambda name: begun_under(runs.expanduser() / name))
     if submit:
         if address:
             raise ConfigError(["--submit and --address: give one of them"])

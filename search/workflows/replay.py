@@ -19,9 +19,9 @@ from search.ledger.journal import Event, Ledger
 from search.ledger.state import Attempt, Report, TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.studies import read_study
+from search.study import semantics
 from search.study.config import StudyConfig
 from search.study.frozen import frozen_of
-from search.study.semantics import SEMANTICS
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
@@ -154,7 +154,7 @@ def environment(
     store = open_store(config.data.store).content_hash[:12]
     code = {"commit": code_commit(), **package_versions()}
     here = {"cpu": cpu_model(), "gpu": _gpu(config), "threads": config.num_threads}
-    now = {"semantics": SEMANTICS, "store": store, **code, **here}
+    now = {"semantics": semantics.SEMANTICS, "store": store, **code, **here}
     then: list[Mapping[str, Any]] = [
         {"semantics": frozen_of(begun).semantics, "store": begun["store_hash"][:12]},
         *({"commit": attempt.commit, **attempt.versions} for attempt in attempts),

@@ -88,6 +88,9 @@ def test_undisturbed(calm: Driver, mlflow_uri: str) -> None:
 def test_warm(calm: Driver) -> None:
     """All trials ran in one process."""
     assert len({event["pid"] for event in calm.events("started")}) == 1
+    [begun] = calm.events("study")
+    for event in calm.events("started"):
+        assert (event["commit"], event["versions"]) == (begun["commit"], begun["versions"])
 
 
 def test_killed_again_and_again(
