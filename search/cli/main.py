@@ -13,7 +13,7 @@ from search.cli.options import (
     Commands,
     elsewhere,
 )
-from search.storage.studies import find_study
+from search.storage.studies import begun_under, find_study
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,7 +104,6 @@ def launch(
     KEY=VALUE changes any of its settings: scheduler.max_t=9, train.model.width=16,
     space.optimizer.lr.low=1e-5; space.optimizer.lr=null takes a dimension out.
     """
-    from search.storage.studies import begun_under
     from search.study.load import load_study
     from search.study.sampler_limits import warnings
     from search.workflows.dry_run import preview, store_problems

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import search.study.config
 import search.workflows.launch
-from search.cli import main
+from search.cli.main import main
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
 from search.storage.studies import read_study
@@ -128,9 +128,9 @@ def test_dry_run_shows_what_a_begun_study_goes_on_with(
 ) -> None:
     of_version_0_1(store, tmp_path / "toy")
     monkeypatch.setattr(search.study.config, "TrainConfig", Later)
-    shown = {name: run("launch", tmp_path, store, name, "--dry-run") for name in ("toy", "new")}
-    assert "optimizer.weight_decay         0.01 " in shown["toy"]
-    assert "optimizer.weight_decay         0.5 " in shown["new"]
+    for name, value in (("toy", "0.01"), ("new", "0.5")):
+        shown = run("launch", tmp_path, store, name, "--dry-run").split()
+        assert shown[shown.index("optimizer.weight_decay") + 1] == value
 
 
 def run(command: str, runs: Path, store: Path, name: str, *words: str, status: int = 0) -> str:
@@ -153,7 +153,7 @@ TRAIN = {
     "resume": ("--top", "1", "--epochs", "9"),
     "confirm": ("--top", "1", "--seeds", "3"),
 }
-READ = (("compare", "--json"), ("status", "--json"), ("explain",))
+READ = (("compare", "--json"), ("status", "--json"), ("explain", "0"))
 
 
 def test_a_study_of_older_semantics_is_read_and_not_trained(
@@ -167,7 +167,6 @@ def test_a_study_of_older_semantics_is_read_and_not_trained(
     before = json.loads(run("compare", tmp_path, store, "toy", "--json"))
     monkeypatch.setattr(semantics, "SEMANTICS", 2)
     monkeypatch.setitem(semantics.RAISES, 2, "an epoch is a pass")
-    ledger = (folder / "ledger.jsonl").read_bytes()
     [begun] = events(folder, "study")
     way = (
         f"pip install segtune=={begun['versions']['segtune']} or git checkout "
@@ -177,7 +176,7 @@ def test_a_study_of_older_semantics_is_read_and_not_trained(
         line = run(command, tmp_path, store, "toy", *words, status=2)
         assert "has semantics 1, and would be trained with 2 (an epoch is a pass): " in line
         assert line.endswith(way)
-    assert (folder / "ledger.jsonl").read_bytes() == ledger
+    assert events(folder, "study") == [begun] and len(events(folder, "started")) == 3
     for command, *words in READ:
         run(command, tmp_path, store, "toy", *words)
     assert json.loads(run("compare", tmp_path, store, "toy", "--json")) == before
