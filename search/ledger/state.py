@@ -17,7 +17,7 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
     reported     epoch, value (of the objective), metrics
     decided      epoch, action (continue, stop, stall, complete), reason, rung (None if at none)
     ended        ending, epoch, reason
-    interrupted  epoch, cause (stop, node, process, hung, error, storage), reason; the carrier is
+    interrupted  epoch, cause (stop, node, process, hung, error, storage), reason; the attempt is
                  gone, the trial goes on later
     resume       top, epochs, trials: what a `segtune resume` chose
     resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs
@@ -115,7 +115,7 @@ class TrialState:
     attempts: list[Attempt] = field(default_factory=list)
     """Every start of it."""
     failures: int = 0
-    """How many of its carriers died by their own fault since it last reported."""
+    """How many of its attempts died by their own fault since it last reported."""
     running: bool = False
     """Started, and neither ended nor interrupted since; also true when its driver was killed."""
     ending: Ending | None = None
@@ -141,13 +141,21 @@ class TrialState:
 
     @property
     def hosts(self) -> list[str]:
-        """Where it was trained, in order, each once."""
+        """Where it ran, in order, each once."""
         return list(dict.fromkeys(attempt.host for attempt in self.attempts if attempt.host))
 
     def attempt_at(self, epoch: int | None = None) -> Attempt | None:
         """Return the attempt that trained an epoch, by default the last; None before the first."""
         begun = [a for a in self.attempts if epoch is None or a.after < epoch]
         return begun[-1] if begun else None
+
+    def status(self, *, driven: bool = True) -> str:
+        """Return `waiting`, `running`, or how it ended.
+
+        Args:
+            driven: Whether a driver lives; else none of its trials runs.
+        """
+        return self.ending or ("running" if self.running and driven else "waiting")
 
     def resumed_before(self, epoch: int) -> bool:
         """Return whether the epoch belongs to a resumed segment."""
@@ -284,9 +292,7 @@ class StudyState:
             case "started":
                 code = {"commit": "", "versions": {}} | (self.study or {}) | event
                 trial.attempts.append(
-                    Attempt(
-                        trial.received, event.get("host", ""), code["commit"], code["versions"]
-                    )
+                    Attempt(trial.received, event.get("host", ""), code["commit"], code["versions"])
                 )
                 trial.running = True
             case "reported":
@@ -324,7 +330,7 @@ class StudyState:
         )
 
     def finished(self, study: StudyConfig) -> bool:
-        """Return whether no trial is left to propose or to carry on."""
+        """Return whether no trial is left to propose or to continue."""
         return self.planned(study) and not self.live()
 
     @property

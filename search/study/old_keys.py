@@ -45,9 +45,7 @@ def origins(values: Mapping[str, Any]) -> dict[str, str]:
     """
     entries, references = _lists(values)
     old = [f"enqueue.{index}" for index, entry in enumerate(entries) if _is_reference(entry)]
-    return {
-        f"references.{number}.settings": key for number, key in enumerate(old, len(references))
-    }
+    return {f"references.{number}.settings": key for number, key in enumerate(old, len(references))}
 
 
 def renamed(values: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:

@@ -93,7 +93,8 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
         (
             "trials",
             f"{trials.num_trials} searched ({len(study.enqueue)} enqueued), "
-            f"{'1' if study.has_control else 'no'} control, {_references(study)}",
+            f"{'1' if study.has_control else 'no'} control, "
+            f"{len(study.references)} reference{'s' * (len(study.references) != 1)}",
         ),
         ("each", each),
         ("sampler", _sampler(study)),
@@ -102,10 +103,6 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
         ("budget", _budget(study)),
         ("seed", str(study.seed)),
     ]
-
-
-def _references(study: StudyConfig) -> str:
-    return f"{len(study.references)} reference{'s' * (len(study.references) != 1)}"
 
 
 def _sampler(study: StudyConfig) -> str:

@@ -41,7 +41,9 @@ def short() -> list[Stage]:
         faults.kill_driver: 1,
         faults.kill_mlflow(10): 1,
     }
-    return [Stage(Plan("toy", LRS[:6], epochs=40, hang_timeout_s=10, slow_s=0.4), _mixed(times, 0), 2)]
+    return [
+        Stage(Plan("toy", LRS[:6], epochs=40, hang_timeout_s=10, slow_s=0.4), _mixed(times, 0), 2)
+    ]
 
 
 def longer() -> list[Stage]:

@@ -159,7 +159,7 @@ def test_a_claimant_that_was_asleep_does_not_come_back_below(tmp_path, monkeypat
 RACE = """
 import multiprocessing, os, sys
 from pathlib import Path
-from search import lease
+from search.ledger import lease
 
 lease.LEASE_S, lease.BEAT_S = 0.8, 0.05
 

@@ -153,7 +153,7 @@ def test_on_the_same_disk(store: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 SCRIPT = """
 import os, shutil, sys, time
-from search import stores
+from search.storage import dataset_cache
 dataset_cache._same_disk = lambda path, folder: False
 copytree = shutil.copytree
 def slowly(*args):

@@ -94,9 +94,9 @@ def test_a_second_behind_at_most(machine: Machine) -> None:
 DRIVER = """
 import sys, time
 from pathlib import Path
-from search import mirror
+from search.storage import s3_ledger, studies
 s3_ledger.PERIOD_S = float(sys.argv[2])
-with s3_ledger.open_as_driver(Path(sys.argv[1])) as ledger:
+with studies.open_as_driver(Path(sys.argv[1])) as ledger:
     ledger.append({"event": "word", "say": "sent"})
     time.sleep(1)
     ledger.append({"event": "word", "say": "not sent"})

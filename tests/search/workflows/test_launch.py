@@ -20,7 +20,7 @@ Drive = Callable[..., Driver]
 
 
 def results(folder: Path) -> list[tuple[Any, ...]]:
-    """Return all that a study found out, without times, carriers and interruptions."""
+    """Return all that a study found out, without times, attempts and interruptions."""
     keys = ("event", "trial", "params", "epoch", "value", "action", "reason", "ending")
     kinds = ("proposed", "reported", "decided", "ended")
     return [
@@ -200,7 +200,7 @@ def test_hung(tmp_path: Path, store: Path, drive: Drive, mlflow_uri: str) -> Non
         tmp_path,
         store,
         toy={"hang": "1"},
-        trials={"num_trials": 1, "silence_s": 4},
+        trials={"num_trials": 1, "hang_timeout_s": 4},
         scheduler={"type": "none", "max_t": 3},
     )
     driver = drive(study)
