@@ -96,7 +96,7 @@ class PaintQueue:
         return self._session.state.best(self._session.study.objective.mode)
 
     def _want(self, trial: TrialState, why: Literal["best", "completed"]) -> None:
-        if trial.kind == "confirm" or not self._session.study.scheduler.max_t:
+        if trial.kind == "confirm" or not self._session.study.trains:
             return
         self._wanted.pop(trial.number, None)
         if self.epochs.get(trial.number) != _best_epoch(trial):

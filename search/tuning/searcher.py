@@ -50,7 +50,7 @@ def trial_spec(session: StudySession, number: int, fit: str) -> TrialSpec:
     train["data"]["store"] = address_for_all_nodes(train["data"]["store"])
     return TrialSpec(
         trial=number,
-        attempt=trial.attempts + 1,
+        attempt=len(trial.attempts) + 1,
         train=train,
         run_dir=str(session.trial_dir(number)),
         received=trial.received,
@@ -118,9 +118,9 @@ class StudySearcher(Searcher):
         if study.has_control and state.control() is None:
             event |= {"kind": "control", "params": study.control_params}
         elif references < len(study.references):
-            event |= {"kind": "enqueued", "params": study.references[references]}
+            event |= {"kind": "enqueued", "params": study.references[references].settings}
         elif searched < study.trials.num_trials:
-            rest = study.enqueued[searched:]
+            rest = study.enqueue[searched:]
             event |= {"kind": "enqueued" if rest else "sampled", "protected": False}
             given = rest[0] if rest else {}
             event |= self._sampler.propose(study.num_protected + searched, given)
