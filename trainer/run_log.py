@@ -23,7 +23,7 @@ class Validation:
     metrics: dict[str, float]
 
 
-class Record:
+class RunLog:
     """The validations of one run folder, in order of epochs.
 
     Of several processes only the first keeps files; all know the validations.

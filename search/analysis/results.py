@@ -11,11 +11,12 @@ from search.analysis.ranking import (
     ranked,
     rung_correlation,
 )
-from search.analysis.trial_results import Rows, finite
+from search.analysis.trial_results import TrialRows, finite
+from search.ledger.budget import cost_key
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
 from search.storage.run_folders import fetch_cases
-from search.storage.studies import display_path, read_study
+from search.storage.studies import display_path, is_driven, read_study
 from search.study.config import StudyConfig
 
 logger = logging.getLogger(__name__)
@@ -39,10 +40,10 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at which `value_at_equal`
         and `rank_at_equal` of each trial are; `pareto`, the trials that no other beats in all
         objectives; `verdicts`, what `confirm` found, on validation folds and on the test set;
-        `epochs_saved`, the share that pruning spared; `spent`; `rung_correlation`
-        (search/analysis/ranking.py); `importance` (search/analysis/importance.py); `subgroups`, the
-        Dice by lesion volume of the best trial, the control and the references. What a trial has is
-        in search/analysis/trial_results.py.
+        `epochs_saved`, the share that pruning spared; `spent`, and which of it is shown as
+        the `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
+        (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
+        the control and the references. What a trial has is in search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)
@@ -52,7 +53,8 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     searched, best = state.searched(), ranked(study, state.searched())
     rest = [trial for trial in searched if trial not in best]
     epoch = equal_epoch(study, searched)
-    about = Rows(study, state, folder, epoch, best[0] if best else None)
+    driven = any(trial.running for trial in state.trials.values()) and is_driven(folder)
+    about = TrialRows(study, state, folder, epoch, best[0] if best else None, driven=driven)
     rows = [about.row(trial) for trial in [*best, *rest]]
     for rank, row in enumerate(rows, start=1):
         row["rank"] = rank if rank <= len(best) else None
@@ -85,7 +87,8 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "threshold": state.threshold and _strict(state.threshold),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
-        "spent": _spent(study, state),
+        "spent": state.meter.spent(study.trials),
+        "cost": cost_key(study.trials),
         "rung_correlation": rung_correlation(study, searched),
         "importance": _importance(study, searched) if importance else None,
         "subgroups": [g for role, t in shown_apart if t and (g := about.subgroups(t, role))],
@@ -130,11 +133,6 @@ def _importance(study: StudyConfig, searched: Sequence[TrialState]) -> dict[str,
     from search.analysis.importance import importance
 
     return importance(study, searched)
-
-
-def _spent(study: StudyConfig, state: StudyState) -> dict[str, float]:
-    spent = state.meter.spent(study.trials.gpus_per_trial)
-    return {**spent, "carrier_hours": state.meter.attempt_s / 3600}
 
 
 def _newest_verdicts(state: StudyState) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ STORAGE_PAUSE_S = 10.0
 
 
 class Trainable(tune.Trainable):
-    """A carrier of one trial after the other; its config is a `tuning.searcher.TrialSpec`."""
+    """One attempt after the other, of any trials; its config is a `tuning.searcher.TrialSpec`."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -75,7 +75,7 @@ class Trainable(tune.Trainable):
             ending, reason = ending_of(error), str(error)
             if ending is None:
                 if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-                    time.sleep(STORAGE_PAUSE_S)  # the next carrier would meet the same
+                    time.sleep(STORAGE_PAUSE_S)  # the next attempt would meet the same
                 raise
         else:
             # Pairs, because Tune would flatten a dict and keep statistics on every number in it.

@@ -132,7 +132,7 @@ def holder(folder: Path) -> str | None:
     return None if seen is None or seen.alive is False else seen.who
 
 
-class _Seen(NamedTuple):
+class _Observed(NamedTuple):
     """A lease as somebody else sees it."""
 
     who: str
@@ -141,7 +141,7 @@ class _Seen(NamedTuple):
     touched_s: float
 
 
-def _look(path: Path) -> _Seen | None:
+def _look(path: Path) -> _Observed | None:
     """Return what can be known of a lease's driver; None if there is no such lease."""
     try:
         file = os.open(path, os.O_RDONLY)
@@ -153,11 +153,11 @@ def _look(path: Path) -> _Seen | None:
         # What is not signed yet was created an instant ago.
         who = f"pid {signed['pid']} on {signed['host']}" if signed else "another process"
         if signed.get("machine") == _machine():
-            return _Seen(who, _locked(file), touched_s)
+            return _Observed(who, _locked(file), touched_s)
     finally:
         os.close(file)
     expired = _clock_s(path.parent) - touched_s > LEASE_S
-    return _Seen(who, False if expired else None, touched_s)
+    return _Observed(who, False if expired else None, touched_s)
 
 
 def _wait_for_death(path: Path) -> None:

@@ -14,7 +14,7 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
     reported     epoch, value (of the objective), metrics
     decided      epoch, action (continue, stop, stall, complete), reason, rung (None if at none)
     ended        ending, epoch, reason
-    interrupted  epoch, cause (stop, node, process, hung, error, storage), reason; the carrier is
+    interrupted  epoch, cause (stop, node, process, hung, error, storage), reason; the attempt is
                  gone, the trial goes on later
     resume       top, epochs, trials: what a `segtune resume` chose
     resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs
@@ -98,13 +98,13 @@ class TrialState:
     attempts: int = 0
     """How often it was started."""
     failures: int = 0
-    """How many of its carriers died by their own fault since it last reported."""
+    """How many of its attempts died by their own fault since it last reported."""
     running: bool = False
     """Started, and neither ended nor interrupted since; also true when its driver was killed."""
     ending: Ending | None = None
     reason: str = ""
     hosts: list[str] = field(default_factory=list)
-    """Where it was carried, in order, each once."""
+    """Where it ran, in order, each once."""
     pictures: list[str] = field(default_factory=list)
     """The newest ones: paths of PNG files below its folder."""
     mlflow_run_id: str | None = None
@@ -123,6 +123,14 @@ class TrialState:
     def value(self) -> float | None:
         """The objective at the last epoch reported."""
         return self.reports[-1].value if self.reports else None
+
+    def status(self, *, driven: bool = True) -> str:
+        """Return `waiting`, `running`, or how it ended.
+
+        Args:
+            driven: Whether a driver lives; else none of its trials runs.
+        """
+        return self.ending or ("running" if self.running and driven else "waiting")
 
     def resumed_before(self, epoch: int) -> bool:
         """Return whether the epoch belongs to a resumed segment."""
@@ -290,7 +298,7 @@ class StudyState:
         )
 
     def finished(self, study: StudyConfig) -> bool:
-        """Return whether no trial is left to propose or to carry on."""
+        """Return whether no trial is left to propose or to continue."""
         return self.planned(study) and not self.live()
 
     @property

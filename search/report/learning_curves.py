@@ -89,8 +89,7 @@ def draw_trial(study: StudyConfig, trial: TrialState, out: Path) -> None:
         left.annotate("resumed", (segment.after, 0.02), xycoords=("data", "axes fraction"),
                       rotation=90, fontsize=8, color=GREY, ha="right")  # fmt: skip
     _finish(left, study, None)
-    ending = trial.ending or "going on"
-    left.set_title(f"trial {trial.number}: {ending} at epoch {trial.epoch}", fontsize=11)
+    left.set_title(f"trial {trial.number}: {trial.status()} at epoch {trial.epoch}", fontsize=11)
     last = trial.reports[-1].metrics
     weighted = [key for key in last if key.startswith("train/") and key.endswith("_weighted")]
     weighted.sort(key=lambda key: -abs(last[key]))

@@ -104,7 +104,7 @@ class Sampler:
             given: Parameters that are not drawn; those of an enqueued trial.
 
         Returns:
-            Its part of the `proposed` event, which `hear` expects next: `params`, and `optuna`
+            Its part of the `proposed` event, which `observe` expects next: `params`, and `optuna`
             with the notes that the sampler took, if it did.
         """
         self._begin()
@@ -132,7 +132,7 @@ class Sampler:
         notes = {where: values for where, values in notes.items() if values}
         return {"optuna": notes} if notes else {}
 
-    def hear(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         """Take in an event, of the study in progress or of one that is replayed."""
         number = event.get("trial")
         match event["event"]:

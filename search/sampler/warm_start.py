@@ -40,7 +40,7 @@ class WarmStart(NamedTuple):
 
 
 @dataclass
-class _Story:
+class _PastTrial:
     """A searched trial of an earlier study until its first end."""
 
     params: dict[str, Any]
@@ -96,7 +96,7 @@ def _add(study: StudyConfig, folder: Path, result: WarmStart) -> None:
         if told is None:
             continue
         params, outside = _translate(study, source, story.params)
-        result.lines.extend(f"{said} trial {number}: {line}; left out" for line in outside)
+        result.lines.extend(f"{said}:{number}: {line}; left out" for line in outside)
         if not outside:
             about = {"event": "imported", "source": source.study, "uid": begun["uid"]}
             result.events.append({**about, "source_trial": number, "params": params, **told})
@@ -104,13 +104,13 @@ def _add(study: StudyConfig, folder: Path, result: WarmStart) -> None:
     result.lines.append(f"{said}: {kept} of {len(stories)} ended trials inform the sampler")
 
 
-def _stories(events: Iterable[Event]) -> dict[int, _Story]:
-    stories: dict[int, _Story] = {}
+def _stories(events: Iterable[Event]) -> dict[int, _PastTrial]:
+    stories: dict[int, _PastTrial] = {}
     for event in events:
         story = stories.get(event.get("trial", -1))
         match event["event"]:
             case "proposed" if not event["protected"]:
-                stories[event["trial"]] = _Story(event["params"])
+                stories[event["trial"]] = _PastTrial(event["params"])
             case "reported" if story and not story.ending:
                 story.reports.append(event)
             case "ended" if story and not story.ending:
@@ -156,7 +156,7 @@ def _rule(dimension: Dimension) -> str:
     return f"must be {kind}from {dimension.low} to {dimension.high}{step}"
 
 
-def _told(study: StudyConfig, story: _Story) -> dict[str, Any] | None:
+def _told(study: StudyConfig, story: _PastTrial) -> dict[str, Any] | None:
     """Return a trial's reports and ending as they would be in a study with this max_t, or None.
 
     What it did beyond max_t is left out, so that it completed. What completed before max_t is a

@@ -128,7 +128,7 @@ def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
 
 
 def with_store_here(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return a carrier's spec with the store that it is to read on this node.
+    """Return an attempt's spec with the store that it is to read on this node.
 
     Raises:
         RuntimeError: There is no store that can be used; to a trial that is no measurement.

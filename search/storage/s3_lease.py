@@ -117,7 +117,7 @@ def holder(remote: Remote) -> str | None:
     return None if seen is None or seen.alive is False else seen.who
 
 
-class _Seen(NamedTuple):
+class _Observed(NamedTuple):
     """A lease as somebody else sees it."""
 
     who: str
@@ -126,16 +126,16 @@ class _Seen(NamedTuple):
     changed_s: float
 
 
-def _look(remote: Remote, lease: Entry) -> _Seen | None:
+def _look(remote: Remote, lease: Entry) -> _Observed | None:
     """Return what can be known of a lease's driver; None if the lease is gone or released."""
     signed = _read(remote, lease)
     if not signed or signed.get("released"):
         return None
     who = _who(signed)
     if signed["kernel"] == _kernel():
-        return _Seen(who, _started(signed["pid"]) == signed["started"], lease.changed_s)
+        return _Observed(who, _started(signed["pid"]) == signed["started"], lease.changed_s)
     expired = _clock_s(remote) - lease.changed_s > LEASE_S
-    return _Seen(who, False if expired else None, lease.changed_s)
+    return _Observed(who, False if expired else None, lease.changed_s)
 
 
 def _wait_for_death(remote: Remote, lease: Entry) -> None:

@@ -61,7 +61,7 @@ def confirm(
 
     Args:
         folder: The study's.
-        top: How many of the best.
+        top: How many of the best; 0 for those named alone.
         trials: Others to judge beside them.
         seeds: How many pairs of seed and fold, at least MIN_UNITS.
         epochs: Of every training; by default the longest of the best trials'.
@@ -146,10 +146,10 @@ def make_plan(
         )
     if unknown := sorted(set(trials) - {trial.number for trial in best}):
         raise ConfigError(
-            f"{study.study}: --trial {number}: no searched trial with a result"
-            for number in unknown
+            f"{study.study}:{number}: no searched trial with a result" for number in unknown
         )
     candidates = [trial for i, trial in enumerate(best) if i < top or trial.number in trials]
+    others = [trial for trial in best if trial not in candidates]
     if epochs is None:
         epochs = max(trial.goal(study) for trial in candidates)
     elif problem := unsuitable(study, epochs):
@@ -157,7 +157,7 @@ def make_plan(
     control = state.control()
     plan = Plan(
         candidates=[trial.number for trial in candidates],
-        runner_up=best[1].number if len(candidates) == 1 < len(best) else None,
+        runner_up=others[0].number if len(candidates) == 1 and others else None,
         control=control.number if control else None,
         references=[trial.number for trial in state.references()],
         pairs=[_pair(study, i) for i in range(num_seeds)],

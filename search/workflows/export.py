@@ -33,7 +33,7 @@ from trainer.documents import to_json
 from trainer.progress import bar
 
 if TYPE_CHECKING:
-    from trainer.saved.model_io import Trained
+    from trainer.saved.model_io import TrainedModel
 
 PACKAGES = (
     *("click", "einops", "matplotlib", "monai", "nibabel", "nilearn", "numpy", "openpyxl"),
@@ -111,7 +111,7 @@ def _appearing(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _store_hash(trained: "Trained") -> dict[str, Any]:
+def _store_hash(trained: "TrainedModel") -> dict[str, Any]:
     """Return the hash of the data, which only config.yaml of an early run names."""
     from trainer.saved.model_io import run_folder
 
@@ -121,16 +121,16 @@ def _store_hash(trained: "Trained") -> dict[str, Any]:
     return {"data.store_hash": read_yaml(path).get("data", {}).get("store_hash")}
 
 
-def _metrics(model: ModelRef, trained: "Trained") -> dict[str, Any]:
+def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
     """Return what was measured, each number with what it is worth."""
     from trainer.saved.checkpoint import read
-    from trainer.saved.frozen_threshold import Frozen
+    from trainer.saved.frozen_threshold import FrozenThreshold
     from trainer.saved.model_io import frozen_settings, run_folder
 
     run_dir = run_folder(trained.path)
     measured = read(trained.path).get("metrics") or {}
     dice = None if trained.epoch is None else lesion_dice(run_dir, trained.epoch)
-    frozen = Frozen.load(run_dir) if frozen_settings(trained) else None
+    frozen = FrozenThreshold.load(run_dir) if frozen_settings(trained) else None
     readings = run_dir / "test_readings.jsonl"
     return {
         "validation": {
@@ -172,7 +172,7 @@ def _verdicts(origin: TrialOrigin) -> list[dict[str, Any]]:
     return [*newest.values()]
 
 
-def _provenance(model: ModelRef, trained: "Trained") -> dict[str, Any]:
+def _provenance(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
     from trainer.saved.model_io import fingerprint
 
     config = trained.config
@@ -225,7 +225,7 @@ def _requirements() -> str:
     return "".join(lines)
 
 
-def _paint(trained: "Trained", folder: Path) -> tuple[list[Path], str]:
+def _paint(trained: "TrainedModel", folder: Path) -> tuple[list[Path], str]:
     """Draw the fixed validation cases where the data are here; else say why there are none."""
     from trainer.images.sample_images import paint
 

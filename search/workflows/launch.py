@@ -16,7 +16,7 @@ from search.ledger.budget import budget_rule
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState
-from search.monitor.console import Progress
+from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study
 from search.study.config import StudyConfig
@@ -101,7 +101,7 @@ def carry_on(
     Args:
         session: The study.
         address: From `ray_address`.
-        only: Carry these trials and no others, whatever the budget; None for the whole plan.
+        only: Run these trials and no others, whatever the budget; None for the whole plan.
         fit: `module:function` with the contract of `trainer.loop.fit`.
         show: What to print of the study's folder at the end; None is the leaderboard.
 
@@ -109,8 +109,8 @@ def carry_on(
         Exit status, as `launch`.
     """
     session.only = None if only is None else frozenset(only)
-    progress = Progress(session)
-    session.listeners.append(progress.hear)
+    progress = ProgressDisplay(session)
+    session.listeners.append(progress.observe)
     _carry_out(session, progress, address, fit)
     return _conclude(session, show)
 
@@ -201,10 +201,10 @@ def _changes(begun: dict[str, Any], config: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _carry_out(session: StudySession, progress: Progress, address: str, fit: str) -> None:
+def _carry_out(session: StudySession, progress: ProgressDisplay, address: str, fit: str) -> None:
     """Run what is left of the trials, with MLflow beside them."""
     links: SimpleQueue[Event] = SimpleQueue()
-    tracker = Tracker(session, links.put, progress.say)
+    tracker = Tracker(session, links.put, progress.print_line)
     spent = session.overspent()
     runs = not session.finished and spent is None
     if spent:

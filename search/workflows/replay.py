@@ -19,13 +19,14 @@ from search.ledger.journal import Event, Ledger
 from search.ledger.state import Report, TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.studies import read_study
+from search.storage.trial_names import trial_name, trial_of
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TrainedSegment:
     """Epochs that were trained towards one number of epochs."""
 
     config: TrainConfig
@@ -52,12 +53,11 @@ def replay(
         OSError: The ledger cannot be read.
     """
     study, state = read_study(folder)
-    if number not in state.trials:
-        raise ConfigError([f"{folder}: trial {number}: no such trial"])
-    trial = state.trials[number]
-    parts = stretches(study, trial, math.inf if epochs is None else epochs)
+    trial = trial_of(folder, state, number)
+    parts = trained_segments(study, trial, math.inf if epochs is None else epochs)
     if not parts:
-        raise ConfigError([f"{folder}: trial {number}: no epoch of it was reported so far"])
+        name = trial_name(folder, number)
+        raise ConfigError([f"{name}: no epoch of it was reported so far"])
     assert state.study is not None
     started = [
         event
@@ -83,23 +83,23 @@ def replay(
     return same
 
 
-def stretches(study: StudyConfig, trial: TrialState, until: float) -> list[Stretch]:
+def trained_segments(study: StudyConfig, trial: TrialState, until: float) -> list[TrainedSegment]:
     """Return what a trial trained, a stretch for every number of epochs that it was to reach."""
     ends = [*(segment.after for segment in trial.segments), math.inf]
-    found: list[Stretch] = []
+    found: list[TrainedSegment] = []
     begin = -1.0
     for end in ends:
         reports = [r for r in trial.reports if begin < r.epoch <= min(end, until)]
         if reports:
             goal = trial.goal_at(study, reports[0].epoch)
             config = study.train_config(trial.params, epochs=goal, seed=trial.seed, fold=trial.fold)
-            found.append(Stretch(config, reports))
+            found.append(TrainedSegment(config, reports))
         begin = end
     return found
 
 
 def train_again(
-    parts: list[Stretch], number: int, fit: str
+    parts: list[TrainedSegment], number: int, fit: str
 ) -> Iterator[tuple[Report, Mapping[str, float]]]:
     """Train in a folder that is deleted; yield each report with the metrics of the new run."""
     module, _, name = fit.partition(":")

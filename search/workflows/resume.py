@@ -19,6 +19,7 @@ from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import TrialState
 from search.storage.run_folders import checkpoints_of
+from search.storage.trial_names import trial_name, trial_of
 from search.study.config import StudyConfig
 from search.workflows.launch import carry_on, reopened
 from trainer.configfile import ConfigError
@@ -36,7 +37,7 @@ def resume(
     address: str | None = None,
     fit: str = "trainer.loop:fit",
 ) -> int:
-    """Give trials that ended a longer training. No other trial of the study is carried on.
+    """Give trials that ended a longer training. No other trial of the study runs.
 
     The same call again, after a kill, chooses the same trials and goes on with them.
 
@@ -108,10 +109,7 @@ def unsuitable(study: StudyConfig, epochs: int) -> str:
 
 
 def _named(session: StudySession, numbers: Sequence[int]) -> list[TrialState]:
-    trials = session.state.trials
-    if unknown := sorted(set(numbers) - set(trials)):
-        raise ConfigError(f"{session.folder}: trial {number}: no such trial" for number in unknown)
-    return [trials[number] for number in sorted(set(numbers))]
+    return [trial_of(session.folder, session.state, number) for number in sorted(set(numbers))]
 
 
 def _best(session: StudySession, top: int) -> list[TrialState]:
@@ -126,7 +124,8 @@ def _best(session: StudySession, top: int) -> list[TrialState]:
 
 def _check(session: StudySession, trials: Sequence[TrialState], epochs: int) -> None:
     problems = [(trial.number, _problem(session, trial, epochs)) for trial in trials]
-    if lines := [f"{session.folder}: trial {number}: {why}" for number, why in problems if why]:
+    named = [(trial_name(session.folder, number), why) for number, why in problems]
+    if lines := [f"{name}: {why}" for name, why in named if why]:
         raise ConfigError(lines)
 
 
@@ -135,7 +134,7 @@ def _problem(session: StudySession, trial: TrialState, epochs: int) -> str:
     if trial.kind == "confirm":
         return f"confirms trial {trial.of}, and is compared at equal epochs: resume that one"
     if trial.ending is None:
-        return "has not ended: `segtune launch` carries it on"
+        return "has not ended: `segtune launch` continues it"
     if trial.ending not in CAN_GO_ON:
         return f"{trial.ending} ({trial.reason}): more epochs cannot help"
     if epochs <= trial.epoch:

@@ -74,11 +74,13 @@ def segtune(objective: Objective, num_trials: int, seed: int) -> list[float | No
         proposal = sampler.propose(number, given={})
         value = dice(proposal["params"], objective)
         about = {"trial": number}
-        sampler.hear({"event": "proposed", **about, "protected": False, **proposal})
+        sampler.observe({"event": "proposed", **about, "protected": False, **proposal})
         if value is not None:
-            sampler.hear({"event": "reported", **about, "epoch": 1, "value": value, "metrics": {}})
+            sampler.observe(
+                {"event": "reported", **about, "epoch": 1, "value": value, "metrics": {}}
+            )
         ending = "infeasible" if value is None else "completed"
-        sampler.hear({"event": "ended", **about, "ending": ending})
+        sampler.observe({"event": "ended", **about, "ending": ending})
         values.append(value)
     return values
 

@@ -5,7 +5,8 @@ short epochs (200 images where 1000 are the default) on one thread. The pictures
 (3 cases at most, 5 masks each) take what `one` says, against one epoch with its validation; `start`
 is the painting process with its imports, once in a launch. `share` lets a study of 12 such trials
 and 27 epochs go by in simulated time, every epoch a new best, by the driver's own rule
-(`search.execution.image_worker.Orders`): what it spends on pictures against what the carriers took.
+(`search.execution.image_worker.PaintQueue`): what it spends on pictures against what the attempts
+took.
 """
 
 import io
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from search.execution.image_worker import Orders
+from search.execution.image_worker import PaintQueue
 from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
 from search.study.config import StudyConfig
@@ -109,7 +110,7 @@ def _study(folder: Path, epoch_s: float, paint_s: float, start_s: float) -> tupl
     )
     with Ledger.open(folder / "share" / "ledger.jsonl", writer=True) as ledger:
         session = StudySession(study, folder / "share", ledger)
-        orders = Orders(session)
+        queue = PaintQueue(session)
         next_s, now, value = start_s + paint_s, 0.0, 0.0
         for trial in range(TRIALS):
             proposed = {"trial": trial, "params": {}, "kind": "sampled", "protected": False}
@@ -120,13 +121,13 @@ def _study(folder: Path, epoch_s: float, paint_s: float, start_s: float) -> tupl
                 about = {"trial": trial, "epoch": epoch, "value": value, "time": now}
                 event = {"event": "reported", **about, "metrics": {"val/dice": value}}
                 session.state.apply(event)
-                orders.hear(event)
-                if (number := orders.next()) is not None:
-                    orders.expected_s = paint_s
+                queue.observe(event)
+                if (number := queue.take_next()) is not None:
+                    queue.expected_s = paint_s
                     painted = {"trial": number, "epoch": epoch, "seconds": next_s}
-                    orders.hear({"event": "painted", **painted})
+                    queue.observe({"event": "painted", **painted})
                     next_s = paint_s
-    return orders.spent_s, session.state.meter.attempt_s
+    return queue.spent_s, session.state.meter.attempt_s
 
 
 if __name__ == "__main__":

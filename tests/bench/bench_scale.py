@@ -203,7 +203,7 @@ def replay(folder: Path) -> dict[str, float]:
     judged = time.process_time()
     sampler = Sampler(config)
     for event in ledger.events:
-        sampler.hear(event)
+        sampler.observe(event)
     ended = time.process_time()
     return {
         "events": len(ledger.events),

@@ -2,12 +2,12 @@
 
 Start: from a trial's assignment (its `proposed` line in the ledger) to its first optimizer step
 (the checkpoint right after it), in a real study that runs one trial after the other; against a
-carrier in a fresh process, from the request to the same checkpoint. The model is small, so that
+attempt in a fresh process, from the request to the same checkpoint. The model is small, so that
 the numbers are those of starting and not of the step.
 
-Memory: what the pages of the store take in four carriers that train at once, every page divided
+Memory: what the pages of the store take in four attempts that train at once, every page divided
 by the number of processes that share it (PSS, from /proc/PID/smaps); against four times one
-carrier alone, which is what four copies would take.
+attempt alone, which is what four copies would take.
 """
 
 import io
@@ -81,7 +81,7 @@ def _starts(folder: Path) -> Row:
     warm = [_first_step(trials / f"{n:04d}") - assigned[n] for n in assigned if n > 1]
 
     fresh = []
-    with _carriers(study, folder / "fresh") as start:
+    with _attempts(study, folder / "fresh") as start:
         for number in range(NUM_FRESH):
             begun = time.time()
             start()
@@ -98,7 +98,7 @@ def _first_step(run_dir: Path) -> float:
 def _memory(folder: Path) -> list[Row]:
     study = _study(folder, **{"epoch_images": 400, "data.foreground_fraction": 0.0})
     store = str(folder / "store")
-    with _carriers(study, folder / "together") as start:
+    with _attempts(study, folder / "together") as start:
         pids = [start()]
         alone = [_pss_mib(pids[0], below) for below in (store, "")]
         pids += [start() for _ in range(NUM_TOGETHER - 1)]
@@ -112,8 +112,8 @@ def _memory(folder: Path) -> list[Row]:
 
 
 @contextmanager
-def _carriers(study: StudyConfig, folder: Path) -> Iterator[Any]:
-    """Yield a function that starts a carrier in a fresh process, trains one epoch, and stays.
+def _attempts(study: StudyConfig, folder: Path) -> Iterator[Any]:
+    """Yield a function that starts an attempt in a fresh process, trains one epoch, and stays.
 
     The function returns the process's id.
     """
@@ -129,22 +129,22 @@ def _carriers(study: StudyConfig, folder: Path) -> Iterator[Any]:
         log_to_driver=False,
         logging_level="ERROR",
     )
-    carriers: list[Any] = []  # a handle that is dropped ends its process
+    attempts: list[Any] = []  # a handle that is dropped ends its process
 
     def start() -> int:
         told = TrialSpec(
-            trial=len(carriers),
+            trial=len(attempts),
             attempt=1,
             train=study.train_config({}).model_dump(mode="json"),
-            run_dir=str(folder / f"{len(carriers):04d}"),
+            run_dir=str(folder / f"{len(attempts):04d}"),
             received=0,
             fit="trainer.loop:fit",
             cpus=1,
             gpus=0,
         )
-        carriers.append(ray.remote(num_cpus=0)(Trainable).remote(asdict(told)))
-        assert ray.get(carriers[-1].train.remote())["epoch"] == 1
-        pid: int = ray.get(carriers[-1].get_current_ip_pid.remote())[1]
+        attempts.append(ray.remote(num_cpus=0)(Trainable).remote(asdict(told)))
+        assert ray.get(attempts[-1].train.remote())["epoch"] == 1
+        pid: int = ray.get(attempts[-1].get_current_ip_pid.remote())[1]
         return pid
 
     try:

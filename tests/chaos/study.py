@@ -173,7 +173,7 @@ class Run:
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.log()[-3000:]}") from None
 
-    def carriers(self) -> dict[int, tuple[RayHost, Process]]:
+    def attempts(self) -> dict[int, tuple[RayHost, Process]]:
         """Return the trials that train now, each with its process and where that is."""
         state = self.state()
         where = {event["trial"]: (event["host"], event["pid"]) for event in self.events("started")}
@@ -259,5 +259,5 @@ def reported(trial: TrialState) -> Curve:
 
 
 def interruptions(run: Run) -> Counter[str]:
-    """Return how often carriers died, by cause."""
+    """Return how often attempts died, by cause."""
     return Counter(event["cause"] for event in run.events("interrupted"))

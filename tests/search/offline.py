@@ -83,7 +83,7 @@ def train(session: StudySession, trial: TrialState, fit: Any = toy.fit) -> None:
             metrics = validation.metrics
             value = metrics[session.study.objective.metric]
             report = Report(validation.epoch, value, metrics)
-            decision = session.judge.decide(trial, report)
+            decision = session.pruner.decide(trial, report)
             reported = {"event": "reported", **about, **report._asdict()}
             session.record(reported, *decision_events(trial.number, report, decision))
             if trial.ending:

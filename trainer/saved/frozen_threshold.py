@@ -12,7 +12,7 @@ FILE = "threshold.json"
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenThreshold:
     """A run's threshold, chosen on its validation fold, and for what it was chosen."""
 
     threshold: float
@@ -30,7 +30,7 @@ class Frozen:
         write_atomically(run_dir / FILE, lambda path: path.write_text(text))
 
     @classmethod
-    def load(cls, run_dir: Path) -> "Frozen | None":
+    def load(cls, run_dir: Path) -> "FrozenThreshold | None":
         """Read a run's frozen threshold; None where there is none.
 
         Raises:

@@ -17,7 +17,7 @@ from search.monitor.status import render, status
 from search.report.leaderboard import leaderboard
 from search.study.config import Objective, Stall, StudyConfig
 from trainer.evaluation.metrics import CaseScore
-from trainer.run_log import Record, Validation
+from trainer.run_log import RunLog, Validation
 
 STUDY = StudyConfig.model_validate(
     {
@@ -64,7 +64,7 @@ def write(folder: Path, trials: dict[int, tuple[str, list[float], str | None]], 
             )
             run_dir = folder / "trials" / f"{number:04d}"
             run_dir.mkdir(parents=True)
-            record = Record(run_dir)
+            record = RunLog(run_dir)
             for epoch, value in zip((1, 3, 9), values, strict=False):
                 metrics = {"val/dice": value, metric: value}
                 about = {"trial": number, "epoch": epoch}
@@ -250,8 +250,8 @@ def test_leaderboard_for_a_pipe(folder, capsys):
     lines = text.splitlines()
     assert "selected on, optimistic" in lines[0]
     assert lines[2].split() == [
-        "rank", "trial", "ending", "epochs", "Dice", "95", "%", "interval", "AVD", "mL", "lesion",
-        "F1", "carrier-h", "to", "the", "best", "optimizer.lr", "diffusion.target",
+        "rank", "trial", "status", "epochs", "Dice", "95", "%", "interval", "AVD", "mL", "lesion",
+        "F1", "CPU-h", "difference", "to", "the", "best", "optimizer.lr", "diffusion.target",
     ]  # fmt: skip
     first = ["1", "3", "completed", "9", "0.5000", "[0.400,", "0.600]"]
     assert lines[3].split()[:7] == first and lines[3].split()[-2:] == ["0.0002", "eps"]

@@ -1,4 +1,4 @@
-"""The carrier by itself, as Ray calls it."""
+"""The trainable by itself, as Ray calls it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -89,7 +89,7 @@ def test_the_next_trial_begins_clean(tmp_path: Path) -> None:
     ],
 )
 def test_endings_are_results(tmp_path: Path, fault: str, ending: str, reason: str) -> None:
-    """The process lives on and carries the next trial."""
+    """The process lives on and takes the next trial."""
     run_dir = tmp_path / "trials" / "0007"
     order(run_dir, fault, "7")
     trainable = Trainable(spec(run_dir))

@@ -87,7 +87,7 @@ class Study(Driver):
         super().__init__(path, runs, address, FIT, env={"MLFLOW_TRACKING_URI": mlflow_uri})
 
     def pids(self, trial: int) -> list[list[int]]:
-        """Return the processes that carried a trial, in order, of rank 0 and of rank 1."""
+        """Return the processes that trained a trial, in order, of rank 0 and of rank 1."""
         run_dir = self.folder / "trials" / f"{trial:04d}"
         return [[int(pid) for pid in (run_dir / f"rank{n}").read_text().split()] for n in (0, 1)]
 
@@ -101,7 +101,7 @@ class Study(Driver):
         return [e["ending"] for e in sorted(self.events("ended"), key=lambda e: e["trial"])]
 
     def interrupted(self) -> list[tuple[int, str]]:
-        """Return which carriers of which trials ended before their trial, and why."""
+        """Return which attempts of which trials ended before their trial, and why."""
         return [(event["trial"], event["reason"]) for event in self.events("interrupted")]
 
 

@@ -20,7 +20,7 @@ Drive = Callable[..., Driver]
 
 
 def results(folder: Path) -> list[tuple[Any, ...]]:
-    """Return all that a study found out, without times, carriers and interruptions."""
+    """Return all that a study found out, without times, attempts and interruptions."""
     keys = ("event", "trial", "params", "epoch", "value", "action", "reason", "ending")
     kinds = ("proposed", "reported", "decided", "ended")
     return [

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import search.workflows.replay
 from search.cli.main import main
 from search.storage.studies import read_study
-from search.workflows.replay import differences, replay, stretches
+from search.workflows.replay import differences, replay, trained_segments
 from search.workflows.resume import resumed_events
 from tests.search import offline, toy
 from trainer.config import TrainConfig
@@ -77,11 +77,11 @@ def test_its_first_epochs(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_stretches(folder: Path) -> None:
     """Each with the number of epochs it was trained towards, which the schedule depends on."""
     study, state = read_study(folder)
-    parts = stretches(study, state.trials[1], math.inf)
+    parts = trained_segments(study, state.trials[1], math.inf)
     assert [(p.config.epochs, [r.epoch for r in p.reports]) for p in parts] == [
         (3, [1, 2]), (4, [3, 4])
     ]  # fmt: skip
-    assert [len(p.reports) for p in stretches(study, state.trials[1], 3)] == [2, 1]
+    assert [len(p.reports) for p in trained_segments(study, state.trials[1], 3)] == [2, 1]
 
 
 def test_a_confirming_trial(tmp_path: Path, store: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_confirming_trial(tmp_path: Path, store: Path) -> None:
         session.record(proposed | {"protected": True} | own)
         offline.carry_on(session)
     study, state = read_study(tmp_path)
-    [part] = stretches(study, state.trials[7], math.inf)
+    [part] = trained_segments(study, state.trials[7], math.inf)
     assert (part.config.seed, part.config.data.fold, part.config.epochs) == (7, 3, 2)
     assert replay(tmp_path, 7, fit=TOY)
 
