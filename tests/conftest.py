@@ -1,13 +1,26 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and which of them run in one process."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# Before torch is imported: several processes with several threads each slow each other down.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
 from tests.search.s3 import AWS
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and all that use the session's Ray in the same."""
+    for item in items:
+        on_ray = {"cluster", "guarded"} & {*item.fixturenames}
+        group = "ray" if on_ray else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from tests.badinput import study_files
 from tests.badinput.judge import Answer, judge, run
 from trainer.data.store import Store
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(60, func_only=True)
 
 ROOT = Path(__file__).resolve().parents[2]
 

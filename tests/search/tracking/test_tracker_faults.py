@@ -194,8 +194,9 @@ def test_what_mlflow_has(copy: Callable[[], Open]) -> None:
     ("before", "step"),
     [
         (False, 8),
-        pytest.param(True, 1, marks=pytest.mark.slow),
-        pytest.param(False, 1, marks=pytest.mark.slow),
+        pytest.param(True, 8, marks=pytest.mark.slow),
+        pytest.param(True, 1, marks=pytest.mark.nightly),
+        pytest.param(False, 1, marks=pytest.mark.nightly),
     ],
 )
 def test_breaks_off_at_each_call(
