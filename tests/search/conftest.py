@@ -224,6 +224,29 @@ def mlflow_uri(calm: Driver) -> str:
     return f"sqlite:///{calm.folder.parent / 'mlflow.db'}"
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without a run, to be copied: to create one takes seconds."""
+    from search.tracking.runs import connect
+
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for matplotlib and the page, which tests/search/report looks at."""
+    for name in ("draw_study", "draw_trial"):
+        monkeypatch.setattr(
+            f"search.report.learning_curves.{name}", lambda *args: args[-1].write_bytes(b"picture")
+        )
+    monkeypatch.setattr(
+        "search.tracking.artifacts.write_study_page",
+        lambda folder, out: (out / "r.html").write_bytes(b"picture"),
+    )
+
+
 class Guarded(NamedTuple):
     """A Ray cluster that answers only to holders of its token."""
 

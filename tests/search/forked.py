@@ -41,6 +41,7 @@ class Forked:
         self._process = _server().Process(target=_run, args=(call, arguments, log, env))
         self._process.start()
         self.pid = self._process.pid
+        self.log = log
 
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs."""
