@@ -66,8 +66,9 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
     match event["event"]:
         case "proposed":
             params = "  ".join(f"{key}={_short(v)}" for key, v in event["params"].items())
-            kind = "protected" if event["protected"] and event["kind"] != "control" else ""
-            return f"{'proposed':11s} {kind or event['kind']:9s} {params}"
+            is_reference = event["protected"] and event["kind"] == "enqueued"
+            kind = "reference" if is_reference else event["kind"]
+            return f"{'proposed':11s} {kind:9s} {params}"
         case "started" if event["attempt"] > 1:
             epoch = state.trials[event["trial"]].epoch
             return f"{'continued':11s} after epoch {epoch}, attempt {event['attempt']}"
@@ -79,7 +80,9 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
         case "ended":
             said = f"{event['ending']:11s} at epoch {event['epoch']}: {event['reason']}"
             best = state.best(study.objective.mode)
-            return said + (f"; best is {best.value:.4f} (trial {best.number})" if best else "")
+            return said + (
+                f"; best is {best.value:.4f} ({study.study}:{best.number})" if best else ""
+            )
         case "resumed":
             return f"{'resumed':11s} after epoch {event['epoch']}, to epoch {event['epochs']}"
         case "threshold":

@@ -91,7 +91,7 @@ class Forecast:
         jobs_s = [rest * pace_s for rest in to_come]
         for trial, rest in zip(live, left, strict=True):
             own_s = _pace_s(snapshot, [trial]) or pace_s
-            since_s = max(0.0, now - snapshot.heard_s.get(trial.number, now))
+            since_s = max(0.0, now - snapshot.last_report_s.get(trial.number, now))
             jobs_s.append(max(0.0, rest * own_s - min(since_s, own_s)))
         at_once = max(1, snapshot.at_once)
         seconds, limit = max(sum(jobs_s) / at_once, max(jobs_s, default=0.0)), ""

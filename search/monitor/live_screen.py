@@ -261,23 +261,23 @@ def _running(snapshot: StudySnapshot, width: int, max_rows: int, now: float) -> 
         running = sorted(by_value[hidden:], key=lambda trial: trial.number)
     low, high = snapshot.low, snapshot.high
     bar = 12 if width >= 76 else 6
-    spark = max(8, min(40, width - bar - 47))
+    spark = max(8, min(40, width - bar - 49))
     scale = f"{study.objective.metric} {low:.2f} to {high:.2f}" if low <= high else ""
     heading = f"{'running':<16}{'epochs':<{bar + 10}}{scale[:spark]:<{spark}}"
-    heading += f"{'last':>7}{'heard ago':>12}"
+    heading += f"{'last':>7}{'reported ago':>14}"
     lines = [Text(heading, style="dim")]
     for trial in running:
         goal = trial.goal(study)
         kind = "reference" if trial.protected and trial.kind == "enqueued" else trial.kind
         value = "" if trial.value is None else f"{trial.value:.4f}"
-        heard = duration(max(0.0, now - snapshot.heard_s.get(trial.number, now)))
+        ago = duration(max(0.0, now - snapshot.last_report_s.get(trial.number, now)))
         line = Text(f"{trial.number:>5} {kind:<10}")
         line += _bar(trial.epoch / goal if goal else 0.0, bar)
         line.append(f"{trial.epoch:>4}/{goal:<5}" if goal else f"{'':10}")
         points = sparkline([r.value for r in trial.reports], low, high, spark)
         line.append(f"{points:<{spark}}", style="cyan")
         line.append(f"{value:>7}", style="bold")
-        line.append(f"{heard:>12}", style="dim")
+        line.append(f"{ago:>14}", style="dim")
         lines.append(line)
     if hidden:
         lines.append(Text(f"{'':5} and {hidden} more, with lower values or none", style="dim"))

@@ -39,13 +39,13 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
 
     Returns:
         `driver`; `trials` by ending, `running` and `waiting`, of `num_trials` searched ones;
-        `running`, each with its last value and `heard_s`, seconds since it reported; `rungs`, with
-        the trials judged there and those that `went_on`; `epochs` done of at most `max_epochs`, of
-        which `epochs_expected` are expected in the end; `eta_s`, about how many seconds from now
-        the study ends, None if nobody runs it or nothing is known, by the `eta_budget` if not by
-        its plan; `spent` of `budget`, what runs included up to now, and which of them is shown as
-        the `cost`; `best`, `control` and `threshold`; `idle_s`, seconds since the ledger's last
-        line.
+        `running`, each with its last value and `since_report_s`, the seconds since it reported;
+        `rungs`, with the trials judged there and those that `went_on`; `epochs` done of at most
+        `max_epochs`, of which `epochs_expected` are expected in the end; `eta_s`, about how many
+        seconds from now the study ends, None if nobody runs it or nothing is known, by the
+        `eta_budget` if not by its plan; `spent` of `budget`, what runs included up to now, and
+        which of them is shown as the `cost`; `best`, `control` and `threshold`; `idle_s`, seconds
+        since the ledger's last line.
     """
     study, state, now = snapshot.study, snapshot.state, time.time()
     until = now if driver else None
@@ -85,7 +85,7 @@ def _running(snapshot: StudySnapshot, trial: TrialState, now: float) -> dict[str
         "epoch": trial.epoch,
         "goal": trial.goal(snapshot.study),
         "value": trial.value if trial.value is not None and math.isfinite(trial.value) else None,
-        "heard_s": round(now - snapshot.heard_s.get(trial.number, now), 1),
+        "since_report_s": round(now - snapshot.last_report_s.get(trial.number, now), 1),
     }
 
 
@@ -104,8 +104,8 @@ def render(result: dict[str, Any]) -> str:
         ("trials", f"{result['searched']} of {result['num_trials']} searched: {trials or 'none'}"),
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result)),
-        ("best", f"{_said(result['best'], result['objective'])} ({LABEL})"),
-        ("control", _said(result["control"], result["objective"])),
+        ("best", f"{_said(result, 'best')} ({LABEL})"),
+        ("control", _said(result, "control")),
     ]
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
@@ -127,7 +127,8 @@ def _spent(result: dict[str, Any]) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _said(score: dict[str, Any] | None, metric: str) -> str:
-    if score is None:
+def _said(result: dict[str, Any], which: str) -> str:
+    if (score := result[which]) is None:
         return "nothing reported yet"
-    return f"{metric} {score['value']:.4f} at epoch {score['epoch']}, trial {score['trial']}"
+    value = f"{result['objective']} {score['value']:.4f}"
+    return f"{value} at epoch {score['epoch']}, {result['study']}:{score['trial']}"

@@ -78,17 +78,18 @@ def _notes(
     if columns.has_equal_epoch:
         mean = f", the mean of {result['smoothing']} validations" if result["smoothing"] > 1 else ""
         notes.append(
-            f"at {result['equal_epoch']}: {metric} at the last epoch that all completed trials "
+            f"at epoch {result['equal_epoch']}: {metric} at the last that all completed trials "
             f"have{mean}, with its rank: equal training, unlike at the end"
         )
     if any(row["difference_to_best"] for row in columns.rows):
-        best = result["trials"][0]["trial"]
+        best = f"{result['study']}:{result['trials'][0]['trial']}"
         notes.append(
-            f"difference to the best: Dice minus that of trial {best}, case by case at the last "
+            f"difference to the best: Dice minus that of {best}, case by case at the last "
             "epoch that both reported"
         )
     if sum(row["rank"] is not None for row in result["trials"]) > 1:
-        judged = "the verdicts below say more" if result["verdicts"] else "`confirm` judges them"
+        judge = f"`segtune confirm {result['study']}` judges them"
+        judged = "the verdicts below say more" if result["verdicts"] else judge
         notes.append(
             f"differences between trials, of one seed on one fold each, are exploratory: {judged}"
         )

@@ -1,9 +1,10 @@
 """One self-contained page of studies: `segtune compare STUDY… --html FILE`.
 
 Here the page is put together; search/report/page_data.py gathers what it shows, and the scripts in
-search/page/ draw it in the browser from one block of JSON. Nothing is fetched: style and script are
-allowed by their hashes, pictures as data, and all else is forbidden by a Content-Security-Policy,
-so that a name which got past the escaping could still neither run nor call anyone.
+search/report/page/ draw it in the browser from one block of JSON. Nothing is fetched: style and
+script are allowed by their hashes, pictures as data, and all else is forbidden by a
+Content-Security-Policy, so that a name which got past the escaping could still neither run nor call
+anyone.
 """
 
 import base64
@@ -27,7 +28,7 @@ MAX_BYTES = 5_000_000
 
 SCRIPTS = ("dom", "scale", "chart", "table", "answer", "leaderboard", "curves", "parallel",
            "slices", "importance", "trial", "verdicts", "settings", "study", "main")  # fmt: skip
-"""Of search/page/, each after those that it uses."""
+"""Of search/report/page/, each after those that it uses."""
 
 PAGE = """<!doctype html>
 <html lang="en">

@@ -102,7 +102,9 @@ def _about(study: Mapping[str, Any]) -> list[str]:
     params: Mapping[str, Any] = _first(study, "params") or {}
     names = short_names([*params])
     settings = ", ".join(f"{names[name]} {param(value)}" for name, value in params.items())
-    lines = [f"{study['study']}: {_best(study) or 'nothing'} is best: {settings or 'no settings'}"]
+    best = _first(study, "trial")
+    named = f"{study['study']}: nothing" if best is None else f"{study['study']}:{best}"
+    lines = [f"{named} is best: {settings or 'no settings'}"]
     for verdict in study["verdicts"]:
         judged = [row["trial"] for row in verdict["comparisons"]][:1]
         said = [sentence(row) for row in verdict["comparisons"] if row["trial"] in judged]

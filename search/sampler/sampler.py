@@ -45,7 +45,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 @dataclass
 class _Running:
-    """A trial that Optuna is still told of."""
+    """A trial that has not ended for Optuna."""
 
     trial: Trial
     reports: list[list[float]] = field(default_factory=list)

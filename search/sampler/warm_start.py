@@ -96,7 +96,7 @@ def _add(study: StudyConfig, folder: Path, result: WarmStart) -> None:
         if told is None:
             continue
         params, outside = _translate(study, source, story.params)
-        result.lines.extend(f"{said} trial {number}: {line}; left out" for line in outside)
+        result.lines.extend(f"{said}:{number}: {line}; left out" for line in outside)
         if not outside:
             about = {"event": "imported", "source": source.study, "uid": begun["uid"]}
             result.events.append({**about, "source_trial": number, "params": params, **told})

@@ -229,7 +229,7 @@ class Sender:
             name="s3",
             period_s=PERIOD_S,
             retry_s=RETRY_S,
-            tell=self._tell,
+            on_outage=self._log_outage,
             meanwhile=self._vouch,
         )
 
@@ -252,7 +252,7 @@ class Sender:
     def _is_behind(self) -> bool:
         return self._sent < self._ledger.size
 
-    def _tell(self, error: Exception | None) -> None:
+    def _log_outage(self, error: Exception | None) -> None:
         if error is None:
             logger.warning("%s: answers again and has everything", self._remote)
         else:

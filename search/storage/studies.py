@@ -38,6 +38,19 @@ def shared_place(folder: Path) -> str:
     return remote.uri if remote else ""
 
 
+def study_folders(runs: Path) -> list[Path]:
+    """Return the folders of all studies by name; `refresh` brings the ledgers of those in S3.
+
+    Raises:
+        ConfigError: There is no such bucket.
+        OSError: S3 does not answer, or refuses.
+    """
+    if remote := remote_of(runs):
+        remote.check()
+        return [runs / name for name in sorted(remote.names())]
+    return sorted(path.parent for path in runs.glob("*/ledger.jsonl"))
+
+
 def find_study(study: str, runs: Path) -> Path:
     """Return a study's folder from its name or its path, with its newest ledger.
 

@@ -63,7 +63,7 @@ class Tracker:
             name="mlflow",
             period_s=self.PERIOD_S,
             retry_s=self.RETRY_S,
-            tell=self._tell,
+            on_outage=self._say_outage,
             daemon=False,
         )
 
@@ -131,7 +131,7 @@ class Tracker:
             self._view = view
         return self._view
 
-    def _tell(self, error: Exception | None) -> None:
+    def _say_outage(self, error: Exception | None) -> None:
         if error is None:
             self._say(f"MLflow at {self.uri} answers again and has everything")
         else:

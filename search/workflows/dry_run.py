@@ -93,7 +93,8 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
         (
             "trials",
             f"{trials.num_trials} searched ({len(study.enqueued)} enqueued), "
-            f"{'1' if study.has_control else 'no'} control, {len(study.references)} protected",
+            f"{'1' if study.has_control else 'no'} control, "
+            f"{len(study.references)} reference{'s' * (len(study.references) != 1)}",
         ),
         ("each", each),
         ("sampler", _sampler(study)),
@@ -156,7 +157,7 @@ def _rungs(study: StudyConfig) -> list[str]:
         + align([("bracket", "epoch", "trials expected", "images of a trial"), *rungs], indent=2),
         f"about {expected_epochs(table):.0f} epochs for the searched trials, "
         f"{study.trials.num_trials * max_t} without a scheduler; "
-        f"{study.num_protected * max_t} for the control and the protected ones",
+        f"{study.num_protected * max_t} for the control and the references",
     ]
 
 

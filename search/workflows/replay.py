@@ -19,6 +19,7 @@ from search.ledger.journal import Event, Ledger
 from search.ledger.state import Report, TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.studies import read_study
+from search.storage.trial_names import trial_name, trial_of
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
@@ -52,12 +53,11 @@ def replay(
         OSError: The ledger cannot be read.
     """
     study, state = read_study(folder)
-    if number not in state.trials:
-        raise ConfigError([f"{folder}: trial {number}: no such trial"])
-    trial = state.trials[number]
+    trial = trial_of(folder, state, number)
     parts = trained_segments(study, trial, math.inf if epochs is None else epochs)
     if not parts:
-        raise ConfigError([f"{folder}: trial {number}: no epoch of it was reported so far"])
+        name = trial_name(folder, number)
+        raise ConfigError([f"{name}: no epoch of it was reported so far"])
     assert state.study is not None
     started = [
         event

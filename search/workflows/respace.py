@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from search.storage.studies import display_path, read_study, shared_place
 from search.study.config import StudyConfig
 from search.study.load import load_study
 from search.study.sampler_limits import combinations
+from search.study.shipped import space_file
 from search.workflows.launch import launch
 from search.workflows.model_ref import ModelRef, find_model, on_this_machine
 from trainer.atomic import write_atomically
@@ -109,11 +109,6 @@ def respace(
     draw(settings, chosen, options.margin, model.name, folder / "respacing.png")
     _store(model, chosen, study, weights, folder)
     return 0
-
-
-def space_file(name: str) -> Path:
-    """Return the path of a study that ships with segtune."""
-    return Path(str(resources.files("search"))) / "spaces" / f"{name}.yaml"
 
 
 def check_choice(word: str) -> None:

@@ -19,8 +19,9 @@ from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import TrialState
 from search.storage.run_folders import checkpoints_of
+from search.storage.trial_names import trial_name, trial_of
 from search.study.config import StudyConfig
-from search.workflows.launch import carry_on, reopened
+from search.workflows.launch import reopened, run_study
 from trainer.configfile import ConfigError
 
 CAN_GO_ON = ("completed", "stopped", "stalled")
@@ -59,7 +60,7 @@ def resume(
     with reopened(folder) as session:
         session.record(*resumed_events(session, epochs=epochs, top=top, trials=trials))
         resumed = [t.number for t in session.state.live() if t.segments]
-        return carry_on(session, address, only=resumed, fit=fit)
+        return run_study(session, address, only=resumed, fit=fit)
 
 
 def resumed_events(
@@ -108,10 +109,7 @@ def unsuitable(study: StudyConfig, epochs: int) -> str:
 
 
 def _named(session: StudySession, numbers: Sequence[int]) -> list[TrialState]:
-    trials = session.state.trials
-    if unknown := sorted(set(numbers) - set(trials)):
-        raise ConfigError(f"{session.folder}: trial {number}: no such trial" for number in unknown)
-    return [trials[number] for number in sorted(set(numbers))]
+    return [trial_of(session.folder, session.state, number) for number in sorted(set(numbers))]
 
 
 def _best(session: StudySession, top: int) -> list[TrialState]:
@@ -126,7 +124,8 @@ def _best(session: StudySession, top: int) -> list[TrialState]:
 
 def _check(session: StudySession, trials: Sequence[TrialState], epochs: int) -> None:
     problems = [(trial.number, _problem(session, trial, epochs)) for trial in trials]
-    if lines := [f"{session.folder}: trial {number}: {why}" for number, why in problems if why]:
+    named = [(trial_name(session.folder, number), why) for number, why in problems]
+    if lines := [f"{name}: {why}" for name, why in named if why]:
         raise ConfigError(lines)
 
 

@@ -38,7 +38,7 @@ class Loop:
 
     Args:
         session: The study.
-        sampler: Draws; it has heard the ledger's events.
+        sampler: Draws; it has observed the ledger's events.
         workers: How many trials run at once.
         fit: `module:function` with the contract of `trainer.loop.fit`.
         draw: Chooses what happens next.

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 import search.workflows.launch
-from search.cli.main import find_study, main
+from search.cli.main import main
 from search.ledger.journal import Ledger
+from search.storage.studies import find_study
 from tests.search.analysis.test_results import TRIALS, write
 from trainer.configfile import ConfigError
 

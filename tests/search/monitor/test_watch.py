@@ -49,10 +49,10 @@ def folder(tmp_path: Path, simulated: Simulated) -> Path:
 def test_follows_what_is_appended(folder: Path, simulated: Simulated) -> None:
     follower = StudyFollower(folder)
     assert follower.driver is None and len(follower.snapshot.state.reported) > 50
-    heard: list[str] = []
+    events: list[str] = []
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
-        assert follower.poll(lambda event: heard.append(event["event"]))
-        assert heard == ["driver"] and f"pid {os.getpid()} " in str(follower.driver)
+        assert follower.poll(lambda event: events.append(event["event"]))
+        assert events == ["driver"] and f"pid {os.getpid()} " in str(follower.driver)
         snapshot = follower.snapshot
         for number, event in enumerate(simulated.events[300:420]):
             ledger.append(event)

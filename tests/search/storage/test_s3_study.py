@@ -175,7 +175,7 @@ def test_s3_is_away_for_a_while(
 FROM_ELSEWHERE = """
 import sys
 from pathlib import Path
-from search.cli.main import find_study
+from search.storage.studies import find_study
 from search.workflows.confirm import confirm
 from search.workflows.replay import replay
 from search.workflows.resume import resume

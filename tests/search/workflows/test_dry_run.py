@@ -83,7 +83,7 @@ def test_preview_says_everything():
     for line in (
         "study demo",
         f"data {Path('store').resolve()}, fold 0",
-        "trials 24 searched (1 enqueued), 1 control, 1 protected",
+        "trials 24 searched (1 enqueued), 1 control, 1 reference",
         "model.width 16",
         "model.depth 4 (default)",
         "epochs 27",
@@ -112,7 +112,7 @@ def test_preview_says_what_ends_trials_and_the_study():
         "budget 100 epochs, 1.5 wall hours",
     ):
         assert line in lines
-    assert lines[-1].endswith("648 without a scheduler; 27 for the control and the protected ones")
+    assert lines[-1].endswith("648 without a scheduler; 27 for the control and the references")
     assert "stall none" in [" ".join(line.split()) for line in preview(study()).splitlines()]
 
 
@@ -123,7 +123,7 @@ def test_preview_of_a_study_that_trains_nothing():
         scheduler={"type": "none", "max_t": 0},
     )
     text = preview(config)
-    assert "24 searched (0 enqueued), no control, 0 protected" in text
+    assert "24 searched (0 enqueued), no control, 0 references" in text
     assert "rungs" not in text and "tried first" not in text
     assert text.endswith("each trial is one validation of /runs/first/trials/0007")
 

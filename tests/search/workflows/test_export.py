@@ -111,13 +111,12 @@ BLOCKED = """
 import sys
 
 SEARCH = {"ray", "optuna", "mlflow", "selenium"}
-LIGHT = {"search", "search.cli.main", "search.cli.look", "search.cli.options"}
 
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in SEARCH:  # as where it is not installed
             raise ModuleNotFoundError(name)
-        if name.partition(".")[0] == "search" and name not in LIGHT:
+        if name.startswith("search.") and not f"{name}.".startswith("search.cli."):
             raise AssertionError(f"{name} is imported")
 
 sys.meta_path.insert(0, Block())
@@ -127,7 +126,7 @@ PREDICT = (
     + """
 import json
 from search.cli.main import main as segtune
-from trainer.__main__ import main as trainer
+from trainer.__main__ import cli as trainer
 
 for program, words in json.loads(sys.argv[1]):
     sys.argv = [program, "predict", *words]

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from PIL import Image
 import search.workflows.respace
 from search.analysis.sampling_options import Setting, choose, evaluated
 from search.report.sampling_plot import table
-from search.workflows.respace import parse, space_file
+from search.workflows.respace import parse
 from tests.search import trained_study
 from tests.search.conftest import ROOT, events
 from tests.search.trained_study import segtune
@@ -199,43 +198,12 @@ def test_fast_is_the_fastest_that_is_as_good() -> None:
     assert table([], "fast", 0.01, "") == "no setting was evaluated"
 
 
-def test_the_shipped_space_is_the_default() -> None:
-    assert space_file("respacing").read_bytes() == (ROOT / "spaces/respacing.yaml").read_bytes()
-
-
 def run(*command: str | Path, **settings) -> str:
     result = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, **settings
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
-
-
-@pytest.mark.slow
-def test_an_installed_segtune_brings_its_spaces(tmp_path: Path) -> None:
-    """A wheel, unpacked where no checkout is."""
-    source = tmp_path / "source"
-    for name in ("search", "trainer", "spaces"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    run(*pip, "--quiet", "--wheel-dir", tmp_path, source)
-    [wheel] = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as file:
-        file.extractall(tmp_path / "installed")
-    script = (
-        "from search.workflows.respace import space_file\n"
-        "from search.study.load import load_study\n"
-        "path = space_file('respacing'); print(path)\n"
-        "load_study(space_file('quickstart'), ['data.store=.'])"
-    )
-    env = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
-    found = Path(run(sys.executable, "-c", script, env=env, cwd=tmp_path).strip())
-    assert found.is_relative_to(tmp_path / "installed")
-    assert found.read_bytes() == (ROOT / "spaces/respacing.yaml").read_bytes()
-    assert not found.is_symlink()
 
 
 @pytest.mark.slow
