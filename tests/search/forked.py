@@ -82,6 +82,7 @@ def _run(call: Callable[..., int], arguments: tuple[Any, ...], log: Path, env: d
     os.dup2(descriptor, 2)
     os.environ.clear()
     os.environ.update(env)
-    status = call(*arguments)
-    atexit._run_exitfuncs()  # which multiprocessing leaves out
-    sys.exit(status)
+    try:
+        sys.exit(call(*arguments))
+    finally:
+        atexit._run_exitfuncs()  # which multiprocessing leaves out
