@@ -453,9 +453,17 @@ def test_a_damaged_store(place, command, how):
 
 @pytest.mark.parametrize(
     "words",
-    ["segtune status dmo", "segtune launch nowhere.yaml", "segtune prepare nowhere out",
-     "trainer train config.yaml data.store=nowhere", "trainer evaluate nowhere"],
+    ["segtune launch nowhere.yaml", "segtune prepare nowhere out",
+     "trainer train config.yaml data.store=nowhere"],
 )  # fmt: skip
+def test_one_mistake_is_one_line(place, words):
+    program, *rest = words.split()
+    answer = run(*rest, program=program)
+    assert judge("commands", answer, "")
+    assert len(answer.lines) == 1
+
+
+@pytest.mark.parametrize("words", ["segtune status dmo", "trainer evaluate nowhere"])
 def test_a_process_writes_one_line_and_has_status_2(place, words):
     program, *rest = words.split()
     module = {"segtune": "search.cli.main", "trainer": "trainer"}[program]
