@@ -91,7 +91,7 @@ def run(*words: str | Path, program: str = "segtune") -> Answer:
 
 
 def judge(kind: Kind, answer: Answer, *begins: str | Path, may_work: bool = False) -> bool:
-    """Pruner an answer, and count it.
+    """Judge an answer, and count it.
 
     Args:
         kind: Under which to count it.

@@ -71,28 +71,28 @@ def test_who_runs_it_and_whether_trials_do(runs: Path) -> None:
     assert " interrupted " in said(runs)[2]
 
 
-def test_cost_is_in_hours_of_what_the_trials_have(tmp_path: Path, store: Path) -> None:
-    """An hour of one trial, with half a GPU or with three CPUs."""
-    for name, key, hours in (("e-gpu", "gpu_hours", 0.5), ("f-cpu", "cpu_hours", 3.0)):
-        path = tmp_path / name / "ledger.jsonl"
-        gpus = 0.5 if key == "gpu_hours" else 0
-        trials = {"num_trials": 2, "cpus_per_trial": 3, "gpus_per_trial": gpus}
-        config = offline.study(store, study=name, trials=trials).model_dump(mode="json")
-        about = {"uid": "0", "store_hash": "", "commit": "", "versions": {}}
-        begun = time.time() - 7200
-        with Ledger.open(path, writer=True) as ledger:
-            ledger.append(
-                {"event": "study", "config": config, **about, "time": begun},
-                {"event": "proposed", "trial": 0, "params": {}, "kind": "control",
-                 "protected": True, "time": begun},
-                {"event": "started", "trial": 0, "attempt": 1, "host": "h", "pid": 1,
-                 "time": begun},
-                {"event": "ended", "trial": 0, "ending": "failed", "epoch": 0, "reason": "why",
-                 "time": begun + 3600},
-            )  # fmt: skip
-        [found] = [s for s in list_studies(tmp_path)["studies"] if s["study"] == name]
-        assert found[key] == pytest.approx(hours)
-        assert found["idle_s"] == pytest.approx(3600, abs=60)
+@pytest.mark.parametrize(("gpus", "key", "hours"), [(0.5, "gpu_hours", 0.5), (0, "cpu_hours", 3.0)])
+def test_cost_is_in_hours_of_what_the_trials_have(
+    tmp_path: Path,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: float,
+    key: str,
+    hours: float,
+) -> None:
+    """One trial ran for an hour, with half a GPU or with three CPUs, and ended an hour ago."""
+    now = time.time()
+    trials = {"num_trials": 2, "cpus_per_trial": 3, "gpus_per_trial": gpus}
+    config = offline.study(store, study="demo", trials=trials)
+    with offline.opened(config, tmp_path / "demo") as session, monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now - 7200)
+        offline.propose(session)
+        session.record({"event": "started", "trial": 0, "attempt": 1, "host": "h", "pid": 1})
+        patch.setattr(time, "time", lambda: now - 3600)
+        offline.end(session, session.state.trials[0], "failed")
+    [found] = list_studies(tmp_path)["studies"]
+    assert found[key] == pytest.approx(hours)
+    assert found["idle_s"] == pytest.approx(3600, abs=60)
 
 
 def test_no_study(tmp_path: Path) -> None:
