@@ -24,8 +24,10 @@ COMMANDS = [
 ]
 
 
-def test_it_shows_commands() -> None:
-    assert len(COMMANDS) > 8
+@pytest.mark.parametrize("name", segtune.commands)
+def test_it_or_the_page_on_clusters_shows_every_command(name: str) -> None:
+    pages = README + (ROOT / "cluster" / "README.md").read_text()
+    assert re.search(rf"\bsegtune {name}\b", pages)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

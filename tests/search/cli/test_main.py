@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 
@@ -29,13 +28,6 @@ def invoke(*arguments: str | Path):
 def runs(tmp_path: Path) -> Path:
     write(tmp_path / "runs" / "demo", TRIALS)
     return tmp_path / "runs"
-
-
-def test_help_of_every_command():
-    assert invoke("--help").exit_code == 0
-    for name in main.commands:
-        result = invoke(name, "--help")
-        assert result.exit_code == 0 and "Usage" in result.output
 
 
 def test_status_and_compare(runs):
@@ -185,10 +177,3 @@ main()
         assert "rungs" in result.stdout, result.stderr
         assert "Traceback" not in result.stderr
     assert min(times_s) < 1
-
-
-def test_every_option_has_help():
-    for command in main.commands.values():
-        for option in command.params:
-            if isinstance(option, click.Option):
-                assert option.help, f"{command.name}: {option.name}"

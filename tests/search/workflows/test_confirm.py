@@ -215,7 +215,7 @@ def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatc
     [
         (["--seeds", "2"], "--seeds 2: must be at least 3"),
         (["--top", "6"], "--top 6: only 5 searched trials have a result"),
-        (["--trial", "0"], "--trial 0: no searched trial with a result"),
+        (["--trial", "0"], "toy:0: no searched trial with a result"),
         (["--epochs", "4"], "--epochs 4: must be a multiple of train.validate_every (3)"),
     ],
 )

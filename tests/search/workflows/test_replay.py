@@ -182,6 +182,6 @@ def test_command(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (invoke("2").exit_code, invoke("3").exit_code) == (0, 1)
     monkeypatch.undo()
     result = invoke("99")
-    assert result.exit_code == 2 and result.stderr.endswith("trial 99: no such trial\n")
+    assert result.exit_code == 2 and result.stderr == "toy:99: no such trial; there are 0 to 6\n"
     with pytest.raises(ConfigError, match="no epoch of it was reported"):
         replay(tmp_path / "toy", 2, epochs=0)

@@ -151,10 +151,10 @@ def cli(folder: Path, *words: str) -> str:
     ("words", "line"),
     [
         (["--top", "5", "--epochs", "9"], "--top 5: only 4 searched trials ended with a result"),
-        (["--top", "1", "--epochs", "3"], "trial 4: is at epoch 3 already: --epochs must be"),
-        (["--trial", "5", "--epochs", "9"], "trial 5: failed (RuntimeError: no): more epochs"),
-        (["--trial", "9", "--epochs", "9"], "trial 9: no such trial"),
-        (["--epochs", "9"], "resume: needs either --top K or --trial ID"),
+        (["--top", "1", "--epochs", "3"], "toy:4: is at epoch 3 already: --epochs must be"),
+        (["--trial", "5", "--epochs", "9"], "toy:5: failed (RuntimeError: no): more epochs"),
+        (["--trial", "9", "--epochs", "9"], "toy:9: no such trial"),
+        (["--epochs", "9"], "resume: needs either --top K or a trial, as in toy:7"),
         (["--top", "1", "--trial", "4", "--epochs", "9"], "resume: needs either"),
     ],
 )
