@@ -228,5 +228,5 @@ def test_a_study_is_continued_in_either_spelling(
     assert state.reference_name(config, state.trials[1]) == "baseline"
     assert not trained, "all is trained already"
     other = [{"name": "baseline", "settings": {"optimizer.lr": 2e-4}}]
-    with pytest.raises(ConfigError, match="references: .*: this study was begun with"):
+    with pytest.raises(ConfigError, match=r"references: .*: this study was begun with"):
         launch(study(store, enqueue=(), references=other), tmp_path)
