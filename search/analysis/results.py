@@ -1,7 +1,7 @@
 """A study's results as JSON values: the searched trials ranked, and what they are compared with."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +107,12 @@ def compare_studies(folders: Iterable[Path], *, importance: bool = True) -> dict
 
 def incomparable(studies: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what differs between studies, so that their numbers cannot be compared."""
-    found = []
-    for what, of in {
+    compared: dict[str, Callable[[Mapping[str, Any]], object]] = {
         "stores": lambda study: study["store_hash"] or study["store"],
         "validation folds": lambda study: study["fold"],
         "objectives": lambda study: study["objective"]["metric"],
-    }.items():
-        if len({of(study) for study in studies}) > 1:
-            found.append(what)
-    return found
+    }
+    return [what for what, of in compared.items() if len({of(study) for study in studies}) > 1]
 
 
 def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:

@@ -63,13 +63,13 @@ class Rungs:
                 self._bracket[event["trial"]] = self._asha.add(event["trial"])
                 self._next[event["trial"]] = 0
             case "decided" if trial in self._next:
-                self._pruner(event["trial"], event)
+                self._count_decision(event["trial"], event)
             case "ended" if trial in self._next:
                 bracket, following = self._bracket[event["trial"]], self._next.pop(event["trial"])
                 if following < len(self.levels[bracket]):
                     self.lost[bracket][following] += 1
 
-    def _pruner(self, trial: int, event: Event) -> None:
+    def _count_decision(self, trial: int, event: Event) -> None:
         bracket, before = self._bracket[trial], self._next[trial]
         completes = event["action"] == "complete"
         judged_at = event["epoch"] if completes else event.get("rung")
@@ -91,7 +91,7 @@ class Rungs:
 
 
 class StudySnapshot:
-    """A study's state, and what its looks need beside it; each event costs microseconds.
+    """A study's state, and what is shown beside it; each event costs microseconds.
 
     Args:
         study: Its first settings.

@@ -46,7 +46,7 @@ def _studies(runs: Path) -> Iterator[dict[str, Any]]:
             yield about | {"state": UNREADABLE, "problem": str(error)}
 
 
-def _look(folder: Path) -> dict[str, Any]:
+def _summary(folder: Path) -> dict[str, Any]:
     path = folder / "ledger.jsonl"
     snapshot = StudySnapshot.of(Ledger.open(path, writer=False))
     if snapshot is None:

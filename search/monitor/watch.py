@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 EVERY_REMOTE_S = 10.0
-"""Between two looks at S3."""
+"""Between two polls of S3."""
 
 
 class StudyFollower:
@@ -105,11 +105,11 @@ def watch(folder: Path, *, every_s: float | None, as_json: bool) -> None:
     """Show a study until it ends, its driver has gone, or Ctrl-C.
 
     On a terminal, the live screen with the events above it. Else the lines of `status`, again
-    after each look that found something new.
+    after each poll that found something new.
 
     Args:
         folder: The study's.
-        every_s: Between two looks; None for EVERY_S, or EVERY_REMOTE_S in S3.
+        every_s: Between two polls; None for EVERY_S, or EVERY_REMOTE_S in S3.
         as_json: Print `status` as one line of JSON instead.
 
     Raises:

@@ -78,7 +78,7 @@ def _notes(
     if columns.has_equal_epoch:
         mean = f", the mean of {result['smoothing']} validations" if result["smoothing"] > 1 else ""
         notes.append(
-            f"at {result['equal_epoch']}: {metric} at the last epoch that all completed trials "
+            f"at epoch {result['equal_epoch']}: {metric} at the last that all completed trials "
             f"have{mean}, with its rank: equal training, unlike at the end"
         )
     if any(row["difference_to_best"] for row in columns.rows):

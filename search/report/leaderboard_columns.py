@@ -76,7 +76,7 @@ class LeaderboardColumns:
         if metric != "val/dice":
             columns[metric] = [number(row["value"]) for row in rows]
         if self.has_equal_epoch:
-            columns[f"at {result['equal_epoch']}"] = [_ranked_number(row) for row in rows]
+            columns[f"at epoch {result['equal_epoch']}"] = [_ranked_number(row) for row in rows]
         for objective in result["further_objectives"]:
             name = objective["metric"]
             columns[name] = [number(row["metrics"].get(name)) for row in rows]

@@ -40,7 +40,7 @@ from trainer.documents import from_json, to_json
 logger = logging.getLogger(__name__)
 
 SIGNS_S = 2.0
-"""Between two looks for the sign to stop."""
+"""Between two polls for the sign to stop."""
 ALIVE_S = 5.0
 """Between two signs of life."""
 RETRY_S = (1.0, 15.0)

@@ -35,7 +35,7 @@ SLOTS_WAIT_S = 60.0
 """In which the nodes of a cluster join whose head was started again."""
 
 
-def carry_out(
+def run_trials(
     session: StudySession,
     progress: ProgressDisplay,
     links: "SimpleQueue[Event]",

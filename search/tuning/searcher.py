@@ -81,7 +81,8 @@ class StudySearcher(Searcher):
         self._fit = fit
         self._attempts: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    # Tune's annotation leaves out its own FINISHED, a str.
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the next attempt's spec, None while the cluster is full, FINISHED at the end.
 
         Tune asks several times a second. None is allowed only while an attempt lives: otherwise

@@ -35,7 +35,7 @@ from search.storage.run_folders import fetch_cases
 from search.storage.studies import read_study
 from search.study.config import StudyConfig
 from search.tracking.tracker import send_rest
-from search.workflows.launch import carry_on, reopened, update_page
+from search.workflows.launch import reopened, run_study, update_page
 from search.workflows.resume import unsuitable
 from trainer.configfile import ConfigError
 
@@ -95,7 +95,7 @@ def confirm(
         print(describe(plan, num_new=len(new)), flush=True)
         session.record(*new)
         again = list(plan.confirming(session.state).values())
-        if status := carry_on(session, address, only=[trial.number for trial in again], fit=fit):
+        if status := run_study(session, address, only=[trial.number for trial in again], fit=fit):
             return status
         if any(trial.ending is None for trial in again):
             print("No verdict before all of them have ended: the same command again continues.")

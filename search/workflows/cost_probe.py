@@ -220,7 +220,7 @@ def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
 
 def slots(trials: Mapping[str, Any], cpus: int, gpus: int) -> int:
     """Return how many trials fit on a machine at once, 1 at least."""
-    fit = cpus // trials["cpus_per_trial"]
+    fit: int = cpus // trials["cpus_per_trial"]
     if share := trials["gpus_per_trial"]:
         fit = min(fit, int(gpus // share) if share >= 1 else gpus * int(1 / share + 1e-9))
     return max(1, fit)

@@ -71,7 +71,7 @@ def launch(
     folder = runs.expanduser().resolve() / study.study
     with open_as_driver(folder) as ledger:
         study = _create_or_continue(study, store_hash, folder, ledger, warm_start)
-        return carry_on(StudySession(study, folder, ledger), address, fit=fit, show=show)
+        return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def reopened(folder: Path) -> Iterator[StudySession]:
         yield StudySession(study, folder.resolve(), ledger)
 
 
-def carry_on(
+def run_study(
     session: StudySession,
     address: str,
     *,
@@ -99,7 +99,7 @@ def carry_on(
     fit: str = "trainer.loop:fit",
     show: Callable[[Path], str] | None = None,
 ) -> int:
-    """Carry out what is left of a study and show what it found.
+    """Run what is left of a study and show what it found.
 
     Args:
         session: The study.
@@ -114,7 +114,7 @@ def carry_on(
     session.only = None if only is None else frozenset(only)
     progress = ProgressDisplay(session)
     session.listeners.append(progress.observe)
-    _carry_out(session, progress, address, fit)
+    _run_trials(session, progress, address, fit)
     return _conclude(session, show)
 
 
@@ -221,7 +221,7 @@ def _decisive(study: StudyConfig) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in MAY_CHANGE}
 
 
-def _carry_out(session: StudySession, progress: ProgressDisplay, address: str, fit: str) -> None:
+def _run_trials(session: StudySession, progress: ProgressDisplay, address: str, fit: str) -> None:
     """Run what is left of the trials, with MLflow beside them."""
     links: SimpleQueue[Event] = SimpleQueue()
     tracker = Tracker(session, links.put, progress.print_line)
@@ -235,10 +235,10 @@ def _carry_out(session: StudySession, progress: ProgressDisplay, address: str, f
         before_ray(address)
     with progress, tracker:
         if runs:
-            from search.tuning.run import carry_out
+            from search.tuning.run import run_trials
 
             (session.folder / "stop").unlink(missing_ok=True)
-            carry_out(session, progress, links, address=address, fit=fit)
+            run_trials(session, progress, links, address=address, fit=fit)
     while not links.empty():
         session.record(links.get())
 

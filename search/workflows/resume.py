@@ -21,7 +21,7 @@ from search.ledger.state import TrialState
 from search.storage.run_folders import checkpoints_of
 from search.storage.trial_names import trial_name, trial_of
 from search.study.config import StudyConfig
-from search.workflows.launch import carry_on, reopened
+from search.workflows.launch import reopened, run_study
 from trainer.configfile import ConfigError
 
 CAN_GO_ON = ("completed", "stopped", "stalled")
@@ -60,7 +60,7 @@ def resume(
     with reopened(folder) as session:
         session.record(*resumed_events(session, epochs=epochs, top=top, trials=trials))
         resumed = [t.number for t in session.state.live() if t.segments]
-        return carry_on(session, address, only=resumed, fit=fit)
+        return run_study(session, address, only=resumed, fit=fit)
 
 
 def resumed_events(

@@ -63,10 +63,10 @@ def propose(session: StudySession) -> None:
         session.record(proposed | {"protected": kind != "sampled"})
 
 
-def carry_on(
+def run_study(
     session: StudySession, address: str = "", *, only: Iterable[int] | None = None, fit: str = ""
 ) -> int:
-    """Train live trials, one after the other; in the place of `workflows.launch.carry_on`."""
+    """Train live trials, one after the other; in the place of `workflows.launch.run_study`."""
     session.only = None if only is None else frozenset(only)
     for trial in session.live():
         train(session, trial)
@@ -103,5 +103,5 @@ def finished(folder: Path, store: Path, **settings: Any) -> StudyConfig:
     config = study(store, **settings)
     with opened(config, folder) as session:
         propose(session)
-        carry_on(session)
+        run_study(session)
     return config

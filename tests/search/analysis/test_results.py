@@ -151,7 +151,7 @@ def test_stalled_trials_saved_epochs_too(tmp_path):
 
 def test_single_seeds_are_exploratory(folder, tmp_path):
     line = "differences between trials, of one seed on one fold each, are exploratory"
-    assert f"{line}: `confirm` judges them" in leaderboard(folder)
+    assert f"{line}: `segtune confirm demo` judges them" in leaderboard(folder)
     assert line not in leaderboard(write(tmp_path / "one", {2: ("sampled", [0.2], None)}))
 
 
@@ -161,7 +161,7 @@ def test_equal_epochs(folder, tmp_path):
     assert result["equal_epoch"] == 9
     values = {row["trial"]: row["value_at_equal"] for row in result["trials"]}
     assert values == {3: 0.5, 6: None, 2: None, 4: None, 5: None}
-    assert " at 9" not in leaderboard(folder), "it would repeat the Dice at the end"
+    assert "at epoch 9: " not in leaderboard(folder), "it would repeat the Dice at the end"
     young = {2: ("sampled", [0.2, 0.5, 0.1], None), 3: ("sampled", [0.3, 0.4], None)}
     result = compare(write(tmp_path / "young", young))
     assert result["equal_epoch"] == 3

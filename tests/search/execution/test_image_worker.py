@@ -54,7 +54,7 @@ def end(session: StudySession, trial: int, ending: str = "completed") -> None:
     offline.end(session, session.state.trials[trial], ending)
 
 
-def hearing(session: StudySession, attempt_s: float = 1e6) -> PaintQueue:
+def listening(session: StudySession, attempt_s: float = 1e6) -> PaintQueue:
     queue = PaintQueue(session)
     session.listeners.append(queue.observe)
     session.state.meter.attempt_s = attempt_s
@@ -62,7 +62,7 @@ def hearing(session: StudySession, attempt_s: float = 1e6) -> PaintQueue:
 
 
 def all_of(queue: PaintQueue) -> list[int]:
-    return [*iter(queue.next, None)]
+    return [*iter(queue.take_next, None)]
 
 
 def paint(session: StudySession, trial: int, epoch: int, seconds: float = 1.0) -> None:
@@ -73,7 +73,7 @@ def paint(session: StudySession, trial: int, epoch: int, seconds: float = 1.0) -
 
 def test_the_best_so_far_and_what_completed(store: Path, tmp_path: Path) -> None:
     with begun(store, tmp_path) as session:
-        queue = hearing(session)
+        queue = listening(session)
         report(session, 0, 1, 0.9)
         assert all_of(queue) == [], "the control is no searched trial"
         report(session, 2, 1, 0.3)
@@ -94,7 +94,7 @@ def test_the_best_so_far_and_what_completed(store: Path, tmp_path: Path) -> None
 def test_the_smallest_is_the_best(store: Path, tmp_path: Path) -> None:
     objective = {"metric": "val/avd_ml", "mode": "min"}
     with begun(store, tmp_path, objective=objective) as session:
-        queue = hearing(session)
+        queue = listening(session)
         report(session, 2, 1, 0.8)
         report(session, 3, 1, 0.3)
         assert all_of(queue) == [2]
@@ -108,7 +108,7 @@ def test_a_continued_study_goes_on(store: Path, tmp_path: Path) -> None:
         end(session, 2)
         end(session, 3)
     with begun(store, tmp_path) as session:
-        queue = hearing(session)
+        queue = listening(session)
         assert queue.spent_s == 4.0
         assert all_of(queue) == [4, 3]
         assert session.state.trials[2].pictures == ["samples/epoch0001-a.png"]
@@ -122,7 +122,7 @@ def test_resumed_trials_but_no_confirming_ones(store: Path, tmp_path: Path) -> N
         session.record({"event": "proposed", **confirming, "seed": 1, "fold": 0, "epochs": 1})
         session.record({"event": "resumed", "trial": 2, "epoch": 1, "epochs": 5})
         session.only = frozenset({2, 9})
-        queue = hearing(session)
+        queue = listening(session)
         report(session, 9, 1, 0.9)
         end(session, 9)
         assert all_of(queue) == []
@@ -133,7 +133,7 @@ def test_resumed_trials_but_no_confirming_ones(store: Path, tmp_path: Path) -> N
 def test_nothing_where_nothing_is_trained(store: Path, tmp_path: Path) -> None:
     settings = {"train": {"init_from": "model.pt"}, "scheduler": {"type": "none", "max_t": 0}}
     with begun(store, tmp_path, enqueue=[], **settings) as session:
-        queue = hearing(session)
+        queue = listening(session)
         report(session, 0, 0, 0.3)
         end(session, 0)
         assert all_of(queue) == [] and queue.take_best() is None
@@ -186,7 +186,7 @@ def test_within_its_share_of_the_attempts_seconds(store: Path, tmp_path: Path, s
 
 def test_waits_for_its_share_and_the_end_does_not(store: Path, tmp_path: Path) -> None:
     with begun(store, tmp_path) as session:
-        queue = hearing(session, attempt_s=FIRST_S / SHARE - 1)
+        queue = listening(session, attempt_s=FIRST_S / SHARE - 1)
         report(session, 2, 1, 0.1)
         assert queue.take_next() is None
         session.state.meter.attempt_s += 2

@@ -59,7 +59,7 @@ def test_what_it_says() -> None:
         "   8/81   ▁▁▁▁▁▁▁▁",
         "    3 sampled   ━",
         "   8/81   ▂▃▄▅▅▆▇█",
-        " 0.0300         5 s",
+        " 0.0300           5 s",
     ):
         assert said in text, f"{said!r} is not in\n{text}"
 
@@ -143,7 +143,7 @@ import logging, sys, threading, time
 handler = logging.StreamHandler(sys.stderr)     # bound before the screen, as many libraries do
 logging.getLogger("noisy").addHandler(handler)
 logging.getLogger("noisy").propagate = False
-from search.monitor.live_screen import Screen, shown, terminal
+from search.monitor.live_screen import Screen, live_display, terminal
 from tests.search.monitor.test_live_screen import running
 simulated = running(3, 4)
 screen = Screen(simulated.snapshot(), "pid 7 on host")
@@ -152,7 +152,7 @@ def warn():
         logging.getLogger("noisy").warning("warning %d", number)
         logging.getLogger("other").warning("last resort %d", number)
         time.sleep(0.005)
-with shown(screen, terminal()):
+with live_display(screen, terminal()):
     thread = threading.Thread(target=warn)
     thread.start()
     for number in range(40):

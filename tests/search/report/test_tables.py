@@ -46,7 +46,7 @@ def test_difference_to_the_best_case_by_case_at_equal_epochs(folder):
     assert found[6]["difference_to_best"]["mean"] == pytest.approx(0.45 - 0.2)
     assert found[4]["difference_to_best"] is None, "its cases are not finite"
     assert found[5]["difference_to_best"] is None
-    assert "difference to the best: Dice minus that of trial 3, case by case" in leaderboard(folder)
+    assert "difference to the best: Dice minus that of demo:3, case by case" in leaderboard(folder)
 
 
 def test_the_interval_of_a_difference_as_numpys(folder):
@@ -171,7 +171,7 @@ def test_studies_side_by_side(folder, tmp_path):
     assert lines[3].split()[:10] == first and "17%" in lines[3]
     assert lines[4].split()[:3] == ["b", "trial", "2"]
     assert "same store and validation fold; differences between" in text
-    assert "demo: trial 3 is best: lr 0.0002, target eps" in lines and "  not confirmed" in lines
+    assert "demo:3 is best: lr 0.0002, target eps" in lines and "  not confirmed" in lines
     data = STUDY.data.model_copy(update={"store": "/elsewhere", "fold": 2})
     far = write(tmp_path / "runs" / "c", {2: ("sampled", [0.2], None)}, study="c", data=data)
     text = side_by_side([folder, far])

@@ -126,7 +126,7 @@ def test_into_a_new_study_once(
         command = ["launch", str(space), "--runs", str(tmp_path), *words]
         return CliRunner().invoke(main, command)
 
-    monkeypatch.setattr(search.workflows.launch, "carry_on", propose_one)
+    monkeypatch.setattr(search.workflows.launch, "run_study", propose_one)
     space, folder = new_study(tmp_path, store), tmp_path / "later"
     warm = ("--warm-start", str(calm.folder))
     dry = invoke("--dry-run", *warm)

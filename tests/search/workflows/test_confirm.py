@@ -30,7 +30,7 @@ __all__ = ["copied"]
 @pytest.fixture
 def folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished study: control 0, reference 1, and 4, 6, 2, 3, 5 from the best to the worst."""
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
     offline.finished(tmp_path / "runs" / "toy", store)
     return tmp_path / "runs" / "toy"
 
@@ -113,10 +113,10 @@ def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyP
         offline.train(session, session.state.live()[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", killed)
+    monkeypatch.setattr(search.workflows.confirm, "run_study", killed)
     with pytest.raises(KeyboardInterrupt):
         confirm(folder, top=2, seeds=3)
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
     confirm(folder, top=2, seeds=3)
     confirm(folder, top=2, seeds=3)
     assert len(confirming(folder)) == len(events(folder, "started")) - 7 == 12
@@ -131,7 +131,7 @@ def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyP
 def test_not_all_have_ended(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda session, address, only, fit: 0)
+    monkeypatch.setattr(search.workflows.confirm, "run_study", lambda *_, **__: 0)
     assert confirm(folder, top=1, seeds=3) == 0
     assert "the same command again continues" in capsys.readouterr().out
     assert not events(folder, "verdict")
@@ -148,7 +148,7 @@ def test_dry_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_epochs_are_the_longest_goal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a resumed trial, its new one; and everything is compared at equal epochs."""
-    monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.resume, "run_study", offline.run_study)
     search.workflows.resume.resume(folder, top=1, epochs=6)
     confirm(folder, top=2, seeds=3)
     assert {(t.epochs, t.epoch) for t in confirming(folder)} == {(6, 6)}
@@ -185,7 +185,7 @@ def test_readable_without_the_folders(folder: Path) -> None:
 
 def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fold stays and only the seed varies; there is no control."""
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda session, address, only, fit: 0)
+    monkeypatch.setattr(search.workflows.confirm, "run_study", lambda *_, **__: 0)
     scheduler = {"type": "none", "max_t": 0}
     train = {"init_from": "somewhere"}
     config = offline.study(store, scheduler=scheduler, train=train)

@@ -92,7 +92,7 @@ def test_a_confirming_trial(tmp_path: Path, store: Path) -> None:
         params = session.state.trials[2].params
         proposed = {"event": "proposed", "trial": 7, "params": params, "kind": "confirm"}
         session.record(proposed | {"protected": True} | own)
-        offline.carry_on(session)
+        offline.run_study(session)
     study, state = read_study(tmp_path)
     [part] = trained_segments(study, state.trials[7], math.inf)
     assert (part.config.seed, part.config.data.fold, part.config.epochs) == (7, 3, 2)

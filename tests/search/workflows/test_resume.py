@@ -33,7 +33,7 @@ from trainer.training.optimizer import learning_rate_share
 @pytest.fixture
 def folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study whose trials ended: trial 3 stalled, 5 failed; the best is 4, then 6, then 2."""
-    monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.resume, "run_study", offline.run_study)
     folder = tmp_path / "runs" / "toy"
     config = offline.study(store)
     with offline.opened(config, folder) as session:
@@ -89,10 +89,10 @@ def test_the_same_again_continues(folder: Path, monkeypatch: pytest.MonkeyPatch)
         (session.trial_dir(trial.number) / "checkpoints" / "4.pt").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search.workflows.resume, "carry_on", killed)
+    monkeypatch.setattr(search.workflows.resume, "run_study", killed)
     with pytest.raises(KeyboardInterrupt):
         resume(folder, top=1, epochs=9)
-    monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.resume, "run_study", offline.run_study)
     resume(folder, top=1, epochs=9)
     resume(folder, top=1, epochs=9)
     assert len(events(folder, "resume")) == len(events(folder, "resumed")) == 1
@@ -124,7 +124,7 @@ def test_the_leaderboard_of_resumed_trials(folder: Path) -> None:
     text = leaderboard(folder)
     first = next(line for line in text.splitlines() if line.startswith("1 "))
     assert "3 -> 27" in first and f"{dice(3e-4, 3):.4f} (3)" in first
-    assert "at 3: val/dice at the last epoch that all completed trials have" in text
+    assert "at epoch 3: val/dice at the last that all completed trials have" in text
 
 
 def cli(folder: Path, *words: str) -> str:
