@@ -257,8 +257,7 @@ enqueue=[{model.width: 64}]
     command line: enqueue.0.model.width: not searched; only `references` may leave the space
 enqueue=[{model.widht: 8, protected: true}]
     command line: enqueue.0.model.widht: no such key; did you mean model.width?
-enqueue=[{batch.effective: 8},{batch.effective: 16, protected: false}, {epochs: 9, protected:
-true}]
+enqueue=[{batch.effective: 8}, {batch.effective: 9, protected: false}, {epochs: 9, protected: true}]
     command line: enqueue.2.epochs: cannot be set here
 references=[{name: baseline, settings: {model.widht: 8}}]
     command line: references.0.settings.model.widht: no such key; did you mean model.width?
