@@ -124,7 +124,7 @@ def test_no_such_trial(planted: Path) -> None:
     said = CliRunner().invoke(main, ["explain", "planted", "77", "--runs", str(planted.parent)])
     assert said.exit_code == 2
     assert said.stderr.count("\n") == 1
-    assert "trial 77: no such trial; it has 0 to 3" in said.stderr
+    assert "planted:77: no such trial; there are 0 to 3" in said.stderr
 
 
 def test_weights_that_lie_in_s3(planted: Path, s3: str, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_how_it_ended_and_what_its_series_says(tmp_path: Path) -> None:
     )
     results = [explain(folder, number) for number in range(6)]
     trends = [finding(result, "trend") for result in results]
-    step = "segtune resume planted --trial 0 --epochs 27"
+    step = "segtune resume planted:0 --epochs 27"
     assert (trends[0]["word"], trends[0]["next_step"]) == ("suspicious", step)
     assert "over-fitting" in trends[1]["compared"]
     assert trends[2]["word"] == "ok"  # it rises, and goes on
