@@ -13,7 +13,7 @@ from tests.badinput import study_files as bad
 from tests.badinput.judge import judge, run
 from trainer.config import TrainConfig
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(240, func_only=True)
 
 SOUND: dict[str, Any] = {
     "study": "mine",
@@ -134,6 +134,13 @@ def test_generated_studies(study: dict[str, Any], tmp_path: Path, phantom_store:
 
 
 @pytest.mark.slow
+@examples(500)
+@given(study=studies())
+def test_more_generated_studies(study: dict[str, Any], tmp_path: Path, phantom_store: Path) -> None:
+    judge_generated(study, tmp_path / "study.yaml", phantom_store)
+
+
+@pytest.mark.nightly
 @examples(3000)
 @given(study=studies())
 def test_many_generated_studies(study: dict[str, Any], tmp_path: Path, phantom_store: Path) -> None:

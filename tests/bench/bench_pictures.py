@@ -25,6 +25,7 @@ from search.execution.image_worker import PaintQueue
 from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
 from search.study.config import StudyConfig
+from tests.bench.row import Row, show
 from trainer.config import TrainConfig
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
@@ -33,14 +34,12 @@ from trainer.images.sample_images import paint
 from trainer.loop import fit
 from trainer.saved.model_io import load
 
-Row = tuple[str, str, float, float, float]
-
 TRIALS, EPOCHS = 12, 27
 CPU = torch.device("cpu")
 
 
 def run() -> list[Row]:
-    """Return rows of (name, unit, pictures, trials, ratio)."""
+    """Return rows of pictures against trials."""
     threads = torch.get_num_threads()
     try:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
@@ -73,15 +72,9 @@ def _run(folder: Path) -> list[Row]:
     start_s = _start_s(folder) - paint_s
     spent_s, attempt_s = _study(folder, epoch_s, paint_s, start_s)
     return [
-        ("pictures: one / an epoch and its validation", "s", paint_s, epoch_s, epoch_s / paint_s),
-        ("pictures: start / an epoch and its validation", "s", start_s, epoch_s, epoch_s / start_s),
-        (
-            f"pictures: share / {TRIALS} trials of {EPOCHS} epochs",
-            "s",
-            spent_s,
-            attempt_s,
-            attempt_s / spent_s,
-        ),
+        Row("pictures: one / an epoch and its validation", "s", paint_s, epoch_s),
+        Row("pictures: start / an epoch and its validation", "s", start_s, epoch_s),
+        Row(f"pictures: share / {TRIALS} trials of {EPOCHS} epochs", "s", spent_s, attempt_s),
     ]
 
 
@@ -131,5 +124,4 @@ def _study(folder: Path, epoch_s: float, paint_s: float, start_s: float) -> tupl
 
 
 if __name__ == "__main__":
-    for name, unit, ours, theirs, ratio in run():
-        print(f"{name}: {ours:.4g} against {theirs:.4g} {unit}, ratio {ratio:.2f}")
+    show(run())

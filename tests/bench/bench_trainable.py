@@ -26,10 +26,9 @@ from typing import Any
 from search.execution.session import quiet_ray
 from search.study.config import StudyConfig
 from search.workflows.launch import launch
+from tests.bench.row import Row, show
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
-
-Row = tuple[str, str, float, float, float]
 
 NUM_WARM = 8
 NUM_FRESH = 3
@@ -44,8 +43,8 @@ SMALL = {
 }
 
 
-def run() -> list[Row]:
-    """Return rows of (name, unit, ours, theirs, ratio)."""
+def run() -> Iterator[Row]:
+    """Yield rows."""
     quiet_ray()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     with tempfile.TemporaryDirectory() as name:
@@ -53,7 +52,8 @@ def run() -> list[Row]:
         with redirect_stdout(io.StringIO()):
             write_phantom(folder / "dataset", num_cases=8, seed=0)
             prepare(folder / "dataset", folder / "store")
-        return [_starts(folder), *_memory(folder)]
+        yield _starts(folder)
+        yield from _memory(folder)
 
 
 def _study(folder: Path, **train: Any) -> StudyConfig:
@@ -87,7 +87,7 @@ def _starts(folder: Path) -> Row:
             start()
             fresh.append(_first_step(folder / "fresh" / f"{number:04d}") - begun)
     ours, theirs = statistics.median(warm), statistics.median(fresh)
-    return ("assignment to first step, warm / fresh process", "s", ours, theirs, theirs / ours)
+    return Row("assignment to first step, warm / fresh process", "s", ours, theirs)
 
 
 def _first_step(run_dir: Path) -> float:
@@ -95,7 +95,7 @@ def _first_step(run_dir: Path) -> float:
     return min(path.stat().st_mtime for path in (run_dir / "checkpoints").glob("*.pt"))
 
 
-def _memory(folder: Path) -> list[Row]:
+def _memory(folder: Path) -> Iterator[Row]:
     study = _study(folder, **{"epoch_images": 400, "data.foreground_fraction": 0.0})
     store = str(folder / "store")
     with _attempts(study, folder / "together") as start:
@@ -103,12 +103,10 @@ def _memory(folder: Path) -> list[Row]:
         alone = [_pss_mib(pids[0], below) for below in (store, "")]
         pids += [start() for _ in range(NUM_TOGETHER - 1)]
         together = [sum(_pss_mib(pid, below) for pid in pids) for below in (store, "")]
-    rows: list[Row] = []
     for what, ours, one in zip(("the store", "all memory"), together, alone, strict=True):
         theirs = NUM_TOGETHER * one
         name = f"{what} in {NUM_TOGETHER} trials / {NUM_TOGETHER} x one"
-        rows.append((name, "MiB", ours, theirs, theirs / ours))
-    return rows
+        yield Row(name, "MiB", ours, theirs)
 
 
 @contextmanager
@@ -165,5 +163,4 @@ def _pss_mib(pid: int, below: str) -> float:
 
 
 if __name__ == "__main__":
-    for name, unit, ours, theirs, ratio in run():
-        print(f"{name}: {ours:.3f} against {theirs:.3f} {unit}, ratio {ratio:.1f}")
+    show(run())

@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -177,11 +177,11 @@ sys.argv = ["segtune", "launch", {str(SMOKE)!r}, "--dry-run"]
 from search.cli.main import main
 main()
 """
-    times_s = []
+    times_s = []  # of processor time, which other processes do not change
     for _ in range(3):
-        start_s = time.perf_counter()
+        before_s = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
         result = run_blocked("torch,monai,ray,optuna,mlflow,pyarrow", code)
-        times_s.append(time.perf_counter() - start_s)
+        times_s.append(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before_s)
         assert "rungs" in result.stdout, result.stderr
         assert "Traceback" not in result.stderr
     assert min(times_s) < 1

@@ -88,6 +88,9 @@ def test_undisturbed(calm: Driver, mlflow_uri: str) -> None:
 def test_warm(calm: Driver) -> None:
     """All trials ran in one process."""
     assert len({event["pid"] for event in calm.events("started")}) == 1
+    [begun] = calm.events("study")
+    for event in calm.events("started"):
+        assert (event["commit"], event["versions"]) == (begun["commit"], begun["versions"])
 
 
 def test_killed_again_and_again(
@@ -197,7 +200,7 @@ def test_hung(tmp_path: Path, store: Path, drive: Drive, mlflow_uri: str) -> Non
         tmp_path,
         store,
         toy={"hang": "1"},
-        trials={"num_trials": 1, "silence_s": 4},
+        trials={"num_trials": 1, "hang_timeout_s": 4},
         scheduler={"type": "none", "max_t": 3},
     )
     driver = drive(study)

@@ -167,7 +167,7 @@ def test_other_data(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
     offline.finished(tmp_path, store)
     study, state = read_study(tmp_path)
     monkeypatch.setattr(Store, "open", lambda path: SimpleNamespace(content_hash="0" * 64))
-    lines = search.workflows.replay.environment(state.study, [], study.train_config({}))
+    lines = search.workflows.replay.environment(state.study, [], [], study.train_config({}))
     assert any(line.startswith("store: ") and "000000000000 now" in line for line in lines)
 
 
