@@ -10,7 +10,7 @@ STORE ?= prepared/$(notdir $(abspath $(DATASET)))
 # Pixels of a slice: small, for two CPU cores.
 SIZE ?= 48
 
-.PHONY: setup search test test-slow chaos bench lint format
+.PHONY: setup search test coverage test-slow chaos bench lint format
 
 setup: $(VENV)/.done
 
@@ -34,6 +34,13 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# What the tests run of search/ and trainer/; slower than `make test`, without a target.
+coverage: setup
+	rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 chaos: setup
 	$(BIN)/python -m tests.chaos
