@@ -67,11 +67,12 @@ def test_the_table_of_other_trainers_names_real_settings() -> None:
 
 def test_the_tree_names_every_file() -> None:
     tree = BLOCKS[-1]
+    words = {*re.findall(r"[\w.-]+", tree)}
     for folder in ("search", "trainer", "trainer/data", "spaces"):
         for path in (ROOT / folder).iterdir():
             named = path.suffix in (".py", ".yaml") and not path.name.startswith("__")
             if named and folder != "trainer/data":
-                assert path.name in tree, f"{folder}/{path.name} is not in the README's tree"
+                assert path.name in words, f"{folder}/{path.name} is not in the README's tree"
     folders = [ROOT / name for name in ("search", "trainer", "spaces", "cluster", "docs", "tests")]
     ours = {path.name for folder in folders for path in folder.rglob("*")}
     ours |= {path.name for path in ROOT.iterdir()}
