@@ -75,7 +75,7 @@ def test_train_config_of_a_trial(example):
     assert load_study(example, ["train.seed=9"]).train_config({}).seed == 9
 
 
-def test_overrides(example):
+def test_overrides_reach_every_section(example):
     study = load_study(
         example,
         [
@@ -305,7 +305,7 @@ seed
 
 @pytest.mark.parametrize(
     ("override", "expected"),
-    zip(WRONG.splitlines()[::2], WRONG.splitlines()[1::2], strict=True),
+    [*zip(WRONG.splitlines()[::2], WRONG.splitlines()[1::2], strict=True)],
 )
 def test_one_line_says_what_is_wrong(example, override, expected):
     lines = problems(example, override)
