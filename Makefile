@@ -14,7 +14,7 @@ SIZE ?= 48
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup
 
-.PHONY: setup search test test-slow nightly chaos bench lint format
+.PHONY: setup search test test-slow nightly coverage chaos bench lint format
 
 setup: $(VENV)/.done
 
@@ -44,6 +44,13 @@ test-slow: setup
 nightly: setup
 	$(PYTEST) -m nightly --ignore tests/chaos
 	$(BIN)/python -m pytest -m nightly tests/chaos
+
+# What the tests run of search/ and trainer/; slower than `make test`, without a target.
+coverage: setup
+	rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 chaos: setup
 	$(BIN)/python -m tests.chaos

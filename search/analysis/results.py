@@ -36,12 +36,12 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         importance: Also how much each parameter mattered, which takes seconds.
 
     Returns:
-        `trials` (ranked), `references` (the control and the others, in no order of merit, each with
-        its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at which
-        `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no other
-        beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on the
-        test set; `epochs_saved`, the share that pruning spared; `spent`, and which of it is shown
-        as the `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
+        `trials` (ranked), `references` (the control and the others, in no order of merit, each
+        with its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at
+        which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
+        other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
+        the test set; `epochs_saved`, the share that pruning spared; `spent`, and which of it is
+        shown as the `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
         (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
         the control and the references. What a trial has is in search/analysis/trial_results.py.
     """

@@ -33,7 +33,7 @@ class Watchdog:
         self._next_s = 0.0
 
     def check(self, trials: Iterable[Trial]) -> None:
-        """End every attempt that has a process and has been silent for hang_timeout_s."""
+        """End every attempt whose process has been silent for the study's hang_timeout_s."""
         now_s = time.monotonic()
         if now_s < self._next_s:
             return

@@ -94,7 +94,7 @@ def folder(tmp_path: Path) -> Path:
     return write(tmp_path / "runs" / "demo", TRIALS)
 
 
-def test_ranking(folder):
+def test_trials_rank_by_their_result_and_failures_have_no_rank(folder):
     result = compare(folder)
     rows = [(row["rank"], row["trial"], row["ending"], row["epochs"]) for row in result["trials"]]
     assert rows == [
@@ -136,7 +136,7 @@ def test_bootstrap_as_scipys():
     assert bootstrap([0.5], seed=0) == [0.5, 0.5]
 
 
-def test_epochs_saved(folder):
+def test_epochs_saved_counts_what_was_stopped_alone(folder):
     """Of 4 ended trials to epoch 9, one was stopped at 3; others' shortfall is no saving."""
     assert compare(folder)["epochs_saved"] == (9 - 3) / (4 * 9)
 
@@ -155,7 +155,7 @@ def test_single_seeds_are_exploratory(folder, tmp_path):
     assert line not in leaderboard(write(tmp_path / "one", {2: ("sampled", [0.2], None)}))
 
 
-def test_equal_epochs(folder, tmp_path):
+def test_epochs_at_which_trials_compare(folder, tmp_path):
     """The last epoch of every completed trial; while none is complete, of the best few."""
     result = compare(folder)
     assert result["equal_epoch"] == 9
@@ -196,7 +196,7 @@ def several(folder: Path, scores: dict[int, tuple[float, float]]) -> Path:
     return folder
 
 
-def test_pareto_set(tmp_path):
+def test_the_pareto_set_is_the_one_by_hand(tmp_path):
     """By hand: 3 is beaten by 2 and 5 by all; 6 equals 2, which beats neither."""
     scores = {2: (0.5, 1.0), 3: (0.4, 1.0), 4: (0.6, 9.0), 5: (0.1, math.nan), 6: (0.5, 1.0)}
     scores |= {7: (0.2, 0.5), 8: (math.nan, 0.1)}
@@ -284,7 +284,7 @@ def test_a_ledger_without_settings(tmp_path):
         compare(tmp_path)
 
 
-def test_status(folder):
+def test_status_counts_trials_by_ending(folder):
     result = status(folder)
     assert result["trials"] == {
         "completed": 3,

@@ -40,11 +40,13 @@ def test_status_and_compare(runs):
 
 
 def test_runs_from_the_environment(runs, monkeypatch):
+    by_option = invoke("status", "demo", "--json", "--runs", runs)
     monkeypatch.setenv("SEGTUNE_RUNS", str(runs))
-    assert invoke("status", "demo").exit_code == 0
+    result = invoke("status", "demo", "--json")
+    assert result.exit_code == 0 and result.output == by_option.output
 
 
-def test_unknown_study(runs):
+def test_an_unknown_study_is_refused_with_the_nearest_name(runs):
     result = invoke("status", "dmo", "--runs", runs)
     assert (result.exit_code, result.stderr) == (
         2,
@@ -54,7 +56,7 @@ def test_unknown_study(runs):
         find_study(str(runs), runs)
 
 
-def test_damaged_ledger(runs):
+def test_a_damaged_ledger_is_refused_with_its_line(runs):
     path = runs / "demo" / "ledger.jsonl"
     path.write_bytes(b"{}\n" + path.read_bytes())
     result = invoke("compare", "demo", "--runs", runs)
@@ -67,7 +69,7 @@ def test_debug_shows_the_traceback(runs):
     assert isinstance(result.exception, ConfigError)
 
 
-def test_stop(runs):
+def test_stop_asks_a_running_driver_and_leaves_no_file_for_none(runs):
     idle = invoke("stop", "demo", "--runs", runs)
     assert idle.exit_code == 0 and "is not running" in idle.output
     assert not (runs / "demo" / "stop").exists()

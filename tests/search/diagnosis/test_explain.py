@@ -194,10 +194,9 @@ def test_how_it_ended_and_what_its_series_says(tmp_path: Path) -> None:
     assert results[4]["findings"][0]["next_step"] == "optimizer.lr=0.02"
     assert results[5]["findings"][0]["figure"] == "failed at epoch 0: why"
     for result in results:
-        assert "likely" in result["answer"] or "no clear cause" in result["answer"] or (
-            "nothing wrong" in result["answer"]
-        )  # fmt: skip
-        render(result)
+        print("ANSWER", result["answer"])
+        print(render(result))
+    assert 0
 
 
 def test_what_the_neighbours_that_did_better_changed(tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ def died(text: str) -> ActorDiedError:
         (ActorUnavailableError("Socket closed", None), "node", "ActorUnavailableError"),
     ],
 )
-def test_cause(tmp_path: Path, error: Exception, cause: str, reason: str) -> None:
+def test_the_cause_is_read_from_the_error_that_tune_keeps(
+    tmp_path: Path, error: Exception, cause: str, reason: str
+) -> None:
     path = tmp_path / "error.pkl"
     path.write_bytes(cloudpickle.dumps(error))  # as Tune does
     fault = fault_of(SimpleNamespace(pickled_error_file=str(path)), hung=False)

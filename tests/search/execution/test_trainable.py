@@ -110,7 +110,7 @@ def test_other_exceptions_cost_the_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_stop_file(tmp_path: Path, begun: bool) -> None:
+def test_a_stop_file_interrupts_the_trial(tmp_path: Path, begun: bool) -> None:
     run_dir = tmp_path / "trials" / "0007"
     trainable = Trainable(spec(run_dir))
     if begun:

@@ -164,7 +164,9 @@ def test_the_stop_file(study: Study) -> None:
 
 
 @pytest.mark.slow
-def test_other_faults(tmp_path: Path, phantom_store: Path, cluster: str, mlflow_uri: str) -> None:
+def test_a_rank_that_dies_or_fails_ends_the_group(
+    tmp_path: Path, phantom_store: Path, cluster: str, mlflow_uri: str
+) -> None:
     """Rank 0 dies; rank 1 fails or ends alone; rank 0 does not hear that rank 1 failed."""
     study = Study(tmp_path, phantom_store, [BROKEN, ALONE, UNHEARD], cluster, mlflow_uri)
     study.wait_for(lambda: study.curve(0), 120)

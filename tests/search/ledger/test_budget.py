@@ -85,7 +85,7 @@ def test_a_clock_that_steps_back_never_pays_back(steps):
         ({"gpu_hours": 1}, "the budget of 1 GPU-hours is spent"),
     ],
 )
-def test_limits(budget, said):
+def test_a_spent_budget_is_named(budget, said):
     study = StudyConfig.model_validate(
         {
             "study": "demo",

@@ -137,7 +137,7 @@ def test_thirty_kills(tmp_path, server, workers):
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", [1, 3])
-def test_ninety_kills(tmp_path, server, workers):
+def test_ninety_kills_lose_no_event(tmp_path, server, workers):
     killed_studies(tmp_path, server, 90, workers)
 
 

@@ -78,7 +78,7 @@ HISTORY = [
 ]
 
 
-def test_replay():
+def test_events_replay_to_the_state_of_every_trial():
     state = StudyState.replay(HISTORY)
     assert state.study["store_hash"] == "s"
     assert state.threshold["dice"] == 0.3

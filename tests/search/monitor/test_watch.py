@@ -120,7 +120,7 @@ def test_piped_it_prints_once_per_change(folder: Path) -> None:
     assert [bool(value["driver"]) for value in values] == [True, True, False]
 
 
-def test_refusals(folder: Path) -> None:
+def test_options_of_watch_that_contradict_are_refused(folder: Path) -> None:
     runs = str(folder.parent)
     for words, line in (
         (["--every", "2"], "--every: goes with --watch"),

@@ -219,7 +219,7 @@ def test_axes_narrow_by_keyboard(browser, page):
     assert len(trials_in_order(browser)) == 12
 
 
-def test_endings_filter(browser, page):
+def test_endings_that_are_unchecked_leave_the_table(browser, page):
     browser.get(page.as_uri())
     browser.find_element(By.CSS_SELECTOR, ".filter input[value=stopped]").click()
     rows = data_of(page)["studies"][0]["trials"]

@@ -99,7 +99,7 @@ def test_what_all_have_is_said_once(tmp_path):
     assert "all trials, with the defaults in (): model.width 16 (32)" in text
 
 
-def test_lesion_volumes(folder):
+def test_dice_by_lesion_volume(folder):
     """Three groups of known means, one without a lesion."""
     case = {"case_id": "a", "false_positive_ml": 1.0, "has_lesion": True}
     cases = [
@@ -131,7 +131,7 @@ def complete(at_rung: list[float], at_end: list[float]) -> list[TrialState]:
     return trials
 
 
-def test_rung_correlation():
+def test_the_correlation_of_a_rung_is_spearmans():
     """Spearman's by the formula without ties: 1 - 6 sum(d^2) / (n (n^2 - 1))."""
     end = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
     rung = [0.2, 0.1, 0.3, 0.5, 0.4, 0.6, 0.8, 0.7]
@@ -240,7 +240,7 @@ def test_ten_parameters_on_a_terminal(tmp_path, monkeypatch, width):
     assert "dice=0.123" in board[0]
 
 
-def test_short_names():
+def test_names_are_shortened_to_what_tells_them_apart():
     names = ["loss.dice", "optimizer.lr", "control.optimizer.lr", "lr", "a.dice"]
     assert short_names(names) == {
         "loss.dice": "loss.dice",

@@ -110,7 +110,7 @@ def overlapping(study: StudyConfig, num_trials: int) -> list[Event]:
     return events
 
 
-def test_endings() -> None:
+def test_the_sampler_sees_smoothed_values_and_infeasible_trials() -> None:
     """Values are smoothed as ASHA's are; what is infeasible is seen, not hidden as a failure."""
     sampler = Sampler(make_study())
     for number, (values, ending) in enumerate(

@@ -73,7 +73,7 @@ def test_a_changed_space(calm: Driver, changed: StudyConfig) -> None:
         assert event["ending"] == ending
     outside = [n for n in there if n not in inside]
     assert [line for line in result.lines if "left out" in line] == [
-        f"warm start: toy trial {n}: optimizer.lr: {there[n]['optimizer.lr']!r}: "
+        f"warm start: toy:{n}: optimizer.lr: {there[n]['optimizer.lr']!r}: "
         "must be from 0.0001 to 0.01; left out"
         for n in outside
     ]
@@ -224,7 +224,9 @@ def earlier(folder: Path, store: Path, max_t: int, **settings: Any) -> Path:
         (4, ["completed"] * 5),
     ],
 )
-def test_another_length(tmp_path: Path, store: Path, max_t: int, told: list[str]) -> None:
+def test_trials_of_another_length_are_stopped_or_cut(
+    tmp_path: Path, store: Path, max_t: int, told: list[str]
+) -> None:
     """A shorter training there was stopped, seen from here; of a longer one the beginning counts.
 
     What a trial did when it was resumed is left out, as is one that failed before max_t.
@@ -269,7 +271,7 @@ def test_nsga2_breeds_from_them(tmp_path: Path, store: Path) -> None:
     assert optuna.propose(2, {})["optuna"]["trial"] == {"NSGAIISampler:generation": 1}
 
 
-def test_refusals(tmp_path: Path, store: Path) -> None:
+def test_a_warm_start_that_cannot_help_is_refused(tmp_path: Path, store: Path) -> None:
     source = earlier(tmp_path / "toy", store, max_t=6)
     speed = {"metric": "time/case_s", "mode": "min"}
     with pytest.raises(ConfigError, match=r"toy: objective: val/dice \(max\): must be that of"):

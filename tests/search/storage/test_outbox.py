@@ -39,7 +39,7 @@ class Place:
         )
 
 
-def test_pauses() -> None:
+def test_pauses_double_up_to_a_limit() -> None:
     assert [*itertools.islice(pauses(1, 6), 5)] == [1, 2, 4, 6, 6]
 
 

@@ -162,7 +162,7 @@ def test_a_driver_thought_dead_writes_what_does_not_count(
         assert said(third) == [1, 2]
 
 
-def test_s3_is_away(
+def test_appends_go_on_while_s3_is_away(
     machine: Machine, s3: str, moto: Moto, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Appends take no longer, one line says so and one that all is there again."""
@@ -207,7 +207,9 @@ def test_s3_is_away_at_the_end(
     gate.shut()
 
 
-def test_signs(machine: Machine, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_and_signs_of_life_travel_through_s3(
+    machine: Machine, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The stop file comes, the trials' stop goes, and signs of life arrive."""
     monkeypatch.setattr(s3_ledger, "SIGNS_S", 0.1)
     here, there = machine("here"), machine("there")

@@ -160,7 +160,9 @@ def test_the_record_of_a_lost_proposal(attempt_on: Attempt, tmp_path: Path) -> N
         assert not content(tmp_path / "b")
 
 
-def test_signs(attempt_on: Attempt, study: Remote, tmp_path: Path) -> None:
+def test_a_run_in_s3_gives_signs_of_life_and_obeys_its_drivers_stop(
+    attempt_on: Attempt, study: Remote, tmp_path: Path
+) -> None:
     s3_run.SIGNS_S, before = 0.1, s3_run.SIGNS_S
     try:
         with attempt_on("a", fence=6):
@@ -178,7 +180,7 @@ def test_signs(attempt_on: Attempt, study: Remote, tmp_path: Path) -> None:
         s3_run.SIGNS_S = before
 
 
-def test_s3_is_away(s3: str, moto: Moto, tmp_path: Path) -> None:
+def test_a_report_waits_until_s3_has_the_run(s3: str, moto: Moto, tmp_path: Path) -> None:
     """An attempt waits with its report until the run is safe."""
     gate = Gate(moto.address)
     study = Remote.parse(s3.replace(moto.address, gate.address)) / "toy"

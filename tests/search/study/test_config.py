@@ -75,7 +75,7 @@ def test_train_config_of_a_trial(example):
     assert load_study(example, ["train.seed=9"]).train_config({}).seed == 9
 
 
-def test_overrides(example):
+def test_overrides_reach_every_section(example):
     study = load_study(
         example,
         [
@@ -257,8 +257,7 @@ enqueue=[{model.width: 64}]
     command line: enqueue.0.model.width: not searched; only `references` may leave the space
 enqueue=[{model.widht: 8, protected: true}]
     command line: enqueue.0.model.widht: no such key; did you mean model.width?
-enqueue=[{batch.effective: 8},{batch.effective: 16, protected: false}, {epochs: 9, protected:
-true}]
+enqueue=[{batch.effective: 8}, {batch.effective: 9, protected: false}, {epochs: 9, protected: true}]
     command line: enqueue.2.epochs: cannot be set here
 references=[{name: baseline, settings: {model.widht: 8}}]
     command line: references.0.settings.model.widht: no such key; did you mean model.width?
@@ -306,7 +305,7 @@ seed
 
 @pytest.mark.parametrize(
     ("override", "expected"),
-    zip(WRONG.splitlines()[::2], WRONG.splitlines()[1::2], strict=True),
+    [*zip(WRONG.splitlines()[::2], WRONG.splitlines()[1::2], strict=True)],
 )
 def test_one_line_says_what_is_wrong(example, override, expected):
     lines = problems(example, override)

@@ -53,7 +53,9 @@ def kinds(session: StudySession) -> list[tuple[int, str, bool]]:
     return [(t.number, t.kind, t.protected) for t in session.state.trials.values()]
 
 
-def test_order(study: StudyConfig, tmp_path: Path) -> None:
+def test_control_references_and_enqueued_come_before_sampled_trials(
+    study: StudyConfig, tmp_path: Path
+) -> None:
     """The control, the references, the enqueued, then sampled ones; and no more."""
     with driver(study, tmp_path) as (session, searcher):
         specs = [start(searcher, name) for name in "abcdef"]

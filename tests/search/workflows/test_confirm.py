@@ -83,7 +83,7 @@ def test_one_candidate_meets_the_runner_up(folder: Path) -> None:
     assert ("runner-up", 4, 6) in words(newest(folder))
 
 
-def test_the_verdicts(folder: Path) -> None:
+def test_the_verdicts_follow_from_the_known_dice(folder: Path) -> None:
     """The toy's Dice is known: the best are better than the control, and those are 0.015 apart."""
     confirm(folder, top=2, seeds=3)
     verdict = newest(folder)
@@ -144,7 +144,9 @@ def test_not_all_have_ended(
     assert not events(folder, "verdict")
 
 
-def test_dry_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_shows_the_plan_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (folder / "ledger.jsonl").read_bytes()
     assert confirm(folder, top=1, seeds=3, dry_run=True) == 0
     out = capsys.readouterr().out
@@ -190,7 +192,9 @@ def test_readable_without_the_folders(folder: Path) -> None:
     assert leaderboard(folder)[-800:] == text[-800:]
 
 
-def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zero_epochs_keep_the_fold_and_vary_the_seed(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fold stays and only the seed varies; there is no control."""
     monkeypatch.setattr(search.workflows.confirm, "run_study", lambda *_, **__: 0)
     scheduler = {"type": "none", "max_t": 0}
@@ -219,7 +223,9 @@ def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatc
         (["--epochs", "4"], "--epochs 4: must be a multiple of train.validate_every (3)"),
     ],
 )
-def test_refused(tmp_path: Path, store: Path, words: list[str], line: str) -> None:
+def test_what_cannot_be_confirmed_is_refused(
+    tmp_path: Path, store: Path, words: list[str], line: str
+) -> None:
     offline.finished(tmp_path / "runs" / "toy", store, train={"validate_every": 3})
     assert line in cli(tmp_path / "runs" / "toy", "confirm", *words)
 
@@ -328,7 +334,7 @@ def test_no_test_cases(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(events(folder, "proposed")) == before
 
 
-def test_with_ray(copied: Path, cluster: str, calm: Driver) -> None:
+def test_ray_and_mlflow_as_far_as_a_verdict(copied: Path, cluster: str, calm: Driver) -> None:
     """Real Ray and MLflow, as far as a verdict."""
     from mlflow import MlflowClient
 
@@ -344,7 +350,9 @@ def test_with_ray(copied: Path, cluster: str, calm: Driver) -> None:
     assert {run.data.params["data.fold"] for run in shown} == {"1", "2", "3"}
     assert {run.data.tags["seed"] for run in shown} == {"2", "3", "4"}
     assert sorted(int(run.data.tags["confirms"]) for run in shown) == sorted(t.of for t in trials)
-    assert [e for e in events(copied) if e["event"] == "proposed"][: len(calm.events("proposed"))]
+    searched = calm.events("proposed")
+    proposed = [event for event in events(copied) if event["event"] == "proposed"]
+    assert proposed[: len(searched)] == searched
 
 
 @pytest.mark.slow

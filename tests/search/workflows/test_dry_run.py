@@ -55,14 +55,14 @@ def test_expected_in_brackets():
     assert first == pytest.approx(100 * shares, abs=3)
 
 
-def test_expected_epochs():
+def test_epochs_that_are_expected_add_up_over_rungs():
     rungs = [Rung(0, 1, 10, 0), Rung(0, 3, 4, 0), Rung(1, 3, 5, 0), Rung(1, 9, 2, 0)]
     assert expected_epochs(rungs) == (10 * 1 + 4 * 2) + (5 * 3 + 2 * 6)
     none = study(scheduler={"type": "none", "max_t": 9})
     assert expected_epochs(rung_table(none)) == 24 * 9
 
 
-def test_rung_table():
+def test_the_rung_table_shows_trials_expected():
     rows = rung_table(study(train={"epoch_images": 200}))
     assert [(rung.epoch, rung.images) for rung in rows] == [
         (1, 200),

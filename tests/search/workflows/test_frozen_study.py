@@ -43,7 +43,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
         found.append((run_dir.name, config.optimizer.weight_decay))
         yield from toy.fit(config, run_dir, received=received)
 
-    def carry_on(session: StudySession, address: str, **_: Any) -> int:
+    def run_study(session: StudySession, address: str, **_: Any) -> int:
         proposed = len(session.state.trials)
         for number, lr in enumerate(offline.LR[: session.study.trials.num_trials]):
             if number >= proposed:
@@ -53,7 +53,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
             offline.train(session, trial, fit)
         return 0
 
-    monkeypatch.setattr(search.workflows.launch, "run_study", carry_on)
+    monkeypatch.setattr(search.workflows.launch, "run_study", run_study)
     return found
 
 

@@ -74,7 +74,7 @@ def test_its_first_epochs(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert said(capsys) == ["epoch    1 identical", "identical"]
 
 
-def test_stretches(folder: Path) -> None:
+def test_a_resumed_trial_is_replayed_in_its_stretches(folder: Path) -> None:
     """Each with the number of epochs it was trained towards, which the schedule depends on."""
     study, state = read_study(folder)
     parts = trained_segments(study, state.trials[1], math.inf)
@@ -114,7 +114,9 @@ def diverging(config: TrainConfig, run_dir: Path, *, received: int) -> Iterator[
     raise Diverged("step 7: dice is nan")
 
 
-def test_one_bit(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bit_of_difference_is_shown(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     offline.finished(tmp_path, store)
     assert not replay(tmp_path, 2, fit="tests.search.workflows.test_replay:nudged")
     first, second, third, last = said(capsys)
@@ -124,13 +126,15 @@ def test_one_bit(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
     assert second.startswith("epoch    2 train/loss: 0.6") and "e-1" in second
 
 
-def test_another_end(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_ending_is_shown(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     offline.finished(tmp_path, store)
     assert not replay(tmp_path, 2, fit="tests.search.workflows.test_replay:diverging")
     assert "ended now, unlike then: Diverged: step 7: dice is nan" in capsys.readouterr().out
 
 
-def test_differences() -> None:
+def test_differences_leave_times_out_and_equal_nans() -> None:
     nan = math.nan
     then = {"a": 1.0, "b": nan, "c": 2.0, "time/epoch_s": 1.0, "old": 0.0}
     now = {"a": 1.0, "b": nan, "c": 2.5, "time/epoch_s": 2.0, "new": 0.0}
@@ -161,7 +165,9 @@ def test_what_differs_is_named(
     assert lines[2].startswith("note       cpu: ") and lines[2].endswith("then, Another CPU now")
 
 
-def test_other_data(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_store_is_named(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from trainer.data.store import Store
 
     offline.finished(tmp_path, store)
@@ -171,7 +177,9 @@ def test_other_data(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
     assert any(line.startswith("store: ") and "000000000000 now" in line for line in lines)
 
 
-def test_command(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_is_0_where_identical_1_where_not_2_for_a_mistake(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Status 0 where identical, 1 where not, 2 with a line for a mistake."""
     offline.finished(tmp_path / "toy", store)
 

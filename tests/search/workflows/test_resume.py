@@ -158,7 +158,7 @@ def cli(folder: Path, *words: str) -> str:
         (["--top", "1", "--trial", "4", "--epochs", "9"], "resume: needs either"),
     ],
 )
-def test_refused(folder: Path, words: list[str], line: str) -> None:
+def test_what_cannot_be_resumed_is_refused(folder: Path, words: list[str], line: str) -> None:
     assert line in cli(folder, "resume", *words)
 
 

@@ -235,7 +235,9 @@ def test_the_strip_begins_with_the_noise(trained: TrainedModel, store: Store) ->
     assert np.corrcoef(panel.ravel(), noise.ravel())[0, 1] > 0.9
 
 
-def test_files(trained: TrainedModel, store: Store, tmp_path: Path) -> None:
+def test_a_picture_and_a_path_of_each_fixed_case_the_same_each_time(
+    trained: TrainedModel, store: Store, tmp_path: Path
+) -> None:
     names = [case.case_id for case in fixed_cases(store, 0)]
     first = paint(trained, store, tmp_path / "a" / "b")
     assert [path.name for path in first] == [
@@ -262,7 +264,9 @@ def test_a_model_without_diffusion_has_no_path(make: Make, store: Store, tmp_pat
     assert not any("path" in path.name for path in files)
 
 
-def test_command(trained: TrainedModel, store: Store, tmp_path: Path) -> None:
+def test_samples_prints_what_it_painted(
+    trained: TrainedModel, store: Store, tmp_path: Path
+) -> None:
     words = ["samples", str(trained.path), "--out", str(tmp_path), "--device", "cpu"]
     result = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert result.output.splitlines() == [str(path) for path in paint(trained, store, tmp_path)]
