@@ -1,13 +1,51 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and which of them run in one process."""
 
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+# Before torch is imported: several processes with several threads each slow each other down.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
 from tests.search.s3 import AWS
 
 ROOT = Path(__file__).resolve().parents[1]
+
+BAD_INPUT: list[Mapping[str, Mapping[str, int]]] = []
+"""What each process of the tests met: by kind, how many inputs were refused or read right."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and all that use the session's Ray in the same."""
+    for item in items:
+        on_ray = {"cluster", "guarded"} & {*item.fixturenames}
+        group = "ray" if on_ray else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a process of pytest-xdist says of bad input."""
+    BAD_INPUT.append(node.workeroutput.get("bad_input", {}))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how much bad input there was, and what became of it."""
+    counts: dict[str, Counter[str]] = {}
+    for found in BAD_INPUT:
+        for kind, count in found.items():
+            counts.setdefault(kind, Counter()).update(count)
+    if counts:
+        parts = [
+            f"{count.total()} {kind} ({count['refused']} refused, {count['right']} right)"
+            for kind, count in sorted(counts.items())
+        ]
+        terminalreporter.write_line(f"bad input: {', '.join(parts)}")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ the same for all pictures, so that their files are small, and equal where what t
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,25 +84,25 @@ class Canvas:
         return picture
 
 
-def scaled(values: NDArray, colours: int) -> NDArray[np.uint8]:
+def scaled(values: NDArray[np.floating], colours: int) -> NDArray[np.uint8]:
     """Return values in [0, 1] as indices into one of the palette's maps; same shape."""
     level = np.clip(np.round(np.asarray(values, np.float64) * (LEVELS - 1)), 0, LEVELS - 1)
     return (level + colours).astype(np.uint8)
 
 
-def enlarged(values: NDArray, tile: int) -> NDArray[np.float32]:
+def enlarged(values: NDArray[np.floating], tile: int) -> NDArray[np.float32]:
     """Bring an (H, W) image to (tile, tile), linearly."""
     picture = Picture.fromarray(np.asarray(values, np.float32))
     return np.asarray(picture.resize((tile, tile), Picture.Resampling.BILINEAR))
 
 
-def in_squares(values: NDArray, tile: int) -> NDArray:
+def in_squares(values: NDArray[Any], tile: int) -> NDArray[np.float32]:
     """Bring an (H, W) image to (tile, tile): every pixel is a square, or left out."""
     picture = Picture.fromarray(np.asarray(values, np.float32))
     return np.asarray(picture.resize((tile, tile), Picture.Resampling.NEAREST))
 
 
-def outline(mask: NDArray, tile: int, width: int = 2) -> NDArray[np.bool_]:
+def outline(mask: NDArray[Any], tile: int, width: int = 2) -> NDArray[np.bool_]:
     """Return the border just inside an enlarged mask: bool (tile, tile), `width` pixels wide."""
     large = in_squares(mask, tile) > 0
     return large & ~ndimage.binary_erosion(large, iterations=width)

@@ -140,7 +140,8 @@ def _position(dimension: Dimension, value: Any) -> float:
     value = min(max(value, low), high)  # what is enqueued may lie outside
     if dimension.log:
         return math.log(value / low) / math.log(high / low)
-    return (value - low) / (high - low)
+    position: float = (value - low) / (high - low)
+    return position
 
 
 def _grow(
@@ -231,7 +232,9 @@ def variance_shares(columns: Values, target: Values, seed: int) -> list[float]:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     names = [str(i) for i in range(columns.shape[1])]
-    unit = dict.fromkeys(names, optuna.distributions.FloatDistribution(0.0, 1.0))
+    unit: dict[str, optuna.distributions.BaseDistribution] = dict.fromkeys(
+        names, optuna.distributions.FloatDistribution(0.0, 1.0)
+    )
     study = optuna.create_study()
     study.add_trials(
         optuna.trial.create_trial(

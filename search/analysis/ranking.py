@@ -65,14 +65,18 @@ def rung_correlation(study: StudyConfig, trials: Iterable[TrialState]) -> list[d
     from scipy import stats
 
     max_t = study.scheduler.max_t
-    complete = [trial for trial in trials if finite_at(study, trial, max_t) is not None]
     found = []
     for epoch in _rungs(study):
-        both = [t for t in complete if finite_at(study, t, epoch) is not None]
-        values = [[finite_at(study, trial, at) for trial in both] for at in (epoch, max_t)]
-        if len(both) < MIN_CORRELATED or any(len(set(column)) < 2 for column in values):
+        both = [
+            (early, late)
+            for trial in trials
+            if (early := finite_at(study, trial, epoch)) is not None
+            and (late := finite_at(study, trial, max_t)) is not None
+        ]
+        at_rung, at_end = [early for early, _ in both], [late for _, late in both]
+        if len(both) < MIN_CORRELATED or len(set(at_rung)) < 2 or len(set(at_end)) < 2:
             continue
-        spearman = float(stats.spearmanr(*values).statistic)
+        spearman = float(stats.spearmanr(at_rung, at_end).statistic)
         found.append({"epoch": epoch, "spearman": spearman, "num_trials": len(both)})
     return found
 
@@ -80,7 +84,7 @@ def rung_correlation(study: StudyConfig, trials: Iterable[TrialState]) -> list[d
 def _rungs(study: StudyConfig) -> list[int]:
     """Return the epochs of all brackets' rungs, also where `type: none` does not use them."""
     scheduler = study.scheduler
-    if not scheduler.max_t:
+    if not study.trains:
         return []
     try:
         validate_every = study.train_config({}).validate_every

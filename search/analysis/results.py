@@ -1,7 +1,7 @@
 """A study's results as JSON values: the searched trials ranked, and what they are compared with."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,12 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         importance: Also how much each parameter mattered, which takes seconds.
 
     Returns:
-        `trials` (ranked), `references` (the control and the protected, in no order of merit) and
-        `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at which `value_at_equal`
-        and `rank_at_equal` of each trial are; `pareto`, the trials that no other beats in all
-        objectives; `verdicts`, what `confirm` found, on validation folds and on the test set;
-        `epochs_saved`, the share that pruning spared; `spent`, and which of it is shown as
-        the `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
+        `trials` (ranked), `references` (the control and the others, in no order of merit, each
+        with its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at
+        which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
+        other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
+        the test set; `epochs_saved`, the share that pruning spared; `spent`, and which of it is
+        shown as the `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
         (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
         the control and the references. What a trial has is in search/analysis/trial_results.py.
     """
@@ -83,7 +83,11 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "trials": rows,
         "equal_epoch": epoch,
         "pareto": [t.number for t in pareto(objectives, searched)] if objectives[1:] else [],
-        "references": [about.row(trial) for trial in beside if trial],
+        "references": [
+            about.row(trial) | {"name": state.reference_name(study, trial) or "control"}
+            for trial in beside
+            if trial
+        ],
         "threshold": state.threshold and _strict(state.threshold),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
@@ -103,15 +107,12 @@ def compare_studies(folders: Iterable[Path], *, importance: bool = True) -> dict
 
 def incomparable(studies: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what differs between studies, so that their numbers cannot be compared."""
-    found = []
-    for what, of in {
+    compared: dict[str, Callable[[Mapping[str, Any]], object]] = {
         "stores": lambda study: study["store_hash"] or study["store"],
         "validation folds": lambda study: study["fold"],
         "objectives": lambda study: study["objective"]["metric"],
-    }.items():
-        if len({of(study) for study in studies}) > 1:
-            found.append(what)
-    return found
+    }
+    return [what for what, of in compared.items() if len({of(study) for study in studies}) > 1]
 
 
 def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
@@ -123,7 +124,7 @@ def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
     """
     ended = [trial for trial in state.searched() if trial.ending]
     max_t = study.scheduler.max_t
-    if not ended or not max_t:
+    if not ended or not study.trains:
         return None
     spared = sum(max(0, max_t - t.epoch) for t in ended if t.ending in ("stopped", "stalled"))
     return spared / (max_t * len(ended))

@@ -163,7 +163,8 @@ def _nested(
         chosen = picks == number
         cases = rng.integers(len(values), size=(int(chosen.sum()), len(values)))
         drawn[chosen] += _stretch(len(values)) * (values[cases].mean(1) - means[number])
-    return drawn.mean(1)
+    deviations: Values = drawn.mean(1)
+    return deviations
 
 
 def _crossed(table: Values, rng: np.random.Generator, num_resamples: int) -> Values:
@@ -177,9 +178,10 @@ def _crossed(table: Values, rng: np.random.Generator, num_resamples: int) -> Val
         for number in (num_seeds, num_cases)
     ]
     both = ((shares[0] @ rest) * shares[1]).sum(1)
-    return (
+    deviations: Values = (
         _stretch(num_seeds) * (shares[0] @ by_seed) + _stretch(num_cases) * (shares[1] @ by_case)
     ) + both
+    return deviations
 
 
 def holm(p_values: Sequence[float]) -> list[tuple[float, float]]:

@@ -51,7 +51,7 @@ def launch(
     With --submit the study runs as a Ray job, without this machine; data.store and --runs are then
     paths as the cluster sees them.
     """
-    from search.storage.studies import find_study
+    from search.storage.studies import begun_under, find_study
     from search.study.load import load_study
     from search.study.sampler_limits import warnings
     from search.study.shipped import find_space
@@ -61,7 +61,7 @@ def launch(
     if probe and not dry_run:
         raise ConfigError(["--probe: measures for --dry-run only"])
     file = find_space(space)
-    study = load_study(file, overrides)
+    study = load_study(file, overrides, lambda name: begun_under(runs.expanduser() / name))
     if submit:
         if address:
             raise ConfigError(["--submit and --address: give one of them"])

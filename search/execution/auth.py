@@ -85,8 +85,10 @@ def _accepts(cluster: str, token: str | None) -> bool:
         channel = grpc.secure_channel(cluster, _certificates(grpc), options)
     else:
         channel = grpc.insecure_channel(cluster, options)
-    ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
-    header = [("authorization", f"Bearer {token}")] if token else None
+    ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+        "/ray.rpc.NodeInfoGcsService/GetClusterId"
+    )
+    header = (("authorization", f"Bearer {token}"),) if token else None
     try:
         ask(b"", timeout=PATIENCE_S, metadata=header, wait_for_ready=True)
     except grpc.RpcError as error:

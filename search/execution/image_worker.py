@@ -96,7 +96,7 @@ class PaintQueue:
         return self._session.state.best(self._session.study.objective.mode)
 
     def _want(self, trial: TrialState, why: Literal["best", "completed"]) -> None:
-        if trial.kind == "confirm" or not self._session.study.scheduler.max_t:
+        if trial.kind == "confirm" or not self._session.study.trains:
             return
         self._wanted.pop(trial.number, None)
         if self.epochs.get(trial.number) != _best_epoch(trial):
@@ -172,7 +172,8 @@ class ImageWorker:
         if self._painter is None:
             here = ray.get_runtime_context().get_node_id()
             strategy = NodeAffinitySchedulingStrategy(here, soft=False)
-            self._painter = ray.remote(num_cpus=0, scheduling_strategy=strategy)(Painter).remote()
+            painter = ray.remote(Painter)
+            self._painter = painter.options(num_cpus=0, scheduling_strategy=strategy).remote()
         self._number, self._limit_s, self._begun_s = number, limit_s, time.monotonic()
         before = self._queue.epochs.get(number)
         self._task = self._painter.paint.remote(run_dir, self._store, before, limit_s)

@@ -27,13 +27,13 @@ class Watchdog:
     def __init__(self, session: StudySession):
         self.ended: set[str] = set()
         self._session = session
-        self._limit_s = session.study.trials.silence_s
+        self._limit_s = session.study.trials.hang_timeout_s
         self._signs: dict[str, tuple[Any, float]] = {}
         """Each attempt's last sign, and when it was new."""
         self._next_s = 0.0
 
     def check(self, trials: Iterable[Trial]) -> None:
-        """End every attempt that has a process and has been silent for the study's silence_s."""
+        """End every attempt whose process has been silent for the study's hang_timeout_s."""
         now_s = time.monotonic()
         if now_s < self._next_s:
             return

@@ -55,4 +55,5 @@ def gpu_memory_bytes() -> int:
     if torch is None or not torch.cuda.is_initialized():
         return 0
     torch.cuda.empty_cache()
-    return torch.cuda.memory_allocated()
+    held: int = torch.cuda.memory_allocated()
+    return held

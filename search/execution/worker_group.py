@@ -18,6 +18,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -47,16 +48,16 @@ class WorkerGroup:
 
     def __init__(self, spec: dict[str, Any]):
         bundles, size = get_current_placement_group(), spec["workers"]
-        self._actors = [
-            ray.remote(Rank)
-            .options(
+        assert bundles is not None
+        remote_rank: Any = ray.remote(Rank)  # whose methods Ray's types know only if decorated
+        self._actors: list[ActorHandle[Any]] = [
+            remote_rank.options(
                 num_cpus=spec["cpus"] / size,
                 num_gpus=spec["gpus"] / size,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     bundles, placement_group_bundle_index=rank
                 ),
-            )
-            .remote(rank)
+            ).remote(rank)
             for rank in range(1, size)
         ]
 
@@ -108,7 +109,9 @@ class WorkerGroup:
         ray.get(steps, timeout=GRACE_S)
         return validation
 
-    def _watch(self, steps: list[ray.ObjectRef], returned: Event, blame: Queue[str]) -> None:
+    def _watch(
+        self, steps: list[ray.ObjectRef[str | None]], returned: Event, blame: Queue[str]
+    ) -> None:
         """Wait for the other ranks' answers; see to it that rank 0 ends when one of them does."""
         left = steps
         while left:

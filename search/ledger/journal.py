@@ -325,9 +325,10 @@ def _encode(event: Event) -> str:
 def _decode(line: bytes) -> Event:
     """Return a sound line's event, without its checksum."""
     text = line[:-_SEAL_SIZE].decode() + "}"
-    event = json.loads(text)
-    named = "NaN" in text or "Infinity" in text
-    return _read_non_finite(event) if named else event
+    event: Event = json.loads(text)
+    if "NaN" in text or "Infinity" in text:
+        event = _read_non_finite(event)
+    return event
 
 
 def _name_non_finite(value: Any) -> Any:

@@ -78,7 +78,7 @@ class Forecast:
             now: Unix seconds.
         """
         study, state = snapshot.study, snapshot.state
-        zero = study.scheduler.max_t == 0  # then each trial is one validation, counted as an epoch
+        zero = not study.trains  # then each trial is one validation, counted as an epoch
         live, alone = _unfinished(snapshot)
         passes = self._passes(snapshot)
         left = [_left(snapshot, trial, passes) + (zero and not trial.reports) for trial in live]
@@ -123,7 +123,7 @@ def _to_come(snapshot: StudySnapshot, passes: list[list[float]]) -> list[float]:
     study, state = snapshot.study, snapshot.state
     protected = sum(t.protected and t.kind != "confirm" for t in state.trials.values())
     searched = study.trials.num_trials - len(state.searched())
-    zero = study.scheduler.max_t == 0
+    zero = not study.trains
     expected = sum(
         share * _expected(snapshot, passes, bracket, 0)
         for bracket, share in enumerate(snapshot.rungs.shares)

@@ -15,7 +15,7 @@ from search.ledger.journal import Event, Ledger
 from search.ledger.state import StudyState, TrialState, contradictions
 from search.pruning.asha import bracket_shares
 from search.study.config import StudyConfig
-from trainer.configfile import build
+from search.study.frozen import study_of
 
 
 class Rung(NamedTuple):
@@ -129,7 +129,7 @@ class StudySnapshot:
         if settings is None:
             return None
         with contradictions(ledger.path):
-            study = build(StudyConfig, settings["config"], ledger.path)
+            study = study_of(settings, ledger.path)
             snapshot = cls(study, ledger.path)
             snapshot.apply(ledger.events)
         return snapshot
@@ -150,7 +150,7 @@ class StudySnapshot:
         trial: Any = event.get("trial")
         match event["event"]:
             case "study":  # raised num_trials, another budget: nothing that moves a rung
-                self.study = build(StudyConfig, event["config"], self._where)
+                self.study = study_of(event, self._where)
             case "driver":
                 self.last_report_s.clear()
                 self.started.clear()

@@ -175,7 +175,7 @@ def _difference(found: Mapping[str, Any] | None) -> str:
 
 
 def _role(row: Mapping[str, Any]) -> str:
-    return "control" if row["kind"] == "control" else "reference"
+    return str(row["name"])
 
 
 def _ranked_number(row: Mapping[str, Any]) -> str:

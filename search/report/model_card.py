@@ -127,8 +127,7 @@ def _how(trained: "TrainedModel") -> str:
             "```",
             "",
             "The same files give the same mask, bit for bit, on the same kind of processor. "
-            "`python -m trainer evaluate . --store STORE` scores it on data that `segtune prepare` "
-            "made.",
+            "`segtune evaluate . --store STORE` scores it on data that `segtune prepare` made.",
         ]
     )
 

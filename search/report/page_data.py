@@ -57,7 +57,7 @@ def gather(folder: Path) -> dict[str, Any]:
         }
         for trial in trials
     }
-    return _rounded(
+    data: dict[str, Any] = _rounded(
         result
         | {
             "finished": state.finished(study),
@@ -69,6 +69,7 @@ def gather(folder: Path) -> dict[str, Any]:
             "details": details,
         }
     )
+    return data
 
 
 def _decisions(folder: Path) -> dict[int, list[Event]]:

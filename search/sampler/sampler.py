@@ -29,6 +29,7 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState, create_trial
 
 from search.ledger.journal import Event
@@ -76,7 +77,7 @@ class Sampler:
         self._distributions = {
             name: _distribution(dimension) for name, dimension in ordered(study.space)
         }
-        ways = {"max": "maximize", "min": "minimize"}
+        ways = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
         self._storage = InMemoryStorage()
         self.optuna_study = optuna.create_study(
             storage=self._storage,
@@ -264,8 +265,10 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
             assert dimension.choices is not None
             return CategoricalDistribution(range(len(dimension.choices)))
         case "int":
-            return IntDistribution(low, high, log=log, step=step or 1)
+            assert isinstance(low, int) and isinstance(high, int)
+            return IntDistribution(low, high, log=log, step=int(step or 1))
         case "float":
+            assert low is not None and high is not None
             return FloatDistribution(low, high, log=log, step=step)
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from search.ledger.journal import Event, Ledger
 from search.storage.dataset_cache import read_manifest
 from search.study.config import StudyConfig
+from search.study.frozen import study_of
 from search.study.sampler_limits import LEARNS_NOTHING
 from search.study.space import (
     Dimension,
@@ -23,7 +24,7 @@ from search.study.space import (
     among,
     ordered,
 )
-from trainer.configfile import ConfigError, build, flatten
+from trainer.configfile import ConfigError, flatten
 
 OF_A_STUDY = {"data.store", "epochs", "seed"}
 """Trainer settings that are compared elsewhere, or need not agree."""
@@ -77,7 +78,7 @@ def _add(study: StudyConfig, folder: Path, result: WarmStart) -> None:
     begun = next((e for e in reversed(ledger.events) if e["event"] == "study"), None)
     if begun is None:
         raise ConfigError([f"--warm-start {folder}: has no settings: it was never launched"])
-    source = build(StudyConfig, begun["config"], ledger.path)
+    source = study_of(begun, ledger.path)
     if source.objective != study.objective:
         there, here = source.objective, study.objective
         raise ConfigError(

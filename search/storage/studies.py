@@ -14,7 +14,9 @@ from search.ledger.state import StudyState, no_settings
 from search.storage import s3_lease, s3_ledger
 from search.storage.s3 import Remote, _mark, is_remote, mirror_of, remote_of
 from search.study.config import StudyConfig
-from trainer.configfile import ConfigError, build, did_you_mean
+from search.study.frozen import frozen_of, study_of
+from search.study.semantics import Frozen
+from trainer.configfile import ConfigError, did_you_mean
 
 
 def runs_folder(address: str) -> Path:
@@ -85,7 +87,21 @@ def read_study(folder: Path) -> tuple[StudyConfig, StudyState]:
     state = StudyState.of(Ledger.open(path, writer=False))
     if state.study is None:
         raise no_settings(path)
-    return build(StudyConfig, state.study["config"], path), state
+    return study_of(state.study, path), state
+
+
+def begun_under(folder: Path) -> Frozen | None:
+    """Return what a study goes on under; None for one without a trial, which has not begun.
+
+    Raises:
+        ValueError: The ledger is damaged.
+        OSError: It cannot be read.
+    """
+    path = folder / "ledger.jsonl"
+    if not path.is_file():
+        return None
+    state = StudyState.of(Ledger.open(path, writer=False))
+    return frozen_of(state.study) if state.study and state.trials else None
 
 
 def refresh(folder: Path) -> bool:

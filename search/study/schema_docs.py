@@ -67,8 +67,8 @@ def reference(spaces: Path) -> str:
             *_table(head, _rows(StudyConfig, {})),
             "\n## Metrics\n\nWhat every validation reports, and which way is better.\n",
             *_table(("metric", "mode"), metrics),
-            "\n## Trainer settings\n\nFor `train`, `space`, `control` and `enqueue`, and for "
-            "`segtune train`.\n",
+            "\n## Trainer settings\n\nFor `train`, `space`, `control`, `references` and `enqueue`, "
+            "and for `segtune train`.\n",
             *_table(head, _rows(TrainConfig, notes)),
             "",
         ]

@@ -56,14 +56,19 @@ def page_address(server: str, experiment_id: str) -> str:
     return f"{server.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{query}"
 
 
-def run_name(trial: TrialState) -> str:
-    """Return a trial's name: its number and what it is, if it is not of the search."""
+def run_name(trial: TrialState, reference: str | None = None) -> str:
+    """Return a trial's name: its number and what it is, if it is not of the search.
+
+    Args:
+        trial: The trial.
+        reference: Its name, where it is one.
+    """
     number = f"{trial.number:04d}"
     if trial.kind == "confirm":
         return f"{number} confirms {trial.of}: seed {trial.seed}, fold {trial.fold}"
     if trial.kind == "control":
         return f"{number} control"
-    return f"{number} reference" if trial.protected else number
+    return f"{number} {reference}" if reference else number
 
 
 def _note(study: StudyConfig) -> str:

@@ -102,12 +102,8 @@ class StudyInMlflow:
         self._open_run(None, tags, begun_ms, self._study.study, "study_uid")
 
     def _provenance(self) -> dict[str, str]:
-        return {
-            "store_hash": self._begun["store_hash"],
-            "git_commit": self._begun["commit"],
-            "mlflow.source.name": "segtune",
-            "mlflow.source.git.commit": self._begun["commit"],
-        }
+        origin = {"store_hash": self._begun["store_hash"], "mlflow.source.name": "segtune"}
+        return origin | _commit(self._begun["commit"])
 
     def _open_run(
         self, trial: int | None, tags: dict[str, str], time_ms: int, name: str, key: str
@@ -196,9 +192,11 @@ class StudyInMlflow:
         }
         if trial.of is not None:
             tags["confirms"] = str(trial.of)
+        if reference := self._state.reference_name(self._study, trial):
+            tags["reference"] = reference
         if config.init_from:
             tags["init_from"] = str(config.init_from)
-        name = descriptions.run_name(trial)
+        name = descriptions.run_name(trial, reference)
         run_id = self._open_run(trial.number, tags, int(event["time"] * 1000), name, "trial_uid")
         params = flatten(config.model_dump(mode="json"))
         first = {name: params[name] for name in self._study.space if name in params}
@@ -210,9 +208,11 @@ class StudyInMlflow:
             "status": trial.status(),
             "ending": trial.ending or "",
             "reason": trial.reason,
-            "attempts": str(trial.attempts),
+            "attempts": str(len(trial.attempts)),
             "hosts": " ".join(trial.hosts),
         }
+        if attempt := trial.attempt_at():
+            tags |= _commit(attempt.commit)
         if (rung := self._batch.rungs.get(trial.number)) is not None:
             tags["rung"] = str(rung)
         if trial.segments:
@@ -271,3 +271,7 @@ class StudyInMlflow:
             if make not in self._failed:
                 self._failed.add(make)
                 self._say(f"MLflow lacks a file ({make.__name__}): {reason(error, length=160)}")
+
+
+def _commit(commit: str) -> dict[str, str]:
+    return {"git_commit": commit, "mlflow.source.git.commit": commit}

@@ -54,9 +54,11 @@ class DriverCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Record that an attempt has got its process, which idles now and so answers at once."""
-        where = ray.get(trial.temporary_state.ray_actor.where.remote())
+        actor = trial.temporary_state.ray_actor
+        assert actor is not None
+        answer: ray.ObjectRef[dict[str, Any]] = actor.where.remote()
         about = {"trial": trial.config["trial"], "attempt": trial.config["attempt"]}
-        self._session.record({"event": "started", **about, **where})
+        self._session.record({"event": "started", **about, **ray.get(answer)})
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Poll twice a second; Tune calls at every turn of its loop."""
@@ -104,7 +106,8 @@ class DriverCallback(tune.Callback):
             return
         task, self._threshold = self._threshold, None
         try:
-            self._session.record({"event": "threshold", **ray.get(task)})
+            found: dict[str, Any] = ray.get(task)
+            self._session.record({"event": "threshold", **found})
         except ray.exceptions.RayError as error:
             reason = str(getattr(error, "cause", error)).splitlines()[-1]
             self._progress.print_line(f"the best threshold could not be computed: {reason}")

@@ -32,7 +32,7 @@ class Scheduler(TrialScheduler):
     """
 
     def __init__(self, session: StudySession, hung: Container[str] = ()):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._session = session
         self._hung = hung
         self._waiting: deque[Trial] = deque()

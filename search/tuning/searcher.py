@@ -50,7 +50,7 @@ def trial_spec(session: StudySession, number: int, fit: str) -> TrialSpec:
     train["data"]["store"] = address_for_all_nodes(train["data"]["store"])
     return TrialSpec(
         trial=number,
-        attempt=trial.attempts + 1,
+        attempt=len(trial.attempts) + 1,
         train=train,
         run_dir=str(session.trial_dir(number)),
         received=trial.received,
@@ -81,7 +81,8 @@ class StudySearcher(Searcher):
         self._fit = fit
         self._attempts: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    # Tune's annotation leaves out its own FINISHED, a str.
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the next attempt's spec, None while the cluster is full, FINISHED at the end.
 
         Tune asks several times a second. None is allowed only while an attempt lives: otherwise
@@ -117,9 +118,9 @@ class StudySearcher(Searcher):
         if study.has_control and state.control() is None:
             event |= {"kind": "control", "params": study.control_params}
         elif references < len(study.references):
-            event |= {"kind": "enqueued", "params": study.references[references]}
+            event |= {"kind": "enqueued", "params": study.references[references].settings}
         elif searched < study.trials.num_trials:
-            rest = study.enqueued[searched:]
+            rest = study.enqueue[searched:]
             event |= {"kind": "enqueued" if rest else "sampled", "protected": False}
             given = rest[0] if rest else {}
             event |= self._sampler.propose(study.num_protected + searched, given)

@@ -134,7 +134,7 @@ def make_plan(
         raise ConfigError(
             [f"{study.study}: the search is not finished, so its best are not known: launch it"]
         )
-    if study.scheduler.max_t and "init_from" in study.train:
+    if study.trains and "init_from" in study.train:
         raise ConfigError(
             [f"{study.study}: train.init_from: those weights were trained on the folds that would "
              "confirm"]
@@ -170,7 +170,7 @@ def make_plan(
 
 def _pair(study: StudyConfig, i: int) -> Pair:
     fold = study.data.fold
-    if study.scheduler.max_t > 0:
+    if study.trains:
         fold = (fold + 1 + i % (NUM_FOLDS - 1)) % NUM_FOLDS
     return Pair(study.train_config({}).seed + 1 + i, fold)
 
@@ -228,7 +228,7 @@ def validation_verdict(session: StudySession, plan: Plan, margin: float | None) 
         scores[key] = cases
     folds = sorted({pair.fold for pair in plan.pairs})
     where = f"on folds {', '.join(map(str, folds))}, which did not select them"
-    if session.study.scheduler.max_t == 0:
+    if not session.study.trains:
         where = f"on fold {folds[0]}, which selected them: optimistic"
     return _verdict(session, plan, margin, scores, "validation", where, len(folds) == 1)
 

@@ -95,7 +95,7 @@ def cost_table(study: StudyConfig, costs: Mapping[str, tuple[TrainConfig, Cost]]
         rows.append((name, *row))
     max_t, num_trials = study.scheduler.max_t, study.trials.num_trials
     # An epoch of 0 is a validation, the whole of such a trial.
-    searched = expected_epochs(rung_table(study)) if max_t else float(num_trials)
+    searched = expected_epochs(rung_table(study)) if study.trains else float(num_trials)
     beside = len(study.references) * cost.trial_s(config, max_t)
     if "control" in costs:
         control, measured = costs["control"]
@@ -220,7 +220,7 @@ def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
 
 def slots(trials: Mapping[str, Any], cpus: int, gpus: int) -> int:
     """Return how many trials fit on a machine at once, 1 at least."""
-    fit = cpus // trials["cpus_per_trial"]
+    fit: int = cpus // trials["cpus_per_trial"]
     if share := trials["gpus_per_trial"]:
         fit = min(fit, int(gpus // share) if share >= 1 else gpus * int(1 / share + 1e-9))
     return max(1, fit)

@@ -177,7 +177,11 @@ def _provenance(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
 
     config = trained.config
     return {
-        **(_trained_in(model.origin) if model.origin else {"study": None, "trial": None}),
+        **(
+            _trained_in(model.origin, trained.epoch)
+            if model.origin
+            else {"study": None, "trial": None}
+        ),
         "weights": fingerprint(trained.model),
         "weights_file": trained.path.name,
         "epoch": trained.epoch,
@@ -193,9 +197,11 @@ def _provenance(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
     }
 
 
-def _trained_in(origin: TrialOrigin) -> dict[str, Any]:
+def _trained_in(origin: TrialOrigin, epoch: int | None) -> dict[str, Any]:
+    """Return where weights come from, with the code that trained their epoch."""
     event, trial = origin.state.study, origin.trial
     assert event is not None
+    attempt = trial.attempt_at(epoch)
     return {
         "study": origin.study.study,
         "study_uid": event["uid"],
@@ -204,8 +210,8 @@ def _trained_in(origin: TrialOrigin) -> dict[str, Any]:
         "confirms": trial.of,
         "ending": trial.ending,
         "params": trial.params,
-        "commit": event["commit"],
-        "versions": event["versions"],
+        "commit": attempt.commit if attempt else "",
+        "versions": attempt.versions if attempt else {},
         "hosts": trial.hosts,
         "trials_compared": _num_compared(origin.state.searched()),
     }

@@ -168,7 +168,7 @@ class Cluster:
         Raises:
             ConfigError: The study was not submitted there.
         """
-        folder = seen_by_the_cluster(runs) if runs else self._newest_job(study).metadata["runs"]
+        folder = seen_by_the_cluster(runs) if runs else _about(self._newest_job(study))["runs"]
         return self._show(*self.run([words[0], study, "--runs", folder, *words[1:]]))
 
     def _show(self, status: int, output: str) -> int:
@@ -207,14 +207,14 @@ class Cluster:
         """Return the jobs that launched a study, or all studies, in order."""
         with self._refusals():
             jobs = self._jobs.list_jobs()
-        launched = [job for job in jobs if (job.metadata or {}).get("segtune") == "launch"]
-        named = [job for job in launched if study in (None, job.metadata["study"])]
+        launched = [job for job in jobs if _about(job).get("segtune") == "launch"]
+        named = [job for job in launched if study in (None, _about(job)["study"])]
         return sorted(named, key=lambda job: job.start_time or 0)
 
     def _newest_job(self, study: str) -> JobDetails:
         if jobs := self._jobs_of(study):
             return jobs[-1]
-        names = [job.metadata["study"] for job in self._jobs_of(None)]
+        names = [_about(job)["study"] for job in self._jobs_of(None)]
         hint = did_you_mean(study, names)
         raise ConfigError([f"--submit {self.url}: {study}: was not submitted there{hint}"])
 
@@ -225,13 +225,14 @@ class Cluster:
             ConfigError: The study was not submitted there.
         """
         name = self._newest_job(study).submission_id
+        assert name is not None  # only what Ray did not submit has none
         with self._refusals():
             if follow:
                 asyncio.run(self._follow(name))
             else:
                 print(_own(self._jobs.get_job_logs(name)), end="")
 
-    async def _follow(self, name: str | None) -> None:
+    async def _follow(self, name: str) -> None:
         before: str | None = ""
         async for text in self._jobs.tail_job_logs(name):
             if before is not None:
@@ -241,6 +242,11 @@ class Cluster:
                 text, before = _own(before), None
             print(text, end="", flush=True)
         print(before or "", end="")
+
+
+def _about(job: JobDetails) -> dict[str, str]:
+    """Return what a job was submitted with; empty for another program's."""
+    return job.metadata or {}
 
 
 def _own(log: str) -> str:

@@ -93,7 +93,7 @@ def single(answer: Answer) -> Answer:
 
 STUDIES = ("status STUDY", "status STUDY --json", "compare STUDY", "compare STUDY --json",
            "stop STUDY", "replay STUDY 1", "resume STUDY --top 1 --epochs 9",
-           "confirm STUDY --dry-run")  # fmt: skip
+           "confirm STUDY --dry-run", "explain STUDY:1")  # fmt: skip
 """Commands that read a study."""
 
 WRONG: dict[str, str] = {
@@ -114,15 +114,52 @@ WRONG: dict[str, str] = {
     "replay demo one": "not a valid integer",
     "replay demo 1.5": "not a valid integer",
     "replay": "Missing argument",
+    "replay demo:99": "^demo:99: no such trial; there are 0 to 2$",
+    "replay demo:x": "^demo:x: after the colon comes a trial's number, as in demo:7$",
+    "replay demo:": "^demo:: after the colon",
+    "replay :1": "as in STUDY:7",
+    "replay demo:1 2": "^demo:1: names a trial already: leave 2 out$",
+    "replay demo:99999999999999999999999": "after the colon",
+    "replay demo-1": "did you mean demo",
+    "replay s3://:1": "s3://",
+    "explain": "Missing argument",
+    "explain dmo": "did you mean demo",
+    "explain demo:99": "^demo:99: no such trial; there are 0 to 2$",
+    "explain demo -1": "No such option|not in the range",
+    "explain demo:1:1": "did you mean demo",
+    "status demo:1": "no such study; did you mean demo",
+    "compare demo:1": "no such study; did you mean demo",
+    "stop demo:1": "no such study; did you mean demo",
+    "evaluate nowhere": "no such study",
+    "evaluate dmo:1": "did you mean demo",
+    "evaluate demo:99": "^demo:99: no such trial; there are 0 to 2$",
+    "evaluate demo:1": "^demo:1: stopped: no best.pt of it is here$",
+    "evaluate study.yaml": "not a segtune checkpoint",
+    "evaluate store": "no checkpoint",
+    "predict demo:1 data out.nii.gz": "^demo:1: stopped: no best.pt of it is here$",
+    "predict demo:x data out.nii.gz": "after the colon",
+    "samples demo:1": "^demo:1: stopped: no best.pt of it is here$",
+    "samples empty": "no checkpoint",
+    "export demo:1 out": "^demo:1: stopped: no best.pt of it is here$",
+    "export demo:1 out --trial 1": "names a trial already",
+    "respace demo:99": "no such trial",
+    "train nowhere.yaml": "No such file",
+    "train config.yaml model.widht=8": "did you mean model.width",
+    "overfit config.yaml data.store=nowhere": "not a prepared store",
+    "list demo": "unexpected extra argument",
+    "list --runs study.yaml": "is a file",
     "replay demo 1 --epochs -1": "--epochs",
     "replay demo 1 --epochs 0": "no epoch",
     "resume demo": "--epochs",
-    "resume demo --epochs 9": "needs either --top K or a trial",
-    "resume demo --epochs 9 --top 1 --trial 1": "needs either --top K or a trial",
+    "resume demo --epochs 9": "either --top K or a trial, as in demo:7",
+    "resume demo --epochs 9 --top 1 --trial 1": "either --top K or a trial, as in demo:7",
     "resume demo --epochs 9 --top 0": "'--top': 0 is not in the range",
     "resume demo --epochs 9 --top -3": "'--top': -3 is not in the range",
     "resume demo --epochs 9 --top 99": "only 2 searched trials",
-    "resume demo --epochs 9 --trial 99": "no such trial",
+    "resume demo --epochs 9 --trial 99": "^demo:99: no such trial",
+    "resume demo:99 --epochs 9": "^demo:99: no such trial",
+    "resume demo:1 --epochs 9": "^demo:1: .*no checkpoint",
+    "resume demo:1 --epochs 9 --top 1": "either --top K or a trial",
     "resume demo --epochs 9 --trial -1": "no such trial",
     "resume demo --epochs 9 --trial 1": "no checkpoint",
     "resume demo --epochs 0 --trial 1": "--epochs",
@@ -142,6 +179,9 @@ WRONG: dict[str, str] = {
     "confirm demo --margin inf": "--margin",
     "launch": "Missing argument",
     "launch nowhere.yaml": "No such file",
+    "launch nowhere": "^nowhere: no such file, and no study of this name ships$",
+    "launch quikstart": "no study of this name ships; did you mean quickstart",
+    "launch quickstart data.store=nowhere study=new": "not a prepared store",
     "launch store": "directory",
     "launch study.yaml --runs study.yaml": "is a file",
     "launch study.yaml --runs study.yaml/x": "Not a directory",
@@ -453,9 +493,17 @@ def test_a_damaged_store(place, command, how):
 
 @pytest.mark.parametrize(
     "words",
-    ["segtune status dmo", "segtune launch nowhere.yaml", "segtune prepare nowhere out",
-     "trainer train config.yaml data.store=nowhere", "trainer evaluate nowhere"],
+    ["segtune launch nowhere.yaml", "segtune prepare nowhere out",
+     "trainer train config.yaml data.store=nowhere"],
 )  # fmt: skip
+def test_one_mistake_is_one_line(place, words):
+    program, *rest = words.split()
+    answer = run(*rest, program=program)
+    assert judge("commands", answer, "")
+    assert len(answer.lines) == 1
+
+
+@pytest.mark.parametrize("words", ["segtune status dmo", "trainer evaluate nowhere"])
 def test_a_process_writes_one_line_and_has_status_2(place, words):
     program, *rest = words.split()
     module = {"segtune": "search.cli.main", "trainer": "trainer"}[program]

@@ -13,7 +13,7 @@ from tests.badinput import study_files as bad
 from tests.badinput.judge import judge, run
 from trainer.config import TrainConfig
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(240, func_only=True)
 
 SOUND: dict[str, Any] = {
     "study": "mine",
@@ -136,6 +136,13 @@ def test_a_generated_study_is_taken_or_refused_in_a_line(
 
 
 @pytest.mark.slow
+@examples(500)
+@given(study=studies())
+def test_more_generated_studies(study: dict[str, Any], tmp_path: Path, phantom_store: Path) -> None:
+    judge_generated(study, tmp_path / "study.yaml", phantom_store)
+
+
+@pytest.mark.nightly
 @examples(3000)
 @given(study=studies())
 def test_many_generated_studies(study: dict[str, Any], tmp_path: Path, phantom_store: Path) -> None:

@@ -200,6 +200,36 @@ TYPES: dict[str, tuple[str, str]] = {
         put("optimizer.lr: 1e-3,", "protected: true, optimizer.rl: 3,"),
         "no such key",
     ),
+    "references is a mapping": (BASE + "references: {name: a}\n", "references"),
+    "a reference is text": (BASE + "references: [baseline]\n", r"references\.0"),
+    "a reference has no name": (
+        BASE + "references: [{settings: {optimizer.lr: 1e-4}}]\n",
+        r"references\.0\.name: required",
+    ),
+    "a reference is named with a space": (
+        BASE + "references: [{name: our best}]\n",
+        r"references\.0\.name: 'our best': must be letters, digits and",
+    ),
+    "two references of one name": (
+        BASE + "references: [{name: a}, {name: a}]\n",
+        "references: name a is given twice",
+    ),
+    "a reference with an unknown key": (
+        BASE + "references: [{name: a, setings: {optimizer.lr: 1e-4}}]\n",
+        r"references\.0\.setings.*: no such key; did you mean",
+    ),
+    "a reference with an unknown setting": (
+        BASE + "references: [{name: a, settings: {optimizer.rl: 1e-4}}]\n",
+        r"references\.0\.settings\.optimizer\.rl: no such key; did you mean optimizer\.lr\?",
+    ),
+    "both names of the hang timeout": (
+        put("num_trials: 4,", "num_trials: 4, silence_s: 9, hang_timeout_s: 9,"),
+        r"trials\.silence_s: no such key",
+    ),
+    "the hang timeout is text": (
+        put("num_trials: 4,", "num_trials: 4, hang_timeout_s: soon,"),
+        r"trials\.hang_timeout_s: 'soon': must be",
+    ),
     "control is a list": (BASE + "control: [1]\n", "control"),
     "control with nonsense": (BASE + "control: {modl.width: 3}\n", "control"),
     "control of another family": (BASE + "control: {model.width: -3}\n", "control"),

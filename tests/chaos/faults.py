@@ -229,11 +229,13 @@ def found(run: Run, look: Callable[[], T | None], what: str) -> T:
 def noticed(run: Run, strike: Strike) -> None:
     """Wait until the ledger says of every trial that was struck that its attempt died."""
     # A trial's next attempt may have begun meanwhile.
-    before = {trial: run.state().trials[trial].attempts for trial in strike.trials}
+    before = {trial: len(run.state().trials[trial].attempts) for trial in strike.trials}
 
     def all_noticed() -> bool:
         trials = run.state().trials
-        return all(not trials[t].running or trials[t].attempts > before[t] for t in strike.trials)
+        return all(
+            not trials[t].running or len(trials[t].attempts) > before[t] for t in strike.trials
+        )
 
     run.wait(all_noticed, "the loss of a node to be noticed")
 

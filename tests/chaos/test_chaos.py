@@ -18,6 +18,7 @@ from tests.chaos.lan import Lan, RayHost
 pytestmark = pytest.mark.skipif(bool(reason := obstacle()), reason=reason)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_study_survives_seven_kinds_of_faults(phantom_store: Path) -> None:
     """Eight faults of seven kinds."""
@@ -28,7 +29,7 @@ def test_a_study_survives_seven_kinds_of_faults(phantom_store: Path) -> None:
     assert len({row.kind for row in rows}) >= 5
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
 def test_a_study_survives_every_kind_of_fault(phantom_store: Path) -> None:
     """Sixteen faults of all kinds."""

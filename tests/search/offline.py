@@ -56,7 +56,7 @@ def propose(session: StudySession) -> None:
     """Record the whole plan: control, references, and a trial for each of LR."""
     config = session.study
     plan = [("control", config.control_params)] if config.has_control else []
-    plan += [("enqueued", params) for params in config.references]
+    plan += [("enqueued", reference.settings) for reference in config.references]
     plan += [("sampled", {"optimizer.lr": lr}) for lr in LR[: config.trials.num_trials]]
     for number, (kind, params) in enumerate(plan):
         proposed = {"event": "proposed", "trial": number, "params": params, "kind": kind}
@@ -77,7 +77,8 @@ def train(session: StudySession, trial: TrialState, fit: Any = toy.fit) -> None:
     about = {"trial": trial.number}
     config = trial.config(session.study)
     where = {"host": "h", "pid": 1, "cpu": cpu_model(), "gpu": "", "threads": config.num_threads}
-    session.record({"event": "started", **about, "attempt": trial.attempts + 1, **where})
+    where |= {"commit": code_commit(), "versions": package_versions()}
+    session.record({"event": "started", **about, "attempt": len(trial.attempts) + 1, **where})
     try:
         for validation in fit(config, session.trial_dir(trial.number), received=trial.received):
             metrics = validation.metrics

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 MAX_SHIFT = 0.1
@@ -34,7 +35,9 @@ MAX_ELASTIC = 0.05
 that no draw folds the image over itself."""
 
 
-def draw_light(rng: np.random.Generator, num_modalities: int, reach: float = 1.0) -> np.ndarray:
+def draw_light(
+    rng: np.random.Generator, num_modalities: int, reach: float = 1.0
+) -> NDArray[np.float32]:
     """Draw one image's flip (-1 or 1), rotation, scale, shift y, shift x, gains and offsets.
 
     Args:
@@ -55,7 +58,7 @@ def draw_light(rng: np.random.Generator, num_modalities: int, reach: float = 1.0
     return np.array([flip, rotation, scale, *shift, *gains, *offsets], np.float32)
 
 
-def draw_heavy(rng: np.random.Generator, num_modalities: int) -> np.ndarray:
+def draw_heavy(rng: np.random.Generator, num_modalities: int) -> NDArray[np.float32]:
     """Draw one image's `draw_light` at twice the reach, and elastic field, blur, gamma and noise.
 
     Returns:
@@ -155,7 +158,8 @@ def counter_normal(keys: Tensor, shape: torch.Size) -> Tensor:
     word = _mix(_mix(position + keys[:, :1]) ^ keys[:, 1:])
     radius = (_mix(word ^ 0x9E3779B9) >> 8).float().add(0.5).mul(2.0**-24).log().mul(-2).sqrt()
     angle = (word >> 8).float() * (2 * math.pi * 2.0**-24)
-    return (radius * angle.cos()).unflatten(1, tuple(shape))
+    fields: Tensor = (radius * angle.cos()).unflatten(1, tuple(shape))
+    return fields
 
 
 def _mix(word: Tensor) -> Tensor:

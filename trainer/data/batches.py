@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.config import TrainConfig
@@ -61,7 +62,7 @@ def augmented(batch: Batch, inputs: Inputs) -> tuple[Tensor, Tensor]:
 class Draws:
     """Decides, for the training image with a given number, all that is random about it."""
 
-    def __init__(self, store: Store, config: TrainConfig, rows: np.ndarray):
+    def __init__(self, store: Store, config: TrainConfig, rows: NDArray[np.int64]):
         """
         Args:
             rows: Store rows to train on.
@@ -126,7 +127,7 @@ class Draws:
         # A fraction just below 1 would round up to the next timestep.
         return min(t + rng.random(), float(np.nextafter(t + 1, t)))
 
-    def _augmentation(self, image: int) -> np.ndarray:
+    def _augmentation(self, image: int) -> NDArray[np.float32]:
         rng = generator(self.config.seed, "augment", image)
         match self.config.data.augment:
             case "none":
@@ -137,7 +138,7 @@ class Draws:
                 return draw_heavy(rng, len(self.inputs.channels))
 
 
-def rows_of(cases: Sequence[Case]) -> np.ndarray:
+def rows_of(cases: Sequence[Case]) -> NDArray[np.int64]:
     """Return the store rows of the cases, in order."""
     return np.concatenate([case.rows for case in cases])
 

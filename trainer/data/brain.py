@@ -48,22 +48,24 @@ def brain_mask(
     return full > 0.5
 
 
-def _inside_skull(volume: NDArray, spacing_mm: NDArray) -> NDArray[np.bool_]:
-    soft = ndimage.gaussian_filter(volume, 1.0 / spacing_mm)
+def _inside_skull(
+    volume: NDArray[np.float32], spacing_mm: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    soft: NDArray[np.float32] = ndimage.gaussian_filter(volume, 1.0 / spacing_mm)
     tissue = (soft > BRAIN_HU[0]) & (soft < BRAIN_HU[1])
     core = largest_piece(ndimage.binary_erosion(tissue, ball(4.0, spacing_mm)))
     brain = ndimage.binary_dilation(core, ball(5.0, spacing_mm)) & tissue
     return _fill(ndimage.binary_closing(brain, ball(4.0, spacing_mm)) | brain)
 
 
-def _foreground(volume: NDArray, spacing_mm: NDArray) -> NDArray[np.bool_]:
+def _foreground(volume: NDArray[np.float32], spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
     values, counts = np.unique(volume, return_counts=True)
     background = float(values[counts.argmax()])
     if counts.max() > 0.1 * volume.size:
         # A stripped or zero-padded image: one value fills the background.
         mask = np.abs(volume - background) > 1e-6
     else:
-        smooth = ndimage.gaussian_filter(volume, 1.0 / spacing_mm)
+        smooth: NDArray[np.float32] = ndimage.gaussian_filter(volume, 1.0 / spacing_mm)
         is_ct = bool((volume < AIR_HU).any())
         mask = smooth > (AIR_HU if is_ct else FOREGROUND * np.percentile(volume, 98))
     closed = ndimage.binary_closing(mask, ball(4.0, spacing_mm)) | mask
@@ -75,15 +77,17 @@ def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     labels, count = ndimage.label(mask)
     if count < 2:
         return mask
-    return labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+    largest: NDArray[np.bool_] = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+    return largest
 
 
-def ball(radius_mm: float, spacing_mm: NDArray) -> NDArray[np.bool_]:
+def ball(radius_mm: float, spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return a ball as a structuring element, flat along axes coarser than its radius."""
     half = np.floor(radius_mm / np.asarray(spacing_mm)).astype(int)
     axes = [np.arange(-n, n + 1) * mm for n, mm in zip(half, spacing_mm, strict=True)]
     x, y, z = np.meshgrid(*axes, indexing="ij")
-    return x**2 + y**2 + z**2 <= radius_mm**2
+    inside: NDArray[np.bool_] = x**2 + y**2 + z**2 <= radius_mm**2
+    return inside
 
 
 def _fill(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

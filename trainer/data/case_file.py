@@ -80,7 +80,7 @@ def prepare_case(
     if fit_box(brain, spacing_mm) != box:
         notes.append("the box was grown beyond the brain to hold the lesion")
 
-    columns: dict[str, NDArray] = {}
+    columns: dict[str, NDArray[np.float16 | np.uint8]] = {}
     factors = {}
     for name, source in case.images.items():
         image = to_pixels(name, source, reference, brain, box, settings.image_size)
@@ -171,7 +171,7 @@ def to_pixels(
 def _write(
     folder: Path,
     case_id: str,
-    columns: dict[str, NDArray],
+    columns: dict[str, NDArray[np.float16 | np.uint8]],
     native: dict[str, NDArray[np.bool_]],
     record: dict[str, Any],
 ) -> None:

@@ -25,7 +25,7 @@ def content_hash(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([content, cases], sort_keys=True).encode()).hexdigest()
 
 
-def arrays_hash(arrays: Mapping[str, NDArray]) -> str:
+def arrays_hash(arrays: Mapping[str, NDArray[Any]]) -> str:
     """Return the hash of a case's arrays: columns of slices, then the native masks."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
@@ -63,7 +63,7 @@ def problem(path: Path) -> str:
     return ""
 
 
-def _arrays(store: Store, number: int) -> dict[str, NDArray]:
+def _arrays(store: Store, number: int) -> dict[str, NDArray[Any]]:
     case = store.cases[number]
     masks = {"native mask": store.native_mask(case), "native brain": store.native_brain(case)}
     return store.columns(number) | masks

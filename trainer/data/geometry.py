@@ -54,7 +54,7 @@ def fit_box(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> 
 
 
 def to_slices(
-    volume: NDArray,
+    volume: NDArray[np.float32 | np.bool_],
     box: Box,
     spacing_mm: tuple[float, float, float],
     image_size: int,
@@ -85,7 +85,7 @@ def to_slices(
 
 
 def to_volume(
-    slices: NDArray,
+    slices: NDArray[np.float32],
     box: Box,
     spacing_mm: tuple[float, float, float],
     native_shape: tuple[int, int, int],
@@ -124,7 +124,10 @@ def _resample(
     num, height, width = slices.shape
     by_row = rows @ slices.transpose(1, 0, 2).reshape(height, num * width)
     by_column = by_row.reshape(-1, num, width).transpose(2, 1, 0).reshape(width, -1)
-    return (columns @ by_column).reshape(columns.shape[0], num, -1).transpose(1, 2, 0)
+    resampled: NDArray[np.float32] = (
+        (columns @ by_column).reshape(columns.shape[0], num, -1).transpose(1, 2, 0)
+    )
+    return resampled
 
 
 def _weights(num_out: int, num_in: int, start: float, step: float) -> sparse.csr_array:

@@ -108,7 +108,7 @@ def num_channels(path: Path) -> int:
     return int(shape[3]) if len(shape) == 4 else 1
 
 
-def write_like(out: Path, values: NDArray, reference: Path) -> None:
+def write_like(out: Path, values: NDArray[np.uint8 | np.float32], reference: Path) -> None:
     """Write a volume on the grid of a NIfTI file: its axes, affine and codes, to the last bit.
 
     Nothing else of its header is kept: neither its display range nor what it may say of a patient.
@@ -164,7 +164,7 @@ def _unpacked(path: Path, header: nibabel.Nifti1Header) -> bytes:
     Raises:
         OSError: It is damaged, or not as long as its header says.
     """
-    voxels = prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+    voxels = prod(int(side) for side in header.get_data_shape()) * header.get_data_dtype().itemsize
     size = int(header.get_data_offset()) + voxels
     if size > MOST_DEFLATED * path.stat().st_size:
         raise OSError(f"its header asks for {size} bytes")
@@ -245,7 +245,9 @@ def on_grid_of(
             f"least {MIN_COVERAGE:.0%}",
         )
     ratio = np.array(reference.spacing_mm) / np.array(volume.spacing_mm)
-    smooth = ndimage.gaussian_filter(volume.data, np.maximum(0, (ratio - 1) / 2), mode="nearest")
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(
+        volume.data, np.maximum(0, (ratio - 1) / 2), mode="nearest"
+    )
     resampled = ndimage.affine_transform(
         smooth, to_volume[:3, :3], to_volume[:3, 3], reference.data.shape,
         order=1, mode="constant", cval=outside,

@@ -3,6 +3,7 @@
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -15,6 +16,7 @@ from trainer.configfile import ConfigError
 from trainer.data.simulate import (
     ORIGIN_MM,
     SPACING_MM,
+    Templates,
     load_templates,
     make_anatomy,
     make_ct,
@@ -82,7 +84,7 @@ def write_phantom(out: str | Path, *, num_cases: int = 32, seed: int = 0) -> Non
 def _write_case(
     out: Path,
     case_id: str,
-    templates: tuple[NDArray, NDArray, NDArray],
+    templates: Templates,
     random: Generator,
     has_lesion: bool,
 ) -> None:
@@ -117,7 +119,7 @@ def _write_case(
     _table(phenotype / "ses-02" / f"{case_id}_ses-01_outcome.csv", outcome)
 
 
-def _save(path: Path, values: NDArray, step: float | None) -> None:
+def _save(path: Path, values: NDArray[Any], step: float | None) -> None:
     """Write a volume; `step` codes it as integers, None as a mask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     affine = np.diag([*SPACING_MM, 1.0])

@@ -99,7 +99,7 @@ def largest_lesion_row(store: Store, case: Case) -> int:
     return case.first + (int(pixels.argmax()) if pixels.any() else case.num_slices // 2)
 
 
-def _grey(image: NDArray, window: tuple[float, float], tile: int) -> NDArray[np.uint8]:
+def _grey(image: NDArray[np.float16], window: tuple[float, float], tile: int) -> NDArray[np.uint8]:
     low, high = window
     grey = np.clip((image - low) / (high - low), 0, 1) * 255
     picture = Picture.fromarray(grey.astype(np.uint8)).resize(

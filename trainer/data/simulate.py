@@ -42,6 +42,8 @@ OCCLUSIONS: dict[str, tuple[tuple[str, ...], float]] = {
     "ACA": (("ACA",), 0.07),
 }
 """Territories an occlusion cuts off, and how often it occurs."""
+Templates = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]
+"""Grey matter, white matter, and the affine that they share."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Anatomy:
     """(*SHAPE, 3): where each voxel lies in the template."""
 
 
-def load_templates() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+def load_templates() -> Templates:
     """Return nilearn's grey and white matter maps at 2 mm, and the affine that they share."""
     from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 
@@ -69,7 +71,7 @@ def load_templates() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[
     )
 
 
-def make_anatomy(templates: tuple[NDArray, NDArray, NDArray], random: Generator) -> Anatomy:
+def make_anatomy(templates: Templates, random: Generator) -> Anatomy:
     """Move, scale and warp the template: another head for every case."""
     gm, wm, affine = templates
     grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
@@ -81,13 +83,15 @@ def make_anatomy(templates: tuple[NDArray, NDArray, NDArray], random: Generator)
     mni = (world - centre) @ rotation.T + centre + warp
     voxel = (mni - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
     # The template's 2 mm voxels are finer than the slices are thick: average before sampling.
+    grey: NDArray[np.float32]
+    white: NDArray[np.float32]
     grey, white = (
         ndimage.map_coordinates(
             ndimage.gaussian_filter(tissue, (0.4, 0.4, 1.2)), np.moveaxis(voxel, -1, 0), order=1
         )
         for tissue in (gm, wm)
     )
-    closed = ndimage.binary_closing(grey + white > 0.35, np.ones((5, 5, 3)))
+    closed = ndimage.binary_closing(grey + white > 0.35, np.ones((5, 5, 3), bool))
     filled = [ndimage.binary_fill_holes(closed[:, :, z]) for z in range(SHAPE[2])]
     brain = largest_piece(np.stack(filled, 2))
     return Anatomy(grey * brain, white * brain, brain, mni.astype(np.float32))
@@ -95,7 +99,7 @@ def make_anatomy(templates: tuple[NDArray, NDArray, NDArray], random: Generator)
 
 def make_perfusion(
     anatomy: Anatomy, random: Generator, has_lesion: bool
-) -> tuple[dict[str, NDArray], NDArray[np.bool_], str]:
+) -> tuple[dict[str, NDArray[np.floating]], NDArray[np.bool_], str]:
     """Simulate CBF, CBV, MTT and Tmax.
 
     Returns:
@@ -111,7 +115,7 @@ def make_perfusion(
     late, core = _occlude(territory, anatomy, random)
     lesion = core if has_lesion else np.zeros_like(core)
 
-    old: NDArray = np.zeros(SHAPE, np.float32)
+    old: NDArray[np.float32] = np.zeros(SHAPE, np.float32)
     for _ in range(random.integers(1, 4)):
         old = np.maximum(old, _blob(tissue & ~late, anatomy, random, (10.0, 20.0)))
     ventricle_mm = ndimage.distance_transform_edt(
@@ -121,8 +125,8 @@ def make_perfusion(
     narrowed = (random.random() < 0.5) * (anatomy.mni_mm[..., 0] * random.choice((-1, 1)) > 0)
 
     blur = SPACING_MM[0] * 0.8 / SPACING_MM
-    h = ndimage.gaussian_filter(late.astype(np.float32), blur)
-    c = ndimage.gaussian_filter(lesion.astype(np.float32), blur * 0.8)
+    h: NDArray[np.float32] = ndimage.gaussian_filter(late.astype(np.float32), blur)
+    c: NDArray[np.float32] = ndimage.gaussian_filter(lesion.astype(np.float32), blur * 0.8)
     n = narrowed.astype(np.float32)
     flow = random.normal(1, 0.15)
     cbv = flow * (4.0 * gm + 1.6 * wm + 0.1 * (1 - gm - wm))
@@ -144,8 +148,8 @@ def make_perfusion(
 
 
 def make_ct(
-    anatomy: Anatomy, maps: dict[str, NDArray], random: Generator
-) -> tuple[NDArray, NDArray]:
+    anatomy: Anatomy, maps: dict[str, NDArray[np.floating]], random: Generator
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Simulate NCCT and CTA in HU: brain, skull, scalp and air."""
     gm, wm, brain = anatomy.gm, anatomy.wm, anatomy.brain
     away_mm = ndimage.distance_transform_edt(~brain, SPACING_MM)
@@ -169,7 +173,8 @@ def _territory(anatomy: Anatomy, arteries: tuple[str, ...], side: int) -> NDArra
     mirrored = anatomy.mni_mm * np.array([side, 1, 1], np.float32)
     distances = np.stack([((mirrored - point) ** 2).sum(-1) for _, point in points])
     wanted = np.array([name in arteries for name, _ in points])
-    return wanted[distances.argmin(0)] & (mirrored[..., 0] > 1)
+    nearest: NDArray[np.bool_] = wanted[distances.argmin(0)] & (mirrored[..., 0] > 1)
+    return nearest
 
 
 def _occlude(
@@ -195,15 +200,19 @@ def _blob(
     centre = random.choice(anatomy.mni_mm[where])
     distance_mm = np.linalg.norm(anatomy.mni_mm - centre, axis=-1)
     distance_mm += 3 * smooth_noise(random, 8.0)
-    return np.clip((random.uniform(*radius_mm) - distance_mm) / 3 + 0.5, 0, 1) * where
+    spot: NDArray[np.float32] = (
+        np.clip((random.uniform(*radius_mm) - distance_mm) / 3 + 0.5, 0, 1) * where
+    )
+    return spot
 
 
 def smooth_noise(random: Generator, width_mm: float) -> NDArray[np.float32]:
     """Return Gaussian noise of unit variance, correlated over about `width_mm`; shape SHAPE."""
-    noise = ndimage.gaussian_filter(
+    noise: NDArray[np.float32] = ndimage.gaussian_filter(
         random.standard_normal(SHAPE, np.float32), width_mm / SPACING_MM / 2, mode="wrap"
     )
-    return noise / noise.std()
+    unit: NDArray[np.float32] = noise / noise.std()
+    return unit
 
 
 def _rotation(tilt: float, nod: float, turn: float) -> NDArray[np.float64]:
@@ -212,4 +221,5 @@ def _rotation(tilt: float, nod: float, turn: float) -> NDArray[np.float64]:
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_x @ about_y
+    rotation: NDArray[np.float64] = about_z @ about_x @ about_y
+    return rotation

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from trainer.data.geometry import Box, to_volume
 
 MANIFEST = "manifest.json"
 FORMAT = "segtune-store-1"
+Scalar = TypeVar("Scalar", bound=np.generic)
 NUM_FOLDS = 5
 DAMAGED = (
     AttributeError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError,
@@ -168,7 +169,7 @@ class Store:
         """Gather brain masks: uint8 (n, H, W) in {0, 1}."""
         return self._gather(rows, ["brain"], np.dtype(np.uint8))[:, 0]
 
-    def columns(self, number: int) -> dict[str, NDArray]:
+    def columns(self, number: int) -> dict[str, NDArray[Any]]:
         """Return a case's slices by column, in the file's order: each (num_slices, H, W)."""
         return self._columns[number]
 
@@ -180,7 +181,7 @@ class Store:
         """Return the brain mask on the reference grid: bool (X, Y, Z), canonical axes."""
         return self._native(case, "brain")
 
-    def to_native(self, case: Case, prob: NDArray) -> NDArray[np.float32]:
+    def to_native(self, case: Case, prob: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring a case's (num_slices, H, W) values back to its reference grid.
 
         Returns:
@@ -189,7 +190,7 @@ class Store:
         assert prob.shape[0] == case.num_slices, (prob.shape, case.num_slices)
         return to_volume(prob, case.box, case.native_spacing_mm, case.native_shape)
 
-    def _map(self, case: Case) -> dict[str, NDArray]:
+    def _map(self, case: Case) -> dict[str, NDArray[Any]]:
         batch = map_batch(self.path / "cases" / f"{case.case_id}.arrow")
         shape = (case.num_slices, self.image_size, self.image_size)
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
@@ -203,7 +204,9 @@ class Store:
             for name, column in columns.items()
         }
 
-    def _gather(self, rows: ArrayLike, columns: list[str], dtype: np.dtype) -> NDArray:
+    def _gather(
+        self, rows: ArrayLike, columns: list[str], dtype: np.dtype[Scalar]
+    ) -> NDArray[Scalar]:
         rows = np.asarray(rows, np.int64).reshape(-1)
         out = np.empty((len(rows), len(columns), self.image_size, self.image_size), dtype)
         for target, row in zip(out, rows, strict=True):
@@ -226,7 +229,7 @@ def map_batch(path: Path) -> pa.RecordBatch:
         return pa.ipc.open_file(source).get_batch(0)
 
 
-def _array(values: pa.Array, dtype: DTypeLike) -> NDArray:
+def _array(values: pa.Array, dtype: DTypeLike) -> NDArray[Any]:
     """View Arrow values without a copy. Arrow's own to_numpy would import pandas: half a second."""
     return np.frombuffer(values.buffers()[1], dtype)[values.offset : values.offset + len(values)]
 

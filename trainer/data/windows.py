@@ -40,7 +40,9 @@ def modality(name: str) -> Modality:
     return MODALITIES.get(name, UNITLESS)
 
 
-def scale(volume: NDArray, name: str, brain: NDArray[np.bool_]) -> tuple[NDArray, float, float]:
+def scale(
+    volume: NDArray[np.float32], name: str, brain: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], float, float]:
     """Bring a modality to its unit in the store and clip it to the kept range.
 
     Args:

@@ -42,7 +42,9 @@ class Calibration:
     """Each case at the threshold that is best for the others."""
 
 
-def lesions(store: Store, slices: Slices, probability: NDArray, threshold: float) -> list[Lesion]:
+def lesions(
+    store: Store, slices: Slices, probability: NDArray[np.float32], threshold: float
+) -> list[Lesion]:
     """Return the lesions that the slices show.
 
     Args:
@@ -66,7 +68,7 @@ def lesions(store: Store, slices: Slices, probability: NDArray, threshold: float
     return found
 
 
-def calibration(slices: Slices, probability: NDArray, threshold: float) -> Calibration:
+def calibration(slices: Slices, probability: NDArray[np.float32], threshold: float) -> Calibration:
     """Compare the configured threshold with those that are best for other cases.
 
     Args:

@@ -61,7 +61,8 @@ class Slices:
 
     def of(self, case: int) -> NDArray[np.bool_]:
         """Return which slices are a case's, (n,)."""
-        return self.case_of == case
+        own: NDArray[np.bool_] = self.case_of == case
+        return own
 
     def dice(self, predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return Dice inside the brain by case, (cases,), pooled over its slices.
@@ -189,4 +190,5 @@ def _thinned(store: Store, case: Case, limit: int) -> NDArray[np.int64]:
 def _evenly(rows: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     if len(rows) <= limit:
         return rows
-    return rows[((np.arange(limit) + 0.5) * len(rows) / limit).astype(int)]
+    chosen: NDArray[np.int64] = rows[((np.arange(limit) + 0.5) * len(rows) / limit).astype(int)]
+    return chosen

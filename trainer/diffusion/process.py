@@ -173,7 +173,8 @@ class Process:
     def snr(self, t: Tensor) -> Tensor:
         """Return the signal-to-noise ratio a^2 / s^2 at each timestep, float64 (b,)."""
         a, s = self._on(t.device)[:2]
-        return a[t] ** 2 / s[t] ** 2
+        ratio: Tensor = a[t] ** 2 / s[t] ** 2
+        return ratio
 
     def _on(self, device: torch.device) -> Tensor:
         """Return the tables of a, s and `posterior`, stacked to (5, T), on a device."""

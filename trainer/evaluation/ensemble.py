@@ -121,7 +121,8 @@ def denoising(
 
 def probabilities(x_start: Tensor, members: int) -> Tensor:
     """Return (x_start + 1) / 2 of a state of `denoising`: (members, b, H, W) in [0, 1]."""
-    return ((x_start + 1) / 2)[:, 0].unflatten(0, (members, -1))
+    split: Tensor = ((x_start + 1) / 2)[:, 0].unflatten(0, (members, -1))
+    return split
 
 
 def in_batches(

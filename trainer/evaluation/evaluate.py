@@ -120,7 +120,7 @@ def evaluate(
 
 
 def _scores_at(
-    validator: Validator, probability: np.ndarray, thresholds: Sequence[float]
+    validator: Validator, probability: NDArray[np.float32], thresholds: Sequence[float]
 ) -> list[CaseScore]:
     return [
         validator.score(case, validator.to_native(case, probability), threshold)
@@ -129,7 +129,7 @@ def _scores_at(
 
 
 def _dice_by_threshold(
-    validator: Validator, case: Case, probability: np.ndarray
+    validator: Validator, case: Case, probability: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     store = validator.store
     return dice_by_threshold(
@@ -157,7 +157,7 @@ def check_data(trained: TrainedModel, store: Store, run_dir: Path) -> None:
                            "that the model was trained on"])  # fmt: skip
 
 
-def _freeze(trained: TrainedModel, dice: np.ndarray) -> FrozenThreshold:
+def _freeze(trained: TrainedModel, dice: NDArray[np.float64]) -> FrozenThreshold:
     """Choose the threshold that is best for all cases with lesion; `dice` is (cases, 19)."""
     threshold = best_threshold(dice)
     at_it = dice[:, CANDIDATES.index(threshold)]

@@ -46,9 +46,9 @@ class CaseScore:
 
 def score_case(
     case_id: str,
-    truth: np.ndarray,
-    prediction: np.ndarray,
-    brain: np.ndarray,
+    truth: NDArray[np.bool_],
+    prediction: NDArray[np.bool_],
+    brain: NDArray[np.bool_],
     spacing_mm: tuple[float, float, float],
 ) -> CaseScore:
     """Score one case.
@@ -93,13 +93,13 @@ def volume_group(lesion_ml: float) -> str:
     return VOLUME_GROUPS[1] if lesion_ml < 20 else VOLUME_GROUPS[2]
 
 
-def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
+def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
     """Return 2|A∩B| / (|A|+|B|) of two bool masks, and 1 where both are empty."""
     total = int(truth.sum()) + int(prediction.sum())
     return 2 * int((truth & prediction).sum()) / total if total else 1.0
 
 
-def lesion_f1(truth: np.ndarray, prediction: np.ndarray) -> tuple[float, int]:
+def lesion_f1(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> tuple[float, int]:
     """Return (lesion F1, absolute difference of lesion counts).
 
     Lesions are 26-connected components. Pairs are matched from the largest intersection over union
@@ -134,7 +134,7 @@ def lesion_f1(truth: np.ndarray, prediction: np.ndarray) -> tuple[float, int]:
 
 
 def hd95_mm(
-    truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, float, float]
+    truth: NDArray[np.bool_], prediction: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> float:
     """Return the 95th percentile Hausdorff distance of two masks, neither of them empty.
 
@@ -156,7 +156,10 @@ def _surface_mm(
     mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.float64]:
     """Return the positions of a mask's surface voxels, (n, 3)."""
-    return np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.array(spacing_mm)
+    positions_mm: NDArray[np.float64] = np.argwhere(
+        mask & ~ndimage.binary_erosion(mask)
+    ) * np.array(spacing_mm)
+    return positions_mm
 
 
 def _directed_mm(start: NDArray[np.float64], end: NDArray[np.float64]) -> float:

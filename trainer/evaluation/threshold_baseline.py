@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainer.data.store import Case, Store
 from trainer.evaluation.metrics import score_case
@@ -88,7 +89,7 @@ def _fit(
     return float(dice[index]), modality, above, float(candidates[index])
 
 
-def at_least(rank: np.ndarray, num_candidates: int) -> np.ndarray:
+def at_least(rank: NDArray[np.intp], num_candidates: int) -> NDArray[np.intp]:
     """Count the voxels at or above each candidate; rank = candidates at or below the voxel."""
     counts = np.bincount(rank, minlength=num_candidates + 1)
     return counts[::-1].cumsum()[::-1][1:]

@@ -34,7 +34,10 @@ def dice_by_threshold(
     lesion = truth[brain]
     predicted, hit = (at_least(part, len(CANDIDATES)) for part in (rank, rank[lesion]))
     total = predicted + np.count_nonzero(lesion)
-    return np.divide(2 * hit, total, out=np.ones(len(CANDIDATES)), where=total > 0)
+    dice: NDArray[np.float64] = np.divide(
+        2 * hit, total, out=np.ones(len(CANDIDATES)), where=total > 0
+    )
+    return dice
 
 
 def best_threshold(dice: NDArray[np.float64]) -> float:
@@ -48,7 +51,7 @@ def best_threshold(dice: NDArray[np.float64]) -> float:
     nearest_first = np.argsort(np.abs(np.array(CANDIDATES) - 0.5), kind="stable")
     # Equal means may differ in their last digit.
     mean = dice.mean(0).round(12)
-    return CANDIDATES[nearest_first[np.argmax(mean[nearest_first])]]
+    return CANDIDATES[int(nearest_first[np.argmax(mean[nearest_first])])]
 
 
 def cross_fit(dice: NDArray[np.float64], has_lesion: Sequence[bool]) -> list[float]:

@@ -6,6 +6,7 @@ from statistics import fmean
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.config import TrainConfig
@@ -77,7 +78,7 @@ class Validator:
         batch_size: int,
         autocast: torch.autocast,
         alive: Callable[[], object] = lambda: None,
-    ) -> np.ndarray:
+    ) -> NDArray[np.float32]:
         """Predict every slice of the cases.
 
         Args:
@@ -128,7 +129,7 @@ class Validator:
                 sampled = sampled[:, case.num_slices :]
         return np.concatenate(probabilities)
 
-    def scores(self, probability: np.ndarray) -> list[CaseScore]:
+    def scores(self, probability: NDArray[np.float32]) -> list[CaseScore]:
         """Score what `probabilities` predicted, case by case on the native grid."""
         threshold = self.config.sampling.threshold
         return [
@@ -136,12 +137,12 @@ class Validator:
             for case in tracked(self.cases, "scoring")
         ]
 
-    def to_native(self, case: Case, probability: np.ndarray) -> np.ndarray:
+    def to_native(self, case: Case, probability: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring one case's part of what `probabilities` predicted to its native grid."""
         rows = np.searchsorted(self.rows, case.rows)
         return self.store.to_native(case, probability[rows])
 
-    def score(self, case: Case, native: np.ndarray, threshold: float) -> CaseScore:
+    def score(self, case: Case, native: NDArray[np.float32], threshold: float) -> CaseScore:
         """Score one case where its probability on the native grid is at least the threshold."""
         return score_case(
             case.case_id,

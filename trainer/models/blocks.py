@@ -39,7 +39,8 @@ def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
 def in_full_precision(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """Apply a layer in its weights' precision, at least float32, also under autocast."""
     with torch.autocast(x.device.type, enabled=False):
-        return layer(x.to(layer.weight.dtype))
+        out: Tensor = layer(x.to(layer.weight.dtype))
+        return out
 
 
 class TimeEmbedding(nn.Module):
@@ -71,7 +72,8 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed timesteps (b,) as (b, channels)."""
-        return self.mlp(self.sinusoids(t))
+        out: Tensor = self.mlp(self.sinusoids(t))
+        return out
 
 
 class ResBlock(nn.Module):
@@ -97,7 +99,8 @@ class ResBlock(nn.Module):
             assert time is not None
             scale, shift = self.time(F.silu(time))[..., None, None].chunk(2, dim=1)
             h = h * (1 + scale) + shift
-        return x + self.conv2(self.dropout(F.silu(h)))
+        out: Tensor = x + self.conv2(self.dropout(F.silu(h)))
+        return out
 
 
 class SelfAttention(nn.Module):
@@ -117,7 +120,8 @@ class SelfAttention(nn.Module):
         # (3, b, heads, positions, channels per head)
         q, k, v = qkv.view(b, 3, self.num_heads, c // self.num_heads, -1).permute(1, 0, 2, 4, 3)
         attended = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(attended.transpose(2, 3).reshape(b, c, height, width))
+        out: Tensor = x + self.out(attended.transpose(2, 3).reshape(b, c, height, width))
+        return out
 
 
 class ChannelNorm(nn.Module):
@@ -129,7 +133,8 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, H, W) to the same shape."""
-        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
+        out: Tensor = self.norm(x.movedim(1, -1)).movedim(-1, 1)
+        return out
 
 
 class Level(nn.Module):
@@ -148,4 +153,5 @@ class Level(nn.Module):
         """Map (b, c, H, W) and the timestep embedding, if there is one, to (b, c, H, W)."""
         for block in self.blocks:
             x = block(x, time)
-        return self.attention(x)
+        out: Tensor = self.attention(x)
+        return out

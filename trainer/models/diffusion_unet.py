@@ -56,7 +56,7 @@ class DiffusionUNet(Network):
         for block in self.body.modules():
             if isinstance(block, DiffusionUNetResnetBlock):
                 block.conv2 = nn.Sequential(nn.Dropout(config.dropout), block.conv2)
-        self.body.out = nn.Identity()
+        self.body.set_submodule("out", nn.Identity())
         self.head_norm = group_norm(config.width)
         self.head = nn.Conv2d(config.width, out_channels, 3, padding=1)
 

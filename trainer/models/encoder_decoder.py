@@ -33,7 +33,8 @@ class Encoder(nn.Module):
 
     def forward(self, level: int, x: Tensor, time: Tensor | None = None) -> Tensor:
         """Map the features of the next finer level, or the input, to those of `level`."""
-        return self.levels[level](self.enter[level](x), time)
+        out: Tensor = self.levels[level](self.enter[level](x), time)
+        return out
 
 
 class Decoder(nn.Module):

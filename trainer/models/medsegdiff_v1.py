@@ -33,12 +33,13 @@ class FFParser(nn.Module):
         self.imag = nn.Parameter(torch.zeros(channels, size, size // 2 + 1))
 
     # Inductor (torch 2.13) computes a wrong gradient of complex weights.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, m: Tensor) -> Tensor:
         """Filter (b, c, size, size); at least float32, also under autocast."""
         m = m.to(torch.promote_types(m.dtype, torch.float32))
         spectrum = torch.fft.rfft2(m) * torch.complex(self.real, self.imag)
-        return torch.fft.irfft2(spectrum, s=m.shape[-2:])
+        filtered: Tensor = torch.fft.irfft2(spectrum, s=m.shape[-2:])
+        return filtered
 
 
 class AttentiveFusion(nn.Module):
@@ -59,7 +60,8 @@ class AttentiveFusion(nn.Module):
 
     def forward(self, m_image: Tensor, m_mask: Tensor) -> Tensor:
         """Fuse an image feature and a mask feature, both (b, c, H, W)."""
-        return self.norm_image(m_image) * self.norm_mask(m_mask) * m_image
+        out: Tensor = self.norm_image(m_image) * self.norm_mask(m_mask) * m_image
+        return out
 
 
 class MedSegDiffV1(Network):

@@ -30,7 +30,8 @@ class ScaleShift(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Map (b, c, h, w) and the timestep embedding (b, time_channels) to (b, c, h, w)."""
         scale, shift = self.time(F.silu(time))[..., None, None].chunk(2, dim=1)
-        return x * (1 + scale) + shift
+        out: Tensor = x * (1 + scale) + shift
+        return out
 
 
 class BandPassBlock(nn.Module):
@@ -77,7 +78,8 @@ class NeuralBandPassFilter(nn.Module):
         x = self.coordinates(height, width, like=time).expand(len(time), -1, -1, -1)
         for block in self.blocks:
             x = block(x, time)
-        return torch.fft.ifftshift(torch.sigmoid(self.gate(x)), dim=2)
+        gates: Tensor = torch.fft.ifftshift(torch.sigmoid(self.gate(x)), dim=2)
+        return gates
 
 
 class AttentionProduct(nn.Module):
@@ -99,7 +101,7 @@ class AttentionProduct(nn.Module):
         self.k = nn.Conv2d(channels, channels, 1, bias=False)
         self.v = nn.Conv2d(channels, channels, 1, bias=False)
 
-    @torch.compiler.disable  # as V1's FFParser
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # as V1's FFParser
     def forward(self, query: Tensor, key: Tensor, value: Tensor, time: Tensor) -> Tensor:
         """Map three (b, c, h, w) to one, at least float32."""
         (b, c, height, width), n = query.shape, query[0, 0].numel()
@@ -125,13 +127,14 @@ class ElementwiseProduct(nn.Module):
         self.k = nn.Conv2d(channels, channels, 1, bias=False)
         self.v = nn.Conv2d(channels, channels, 1, bias=False)
 
-    @torch.compiler.disable  # as V1's FFParser
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # as V1's FFParser
     def forward(self, query: Tensor, key: Tensor, value: Tensor, time: Tensor) -> Tensor:
         """Map three (b, c, h, w) to one, at least float32; the timestep does not matter."""
         q, k, v = _full(self.q(query)), _full(self.k(key)), _full(self.v(value))
         spectrum = torch.fft.rfft2(q, norm="ortho") * torch.fft.rfft2(k, norm="ortho")
         waves = torch.complex(spectrum.real.sin(), spectrum.imag.sin())
-        return torch.fft.irfft2(waves, s=q.shape[-2:], norm="ortho") * v
+        out: Tensor = torch.fft.irfft2(waves, s=q.shape[-2:], norm="ortho") * v
+        return out
 
 
 class CrossBlock(nn.Module):
@@ -162,7 +165,8 @@ class CrossBlock(nn.Module):
         """Return the semantic feature, changed; keys are of the noisy one, values of `value`."""
         query, key = self.norm_query(semantic), self.norm_noisy(noisy)
         f = self.product(query, key, query if value == "semantic" else key, time)
-        return semantic + self.mlp(self.film(self.norm(f), time))
+        out: Tensor = semantic + self.mlp(self.film(self.norm(f), time))
+        return out
 
 
 class SSFormer(nn.Module):

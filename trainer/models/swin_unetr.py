@@ -49,7 +49,7 @@ class PlainSwinUNETR(DirectNetwork):
             drop_rate=config.dropout,
             spatial_dims=2,
         )
-        body.out = nn.Identity()
+        body.set_submodule("out", nn.Identity())
         super().__init__(body, channels=width, out_channels=out_channels)
 
     def levels(self) -> Iterable[nn.Module]:

@@ -72,7 +72,8 @@ class TermWeights(nn.Module):
 
     def penalty(self) -> Tensor | int:
         """Return the sum of all s, the price of learned weights; it may be negative."""
-        return sum(self.log_variance.values())
+        total: Tensor | int = sum(self.log_variance.values())
+        return total
 
     def current(self, progress: float) -> dict[str, float]:
         """Return the weight that multiplies each raw term after this share of training."""

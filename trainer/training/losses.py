@@ -179,7 +179,8 @@ def tversky_loss(logits: Tensor, mask: Tensor) -> Tensor:
         smooth_dr=smoothing,
         reduction="none",
     )
-    return criterion(logits, mask)[:, 0]
+    loss: Tensor = criterion(logits, mask)[:, 0]
+    return loss
 
 
 def boundary_loss(logits: Tensor, mask: Tensor) -> Tensor:
@@ -201,7 +202,8 @@ def boundary_loss(logits: Tensor, mask: Tensor) -> Tensor:
     # MONAI's map is 0 at the lesion's outermost pixels, and 0 throughout where there is no outline.
     outlined = distance.amax(dim=(1, 2, 3), keepdim=True) > 0
     distance = torch.where(outlined, distance - 0.5, 0) / side
-    return ((torch.sigmoid(logits) - mask) * distance).mean(dim=(1, 2, 3))
+    loss: Tensor = ((torch.sigmoid(logits) - mask) * distance).mean(dim=(1, 2, 3))
+    return loss
 
 
 SEGMENTATION = {

@@ -180,7 +180,8 @@ class TrainState:
 
         def model_fn(model_input: Tensor, t: Tensor) -> Tensor:
             with self.autocast:
-                return self.model(model_input, t, condition)
+                output: Tensor = self.model(model_input, t, condition)
+                return output
 
         if (chosen := self._chosen(batch, self.config.diffusion.recycling)) is not None:
             again = recycled(self.process, model_fn, noise, t)

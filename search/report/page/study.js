@@ -14,7 +14,7 @@ class View {
     for (const row of study.trials) this.describe(row, `trial ${row.trial}`, row.status, "searched");
     for (const row of study.references) {
       const kind = row === this.control ? "control" : "reference";
-      this.describe(row, row === this.control ? "control (U-Net)" : `reference ${row.trial}`, kind, kind);
+      this.describe(row, row === this.control ? "control (U-Net)" : `${row.name} (trial ${row.trial})`, kind, kind);
     }
     this.valueAxis = measuredAxis(this.trials.map((row) => row.value));
     this.axes = this.makeAxes();

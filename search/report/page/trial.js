@@ -51,8 +51,8 @@ function facts({ study, metricName }, row) {
     [`${unitOf(study.cost)}-hours`, number(row[study.cost], 2)],
     ["seed, fold", `${row.seed}, ${row.fold}`],
     ["hosts", row.hosts.join(", ")],
-    ["kind", row.kind === "control" ? "control (U-Net), protected"
-      : study.references.includes(row) ? "reference, protected" : row.kind],
+    ["kind", row.kind === "control" ? "control (U-Net), never pruned"
+      : study.references.includes(row) ? "reference, never pruned" : row.kind],
   ];
   return [
     el("dl", { class: "facts" }, pairs.filter((pair) => pair?.[1]).map(([name, value]) =>

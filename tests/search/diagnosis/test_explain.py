@@ -124,7 +124,7 @@ def test_no_such_trial(planted: Path) -> None:
     said = CliRunner().invoke(main, ["explain", "planted", "77", "--runs", str(planted.parent)])
     assert said.exit_code == 2
     assert said.stderr.count("\n") == 1
-    assert "trial 77: no such trial; it has 0 to 3" in said.stderr
+    assert said.stderr == "planted:77: no such trial; there are 0 to 3\n"
 
 
 def test_weights_that_lie_in_s3(planted: Path, s3: str, tmp_path: Path) -> None:

@@ -129,16 +129,28 @@ def test_a_few_kills(tmp_path, server):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 3])
+def test_thirty_kills(tmp_path, server, workers):
+    killed_studies(tmp_path, server, 30, workers)
+
+
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_ninety_kills_lose_no_event(tmp_path, server, workers):
     killed_studies(tmp_path, server, 90, workers)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("workers", "total"), [(1, 12), (2, 8)])
-def test_twenty_kills_with_ray(
+@pytest.mark.parametrize(
+    ("workers", "total"),
+    [
+        pytest.param(2, 4, marks=pytest.mark.slow),
+        pytest.param(1, 12, marks=pytest.mark.nightly),
+        pytest.param(2, 8, marks=pytest.mark.nightly),
+    ],
+)
+def test_kills_with_ray(
     tmp_path: Path,
     store: Path,
     drive: Callable[..., Driver],

@@ -89,7 +89,7 @@ def test_events_replay_to_the_state_of_every_trial():
     assert [trial.number for trial in state.searched()] == [1, 2]
     assert state.control().number == 0
     one, two = state.trials[1], state.trials[2]
-    assert (one.attempts, one.running, one.epoch, one.value) == (2, True, 1, 0.5)
+    assert (len(one.attempts), one.running, one.epoch, one.value) == (2, True, 1, 0.5)
     assert one.mlflow_run_id == "abc"
     assert (two.ending, two.reason, two.running) == ("stopped", "why", False)
     assert state.best("max").number == 1  # not the control's 0.9

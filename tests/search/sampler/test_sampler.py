@@ -356,7 +356,7 @@ def test_proposals_depend_on_the_events_alone(calm: Driver) -> None:
     events = calm.events()
     sampled = [i for i, e in enumerate(events) if e["event"] == "proposed" and not e["protected"]]
     for ordinal, index in enumerate(sampled, study.num_protected):
-        given = study.enqueued[0] if events[index]["kind"] == "enqueued" else {}
+        given = study.enqueue[0] if events[index]["kind"] == "enqueued" else {}
         proposal = replayed(study, events[:index]).propose(ordinal, given)
         assert proposal["params"] == events[index]["params"]
         assert proposal.get("optuna") == events[index].get("optuna")

@@ -73,7 +73,7 @@ def test_a_changed_space(calm: Driver, changed: StudyConfig) -> None:
         assert event["ending"] == ending
     outside = [n for n in there if n not in inside]
     assert [line for line in result.lines if "left out" in line] == [
-        f"warm start: toy trial {n}: optimizer.lr: {there[n]['optimizer.lr']!r}: "
+        f"warm start: toy:{n}: optimizer.lr: {there[n]['optimizer.lr']!r}: "
         "must be from 0.0001 to 0.01; left out"
         for n in outside
     ]

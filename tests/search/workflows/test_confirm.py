@@ -28,10 +28,17 @@ __all__ = ["copied"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(
+    tmp_path: Path,
+    store: Path,
+    empty_database: Path,
+    plain_pictures: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A finished study: control 0, reference 1, and 4, 6, 2, 3, 5 from the best to the worst."""
     monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
     offline.finished(tmp_path / "runs" / "toy", store)
+    shutil.copy(empty_database, tmp_path / "runs" / "mlflow.db")
     return tmp_path / "runs" / "toy"
 
 
@@ -212,7 +219,7 @@ def test_zero_epochs_keep_the_fold_and_vary_the_seed(
     [
         (["--seeds", "2"], "--seeds 2: must be at least 3"),
         (["--top", "6"], "--top 6: only 5 searched trials have a result"),
-        (["--trial", "0"], "--trial 0: no searched trial with a result"),
+        (["--trial", "0"], "toy:0: no searched trial with a result"),
         (["--epochs", "4"], "--epochs 4: must be a multiple of train.validate_every (3)"),
     ],
 )
@@ -331,9 +338,9 @@ def test_ray_and_mlflow_as_far_as_a_verdict(copied: Path, cluster: str, calm: Dr
     """Real Ray and MLflow, as far as a verdict."""
     from mlflow import MlflowClient
 
-    process = driver(copied, cluster, "search.workflows.confirm:confirm", top=1, seeds=3)
-    out = process.communicate(timeout=180)[0]
-    assert process.returncode == 0, out
+    process = driver(copied, cluster, confirm, top=1, seeds=3)
+    assert process.wait(180) == 0, process.log.read_text()
+    out = process.log.read_text()
     assert "confirmed on folds 1, 2, 3" in out and "Traceback" not in out
     trials = confirming(copied)
     assert len(trials) == 12 and {t.ending for t in trials} == {"completed"}
@@ -361,9 +368,9 @@ def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) ->
             offline.train(session, trial, fit)
     for _ in range(2):
         options = {"top": 1, "seeds": 3, "test": True, "fit": "trainer.loop:fit"}
-        process = driver(folder, cluster, "search.workflows.confirm:confirm", **options)
-        out = process.communicate(timeout=280)[0]
-        assert process.returncode == 0, out
+        process = driver(folder, cluster, confirm, **options)
+        assert process.wait(280) == 0, process.log.read_text()
+        out = process.log.read_text()
         assert "confirmed on the sealed test set" in out and "LOOK" not in out
     assert "read by 9 of 9 models before" in out
     assert len(events(folder, "test_read")) == len(confirming(folder)) == 9

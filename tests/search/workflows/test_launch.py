@@ -88,6 +88,9 @@ def test_all_that_happens_is_on_record(calm: Driver, mlflow_uri: str) -> None:
 def test_all_trials_run_in_one_process(calm: Driver) -> None:
     """All trials ran in one process."""
     assert len({event["pid"] for event in calm.events("started")}) == 1
+    [begun] = calm.events("study")
+    for event in calm.events("started"):
+        assert (event["commit"], event["versions"]) == (begun["commit"], begun["versions"])
 
 
 def test_killed_again_and_again(
@@ -201,7 +204,7 @@ def test_a_hung_process_is_ended_and_its_trial_goes_on(
         tmp_path,
         store,
         toy={"hang": "1"},
-        trials={"num_trials": 1, "silence_s": 4},
+        trials={"num_trials": 1, "hang_timeout_s": 4},
         scheduler={"type": "none", "max_t": 3},
     )
     driver = drive(study)

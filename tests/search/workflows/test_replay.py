@@ -173,7 +173,7 @@ def test_another_store_is_named(
     offline.finished(tmp_path, store)
     study, state = read_study(tmp_path)
     monkeypatch.setattr(Store, "open", lambda path: SimpleNamespace(content_hash="0" * 64))
-    lines = search.workflows.replay.environment(state.study, [], study.train_config({}))
+    lines = search.workflows.replay.environment(state.study, [], [], study.train_config({}))
     assert any(line.startswith("store: ") and "000000000000 now" in line for line in lines)
 
 
@@ -190,6 +190,6 @@ def test_status_is_0_where_identical_1_where_not_2_for_a_mistake(
     assert (invoke("2").exit_code, invoke("3").exit_code) == (0, 1)
     monkeypatch.undo()
     result = invoke("99")
-    assert result.exit_code == 2 and result.stderr.endswith("trial 99: no such trial\n")
+    assert result.exit_code == 2 and result.stderr == "toy:99: no such trial; there are 0 to 6\n"
     with pytest.raises(ConfigError, match="no epoch of it was reported"):
         replay(tmp_path / "toy", 2, epochs=0)
