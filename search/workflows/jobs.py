@@ -44,7 +44,7 @@ SAME_PYTHON = (
 
 BEGIN = "-- segtune --"
 """Divides what Ray writes into a job's log from what the command prints."""
-CODE = {".py", ".js", ".css", ".yaml"}
+CODE = {".py", ".js", ".css", ".jinja", ".json", ".yaml"}
 """Of the files of segtune, what a cluster needs."""
 
 

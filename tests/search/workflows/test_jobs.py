@@ -202,13 +202,15 @@ def test_nothing_but_code_travels(space: Path) -> None:
         folder = Path(name)
         files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         assert load_study(folder / "study.yaml") == study
-    folders: dict[str, set[str]] = {}
-    for name in files - {"study.yaml"}:
-        folders.setdefault(name.partition("/")[0], set()).add(Path(name).suffix)
-    assert folders == {"search": {".py", ".js", ".css"}, "trainer": {".py"}, "spaces": {".yaml"}}
-    assert {f"spaces/{path.name}" for path in (ROOT / "spaces").glob("*.yaml")} < files
-    assert "search/cli/main.py" in files and "trainer/data/store.py" in files
-    assert {"search/report/page/style.css", "search/report/page/main.js"} < files
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("search", "trainer")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    ours |= {f"spaces/{path.name}" for path in (ROOT / "spaces").glob("*.yaml")}
+    assert files == ours | {"study.yaml"}
+    assert {"search/report/model_card.md.jinja", "search/study/defaults_v1.json"} < files
 
 
 @pytest.mark.slow
