@@ -1,5 +1,5 @@
 # make search  - a phantom study from nothing to a leaderboard; DATASET=path searches your own data
-# make test    - the tests;  make test-slow, make bench, make lint
+# make test    - the tests;  make test-slow, make nightly, make bench, make lint
 # make chaos   - sixty faults on three hosts in namespaces; needs root; half an hour
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,11 @@ STORE ?= prepared/$(notdir $(abspath $(DATASET)))
 # Pixels of a slice: small, for two CPU cores.
 SIZE ?= 48
 
-.PHONY: setup search test test-slow chaos bench lint format
+# Tests run in so many processes; one file is quicker in one: python -m pytest FILE.
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup
+
+.PHONY: setup search test test-slow nightly coverage chaos bench lint format
 
 setup: $(VENV)/.done
 
@@ -30,10 +34,23 @@ search: setup $(filter datasets/phantom,$(DATASET))
 	$(BIN)/segtune launch spaces/quickstart.yaml --runs $(RUNS) data.store=$(STORE) study=quickstart-$(notdir $(STORE))
 
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
+# The chaos runs alone: with hosts that get no processor it takes neighbours for faults.
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m 'slow and not nightly' --ignore tests/chaos
+	$(BIN)/python -m pytest -m 'slow and not nightly' tests/chaos
+
+nightly: setup
+	$(PYTEST) -m nightly --ignore tests/chaos
+	$(BIN)/python -m pytest -m nightly tests/chaos
+
+# What the tests run of search/ and trainer/; slower than `make test`, without a target.
+coverage: setup
+	rm -rf .coverage && mkdir .coverage
+	$(subst python -m,coverage run -m,$(PYTEST))
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 chaos: setup
 	$(BIN)/python -m tests.chaos

@@ -1,14 +1,57 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and which of them run in one process."""
 
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+# Before torch is imported: several processes with several threads each slow each other down.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+
+from tests.search.s3 import AWS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+BAD_INPUT: list[Mapping[str, Mapping[str, int]]] = []
+"""What each process of the tests met: by kind, how many inputs were refused or read right."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and all that use the session's Ray in the same."""
+    for item in items:
+        on_ray = {"cluster", "guarded"} & {*item.fixturenames}
+        group = "ray" if on_ray else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a process of pytest-xdist says of bad input."""
+    BAD_INPUT.append(node.workeroutput.get("bad_input", {}))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how much bad input there was, and what became of it."""
+    counts: dict[str, Counter[str]] = {}
+    for found in BAD_INPUT:
+        for kind, count in found.items():
+            counts.setdefault(kind, Counter()).update(count)
+    if counts:
+        parts = [
+            f"{count.total()} {kind} ({count['refused']} refused, {count['right']} right)"
+            for kind, count in sorted(counts.items())
+        ]
+        terminalreporter.write_line(f"bad input: {', '.join(parts)}")
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real images beside the checkout; tests that need it skip where it is missing."""
-    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = ROOT.parent / "shared" / "data"
     if not path.is_dir():
         pytest.skip(f"real images are not at {path}")
     return path
@@ -24,3 +67,28 @@ def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_phantom(folder / "dataset", num_cases=10, seed=0)
     prepare(folder / "dataset", folder / "store", image_size=32)
     return folder / "store"
+
+
+@pytest.fixture(scope="session")
+def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SEGTUNE_CACHE of the nodes."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def cluster(node_cache: Path) -> Iterator[str]:
+    """Start a Ray of two CPUs and what it takes for a GPU; drivers attach, which is quicker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGTUNE_CACHE", str(node_cache))
+        for name, value in AWS.items():
+            patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else drivers need this Ray's token
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        context = ray.init(
+            address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False
+        )
+        yield context.address_info["gcs_address"]
+        ray.shutdown()

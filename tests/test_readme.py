@@ -24,8 +24,10 @@ COMMANDS = [
 ]
 
 
-def test_it_shows_commands() -> None:
-    assert len(COMMANDS) > 8
+@pytest.mark.parametrize("name", segtune.commands)
+def test_it_or_the_page_on_clusters_shows_every_command(name: str) -> None:
+    pages = README + (ROOT / "cluster" / "README.md").read_text()
+    assert re.search(rf"\bsegtune {name}\b", pages)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -65,16 +67,16 @@ def test_the_table_of_other_trainers_names_real_settings() -> None:
     assert keys and not {*keys} - defaults.keys()
 
 
-def test_the_tree_names_every_file() -> None:
+def test_the_tree_names_what_is_there() -> None:
     tree = BLOCKS[-1]
-    for folder in ("search", "trainer", "trainer/data", "spaces"):
-        for path in (ROOT / folder).iterdir():
-            named = path.suffix in (".py", ".yaml") and not path.name.startswith("__")
-            if named and folder != "trainer/data":
-                assert path.name in tree, f"{folder}/{path.name} is not in the README's tree"
-    folders = [ROOT / name for name in ("search", "trainer", "spaces", "cluster", "docs", "tests")]
-    ours = {path.name for folder in folders for path in folder.rglob("*")}
-    ours |= {path.name for path in ROOT.iterdir()}
-    for name in re.findall(r"\b[\w/-]+\.(?:py|yaml|txt)\b", tree):
-        if name not in ("study.yaml", "config.yaml"):
-            assert Path(name).name in ours, f"{name} is in the README's tree, but is nowhere"
+    for path in (ROOT / "spaces").glob("*.yaml"):
+        assert path.name in tree, f"spaces/{path.name} is not in the README's tree"
+    for folder in ("search", "trainer"):
+        for path in (ROOT / folder).glob("*/__init__.py"):
+            assert f"{path.parent.name}/" in tree, f"{folder}/{path.parent.name}/ is not in it"
+    top = ""
+    for line in tree.splitlines():
+        top = top if line.startswith(" ") else line.split()[0]
+        for name in re.findall(r"(?<!\S)[\w.-]+(?:/|\.yaml|\.py|\.txt)(?!\S)", line):
+            places = (ROOT / name, ROOT / top / name)
+            assert any(place.exists() for place in places), f"{name} is nowhere"

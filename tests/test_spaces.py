@@ -17,6 +17,7 @@ from search.study.checks import TABLES
 from search.study.config import METRICS, StudyConfig
 from search.study.load import load_study
 from search.study.schema_docs import WORDS, header, reference
+from search.study.shipped import find_space
 from trainer.config import TrainConfig
 from trainer.configfile import field_names, flatten
 
@@ -101,7 +102,7 @@ def test_the_commands_of_its_header_parse(path: Path) -> None:
         name, *rest = words
         context = main.commands[name].make_context(name, rest, parent=click.Context(main))
         if name == "launch":
-            launched.append(ROOT / context.params["space"])
+            launched.append(find_space(context.params["space"]))
     assert path in launched
 
 

@@ -1,33 +1,99 @@
-"""`python -m trainer train|overfit|evaluate|samples|predict`: one configuration, without Ray."""
+"""`python -m trainer train|overfit|evaluate|samples|predict`: one configuration, without Ray.
+
+`segtune` has the same commands. Their bodies import what they need, so that `--help` answers at
+once.
+"""
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from trainer.config import TrainConfig
-from trainer.configfile import ConfigError, build, nest, parse_overrides, read_yaml
+if TYPE_CHECKING:
+    from trainer.config import TrainConfig
 
 
-@click.group()
+class Commands(click.Group):
+    """A group whose commands answer bad input with lines on stderr and exit status 2.
+
+    A training that diverges, or runs out of memory, ends with a line and exit status 1.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; `--debug`, where the group has it, lets its exceptions through."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError, ArithmeticError, MemoryError) as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(_line(error), err=True)
+            ctx.exit(2 if isinstance(error, ValueError | OSError) else 1)
+
+
+def _line(error: Exception) -> str:
+    match error:
+        case OSError(filename=str(name), strerror=str(reason)) if name and reason:
+            return f"{name}: {reason}"
+        case ValueError() | OSError():
+            return str(error) or type(error).__name__
+    return f"{type(error).__name__}: {error}"
+
+
+DEVICE = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Device to compute on: auto, cpu, cuda or mps.",
+)
+STORE = click.option(
+    "--store",
+    metavar="PATH",
+    help="Prepared data, if they are no longer where the model was trained on them.",
+)
+ENSEMBLE = click.option(
+    "--ensemble",
+    type=int,
+    metavar="N",
+    help="Number of masks to sample of each case.  [default: as the model says]",
+)
+STEPS = click.option(
+    "--steps",
+    metavar="STEPS",
+    help="Sampling steps: 50, ddim50, or 10,20,30.  [default: as the model says]",
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Train one configuration; `segtune` searches over many."""
 
 
-def load_config(path: str, overrides: tuple[str, ...]) -> TrainConfig:
+def load_config(path: str, overrides: tuple[str, ...]) -> "TrainConfig":
     """Read CONFIG (dotted or nested keys) with overrides on top."""
+    from trainer.config import TrainConfig
+    from trainer.configfile import build, nest, parse_overrides, read_yaml
+
     return build(TrainConfig, nest(parse_overrides(overrides), nest(read_yaml(path))), path)
 
 
 @cli.command()
 @click.argument("config")
-@click.argument("overrides", nargs=-1, metavar="[K=V]...")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option(
-    "--out", default="runs/single", show_default=True, help="Run folder; run again to continue."
+    "--out",
+    default="runs/single",
+    show_default=True,
+    metavar="FOLDER",
+    help="Run folder; one that holds a part of this training is continued.",
 )
 def train(config: str, overrides: tuple[str, ...], out: str) -> None:
-    """Train CONFIG, or continue it: the same command again.
+    """Train one configuration, or continue its training.
+
+    CONFIG is a YAML file of the trainer's settings; KEY=VALUE changes any of them. The same
+    command again continues what was interrupted.
 
     Over several devices: `torchrun --nproc-per-node 2 -m trainer train CONFIG`.
     """
@@ -51,10 +117,18 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
 
 @cli.command()
 @click.argument("config")
-@click.argument("overrides", nargs=-1, metavar="[K=V]...")
-@click.option("--max-images", default=20_000, show_default=True, help="Give up after so many.")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--max-images",
+    default=20_000,
+    show_default=True,
+    help="Number of training images after which to give up.",
+)
 def overfit(config: str, overrides: tuple[str, ...], max_images: int) -> None:
-    """Learn four slices by heart: Dice > 0.9, or exit status 1."""
+    """Check that a configuration can learn four slices by heart.
+
+    CONFIG is as for `train`. The exit status is 1 unless a Dice above 0.9 is reached.
+    """
     settings = load_config(config, overrides)
     from trainer.overfit import GOAL
     from trainer.overfit import overfit as run
@@ -77,14 +151,23 @@ def overfit(config: str, overrides: tuple[str, ...], max_images: int) -> None:
     type=click.Choice(["val", "test"]),
     default="val",
     show_default=True,
-    help="The validation fold, or the sealed test set at the threshold that val has frozen.",
+    help="Cases to score: the validation fold, or the sealed test set at the threshold that an "
+    "evaluation of the validation fold has frozen.",
 )
-@click.option("--ensemble", type=int, help="Masks sampled per case.")
-@click.option("--fuse", type=click.Choice(["mean", "majority", "staple"]), help="How they are one.")
-@click.option("--steps", help="Sampling steps: 50, ddim50, or 10,20,30.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--store", help="Where the prepared data are now, if not where they were.")
-@click.option("--out", help="Folder for cases.csv and summary.json.  [default: in the run folder]")
+@ENSEMBLE
+@click.option(
+    "--fuse",
+    type=click.Choice(["mean", "majority", "staple"]),
+    help="Way to make one mask of those sampled.  [default: as the model says]",
+)
+@STEPS
+@DEVICE
+@STORE
+@click.option(
+    "--out",
+    metavar="FOLDER",
+    help="Folder for cases.csv and summary.json.  [default: evaluate_SPLIT in the run folder]",
+)
 def evaluate(
     model: str,
     split: Literal["val", "test"],
@@ -95,7 +178,12 @@ def evaluate(
     store: str | None,
     out: str | None,
 ) -> None:
-    """Score MODEL (run folder, .pt file, export), case by case on the native grid."""
+    """Score a model case by case, on the images' own grid.
+
+    MODEL is a run folder, a .pt file or an exported folder; `segtune evaluate` also takes a trial,
+    STUDY:7, or STUDY for its best. On the validation fold this freezes the threshold that the test
+    set needs, and each reading of the test set is recorded in the run folder.
+    """
     from trainer.data.store import Store
     from trainer.evaluation.evaluate import evaluate as run
     from trainer.evaluation.evaluation_table import table, write
@@ -120,7 +208,7 @@ def evaluate(
     run_dir = run_folder(trained.path)
     folder = Path(out) if out else run_dir / f"evaluate_{split}"
     if folder.exists() and not folder.is_dir():  # said before the test set is read in vain
-        raise ConfigError([f"{folder}: must be a folder"])
+        raise ValueError(f"{folder}: must be a folder")
     evaluation = run(trained, Store.open(trained.config.data.store), run_dir, split=split)
     write(evaluation, folder)
     click.echo(table(evaluation))
@@ -131,12 +219,23 @@ def evaluate(
 @click.argument("model")
 @click.argument("case", nargs=-1, required=True, metavar="INPUT...")
 @click.argument("out")
-@click.option("--probability", is_flag=True, help="Write OUT's name with _probability too.")
-@click.option("--uncertainty", is_flag=True, help="And _uncertainty: deviation over the ensemble.")
-@click.option("--threshold", type=float, help="Probability from which a voxel is lesion.")
-@click.option("--ensemble", type=int, help="Masks sampled.")
-@click.option("--steps", help="Sampling steps: 50, ddim50, or 10,20,30.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option(
+    "--probability", is_flag=True, help="Also write the probability, as OUT with _probability."
+)
+@click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Also write the deviation over the ensemble, as OUT with _uncertainty.",
+)
+@click.option(
+    "--threshold",
+    type=float,
+    metavar="P",
+    help="Probability from which a voxel is lesion.  [default: as the model says]",
+)
+@ENSEMBLE
+@STEPS
+@DEVICE
 def predict(
     model: str,
     case: tuple[str, ...],
@@ -148,10 +247,11 @@ def predict(
     steps: str | None,
     device: str,
 ) -> None:
-    """Write MODEL's mask of one case to OUT (.nii.gz), on the case's own grid.
+    """Write a model's lesion mask of one case, on the case's own grid.
 
-    MODEL is a run folder, a .pt file or a folder that `segtune export` wrote. It is sampled and
-    thresholded as its last evaluation on the validation fold, if there was one; else as trained.
+    MODEL is a run folder, a .pt file or an exported folder; `segtune predict` also takes a trial,
+    STUDY:7, or STUDY for its best. It is sampled and thresholded as its last evaluation on the
+    validation fold, if there was one; else as trained. OUT is the mask's file (.nii.gz).
 
     INPUT is a subject's folder in an ISLES tree (DATASET/raw_data/sub-stroke0001), a case of any
     data set that can be prepared (DATASET:CASE), a NIfTI file with as many channels as the model
@@ -183,11 +283,19 @@ def predict(
 
 @cli.command()
 @click.argument("model")
-@click.option("--out", help="Folder for the PNG files.  [default: samples, in the run folder]")
-@click.option("--store", help="Where the prepared data are now, if not where they were.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option(
+    "--out",
+    metavar="FOLDER",
+    help="Folder for the PNG files.  [default: samples in the run folder]",
+)
+@STORE
+@DEVICE
 def samples(model: str, out: str | None, store: str | None, device: str) -> None:
-    """Draw what MODEL, a run folder or a .pt file, does with a few validation cases."""
+    """Draw what a model does with a few validation cases.
+
+    MODEL is a run folder or a .pt file; `segtune samples` also takes a trial, STUDY:7, or STUDY for
+    its best.
+    """
     from trainer.data.store import Store
     from trainer.images.sample_images import FOLDER, paint
     from trainer.saved.model_io import load, run_folder, with_settings
@@ -198,20 +306,5 @@ def samples(model: str, out: str | None, store: str | None, device: str) -> None
         click.echo(path)
 
 
-def main() -> None:
-    """Run the command; a user's mistake is one line on stderr and status 2, divergence status 1."""
-    try:
-        cli(standalone_mode=True)
-    except (ValueError, OSError) as error:
-        line = str(error)
-        if isinstance(error, OSError) and error.filename and error.strerror:
-            line = f"{error.filename}: {error.strerror}"
-        click.echo(line, err=True)
-        sys.exit(2)
-    except (ArithmeticError, MemoryError) as error:  # diverged, or out of memory
-        click.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    cli(prog_name="python -m trainer")

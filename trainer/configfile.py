@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -56,6 +56,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        self.construct_scalar(node)  # refuses `!!int [1]`
         if not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)", node.value):
             raise _refusal(f"{quoted(node.value)}: must be decimal, or hexadecimal after 0x", node)
         if (
@@ -114,7 +115,7 @@ def _parse(text: str) -> Any:
         where = f"line {mark.line + 1}: " if mark else ""
         problem = ", ".join(filter(None, (error.context, error.problem)))
         raise ValueError(f"not YAML: {where}{_one_line(problem)}") from error
-    except (yaml.YAMLError, AttributeError, KeyError) as error:  # the latter: !!bool maybe
+    except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {_one_line(error)}") from error
 
 
@@ -133,7 +134,26 @@ def quoted(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
+def _refusing(construct: Callable[[_Loader, yaml.Node], Any], kind: str) -> Callable[..., Any]:
+    """Return PyYAML's constructor, which by itself says of a wrong `!!float x` neither line nor x.
+
+    Raises:
+        ValueError: The text is no such value.
+    """
+
+    def constructed(loader: _Loader, node: yaml.Node) -> Any:
+        try:
+            return construct(loader, node)
+        except (ValueError, AttributeError, KeyError) as error:
+            raise _refusal(f"{quoted(node.value)}: must be {kind}", node) from error
+
+    return constructed
+
+
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+for _type, _kind in {"float": "a number", "bool": "true or false", "timestamp": "a date"}.items():
+    _tag = f"tag:yaml.org,2002:{_type}"
+    _Loader.add_constructor(_tag, _refusing(yaml.SafeLoader.yaml_constructors[_tag], _kind))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(

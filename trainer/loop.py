@@ -20,7 +20,7 @@ from trainer.devices import limit_memory, pick_device
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.validate import Validator, summarize
 from trainer.exceptions import Diverged, OutOfMemory, Replaced
-from trainer.run_log import Record, Validation
+from trainer.run_log import RunLog, Validation
 from trainer.saved import checkpoint
 from trainer.saved.model_io import BEST, initial_weights
 from trainer.training.distributed import (
@@ -95,7 +95,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         state.load_state_dict(saved)
     elif config.init_from:
         state.start_from(from_first(initial_weights(config, state.inputs.spec) if first else {}))
-    record = Record(run_dir, keeps=first)
+    record = RunLog(run_dir, keeps=first)
     record.forget_after(state.images // config.epoch_images)
     yield from [v for v in record.validations if v.epoch > received]
 

@@ -28,7 +28,7 @@ from trainer.evaluation.ensemble import (
     sample_members,
 )
 from trainer.randomness import generator
-from trainer.saved.model_io import Trained
+from trainer.saved.model_io import TrainedModel
 
 BATCH = 16
 """Masks sampled together, slices times members, where they fit."""
@@ -47,7 +47,7 @@ class CasePrediction:
     lesion_ml: float
 
 
-def predict_case(trained: Trained, name: str, images: Images) -> CasePrediction:
+def predict_case(trained: TrainedModel, name: str, images: Images) -> CasePrediction:
     """Predict one case.
 
     Args:
@@ -93,7 +93,7 @@ def predict_case(trained: Trained, name: str, images: Images) -> CasePrediction:
 
 
 def predict_slices(
-    trained: Trained,
+    trained: TrainedModel,
     slices: NDArray[np.float16],
     noise: Callable[[int, int], np.random.Generator],
 ) -> Prediction:

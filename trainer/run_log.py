@@ -1,6 +1,5 @@
 """What a run measured: `metrics.jsonl`, a line a validation, and `cases.parquet`, a row a case."""
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.atomic import write_atomically
+from trainer.documents import from_json, to_json
 from trainer.evaluation.metrics import CaseScore
 from trainer.training.distributed import from_first
 
@@ -23,7 +23,7 @@ class Validation:
     metrics: dict[str, float]
 
 
-class Record:
+class RunLog:
     """The validations of one run folder, in order of epochs.
 
     Of several processes only the first keeps files; all know the validations.
@@ -36,7 +36,7 @@ class Record:
         self.validations: list[Validation] = []
         if keeps and self.metrics_path.exists():
             for line in self.metrics_path.read_text().splitlines():
-                values = json.loads(line)
+                values = from_json(line)
                 self.validations.append(Validation(values.pop("epoch"), values))
         self.validations = from_first(self.validations)
 
@@ -78,5 +78,8 @@ class Record:
     def _write_metrics(self) -> None:
         if not self.keeps:
             return
-        lines = [json.dumps({"epoch": v.epoch} | v.metrics) + "\n" for v in self.validations]
+        lines = [
+            to_json({"epoch": v.epoch} | v.metrics, indent=None, allow_nan=True) + "\n"
+            for v in self.validations
+        ]
         write_atomically(self.metrics_path, lambda path: path.write_text("".join(lines)))

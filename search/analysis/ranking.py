@@ -84,7 +84,7 @@ def rung_correlation(study: StudyConfig, trials: Iterable[TrialState]) -> list[d
 def _rungs(study: StudyConfig) -> list[int]:
     """Return the epochs of all brackets' rungs, also where `type: none` does not use them."""
     scheduler = study.scheduler
-    if not scheduler.max_t:
+    if not study.trains:
         return []
     try:
         validate_every = study.train_config({}).validate_every

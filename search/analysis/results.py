@@ -11,11 +11,12 @@ from search.analysis.ranking import (
     ranked,
     rung_correlation,
 )
-from search.analysis.trial_results import Rows, finite
+from search.analysis.trial_results import TrialRows, finite
+from search.ledger.budget import cost_key
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
 from search.storage.run_folders import fetch_cases
-from search.storage.studies import display_path, read_study
+from search.storage.studies import display_path, is_driven, read_study
 from search.study.config import StudyConfig
 
 logger = logging.getLogger(__name__)
@@ -35,14 +36,14 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         importance: Also how much each parameter mattered, which takes seconds.
 
     Returns:
-        `trials` (ranked), `references` (the control and the protected, in no order of merit) and
-        `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at which `value_at_equal`
-        and `rank_at_equal` of each trial are; `pareto`, the trials that no other beats in all
-        objectives; `verdicts`, what `confirm` found, on validation folds and on the test set;
-        `epochs_saved`, the share that pruning spared; `spent`; `rung_correlation`
-        (search/analysis/ranking.py); `importance` (search/analysis/importance.py); `subgroups`, the
-        Dice by lesion volume of the best trial, the control and the references. What a trial has is
-        in search/analysis/trial_results.py.
+        `trials` (ranked), `references` (the control and the others, in no order of merit, each
+        with its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at
+        which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
+        other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
+        the test set; `epochs_saved`, the share that pruning spared; `spent`, and which of it is
+        shown as the `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
+        (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
+        the control and the references. What a trial has is in search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)
@@ -52,7 +53,8 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     searched, best = state.searched(), ranked(study, state.searched())
     rest = [trial for trial in searched if trial not in best]
     epoch = equal_epoch(study, searched)
-    about = Rows(study, state, folder, epoch, best[0] if best else None)
+    driven = any(trial.running for trial in state.trials.values()) and is_driven(folder)
+    about = TrialRows(study, state, folder, epoch, best[0] if best else None, driven=driven)
     rows = [about.row(trial) for trial in [*best, *rest]]
     for rank, row in enumerate(rows, start=1):
         row["rank"] = rank if rank <= len(best) else None
@@ -81,11 +83,16 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "trials": rows,
         "equal_epoch": epoch,
         "pareto": [t.number for t in pareto(objectives, searched)] if objectives[1:] else [],
-        "references": [about.row(trial) for trial in beside if trial],
+        "references": [
+            about.row(trial) | {"name": state.reference_name(study, trial) or "control"}
+            for trial in beside
+            if trial
+        ],
         "threshold": state.threshold and _strict(state.threshold),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
-        "spent": _spent(study, state),
+        "spent": state.meter.spent(study.trials),
+        "cost": cost_key(study.trials),
         "rung_correlation": rung_correlation(study, searched),
         "importance": _importance(study, searched) if importance else None,
         "subgroups": [g for role, t in shown_apart if t and (g := about.subgroups(t, role))],
@@ -117,7 +124,7 @@ def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
     """
     ended = [trial for trial in state.searched() if trial.ending]
     max_t = study.scheduler.max_t
-    if not ended or not max_t:
+    if not ended or not study.trains:
         return None
     spared = sum(max(0, max_t - t.epoch) for t in ended if t.ending in ("stopped", "stalled"))
     return spared / (max_t * len(ended))
@@ -127,11 +134,6 @@ def _importance(study: StudyConfig, searched: Sequence[TrialState]) -> dict[str,
     from search.analysis.importance import importance
 
     return importance(study, searched)
-
-
-def _spent(study: StudyConfig, state: StudyState) -> dict[str, float]:
-    spent = state.meter.spent(study.trials.gpus_per_trial)
-    return {**spent, "carrier_hours": state.meter.attempt_s / 3600}
 
 
 def _newest_verdicts(state: StudyState) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ class Setting:
     """Seconds that sampling a case took."""
     is_pareto: bool
     """No other is better without being slower, or faster without being worse."""
-    behind: dict[str, Any] | None
+    difference_to_best: dict[str, Any] | None
     """`mean` and `interval` of the difference to the best, case by case; None where the cases are
     not at hand."""
 
@@ -37,9 +37,9 @@ class Setting:
         The interval of the difference holds 0 (not distinguishable), or nothing beyond a margin
         that does not matter. False where the cases are not at hand.
         """
-        if self.behind is None:
+        if self.difference_to_best is None:
             return False
-        low, high = self.behind["interval"]
+        low, high = self.difference_to_best["interval"]
         return bool(high >= 0 or low > -margin)
 
     @property
@@ -83,7 +83,7 @@ def evaluated(folder: Path) -> list[Setting]:
                 interval=(low_high[0], low_high[1]) if low_high else None,
                 case_s=metrics["time/case_s"],
                 is_pareto=trial.number in front,
-                behind=paired_difference(mine, best, study.seed),
+                difference_to_best=paired_difference(mine, best, study.seed),
             )
         )
     return found
@@ -114,14 +114,16 @@ def choose(settings: Sequence[Setting], how: str, margin: float, where: str) -> 
     raise ConfigError([f"--choose {how}: {where} has no such setting: it has {numbers}"])
 
 
-def _behind(setting: Setting) -> str:
-    if setting.behind is None:
+def difference_text(setting: Setting) -> str:
+    """Return a setting's difference to the best with its interval, empty without one."""
+    if setting.difference_to_best is None:
         return ""
-    low, high = setting.behind["interval"]
-    return f"{setting.behind['mean']:+.4f} [{low:+.3f}, {high:+.3f}]"
+    low, high = setting.difference_to_best["interval"]
+    return f"{setting.difference_to_best['mean']:+.4f} [{low:+.3f}, {high:+.3f}]"
 
 
-def _why(chosen: Setting, best: Setting, how: str, margin: float) -> str:
+def reason(chosen: Setting, best: Setting, how: str, margin: float) -> str:
+    """Return in words why a setting was chosen; arguments as for `choose`."""
     took = f"Dice {chosen.dice:.4f} in {chosen.case_s:.2f} s a case"
     if chosen is best:
         return f"{took}, the best"

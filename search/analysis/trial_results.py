@@ -14,6 +14,7 @@ from search.analysis.case_scores import (
     volume_groups,
 )
 from search.analysis.ranking import value_at
+from search.ledger.budget import cost_hours
 from search.ledger.state import StudyState, TrialState
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
@@ -23,7 +24,7 @@ Changes = dict[str, list[Any]]
 """[default, value] by dotted trainer path."""
 
 
-class Rows:
+class TrialRows:
     """A study's trials as rows, each beside the best one.
 
     Args:
@@ -32,6 +33,7 @@ class Rows:
         folder: Where the trials' cases lie.
         equal_epoch: At which all are compared on equal terms; None before any report.
         best: The best searched trial, None without one.
+        driven: Whether the study's driver lives.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class Rows:
         folder: Path,
         equal_epoch: int | None,
         best: TrialState | None,
+        *,
+        driven: bool,
     ):
         self.study, self.state, self.folder = study, state, folder
-        self.equal_epoch, self.best = equal_epoch, best
+        self.equal_epoch, self.best, self.driven = equal_epoch, best, driven
         self._dice: Callable[[int, int], dict[str, float] | None] = cache(
             lambda number, epoch: lesion_dice(self._run_dir(number), epoch)
         )
@@ -53,11 +57,12 @@ class Rows:
         study, epoch = self.study, self.equal_epoch
         metrics = trial.reports[-1].metrics if trial.reports else {}
         dice = self._dice(trial.number, trial.epoch)
-        hours = self.state.meter.by_trial.get(trial.number, 0.0) / 3600
+        attempt_s = self.state.meter.by_trial.get(trial.number, 0.0)
         settings = {"seed": study.seed, **study.train, **trial.params}
         return {
             "trial": trial.number,
             "kind": trial.kind,
+            "status": trial.status(driven=self.driven),
             "ending": trial.ending,
             "reason": trial.reason,
             "epochs": trial.epoch,
@@ -70,9 +75,8 @@ class Rows:
             "dice_interval": bootstrap([*dice.values()], study.seed) if dice else None,
             "avd_ml": finite(metrics.get("val/avd_ml")),
             "lesion_f1": finite(metrics.get("val/lesion_f1")),
-            "behind_best": self._behind_best(trial),
-            "gpu_hours": hours * study.trials.gpus_per_trial,
-            "carrier_hours": hours,
+            "difference_to_best": self._difference_to_best(trial),
+            **cost_hours(study.trials, attempt_s),
             "seed": settings["seed"] if trial.seed is None else trial.seed,
             "fold": study.data.fold if trial.fold is None else trial.fold,
             "hosts": trial.hosts,
@@ -82,7 +86,7 @@ class Rows:
             "params": trial.params,
         }
 
-    def _behind_best(self, trial: TrialState) -> dict[str, Any] | None:
+    def _difference_to_best(self, trial: TrialState) -> dict[str, Any] | None:
         """Return the paired difference of Dice to the best at the last epoch that both reported.
 
         The same epoch draws the same noise in validation, so that what is left is the trials'.

@@ -1,4 +1,4 @@
-"""What the commands share: their options, how they answer bad input, and how a study is found."""
+"""What the commands share: options, how a trial is named, and a study on another machine."""
 
 import sys
 from pathlib import Path
@@ -13,10 +13,11 @@ class Runs(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the folder."""
-        from search.storage.studies import runs_folder
+        if isinstance(value, str) and ":" in value:  # an address, perhaps
+            from search.storage.studies import runs_folder
 
-        folder = runs_folder(value) if isinstance(value, str) else value
-        return super().convert(folder, param, ctx)
+            value = runs_folder(value)
+        return super().convert(value, param, ctx)
 
 
 RUNS = click.option(
@@ -28,31 +29,66 @@ RUNS = click.option(
     show_envvar=True,
     help="Folder of all studies, which all nodes share; or s3://BUCKET/PREFIX.",
 )
-ADDRESS = click.option("--address", help="A running Ray cluster; one is started here if not given.")
-SUBMIT = click.option("--submit", metavar="URL", help="Do it on the cluster with this dashboard.")
+ADDRESS = click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Address of a running Ray cluster.  [default: start Ray on this machine]",
+)
+SUBMIT = click.option(
+    "--submit", metavar="URL", help="Run the command on the Ray cluster with this dashboard."
+)
+SUBMITTED = click.option(
+    "--submit", metavar="URL", required=True, help="Dashboard of the Ray cluster that runs it."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print strict JSON.")
+STORE = click.option(
+    "--store",
+    metavar="PATH",
+    help="Prepared data, if they are no longer where the trial was trained on them.",
+)
+TRIAL = click.option(
+    "--trial", type=int, metavar="NUMBER", help="Number of the trial: another way to say STUDY:7."
+)
 
 
-class Commands(click.Group):
-    """A group whose commands answer bad input with lines on stderr and exit status 2."""
+def at_trials(command: click.Command, out: str = "") -> click.Command:
+    """Return a command of the trainer that also takes a trial of a study as its MODEL.
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; `--debug` lets its exceptions through."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise
-        except (ValueError, OSError) as error:
-            if ctx.params["debug"]:
-                raise
-            click.echo(_line(error), err=True)
-            ctx.exit(2)
+    Args:
+        command: With an argument `model`.
+        out: Where the trial lies in S3, so that its run folder here is a copy that goes: the
+            folder for what is written, below the current one; {model} and options are filled in.
+    """
+
+    @click.command(command.name, help=command.help, params=[*command.params])
+    @RUNS
+    @click.pass_context
+    def run(context: click.Context, /, model: str, runs: Path, **options: Any) -> None:
+        if not _is_path(model, runs):
+            from search.workflows.model_ref import find_model, on_this_machine
+
+            found = find_model(model, None, runs)
+            here = context.with_resource(on_this_machine(found, ("config.yaml", "threshold.json")))
+            if here.path != found.path:
+                if options.get("split") == "test":
+                    again = f"segtune export {model} OUT, then segtune evaluate OUT --split test"
+                    raise ValueError(
+                        f"{model}: lies in S3, where no reading of the test set can be recorded: "
+                        f"{again}"
+                    )
+                if out and not options["out"]:
+                    options["out"] = out.format(model=found.name, **options)
+            model = str(here.path)
+        assert command.callback
+        context.invoke(command.callback, model=model, **options)
+
+    return run
 
 
-def _line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error) or type(error).__name__
+def _is_path(words: str, runs: Path) -> bool:
+    """Return whether words are a path, but not that of a study; without the search's packages."""
+    study = any((folder / "ledger.jsonl").is_file() for folder in (runs / words, Path(words)))
+    return not study and Path(words).exists()
 
 
 def elsewhere(url: str, study: str, words: list[str]) -> NoReturn:

@@ -38,7 +38,7 @@ class Finding:
     compared: str = ""
     """What it is compared with, and what that means."""
     next_step: str = ""
-    """What to try, where the evidence carries it: KEY=VALUE, or a command."""
+    """What to try, where the evidence is enough: KEY=VALUE, or a command."""
     values: dict[str, Any] = field(default_factory=dict)
     """The figures, as JSON values."""
 

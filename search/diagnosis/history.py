@@ -118,8 +118,7 @@ def course(
             left = max(0.0, (yard.reference or 0.0) - found.level) / found.slope
             compared = "it ended while it still rose"
             if left <= 2 * trial.epoch:
-                more = f"--trial {trial.number} --epochs {3 * trial.epoch}"
-                step = f"segtune resume {study.study} {more}"
+                step = f"segtune resume {study.study}:{trial.number} --epochs {3 * trial.epoch}"
             else:
                 compared += f", too slowly: {left:.0f} more epochs to {yard.name}"
         case "falling":

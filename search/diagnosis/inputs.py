@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from search.diagnosis.finding import Finding, Word, strict
 
 if TYPE_CHECKING:
-    from trainer.diagnosis.data import Foreground, Seen
+    from trainer.diagnosis.training_data import Foreground, WindowedModality
 
 NARROW = 0.05
 """Spread of a windowed modality, of 2, below which it is all but constant."""
@@ -21,7 +21,7 @@ TINY = 4
 """Lesion pixels in the median slice that has any."""
 
 
-def inputs(modalities: Sequence["Seen"]) -> Finding:
+def inputs(modalities: Sequence["WindowedModality"]) -> Finding:
     """Say whether the windows leave what tells lesion from brain."""
     blind = [m for m in modalities if m.auc >= TELLS and _is_blind(m)]
     best = max(modalities, key=lambda m: m.auc)
@@ -42,12 +42,12 @@ def inputs(modalities: Sequence["Seen"]) -> Finding:
     return Finding("inputs", word, figure, compared, step, values)
 
 
-def _is_blind(seen: "Seen") -> bool:
+def _is_blind(seen: "WindowedModality") -> bool:
     left = (seen.auc_windowed - 0.5) / (seen.auc - 0.5)
     return left < LOST or seen.spread < NARROW
 
 
-def _window(seen: "Seen") -> str:
+def _window(seen: "WindowedModality") -> str:
     """Return the store's window if it shows more, else what 98 % of the brain's values span."""
     by_default = (seen.auc_by_default - 0.5) / (seen.auc - 0.5) >= 1 - LOST
     low, high = seen.default if by_default and seen.window != seen.default else seen.common

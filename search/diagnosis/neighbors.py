@@ -68,7 +68,9 @@ def neighbours(
         return Finding(
             "neighbours", "ok", f"none of {len(others)} others has a better {metric} at {at}"
         )
-    told = "; ".join(f"trial {b.trial} ({b.gain:+.3f}): {_said(b)}" for b in better[:NEAREST])
+    told = "; ".join(
+        f"{study.study}:{b.trial} ({b.gain:+.3f}): {_said(b)}" for b in better[:NEAREST]
+    )
     shared, shunned = _shared(study, own, better) if len(better) >= SEVERAL else ({}, {})
     note = "exploratory: one seed each"
     if noise and study.objective.metric == "val/dice":

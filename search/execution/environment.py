@@ -4,7 +4,9 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 def code_commit() -> str:
@@ -22,6 +24,16 @@ def code_commit() -> str:
     except OSError:
         return ""
     return result.stdout.strip()
+
+
+@cache
+def code_here() -> dict[str, Any]:
+    """Return commit and versions of what this process runs: as they were when it was first asked.
+
+    Returns:
+        `commit` and `versions`, as `code_commit` and `package_versions`.
+    """
+    return {"commit": code_commit(), "versions": package_versions()}
 
 
 def package_versions() -> dict[str, str]:

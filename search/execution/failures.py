@@ -1,4 +1,4 @@
-"""Why a carrier died, and whether that counts against its trial.
+"""Why an attempt died, and whether that counts against its trial.
 
 A node that is preempted or lost and a storage that is full or gone are nobody's fault: a trial may
 meet them for ever. A process that dies alone, hangs or raises may do so because of what it trains.
@@ -31,7 +31,7 @@ _NODE = re.compile(r"\bnode\b.*\b(died|dead|terminated|failed|removed|preempted)
 
 
 class Fault(NamedTuple):
-    """Why a carrier died."""
+    """Why an attempt died."""
 
     cause: Cause
     reason: str
@@ -42,7 +42,7 @@ def fault_of(trial: Trial, hung: bool) -> Fault:
     """Return why Ray Tune's trial has just ended in an error.
 
     Args:
-        trial: A carrier.
+        trial: An attempt.
         hung: Whether the driver ended it because it gave no sign of life.
     """
     if hung:

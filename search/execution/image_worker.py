@@ -1,7 +1,7 @@
 """Pictures while a study runs: of each best so far, and of each trial that completed.
 
 One process beside the trials, of the lowest priority, with one thread, on the driver's CPU. It may
-take 2 % of the seconds that carriers had: what is wanted waits until that is enough, the newest
+take 2 % of the seconds that attempts had: what is wanted waits until that is enough, the newest
 first. At the end, when no trial is slowed any more, the best one's are painted if they are not yet.
 """
 
@@ -21,12 +21,12 @@ from search.storage.dataset_cache import address_for_all_nodes
 from search.storage.trial_images import Painted, paint_trial, to_paint
 
 SHARE = 0.02
-"""Of the carriers' seconds, that painting may take, in CPU seconds."""
+"""Of the attempts' seconds, that painting may take, in CPU seconds."""
 FIRST_S = 8.0
 """What the first pictures are expected to take, with the start of the process."""
 
 
-class Orders:
+class PaintQueue:
     """Which trial is painted next, and whether there is time for it; a listener of a StudySession.
 
     Args:
@@ -47,7 +47,7 @@ class Orders:
         self.expected_s = FIRST_S
         for event in session.ledger.events:
             if event["event"] == "painted":
-                self.hear(event)
+                self.observe(event)
         if session.only is None:
             for trial in session.state.trials.values():
                 if trial.ending == "completed":
@@ -55,7 +55,7 @@ class Orders:
             if best := self._best():
                 self._want(best, "best")
 
-    def hear(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         """Take in one event of the ledger."""
         match event["event"]:
             case "reported":
@@ -69,13 +69,13 @@ class Orders:
                 self.epochs[event["trial"]] = event["epoch"]
                 self.spent_s += event["seconds"]
 
-    def next(self) -> int | None:
+    def take_next(self) -> int | None:
         """Take out the newest trial that is wanted, None without one or time for one."""
         if not self._wanted or self.left_s < self.expected_s:
             return None
         return self._wanted.popitem()[0]
 
-    def last(self) -> int | None:
+    def take_best(self) -> int | None:
         """Take out the best trial if it is wanted still, whatever its pictures will take."""
         best = self._best()
         if best and self._wanted.pop(best.number, None):
@@ -87,7 +87,7 @@ class Orders:
         """CPU time that may be spent now."""
         return SHARE * self._session.state.meter.attempt_s - self.spent_s
 
-    def give_up(self, number: int, limit_s: float) -> None:
+    def postpone(self, number: int, limit_s: float) -> None:
         """Want a trial's pictures, which took too long, again when there is twice the time."""
         self.expected_s = 2 * limit_s
         self._want(self._session.state.trials[number], "completed")
@@ -96,7 +96,7 @@ class Orders:
         return self._session.state.best(self._session.study.objective.mode)
 
     def _want(self, trial: TrialState, why: Literal["best", "completed"]) -> None:
-        if trial.kind == "confirm" or not self._session.study.scheduler.max_t:
+        if trial.kind == "confirm" or not self._session.study.trains:
             return
         self._wanted.pop(trial.number, None)
         if self.epochs.get(trial.number) != _best_epoch(trial):
@@ -127,32 +127,32 @@ class ImageWorker:
     def __init__(self, session: StudySession, say: Callable[[str], None]):
         self._session = session
         self._say = say
-        self._orders = Orders(session)
+        self._queue = PaintQueue(session)
         self._store = address_for_all_nodes(session.study.data.store)
-        self._hand: Any = None
+        self._painter: Any = None
         self._task: Any = None
         self._number = 0
         self._limit_s = 0.0
         self._begun_s = 0.0
         self._failures = 0
-        session.listeners.append(self._orders.hear)
+        session.listeners.append(self._queue.observe)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Record pictures that are done, and begin the next; returns at once."""
         self._collect(wait_s=0)
         if self._task is None and self._failures < self.MOST_FAILURES:
-            number = self._orders.next()
+            number = self._queue.take_next()
             if number is not None:
-                self._begin(number, self._orders.left_s)
+                self._begin(number, self._queue.left_s)
 
     def finish(self) -> None:
         """Wait for what is being painted, the best trial's, and those for which there is time."""
         end_s = time.monotonic() + self.FINISH_S
         while (left_s := end_s - time.monotonic()) > 0 and not self._session.stopping:
             if self._task is None:
-                number, limit_s = self._orders.last(), left_s
+                number, limit_s = self._queue.take_best(), left_s
                 if number is None:
-                    number, limit_s = self._orders.next(), self._orders.left_s
+                    number, limit_s = self._queue.take_next(), self._queue.left_s
                 if number is None or self._failures >= self.MOST_FAILURES:
                     break
                 self._begin(number, limit_s)
@@ -161,21 +161,22 @@ class ImageWorker:
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        if self._hand is not None:
-            ray.kill(self._hand)
-        self._hand = self._task = None
+        if self._painter is not None:
+            ray.kill(self._painter)
+        self._painter = self._task = None
 
     def _begin(self, number: int, limit_s: float) -> None:
         run_dir = self._session.trial_dir(number)
         if not to_paint(run_dir):
             return
-        if self._hand is None:
+        if self._painter is None:
             here = ray.get_runtime_context().get_node_id()
             strategy = NodeAffinitySchedulingStrategy(here, soft=False)
-            self._hand = ray.remote(Hand).options(num_cpus=0, scheduling_strategy=strategy).remote()
+            painter = ray.remote(Painter)
+            self._painter = painter.options(num_cpus=0, scheduling_strategy=strategy).remote()
         self._number, self._limit_s, self._begun_s = number, limit_s, time.monotonic()
-        before = self._orders.epochs.get(number)
-        self._task = self._hand.paint.remote(run_dir, self._store, before, limit_s)
+        before = self._queue.epochs.get(number)
+        self._task = self._painter.paint.remote(run_dir, self._store, before, limit_s)
 
     def _collect(self, wait_s: float) -> None:
         if self._task is None:
@@ -195,33 +196,33 @@ class ImageWorker:
             self._fail(str(getattr(error, "cause", None) or error).strip().splitlines()[0])
             return
         self._failures = 0
-        self._take(painted, seconds)
+        self._record(painted, seconds)
 
-    def _take(self, painted: Painted, seconds: float) -> None:
-        orders = self._orders
+    def _record(self, painted: Painted, seconds: float) -> None:
+        queue = self._queue
         if painted.files:
-            orders.expected_s = painted.seconds
+            queue.expected_s = painted.seconds
             about = {"trial": self._number, "epoch": painted.epoch, "files": painted.files}
             self._session.record({"event": "painted", **about, "seconds": round(seconds, 3)})
         else:
-            orders.spent_s += seconds
+            queue.spent_s += seconds
         if painted.too_long:
-            orders.give_up(self._number, self._limit_s)
+            queue.postpone(self._number, self._limit_s)
 
     def _fail(self, reason: str) -> None:
         self._failures += 1
-        self._orders.spent_s += self._orders.expected_s
+        self._queue.spent_s += self._queue.expected_s
         more = "" if self._failures < self.MOST_FAILURES else "; no more are tried"
         self._say(f"trial {self._number} could not be painted: {reason}{more}")
 
 
-class Hand:
+class Painter:
     """The process that paints; it keeps torch and the store's pages warm."""
 
     def __init__(self) -> None:
         os.nice(19)
         os.environ["OMP_NUM_THREADS"] = "1"
-        self._told_s = 0.0
+        self._counted_s = 0.0
 
     def paint(
         self, run_dir: Path, store: str, before: int | None, limit_s: float
@@ -233,8 +234,8 @@ class Hand:
         """
         painted = paint_trial(run_dir, store, before, limit_s - self._since())
         seconds = self._since()
-        self._told_s += seconds
+        self._counted_s += seconds
         return painted, seconds
 
     def _since(self) -> float:
-        return time.process_time() - self._told_s
+        return time.process_time() - self._counted_s

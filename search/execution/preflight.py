@@ -19,7 +19,7 @@ ANSWER_S = 120.0
 
 
 def check_shared(folder: Path, store: str) -> None:
-    """Let every node that can carry a trial read a marker, write one, and look at the store.
+    """Let every node that can run a trial read a marker, write one, and look at the store.
 
     Args:
         folder: The study's; the mirror of one in S3.
@@ -50,7 +50,7 @@ def check_shared(folder: Path, store: str) -> None:
             except ray.exceptions.RayError as error:
                 if node["NodeID"] in {alive["NodeID"] for alive in _trial_nodes()}:
                     problems.append(f"node {_name(node)}: {str(error).splitlines()[0]}")
-                continue  # it is gone, and carries no trial
+                continue  # it is gone, and runs no trial
             if not problem and not marker.has(answer):
                 problem = f"{folder}: what this node writes there is not seen here"
             if problem:
@@ -90,7 +90,7 @@ def inspect_node(place: str, marker: str, store: str, content: str) -> tuple[str
 
 
 def _trial_nodes() -> list[dict[str, Any]]:
-    """Return the nodes that could carry a trial: a head may have no CPUs, and need see nothing."""
+    """Return the nodes that could run a trial: a head may have no CPUs, and need see nothing."""
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
 

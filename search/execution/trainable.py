@@ -14,6 +14,7 @@ from typing import Any
 
 from ray import tune
 
+from search.execution.environment import code_here
 from search.execution.failures import STORAGE_ERRORS
 from search.execution.hardware import cpu_model, gpu_model
 from search.execution.worker import check_memory, ending_of, gpu_memory_bytes, load
@@ -25,7 +26,7 @@ STORAGE_PAUSE_S = 10.0
 
 
 class Trainable(tune.Trainable):
-    """A carrier of one trial after the other; its config is a `tuning.searcher.TrialSpec`."""
+    """One attempt after the other, of any trials; its config is a `tuning.searcher.TrialSpec`."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -75,7 +76,7 @@ class Trainable(tune.Trainable):
             ending, reason = ending_of(error), str(error)
             if ending is None:
                 if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-                    time.sleep(STORAGE_PAUSE_S)  # the next carrier would meet the same
+                    time.sleep(STORAGE_PAUSE_S)  # the next attempt would meet the same
                 raise
         else:
             # Pairs, because Tune would flatten a dict and keep statistics on every number in it.
@@ -91,7 +92,8 @@ class Trainable(tune.Trainable):
         """Return where this process trains: what decides the last bits of its numbers.
 
         Returns:
-            host, pid, cpu and gpu (model names, empty where there is none) and threads.
+            host, pid, cpu and gpu (model names, empty where there is none), threads, and the code:
+            commit and versions.
         """
         return {
             "host": tune.Trainable.get_current_ip_pid(self)[0],
@@ -99,6 +101,7 @@ class Trainable(tune.Trainable):
             "cpu": cpu_model(),
             "gpu": gpu_model(),
             "threads": self.config["train"]["num_threads"],
+            **code_here(),
         }
 
     def _fit(self) -> Generator[Any, None, None]:

@@ -1,29 +1,59 @@
 """What a study has spent, metered from its ledger, so that restarts and failed work count too."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from search.ledger.journal import Event
-from search.study.config import StudyConfig
+from search.study.config import StudyConfig, Trials
+
+UNITS = {
+    "epochs": "epochs",
+    "gpu_hours": "GPU-hours",
+    "cpu_hours": "CPU-hours",
+    "wall_hours": "wall hours",
+}
+"""What is spent, in words."""
+HEADS = {"gpu_hours": "GPU-h", "cpu_hours": "CPU-h"}
+"""A cost as the head of a column."""
+
+
+def cost_key(trials: Trials) -> Literal["gpu_hours", "cpu_hours"]:
+    """Return in what a study's cost is shown: GPU-hours where its trials have GPUs."""
+    return "gpu_hours" if trials.gpus_per_trial else "cpu_hours"
+
+
+def cost_hours(trials: Trials, attempt_s: float) -> dict[str, float]:
+    """Return what attempts cost: `gpu_hours` and `cpu_hours`.
+
+    Args:
+        trials: Says what a trial has of each.
+        attempt_s: Seconds that attempts ran.
+    """
+    hours = attempt_s / 3600
+    return {
+        "gpu_hours": hours * trials.gpus_per_trial,
+        "cpu_hours": hours * trials.cpus_per_trial,
+    }
 
 
 @dataclass
 class Meter:
     """Seconds and epochs spent; a pure replay of events.
 
-    A carrier costs from its start until its trial ends, is interrupted, or its driver was last
+    An attempt costs from its start until its trial ends, is interrupted, or its driver was last
     heard of. Between the last event of one launch and the `driver` event of the next, nothing runs.
     """
 
     wall_s: float = 0.0
     """Of all launches together."""
     attempt_s: float = 0.0
-    """Of all carriers together, up to their last event."""
+    """Of all attempts together, up to their last event."""
     epochs: int = 0
     """Of all trials together."""
     by_trial: dict[int, float] = field(default_factory=dict)
     """`attempt_s` of each trial."""
     _running: dict[int, float] = field(default_factory=dict)
-    """Until when a running carrier is paid for, in unix seconds."""
+    """Until when a running attempt is paid for, by trial, in unix seconds."""
     _epoch: dict[int, int] = field(default_factory=dict)
     _last: float | None = None
 
@@ -34,8 +64,8 @@ class Meter:
         trial = event.get("trial")
         match event["event"]:
             case "driver":
-                for carried in list(self._running):
-                    self._pay(carried, last or now)
+                for running in list(self._running):
+                    self._pay(running, last or now)
                 self._running.clear()
                 last = now
             case "started":
@@ -58,11 +88,11 @@ class Meter:
             self.by_trial[trial] = self.by_trial.get(trial, 0.0) + paid_s
             self._running[trial] = now
 
-    def spent(self, gpus_per_trial: float, now: float | None = None) -> dict[str, float]:
-        """Return what Budget limits: epochs, gpu_hours and wall_hours.
+    def spent(self, trials: Trials, now: float | None = None) -> dict[str, float]:
+        """Return `epochs`, `gpu_hours`, `cpu_hours` and `wall_hours`.
 
         Args:
-            gpus_per_trial: Of the study.
+            trials: The study's.
             now: Unix seconds; what runs is paid for until then. None: until its last event.
         """
         attempt_s, wall_s = self.attempt_s, self.wall_s
@@ -71,14 +101,14 @@ class Meter:
             wall_s += max(0.0, now - self._last)
         return {
             "epochs": self.epochs,
-            "gpu_hours": attempt_s * gpus_per_trial / 3600,
+            **cost_hours(trials, attempt_s),
             "wall_hours": wall_s / 3600,
         }
 
 
 def overspent(study: StudyConfig, meter: Meter, now: float | None = None) -> Event | None:
     """Return the `budget` event of the first limit that is reached, None if none is."""
-    spent = meter.spent(study.trials.gpus_per_trial, now)
+    spent = meter.spent(study.trials, now)
     for what, limit in study.budget.model_dump().items():
         if limit is not None and spent[what] >= limit:
             return {"event": "budget", "what": what, "spent": round(spent[what], 4), "limit": limit}
@@ -87,4 +117,4 @@ def overspent(study: StudyConfig, meter: Meter, now: float | None = None) -> Eve
 
 def budget_rule(event: Event) -> str:
     """Return a `budget` event in words."""
-    return f"the budget of {event['limit']:g} {event['what'].replace('_', ' ')} is spent"
+    return f"the budget of {event['limit']:g} {UNITS[event['what']]} is spent"

@@ -26,7 +26,7 @@ class Pruner:
 
     @classmethod
     def replay(cls, study: StudyConfig, state: StudyState) -> Self:
-        """Rebuild a study's judge from all its reports."""
+        """Rebuild a study's pruner from all its reports."""
         pruner = cls(study)
         for trial in state.trials.values():
             pruner.add(trial)

@@ -10,7 +10,6 @@ age tells, measured against a file made in the same folder, so that no two clock
 
 import errno
 import fcntl
-import json
 import logging
 import os
 import socket
@@ -19,6 +18,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+from trainer.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def holder(folder: Path) -> str | None:
     return None if seen is None or seen.alive is False else seen.who
 
 
-class _Seen(NamedTuple):
+class _Observed(NamedTuple):
     """A lease as somebody else sees it."""
 
     who: str
@@ -140,7 +141,7 @@ class _Seen(NamedTuple):
     touched_s: float
 
 
-def _look(path: Path) -> _Seen | None:
+def _look(path: Path) -> _Observed | None:
     """Return what can be known of a lease's driver; None if there is no such lease."""
     try:
         file = os.open(path, os.O_RDONLY)
@@ -152,11 +153,11 @@ def _look(path: Path) -> _Seen | None:
         # What is not signed yet was created an instant ago.
         who = f"pid {signed['pid']} on {signed['host']}" if signed else "another process"
         if signed.get("machine") == _machine():
-            return _Seen(who, _locked(file), touched_s)
+            return _Observed(who, _locked(file), touched_s)
     finally:
         os.close(file)
     expired = _clock_s(path.parent) - touched_s > LEASE_S
-    return _Seen(who, False if expired else None, touched_s)
+    return _Observed(who, False if expired else None, touched_s)
 
 
 def _wait_for_death(path: Path) -> None:
@@ -191,13 +192,13 @@ def _sign(file: int, fence: int) -> None:
         about["machine"] = _machine()
     except OSError:  # a file system without locks: the age alone tells
         pass
-    os.write(file, json.dumps(about).encode() + b"\n")
+    os.write(file, to_json(about, indent=None).encode() + b"\n")
     os.fsync(file)
 
 
 def _read(file: int) -> dict[str, Any]:
     try:
-        return dict(json.loads(os.pread(file, 4096, 0)))
+        return from_json(os.pread(file, 4096, 0))
     except ValueError:
         return {}
 

@@ -30,7 +30,7 @@ class StudySession:
         stopping: Why the driver lets its trials checkpoint and end; empty while it does not.
         broken: Why the study cannot go on at all; empty while it can.
         error: What made `record` fail. Ray Tune, which called, keeps only the text of it.
-        only: The trials that this driver carries, asked for by name: it proposes none, and no
+        only: The trials that this driver runs, asked for by name: it proposes none, and no
             budget ends it. None for all of the plan.
     """
 
@@ -89,13 +89,13 @@ class StudySession:
         return self.folder / "trials" / f"{trial:04d}"
 
     def live(self) -> list[TrialState]:
-        """Return the trials that are to be carried on, oldest first."""
+        """Return the trials that are to be continued, oldest first."""
         live = self.state.live()
         return live if self.only is None else [t for t in live if t.number in self.only]
 
     @property
     def finished(self) -> bool:
-        """Whether no trial is left to propose or to carry on."""
+        """Whether no trial is left to propose or to continue."""
         return not self.live() and (self.only is not None or self.state.planned(self.study))
 
     def overspent(self, now: float | None = None) -> Event | None:

@@ -5,16 +5,19 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
 `trial`. The kinds and what else they have:
 
     driver       host, pid; a launch begins, and whatever ran before is interrupted
-    study        config, config_hash, store_hash, commit, versions
+    study        config, config_hash, settings (every trainer setting as resolved at its birth, by
+                 dotted path), semantics, store_hash, commit, versions; written again where what
+                 may change does, with the settings and semantics of the first
     threshold    what the best single-modality threshold scores
     imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
     proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
                  sampler must remember); with kind confirm: of, seed, fold, epochs
-    started      attempt, host, pid, cpu, gpu, threads
+    started      attempt, host, pid, cpu, gpu, threads; commit and versions of the process that
+                 trains, which version 0.1 recorded in `study` alone
     reported     epoch, value (of the objective), metrics
     decided      epoch, action (continue, stop, stall, complete), reason, rung (None if at none)
     ended        ending, epoch, reason
-    interrupted  epoch, cause (stop, node, process, hung, error, storage), reason; the carrier is
+    interrupted  epoch, cause (stop, node, process, hung, error, storage), reason; the attempt is
                  gone, the trial goes on later
     resume       top, epochs, trials: what a `segtune resume` chose
     resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs
@@ -74,6 +77,20 @@ class Decided(NamedTuple):
     reason: str
 
 
+class Attempt(NamedTuple):
+    """One start of a trial in a Ray actor."""
+
+    after: int
+    """The last epoch reported before it, -1 for none."""
+    host: str
+    """Empty where it is not known."""
+    commit: str
+    """Of the code that trained, empty where it is not known. In a ledger of version 0.1 it is that
+    of the `study` event before it."""
+    versions: dict[str, str]
+    """Of the packages, likewise."""
+
+
 @dataclass
 class TrialState:
     """One trial, as far as the ledger goes."""
@@ -95,16 +112,14 @@ class TrialState:
     reports: list[Report] = field(default_factory=list)
     decided: Decided | None = None
     """The last decision."""
-    attempts: int = 0
-    """How often it was started."""
+    attempts: list[Attempt] = field(default_factory=list)
+    """Every start of it."""
     failures: int = 0
-    """How many of its carriers died by their own fault since it last reported."""
+    """How many of its attempts died by their own fault since it last reported."""
     running: bool = False
     """Started, and neither ended nor interrupted since; also true when its driver was killed."""
     ending: Ending | None = None
     reason: str = ""
-    hosts: list[str] = field(default_factory=list)
-    """Where it was carried, in order, each once."""
     pictures: list[str] = field(default_factory=list)
     """The newest ones: paths of PNG files below its folder."""
     mlflow_run_id: str | None = None
@@ -123,6 +138,24 @@ class TrialState:
     def value(self) -> float | None:
         """The objective at the last epoch reported."""
         return self.reports[-1].value if self.reports else None
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where it ran, in order, each once."""
+        return list(dict.fromkeys(attempt.host for attempt in self.attempts if attempt.host))
+
+    def attempt_at(self, epoch: int | None = None) -> Attempt | None:
+        """Return the attempt that trained an epoch, by default the last; None before the first."""
+        begun = [a for a in self.attempts if epoch is None or a.after < epoch]
+        return begun[-1] if begun else None
+
+    def status(self, *, driven: bool = True) -> str:
+        """Return `waiting`, `running`, or how it ended.
+
+        Args:
+            driven: Whether a driver lives; else none of its trials runs.
+        """
+        return self.ending or ("running" if self.running and driven else "waiting")
 
     def resumed_before(self, epoch: int) -> bool:
         """Return whether the epoch belongs to a resumed segment."""
@@ -257,10 +290,12 @@ class StudyState:
     def _apply_to_live(self, trial: TrialState, event: Event) -> None:
         match event["event"]:
             case "started":
-                trial.attempts += 1
+                # Version 0.1 recorded code once a study.
+                code: Event = {"commit": "", "versions": {}} | (self.study or {}) | event
+                trial.attempts.append(
+                    Attempt(trial.received, event.get("host", ""), code["commit"], code["versions"])
+                )
                 trial.running = True
-                if (host := event.get("host")) and host not in trial.hosts:
-                    trial.hosts.append(host)
             case "reported":
                 report = Report(event["epoch"], event["value"], event["metrics"])
                 assert report.epoch > trial.received, (
@@ -281,6 +316,12 @@ class StudyState:
                 trial.running = False
                 trial.failures += event.get("cause") in COUNTED
 
+    def reference_name(self, study: StudyConfig, trial: TrialState) -> str | None:
+        """Return the name of a trial that is a reference of the study, None of any other."""
+        numbers = [reference.number for reference in self.references()]
+        names = {n: each.name for n, each in zip(numbers, study.references, strict=False)}
+        return names.get(trial.number)
+
     def planned(self, study: StudyConfig) -> bool:
         """Return whether every trial of the plan is proposed."""
         return (
@@ -290,7 +331,7 @@ class StudyState:
         )
 
     def finished(self, study: StudyConfig) -> bool:
-        """Return whether no trial is left to propose or to carry on."""
+        """Return whether no trial is left to propose or to continue."""
         return self.planned(study) and not self.live()
 
     @property
@@ -307,7 +348,7 @@ class StudyState:
         return [trial for trial in self.trials.values() if not trial.protected]
 
     def references(self) -> list[TrialState]:
-        """Return the protected trials that `enqueue` names."""
+        """Return the trials of the study's references, in their order."""
         return [t for t in self.trials.values() if t.protected and t.kind == "enqueued"]
 
     def confirming(self) -> list[TrialState]:

@@ -17,7 +17,7 @@ from search.monitor.snapshot import StudySnapshot
 from search.study.config import StudyConfig
 
 
-class Progress:
+class ProgressDisplay:
     """Prints a study's events, with the screen below them while entered; a listener of a
     StudySession.
 
@@ -28,28 +28,28 @@ class Progress:
     def __init__(self, session: StudySession):
         self._session = session
         self._screen: Screen | None = None
-        self._shown = ExitStack()
+        self._display = ExitStack()
 
     def __enter__(self) -> Self:
         console = terminal()
         snapshot = StudySnapshot.of(self._session.ledger) if console else None
         if console and snapshot:
             self._screen = Screen(snapshot, f"pid {os.getpid()} on {socket.gethostname()}")
-            self._shown.enter_context(live_display(self._screen, console))
+            self._display.enter_context(live_display(self._screen, console))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._shown.close()
+        self._display.close()
         self._screen = None
 
-    def hear(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         """Print the line of an event, if it has one, and bring the screen up to date."""
         if self._screen:
             self._screen.apply([event])
         if self._screen is None or event["event"] != "reported":
             print_event(event, self._session.study, self._session.state)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line that belongs to no event."""
         print(f"{time.strftime('%H:%M:%S')}  {'':10s}  {text}", flush=True)
 
@@ -66,8 +66,9 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
     match event["event"]:
         case "proposed":
             params = "  ".join(f"{key}={_short(v)}" for key, v in event["params"].items())
-            kind = "protected" if event["protected"] and event["kind"] != "control" else ""
-            return f"{'proposed':11s} {kind or event['kind']:9s} {params}"
+            is_reference = event["protected"] and event["kind"] == "enqueued"
+            kind = "reference" if is_reference else event["kind"]
+            return f"{'proposed':11s} {kind:9s} {params}"
         case "started" if event["attempt"] > 1:
             epoch = state.trials[event["trial"]].epoch
             return f"{'continued':11s} after epoch {epoch}, attempt {event['attempt']}"
@@ -79,7 +80,9 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
         case "ended":
             said = f"{event['ending']:11s} at epoch {event['epoch']}: {event['reason']}"
             best = state.best(study.objective.mode)
-            return said + (f"; best is {best.value:.4f} (trial {best.number})" if best else "")
+            return said + (
+                f"; best is {best.value:.4f} ({study.study}:{best.number})" if best else ""
+            )
         case "resumed":
             return f"{'resumed':11s} after epoch {event['epoch']}, to epoch {event['epochs']}"
         case "threshold":

@@ -13,7 +13,7 @@ PRIOR_TRIALS = 3.0
 """As many trials that get on count the assumption that none stalls or fails between two rungs."""
 
 
-class Outlook(NamedTuple):
+class Estimate(NamedTuple):
     """An estimate. Times are None before anything was measured."""
 
     epochs: float
@@ -30,7 +30,7 @@ class Forecast:
     How many trials to come pass a rung is what workflows/dry_run.py's simulation expects of the
     later ones in a study; how many get from there to the next, and do not stall or fail, is what
     was seen. The pace is each trial's own, its validations and repeated work included, and the mean
-    of those searched for those to come. Carriers are as many as ran at once since the launch began.
+    of those searched for those to come. As many trials run at once as did since the launch began.
 
     Args:
         study: For the simulation, which takes a twentieth of a second for each quarter of it.
@@ -70,15 +70,15 @@ class Forecast:
             passes.append([1.0, *(min(1.0, max(0.0, share)) for share in shares)])
         return passes
 
-    def look(self, snapshot: StudySnapshot, now: float) -> Outlook:
-        """Return the outlook of a study that is being run.
+    def estimate(self, snapshot: StudySnapshot, now: float) -> Estimate:
+        """Return the estimate for a study that is being run.
 
         Args:
             snapshot: Where it stands.
             now: Unix seconds.
         """
         study, state = snapshot.study, snapshot.state
-        zero = study.scheduler.max_t == 0  # then each trial is one validation, counted as an epoch
+        zero = not study.trains  # then each trial is one validation, counted as an epoch
         live, alone = _unfinished(snapshot)
         passes = self._passes(snapshot)
         left = [_left(snapshot, trial, passes) + (zero and not trial.reports) for trial in live]
@@ -87,11 +87,11 @@ class Forecast:
         # The control may be several times as fast as what is searched.
         pace_s = _pace_s(snapshot, state.searched()) or _pace_s(snapshot, state.trials.values())
         if not pace_s:
-            return Outlook(epochs * (not zero), None, "")
+            return Estimate(epochs * (not zero), None, "")
         jobs_s = [rest * pace_s for rest in to_come]
         for trial, rest in zip(live, left, strict=True):
             own_s = _pace_s(snapshot, [trial]) or pace_s
-            since_s = max(0.0, now - snapshot.heard_s.get(trial.number, now))
+            since_s = max(0.0, now - snapshot.last_report_s.get(trial.number, now))
             jobs_s.append(max(0.0, rest * own_s - min(since_s, own_s)))
         at_once = max(1, snapshot.at_once)
         seconds, limit = max(sum(jobs_s) / at_once, max(jobs_s, default=0.0)), ""
@@ -99,7 +99,7 @@ class Forecast:
             for what, limit_s in _limits_s(snapshot, now, at_once, pace_s):
                 if limit_s < seconds:
                     seconds, limit = limit_s, what
-        return Outlook(epochs * (not zero), seconds, limit)
+        return Estimate(epochs * (not zero), seconds, limit)
 
 
 def _pace_s(snapshot: StudySnapshot, trials: Iterable[TrialState]) -> float:
@@ -123,7 +123,7 @@ def _to_come(snapshot: StudySnapshot, passes: list[list[float]]) -> list[float]:
     study, state = snapshot.study, snapshot.state
     protected = sum(t.protected and t.kind != "confirm" for t in state.trials.values())
     searched = study.trials.num_trials - len(state.searched())
-    zero = study.scheduler.max_t == 0
+    zero = not study.trains
     expected = sum(
         share * _expected(snapshot, passes, bracket, 0)
         for bracket, share in enumerate(snapshot.rungs.shares)
@@ -155,7 +155,7 @@ def _limits_s(
 ) -> list[tuple[str, float]]:
     """Return in how many seconds each budget is spent."""
     study = snapshot.study
-    spent = snapshot.state.meter.spent(study.trials.gpus_per_trial, now)
+    spent = snapshot.state.meter.spent(study.trials, now)
     seconds_each = {
         "epochs": pace_s / at_once,
         "gpu_hours": 3600 / at_once / (study.trials.gpus_per_trial or 1),
@@ -171,8 +171,8 @@ def _limits_s(
 def _unfinished(snapshot: StudySnapshot) -> tuple[list[TrialState], bool]:
     """Return the trials that the newest launch is to end, and whether it proposes none.
 
-    What `resume` and `confirm` ask for is carried alone; a launch of the whole plan begins with
-    its oldest trials, so where it has others to carry, one of those has been started.
+    What `resume` and `confirm` ask for runs alone; a launch of the whole plan begins with
+    its oldest trials, so where it has others to run, one of those has been started.
     """
     state = snapshot.state
     extra = {t.number for t in state.trials.values() if t.segments or t.kind == "confirm"}

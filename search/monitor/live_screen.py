@@ -16,9 +16,10 @@ from rich.live import Live
 from rich.text import Text
 
 from search.analysis.results import LABEL
+from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Event
 from search.ledger.state import TrialState, threshold_rule
-from search.monitor.eta import Forecast, Outlook
+from search.monitor.eta import Estimate, Forecast
 from search.monitor.snapshot import StudySnapshot
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -26,7 +27,6 @@ REFRESH_PER_S = 2
 LABEL_WIDTH = 12
 MIN_ROWS = 3
 """Of running trials, however low the terminal."""
-UNITS = {"gpu_hours": "GPU-hours", "wall_hours": "wall hours", "epochs": "epochs"}
 
 Line = tuple[str, Text]
 
@@ -52,8 +52,8 @@ class Screen:
         with self._lock:
             self._snapshot.apply(events)
 
-    def show(self, snapshot: StudySnapshot, driver: str | None) -> None:
-        """Show where the study stands and who runs it; both may be others than before."""
+    def update(self, snapshot: StudySnapshot, driver: str | None) -> None:
+        """Replace what is shown: where the study stands, and who runs it."""
         with self._lock:
             self._snapshot, self._driver = snapshot, driver
 
@@ -67,10 +67,10 @@ class Screen:
         """
         with self._lock:
             snapshot, driver = self._snapshot, self._driver
-            outlook = self._forecast.look(snapshot, now) if driver else None
+            estimate = self._forecast.estimate(snapshot, now) if driver else None
             head = [
                 Text.assemble((f"{label:<{LABEL_WIDTH}}", "dim"), text)
-                for label, text in _head(snapshot, driver, outlook, now)
+                for label, text in _head(snapshot, driver, estimate, now)
             ]
             rows = max(MIN_ROWS, height - len(head) - max(1, height // 6) - 1)
             running = _running(snapshot, width, rows, now) if driver else []
@@ -135,7 +135,7 @@ def _handlers_follow_stderr() -> Iterator[None]:
 
 
 def _head(
-    snapshot: StudySnapshot, driver: str | None, outlook: Outlook | None, now: float
+    snapshot: StudySnapshot, driver: str | None, estimate: Estimate | None, now: float
 ) -> list[Line]:
     """Return everything above the running trials."""
     study, state = snapshot.study, snapshot.state
@@ -149,11 +149,11 @@ def _head(
     lines = [
         ("study", Text.assemble((study.study, "bold"), f"  {runner}")),
         ("trials", Text(trials)),
-        ("epochs", _epochs(snapshot, outlook)),
+        ("epochs", _epochs(snapshot, estimate)),
         ("spent", Text(_spent(snapshot, now if driver else None))),
     ]
-    if outlook is not None:
-        lines.append(("to the end", Text(_end(outlook, finished, now))))
+    if estimate is not None:
+        lines.append(("to the end", Text(_end(estimate, finished, now))))
     lines.append(("best", _score(best, study.objective.metric, "bold cyan", f"  ({LABEL})")))
     if study.has_control:
         lead = ""
@@ -166,51 +166,44 @@ def _head(
     return lines + _rungs(snapshot)
 
 
-def _epochs(snapshot: StudySnapshot, outlook: Outlook | None) -> Text:
+def _epochs(snapshot: StudySnapshot, estimate: Estimate | None) -> Text:
     done, planned = snapshot.state.meter.epochs, snapshot.planned_epochs()
     if not planned:
         return Text("nothing is trained: each trial is one validation")
-    expected = done + outlook.epochs if outlook else planned
-    about = f" of about {expected:.0f}" if outlook and expected else ""
+    expected = done + estimate.epochs if estimate else planned
+    about = f" of about {expected:.0f}" if estimate and expected else ""
     return _bar(done / expected if expected else 0, 20) + Text(
         f"  {done}{about}, at most {planned}"
     )
 
 
 def _spent(snapshot: StudySnapshot, now: float | None) -> str:
-    """Return what was spent and what is left of the budget; carrier hours where there is no GPU."""
+    """Return what was spent, and what is left of the budget."""
     study, meter = snapshot.study, snapshot.state.meter
-    spent, budget = meter.spent(study.trials.gpus_per_trial, now), study.budget.model_dump()
-    parts = []
-    if not study.trials.gpus_per_trial:
-        carrier = meter.spent(1.0, now)["gpu_hours"]
-        parts.append(f"{_hours(carrier)} of carriers")
+    spent, budget = meter.spent(study.trials, now), study.budget.model_dump()
+    cost, parts = cost_key(study.trials), []
     for what, amount in spent.items():
-        limit = budget[what]
+        limit = budget.get(what)
         said = f"{amount:.0f}" if what == "epochs" else f"{amount:.3g}"
         if limit is not None:
             left = max(0.0, limit - amount)
             parts.append(f"{said} of {limit:g} {UNITS[what]} ({left:.3g} left)")
-        elif what == "gpu_hours" and study.trials.gpus_per_trial:
+        elif what == cost:
             parts.append(f"{said} {UNITS[what]}")
         elif what == "wall_hours":
-            parts.append(f"{_hours(amount)} of wall clock")
+            parts.append(f"{duration(3600 * amount)} of wall time")
     return ", ".join(parts)
 
 
-def _hours(hours: float) -> str:
-    return duration(3600 * hours)
-
-
-def _end(outlook: Outlook, finished: bool, now: float) -> str:
+def _end(estimate: Estimate, finished: bool, now: float) -> str:
     if finished:
         return "all trials have ended"
-    if outlook.seconds is None:
+    if estimate.seconds is None:
         return "not known before an epoch was reported"
-    at = time.localtime(now + outlook.seconds)
-    clock = time.strftime("%H:%M" if outlook.seconds < 12 * 3600 else "%a %d %b %H:%M", at)
-    why = f", when the {UNITS[outlook.limit]} are spent" if outlook.limit else ""
-    return f"about {duration(outlook.seconds)} ({clock}){why}"
+    at = time.localtime(now + estimate.seconds)
+    clock = time.strftime("%H:%M" if estimate.seconds < 12 * 3600 else "%a %d %b %H:%M", at)
+    why = f", when the {UNITS[estimate.limit]} are spent" if estimate.limit else ""
+    return f"about {duration(estimate.seconds)} ({clock}){why}"
 
 
 def duration(seconds: float) -> str:
@@ -268,23 +261,23 @@ def _running(snapshot: StudySnapshot, width: int, max_rows: int, now: float) -> 
         running = sorted(by_value[hidden:], key=lambda trial: trial.number)
     low, high = snapshot.low, snapshot.high
     bar = 12 if width >= 76 else 6
-    spark = max(8, min(40, width - bar - 47))
+    spark = max(8, min(40, width - bar - 49))
     scale = f"{study.objective.metric} {low:.2f} to {high:.2f}" if low <= high else ""
     heading = f"{'running':<16}{'epochs':<{bar + 10}}{scale[:spark]:<{spark}}"
-    heading += f"{'last':>7}{'heard ago':>12}"
+    heading += f"{'last':>7}{'reported ago':>14}"
     lines = [Text(heading, style="dim")]
     for trial in running:
         goal = trial.goal(study)
         kind = "reference" if trial.protected and trial.kind == "enqueued" else trial.kind
         value = "" if trial.value is None else f"{trial.value:.4f}"
-        heard = duration(max(0.0, now - snapshot.heard_s.get(trial.number, now)))
+        ago = duration(max(0.0, now - snapshot.last_report_s.get(trial.number, now)))
         line = Text(f"{trial.number:>5} {kind:<10}")
         line += _bar(trial.epoch / goal if goal else 0.0, bar)
         line.append(f"{trial.epoch:>4}/{goal:<5}" if goal else f"{'':10}")
         points = sparkline([r.value for r in trial.reports], low, high, spark)
         line.append(f"{points:<{spark}}", style="cyan")
         line.append(f"{value:>7}", style="bold")
-        line.append(f"{heard:>12}", style="dim")
+        line.append(f"{ago:>14}", style="dim")
         lines.append(line)
     if hidden:
         lines.append(Text(f"{'':5} and {hidden} more, with lower values or none", style="dim"))

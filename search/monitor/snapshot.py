@@ -1,4 +1,4 @@
-"""Where a study stands, event by event: its state, its rungs, and who was heard of when.
+"""Where a study stands, event by event: its state, its rungs, and who reported when.
 
 The live screen of the driver, `status --watch` in another shell and `status` read the same events
 here, so they show the same.
@@ -15,7 +15,7 @@ from search.ledger.journal import Event, Ledger
 from search.ledger.state import StudyState, TrialState, contradictions
 from search.pruning.asha import bracket_shares
 from search.study.config import StudyConfig
-from trainer.configfile import build
+from search.study.frozen import study_of
 
 
 class Rung(NamedTuple):
@@ -63,13 +63,13 @@ class Rungs:
                 self._bracket[event["trial"]] = self._asha.add(event["trial"])
                 self._next[event["trial"]] = 0
             case "decided" if trial in self._next:
-                self._pruner(event["trial"], event)
+                self._count_decision(event["trial"], event)
             case "ended" if trial in self._next:
                 bracket, following = self._bracket[event["trial"]], self._next.pop(event["trial"])
                 if following < len(self.levels[bracket]):
                     self.lost[bracket][following] += 1
 
-    def _pruner(self, trial: int, event: Event) -> None:
+    def _count_decision(self, trial: int, event: Event) -> None:
         bracket, before = self._bracket[trial], self._next[trial]
         completes = event["action"] == "complete"
         judged_at = event["epoch"] if completes else event.get("rung")
@@ -91,7 +91,7 @@ class Rungs:
 
 
 class StudySnapshot:
-    """A study's state, and what its looks need beside it; each event costs microseconds.
+    """A study's state, and what is shown beside it; each event costs microseconds.
 
     Args:
         study: Its first settings.
@@ -101,7 +101,7 @@ class StudySnapshot:
         study: Its newest settings.
         state: What the ledger says.
         rungs: How trials fared at the rungs.
-        heard_s: When each running trial started or last reported, in unix seconds.
+        last_report_s: When each running trial started or last reported, in unix seconds.
         started: The trials that were started since the newest launch began.
         at_once: The most trials that ran at once since the newest launch began.
         low: The lowest finite value that any trial reported, +inf before the first.
@@ -113,7 +113,7 @@ class StudySnapshot:
         self._where = where
         self.state = StudyState()
         self.rungs = Rungs(study)
-        self.heard_s: dict[int, float] = {}
+        self.last_report_s: dict[int, float] = {}
         self.started: set[int] = set()
         self.at_once = 0
         self.low, self.high = math.inf, -math.inf
@@ -129,7 +129,7 @@ class StudySnapshot:
         if settings is None:
             return None
         with contradictions(ledger.path):
-            study = build(StudyConfig, settings["config"], ledger.path)
+            study = study_of(settings, ledger.path)
             snapshot = cls(study, ledger.path)
             snapshot.apply(ledger.events)
         return snapshot
@@ -150,37 +150,33 @@ class StudySnapshot:
         trial: Any = event.get("trial")
         match event["event"]:
             case "study":  # raised num_trials, another budget: nothing that moves a rung
-                self.study = build(StudyConfig, event["config"], self._where)
+                self.study = study_of(event, self._where)
             case "driver":
-                self.heard_s.clear()
+                self.last_report_s.clear()
                 self.started.clear()
                 self.at_once = 0
             case "started":
                 self.started.add(trial)
-                self.heard_s[trial] = event.get("time", 0.0)
-                self.at_once = max(self.at_once, len(self.heard_s))
+                self.last_report_s[trial] = event.get("time", 0.0)
+                self.at_once = max(self.at_once, len(self.last_report_s))
             case "reported":
-                self.heard_s[trial] = event.get("time", 0.0)
+                self.last_report_s[trial] = event.get("time", 0.0)
                 if math.isfinite(value := event["value"]):
                     self.low, self.high = min(self.low, value), max(self.high, value)
             case "ended" | "interrupted":
-                self.heard_s.pop(trial, None)
+                self.last_report_s.pop(trial, None)
 
     def running(self) -> list[TrialState]:
         """Return the trials that run, oldest first; as if their driver still lived."""
         return [trial for trial in self.state.trials.values() if trial.running]
 
     def counts(self, driven: bool) -> dict[str, int]:
-        """Return how many trials have each ending, run or wait for a carrier.
+        """Return how many trials are waiting, are running, or have each ending.
 
         Args:
             driven: Whether a driver lives; else none of them runs.
         """
-        going_on = {True: "running", False: "waiting"}
-        of_each = Counter(
-            trial.ending or going_on[trial.running and driven]
-            for trial in self.state.trials.values()
-        )
+        of_each = Counter(trial.status(driven=driven) for trial in self.state.trials.values())
         return dict(sorted(of_each.items()))
 
     def planned_epochs(self) -> int:

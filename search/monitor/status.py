@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.results import LABEL
+from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Ledger
 from search.ledger.state import TrialState, no_settings
 from search.monitor.eta import Forecast
@@ -38,16 +39,18 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
 
     Returns:
         `driver`; `trials` by ending, `running` and `waiting`, of `num_trials` searched ones;
-        `running`, each with its last value and `heard_s`, seconds since it reported; `rungs`, with
-        the trials judged there and those that `went_on`; `epochs` done of at most `max_epochs`, of
-        which `epochs_expected` are expected in the end; `eta_s`, about how many seconds from now
-        the study ends, None if nobody runs it or nothing is known, by the `eta_budget` if not by
-        its plan; `spent` of `budget`, what runs included up to now, and `carrier_hours`; `best`,
-        `control` and `threshold`; `idle_s`, seconds since the ledger's last line.
+        `running`, each with its last value and `since_report_s`, the seconds since it reported;
+        `rungs`, with the trials judged there and those that `went_on`; `epochs` done of at most
+        `max_epochs`, of which `epochs_expected` are expected in the end; `eta_s`, about how many
+        seconds from now the study ends, None if nobody runs it or nothing is known, by the
+        `eta_budget` if not by its plan; `spent` of `budget`, what runs included up to now, and
+        which of them is shown as the `cost`; `best`, `control` and `threshold`; `idle_s`, seconds
+        since the ledger's last line.
     """
     study, state, now = snapshot.study, snapshot.state, time.time()
     until = now if driver else None
-    outlook = Forecast(study).look(snapshot, now) if driver else None
+    estimate = Forecast(study).estimate(snapshot, now) if driver else None
+    seconds = estimate.seconds if estimate else None
     epochs = state.meter.epochs
     return {
         "study": study.study,
@@ -60,12 +63,12 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "running": [_running(snapshot, trial, now) for trial in snapshot.running() if driver],
         "rungs": [rung._asdict() for rung in snapshot.rungs.rows()],
         "epochs": epochs,
-        "epochs_expected": round(epochs + outlook.epochs, 1) if outlook else None,
+        "epochs_expected": round(epochs + estimate.epochs, 1) if estimate else None,
         "max_epochs": snapshot.planned_epochs(),
-        "eta_s": None if outlook is None or outlook.seconds is None else round(outlook.seconds, 1),
-        "eta_budget": outlook.limit or None if outlook else None,
-        "spent": state.meter.spent(study.trials.gpus_per_trial, until),
-        "carrier_hours": state.meter.spent(1.0, until)["gpu_hours"],
+        "eta_s": round(seconds, 1) if seconds is not None else None,
+        "eta_budget": estimate.limit or None if estimate else None,
+        "spent": state.meter.spent(study.trials, until),
+        "cost": cost_key(study.trials),
         "budget": study.budget.model_dump(),
         "objective": study.objective.metric,
         "best": _score(state.best(study.objective.mode)),
@@ -82,7 +85,7 @@ def _running(snapshot: StudySnapshot, trial: TrialState, now: float) -> dict[str
         "epoch": trial.epoch,
         "goal": trial.goal(snapshot.study),
         "value": trial.value if trial.value is not None and math.isfinite(trial.value) else None,
-        "heard_s": round(now - snapshot.heard_s.get(trial.number, now), 1),
+        "since_report_s": round(now - snapshot.last_report_s.get(trial.number, now), 1),
     }
 
 
@@ -100,9 +103,9 @@ def render(result: dict[str, Any]) -> str:
         ("driver", result["driver"] or ("none; finished" if result["finished"] else "none")),
         ("trials", f"{result['searched']} of {result['num_trials']} searched: {trials or 'none'}"),
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
-        ("spent", _spent(result["spent"], result["budget"])),
-        ("best", f"{_said(result['best'], result['objective'])} ({LABEL})"),
-        ("control", _said(result["control"], result["objective"])),
+        ("spent", _spent(result)),
+        ("best", f"{_said(result, 'best')} ({LABEL})"),
+        ("control", _said(result, "control")),
     ]
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
@@ -113,18 +116,19 @@ def render(result: dict[str, Any]) -> str:
     return align(rows)
 
 
-def _spent(spent: dict[str, float], budget: dict[str, float | None]) -> str:
+def _spent(result: dict[str, Any]) -> str:
     parts = []
-    for what, amount in spent.items():
-        limit = budget[what]
+    for what, amount in result["spent"].items():
+        limit = result["budget"].get(what)
         if limit is not None:
-            parts.append(f"{amount:.4g} of {limit:g} {what.replace('_', ' ')}")
-        elif amount and what != "epochs":
-            parts.append(f"{amount:.4g} {what.replace('_', ' ')}")
+            parts.append(f"{amount:.4g} of {limit:g} {UNITS[what]}")
+        elif amount and what in (result["cost"], "wall_hours"):
+            parts.append(f"{amount:.4g} {UNITS[what]}")
     return ", ".join(parts) or "nothing"
 
 
-def _said(score: dict[str, Any] | None, metric: str) -> str:
-    if score is None:
+def _said(result: dict[str, Any], which: str) -> str:
+    if (score := result[which]) is None:
         return "nothing reported yet"
-    return f"{metric} {score['value']:.4f} at epoch {score['epoch']}, trial {score['trial']}"
+    value = f"{result['objective']} {score['value']:.4f}"
+    return f"{value} at epoch {score['epoch']}, {result['study']}:{score['trial']}"

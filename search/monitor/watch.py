@@ -1,6 +1,5 @@
 """`segtune status STUDY --watch`: the driver's screen in another shell, from the ledger alone."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -22,15 +21,16 @@ from search.monitor.snapshot import StudySnapshot
 from search.monitor.status import render, status_of
 from search.storage.studies import display_path as name_of
 from search.storage.studies import refresh, shared_place, writer_of
+from trainer.documents import to_json
 
 logger = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 EVERY_REMOTE_S = 10.0
-"""Between two looks at S3."""
+"""Between two polls of S3."""
 
 
-class Followed:
+class StudyFollower:
     """A study whose ledger others write; only what is new is read.
 
     Attributes:
@@ -64,11 +64,11 @@ class Followed:
                 raise no_settings(self._path)
             time.sleep(EVERY_S)
 
-    def look(self, hear: Callable[[Event], None] = lambda event: None) -> bool:
+    def poll(self, on_event: Callable[[Event], None] = lambda event: None) -> bool:
         """Read what is new, and return whether anything is.
 
         Args:
-            hear: Called with each new event, after it was applied.
+            on_event: Called with each new event, after it was applied.
 
         Raises:
             ValueError: As above.
@@ -83,7 +83,7 @@ class Followed:
         with contradictions(self._path):
             for event in new:
                 self.snapshot.apply([event])
-                hear(event)
+                on_event(event)
         return bool(new) or self.driver != before
 
     def _reach(self) -> None:
@@ -105,11 +105,11 @@ def watch(folder: Path, *, every_s: float | None, as_json: bool) -> None:
     """Show a study until it ends, its driver has gone, or Ctrl-C.
 
     On a terminal, the live screen with the events above it. Else the lines of `status`, again
-    after each look that found something new.
+    after each poll that found something new.
 
     Args:
         folder: The study's.
-        every_s: Between two looks; None for EVERY_S, or EVERY_REMOTE_S in S3.
+        every_s: Between two polls; None for EVERY_S, or EVERY_REMOTE_S in S3.
         as_json: Print `status` as one line of JSON instead.
 
     Raises:
@@ -119,33 +119,33 @@ def watch(folder: Path, *, every_s: float | None, as_json: bool) -> None:
     every_s = every_s or (EVERY_REMOTE_S if shared_place(folder) else EVERY_S)
     console = None if as_json else terminal()
     try:
-        followed = Followed(folder)
+        follower = StudyFollower(folder)
         if console:
-            _draw(followed, console, every_s)
+            _draw(follower, console, every_s)
         else:
-            _print(followed, every_s, as_json)
+            _print(follower, every_s, as_json)
     except KeyboardInterrupt:
         return
-    snapshot = followed.snapshot
+    snapshot = follower.snapshot
     if console:
         finished = snapshot.state.finished(snapshot.study)
         last = "It is finished." if finished else "To continue it, run its `segtune launch` again."
         print(f"Nobody runs this study any more. {last}")
 
 
-def _draw(followed: Followed, console: Console, every_s: float) -> None:
+def _draw(follower: StudyFollower, console: Console, every_s: float) -> None:
     """Keep the screen up to date."""
-    screen = Screen(followed.snapshot, followed.driver)
+    screen = Screen(follower.snapshot, follower.driver)
 
-    def hear(event: Event) -> None:
+    def print_if_rare(event: Event) -> None:
         if event["event"] != "reported":
-            print_event(event, followed.snapshot.study, followed.snapshot.state)
+            print_event(event, follower.snapshot.study, follower.snapshot.state)
 
     with live_display(screen, console, ticking=False) as live:
-        while followed.driver:
+        while follower.driver:
             _tick(live, every_s)
-            followed.look(hear)
-            screen.show(followed.snapshot, followed.driver)
+            follower.poll(print_if_rare)
+            screen.update(follower.snapshot, follower.driver)
 
 
 def _tick(live: Live, seconds: float) -> None:
@@ -156,15 +156,15 @@ def _tick(live: Live, seconds: float) -> None:
         time.sleep(min(rest_s, 1 / REFRESH_PER_S))
 
 
-def _print(followed: Followed, every_s: float, as_json: bool) -> None:
+def _print(follower: StudyFollower, every_s: float, as_json: bool) -> None:
     """Print how the study stands, after every change."""
     changed = True
     while True:
         if changed:
-            result = status_of(followed.snapshot, followed.folder, followed.driver)
-            said = json.dumps(result, allow_nan=False) if as_json else f"{render(result)}\n"
-            print(said, flush=True)
-        if not followed.driver:
+            result = status_of(follower.snapshot, follower.folder, follower.driver)
+            text = to_json(result, indent=None) if as_json else f"{render(result)}\n"
+            print(text, flush=True)
+        if not follower.driver:
             return
         time.sleep(every_s)
-        changed = followed.look()
+        changed = follower.poll()

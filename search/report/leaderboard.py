@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.results import compare
+from search.ledger.budget import UNITS
 from search.ledger.state import threshold_rule
-from search.report.columns import (
-    Board,
+from search.report.leaderboard_columns import (
+    LeaderboardColumns,
     interval,
     number,
     param,
@@ -25,18 +26,18 @@ def leaderboard(folder: Path) -> str:
 
 def leaderboard_text(result: Mapping[str, Any], width: int | None) -> str:
     """Return what `compare` found as text: a table so many characters wide, or for None plain."""
-    board = Board(result)
+    columns = LeaderboardColumns(result)
     title = (
         f"{result['study']}: Dice of each trial's last epoch on its validation fold "
         f"({result['label']})"
     )
-    table, left_out = (board.plain(), []) if width is None else board.rich(width)
+    table, left_out = (columns.plain(), []) if width is None else columns.rich(width)
     parts = [
         *wrapped([title], width),
         "",
         table,
         "",
-        *wrapped(_notes(result, board, left_out), width),
+        *wrapped(_notes(result, columns, left_out), width),
     ]
     if result["pareto"]:
         parts += ["", *_pareto(result, width)]
@@ -65,27 +66,30 @@ def wrapped(lines: Iterable[str], width: int | None) -> list[str]:
     return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
 
 
-def _notes(result: Mapping[str, Any], board: Board, left_out: list[str]) -> list[str]:
+def _notes(
+    result: Mapping[str, Any], columns: LeaderboardColumns, left_out: list[str]
+) -> list[str]:
     notes = []
     if (metric := result["objective"]["metric"]) != "val/dice":
         notes.append(f"ranked by {metric}")
     notes.append("[…]: 95 % bootstrap interval over the cases with a lesion")
     if left_out:
         notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
-    if board.shows_equal:
+    if columns.has_equal_epoch:
         mean = f", the mean of {result['smoothing']} validations" if result["smoothing"] > 1 else ""
         notes.append(
-            f"at {result['equal_epoch']}: {metric} at the last epoch that all completed trials "
+            f"at epoch {result['equal_epoch']}: {metric} at the last that all completed trials "
             f"have{mean}, with its rank: equal training, unlike at the end"
         )
-    if any(row["behind_best"] for row in board.rows):
-        best = result["trials"][0]["trial"]
+    if any(row["difference_to_best"] for row in columns.rows):
+        best = f"{result['study']}:{result['trials'][0]['trial']}"
         notes.append(
-            f"to the best: Dice minus that of trial {best}, case by case at the last epoch that "
-            "both reported"
+            f"difference to the best: Dice minus that of {best}, case by case at the last "
+            "epoch that both reported"
         )
     if sum(row["rank"] is not None for row in result["trials"]) > 1:
-        judged = "the verdicts below say more" if result["verdicts"] else "`confirm` judges them"
+        judge = f"`segtune confirm {result['study']}` judges them"
+        judged = "the verdicts below say more" if result["verdicts"] else judge
         notes.append(
             f"differences between trials, of one seed on one fold each, are exploratory: {judged}"
         )
@@ -112,10 +116,10 @@ def _common(result: Mapping[str, Any]) -> str:
 
 
 def _spent(result: Mapping[str, Any]) -> list[str]:
-    spent, notes = result["spent"], []
-    if spent["epochs"] or spent["carrier_hours"]:
-        hours = [f"{spent[key]:.3g} {unit}" for key, unit in HOURS.items() if spent[key]]
-        notes.append(f"spent: {', '.join([*hours, str(spent['epochs'])])} epochs")
+    spent, cost, notes = result["spent"], result["cost"], []
+    if spent["epochs"] or spent[cost]:
+        hours = f"{spent[cost]:.3g} {UNITS[cost]}"
+        notes.append(f"spent: {hours}, {spent['epochs']} epochs")
     if result["pruned_by"] and (saved := result["epochs_saved"]) is not None:
         ended = sum(row["ending"] is not None for row in result["trials"])
         notes.append(
@@ -123,9 +127,6 @@ def _spent(result: Mapping[str, Any]) -> list[str]:
             f"trials to epoch {result['max_t']}"
         )
     return notes
-
-
-HOURS = {"gpu_hours": "GPU-hours", "carrier_hours": "carrier-hours"}
 
 
 def _rungs(result: Mapping[str, Any]) -> list[str]:

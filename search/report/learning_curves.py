@@ -39,7 +39,7 @@ def draw_study(study: StudyConfig, state: StudyState, out: Path) -> None:
     best = state.best(study.objective.mode)
     trials = [t for t in state.trials.values() if t.kind != "confirm" and t.reports]
     trials.sort(key=lambda trial: (trial.protected, trial is best))  # these on top
-    at_once = study.scheduler.max_t == 0
+    at_once = not study.trains
     num_plain = sum(not trial.protected and trial is not best for trial in trials)
     named = f"searched trials ({num_plain} others)" if best else ""
     for trial in trials:
@@ -49,7 +49,7 @@ def draw_study(study: StudyConfig, state: StudyState, out: Path) -> None:
             color, width, line, alpha, label = GREEN, 2.0, "--", 1.0, "control (U-Net)"
         elif trial.protected:
             color, width, line, alpha = ORANGE, 2.0, "-.", 1.0
-            label = f"reference (trial {trial.number})"
+            label = f"{state.reference_name(study, trial)} (trial {trial.number})"
         elif trial is best:
             width, alpha, label = 2.6, 1.0, f"best of the search (trial {trial.number})"
         else:
@@ -89,8 +89,7 @@ def draw_trial(study: StudyConfig, trial: TrialState, out: Path) -> None:
         left.annotate("resumed", (segment.after, 0.02), xycoords=("data", "axes fraction"),
                       rotation=90, fontsize=8, color=GREY, ha="right")  # fmt: skip
     _finish(left, study, None)
-    ending = trial.ending or "going on"
-    left.set_title(f"trial {trial.number}: {ending} at epoch {trial.epoch}", fontsize=11)
+    left.set_title(f"trial {trial.number}: {trial.status()} at epoch {trial.epoch}", fontsize=11)
     last = trial.reports[-1].metrics
     weighted = [key for key in last if key.startswith("train/") and key.endswith("_weighted")]
     weighted.sort(key=lambda key: -abs(last[key]))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.saved.model_io import Trained
+    from trainer.saved.model_io import TrainedModel
 
 MEASURES = {
     "val/dice": "Dice",
@@ -31,7 +31,7 @@ LIMITS = """\
 
 def model_card(
     name: str,
-    trained: "Trained",
+    trained: "TrainedModel",
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
     pictures: Sequence[str],
@@ -57,7 +57,7 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _summary(trained: "Trained") -> str:
+def _summary(trained: "TrainedModel") -> str:
     config, inputs = trained.config, trained.inputs
     millions = sum(p.numel() for p in trained.model.parameters()) / 1e6
     kind = "segments directly"
@@ -91,7 +91,7 @@ def _pictures(pictures: Sequence[str], why_none: str) -> str:
     return "\n\n".join([*lines, "*Cases of the validation fold, which chose this model.*"])
 
 
-def _use(trained: "Trained") -> str:
+def _use(trained: "TrainedModel") -> str:
     rows = ["| channel | window that becomes -1 to 1 |", "|---|---|"]
     for modality, (low, high) in zip(
         trained.inputs.modalities, trained.inputs.windows, strict=True
@@ -114,7 +114,7 @@ def _use(trained: "Trained") -> str:
     )
 
 
-def _how(trained: "Trained") -> str:
+def _how(trained: "TrainedModel") -> str:
     files = " ".join(f"{name}={name}.nii.gz" for name in trained.inputs.modalities)
     return "\n".join(
         [
@@ -127,8 +127,7 @@ def _how(trained: "Trained") -> str:
             "```",
             "",
             "The same files give the same mask, bit for bit, on the same kind of processor. "
-            "`python -m trainer evaluate . --store STORE` scores it on data that `segtune prepare` "
-            "made.",
+            "`segtune evaluate . --store STORE` scores it on data that `segtune prepare` made.",
         ]
     )
 

@@ -1,9 +1,10 @@
 """One self-contained page of studies: `segtune compare STUDY… --html FILE`.
 
 Here the page is put together; search/report/page_data.py gathers what it shows, and the scripts in
-search/page/ draw it in the browser from one block of JSON. Nothing is fetched: style and script are
-allowed by their hashes, pictures as data, and all else is forbidden by a Content-Security-Policy,
-so that a name which got past the escaping could still neither run nor call anyone.
+search/report/page/ draw it in the browser from one block of JSON. Nothing is fetched: style and
+script are allowed by their hashes, pictures as data, and all else is forbidden by a
+Content-Security-Policy, so that a name which got past the escaping could still neither run nor call
+anyone.
 """
 
 import base64
@@ -20,13 +21,14 @@ from search.analysis.results import incomparable
 from search.report.page_data import gather
 from search.report.page_images import embed
 from trainer.atomic import write_atomically
+from trainer.documents import SCHEMA
 
 MAX_BYTES = 5_000_000
 """Of a page; pictures are embedded while they fit."""
 
 SCRIPTS = ("dom", "scale", "chart", "table", "answer", "leaderboard", "curves", "parallel",
            "slices", "importance", "trial", "verdicts", "settings", "study", "main")  # fmt: skip
-"""Of search/page/, each after those that it uses."""
+"""Of search/report/page/, each after those that it uses."""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -85,7 +87,7 @@ def page(folders: Sequence[Path]) -> str:
 
 
 def _assemble(data: dict[str, Any]) -> str:
-    folder = files("search") / "page"
+    folder = files("search.report") / "page"
     style = (folder / "style.css").read_text(encoding="utf-8")
     parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
     script = '"use strict";\n' + "\n".join(parts)
@@ -111,5 +113,7 @@ def _hash(text: str) -> str:
 
 def _json_for_html(data: dict[str, Any]) -> str:
     """Return JSON that stands in a <script> element: nothing in it ends or begins a tag."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        {"schema": SCHEMA, **data}, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.analysis.results import LABEL
-from search.analysis.sampling_options import Setting, _behind, _why, choose
+from search.analysis.sampling_options import Setting, choose, difference_text, reason
 from search.report.text import align
 from trainer.atomic import write_atomically
 
@@ -38,9 +38,9 @@ def draw(settings: Sequence[Setting], chosen: Setting, margin: float, name: str,
     above, below = figure.subplots(2, sharex=True, height_ratios=(2, 3))
     _points(above, settings, chosen, {s.trial: (s.dice, s.interval) for s in settings})
     paired: dict[int, tuple[float, Interval]] = {
-        s.trial: (s.behind["mean"], (s.behind["interval"][0], s.behind["interval"][1]))
+        s.trial: (s.difference_to_best["mean"], tuple(s.difference_to_best["interval"]))
         for s in settings
-        if s.behind
+        if s.difference_to_best
     }
     _points(below, [s for s in settings if s.trial in paired], chosen, paired)
     below.axhspan(-margin, margin, color="#000000", alpha=0.06, lw=0)
@@ -62,7 +62,7 @@ def draw(settings: Sequence[Setting], chosen: Setting, margin: float, name: str,
     below.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
     below.set_xlabel("seconds a case (log); marked: steps x masks of the Pareto set")
     above.set_ylabel("Dice\n95 % interval over the cases")
-    below.set_ylabel("Dice minus the best's, case by case\n95 % interval; grey: no matter")
+    below.set_ylabel("difference to the best, case by case\n95 % interval; grey: no matter")
     figure.suptitle(f"{name}: ways to sample it, validation fold ({LABEL})", fontsize=11)
     handles, labels = above.get_legend_handles_labels()
     figure.legend(
@@ -122,7 +122,7 @@ def table(settings: Sequence[Setting], how: str, margin: float, where: str) -> s
     if not settings:
         return "no setting was evaluated"
     chosen = choose(settings, how, margin, where)
-    head = ["", "trial", "Dice", "95 % interval", "to the best", "s a case"]
+    head = ["", "trial", "Dice", "95 % interval", "difference to the best", "s a case"]
     rows = [[*head, "method", "steps", "eta", "masks"]]
     for setting in settings:
         s = setting.sampling
@@ -133,7 +133,7 @@ def table(settings: Sequence[Setting], how: str, margin: float, where: str) -> s
                 str(setting.trial),
                 f"{setting.dice:.4f}",
                 "[{:.3f}, {:.3f}]".format(*setting.interval) if setting.interval else "",
-                _behind(setting),
+                difference_text(setting),
                 f"{setting.case_s:.2f}",
                 s.method,
                 str(s.timestep_respacing),
@@ -148,8 +148,8 @@ def table(settings: Sequence[Setting], how: str, margin: float, where: str) -> s
             align(rows),
             "",
             "*  Pareto set: no other is better without being slower",
-            "to the best: difference case by case, with its 95 % bootstrap interval; exploratory",
+            "difference to the best: case by case, with its 95 % bootstrap interval; exploratory",
             f">  chosen: trial {chosen.trial}, {chosen.words}:",
-            f"   {_why(chosen, settings[0], how, margin)}",
+            f"   {reason(chosen, settings[0], how, margin)}",
         ]
     )

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.results import compare_studies
-from search.report.columns import (
+from search.ledger.budget import HEADS
+from search.report.leaderboard import terminal_width, wrapped
+from search.report.leaderboard_columns import (
     interval,
     number,
     param,
     short_names,
 )
-from search.report.leaderboard import terminal_width, wrapped
 from search.report.text import align
 from search.report.verdicts import sentence
 
@@ -59,7 +60,7 @@ def _table(studies: Sequence[Mapping[str, Any]], width: int | None) -> str:
             "trials": str(len(study["trials"])),
             "epochs": str(study["max_t"]),
             "saved": "" if study["epochs_saved"] is None else f"{study['epochs_saved']:.0%}",
-            **_hours(studies, study),
+            **_costs(studies, study),
             "fold": str(study["fold"]),
             "store": (study["store_hash"] or study["store"])[:8],
         }
@@ -74,10 +75,11 @@ def _table(studies: Sequence[Mapping[str, Any]], width: int | None) -> str:
     return text
 
 
-def _hours(studies: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> dict[str, str]:
-    on_gpus = any(other["spent"]["gpu_hours"] for other in studies)
-    name, key = ("GPU-h", "gpu_hours") if on_gpus else ("carrier-h", "carrier_hours")
-    return {name: f"{study['spent'][key]:.3g}"}
+def _costs(studies: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a study cost, with an empty cell for a unit that only others have."""
+    mine = f"{study['spent'][study['cost']]:.3g}"
+    units = sorted({other["cost"] for other in studies}, reverse=True)
+    return {HEADS[unit]: mine if unit == study["cost"] else "" for unit in units}
 
 
 def _best(study: Mapping[str, Any]) -> str:
@@ -100,7 +102,9 @@ def _about(study: Mapping[str, Any]) -> list[str]:
     params: Mapping[str, Any] = _first(study, "params") or {}
     names = short_names([*params])
     settings = ", ".join(f"{names[name]} {param(value)}" for name, value in params.items())
-    lines = [f"{study['study']}: {_best(study) or 'nothing'} is best: {settings or 'no settings'}"]
+    best = _first(study, "trial")
+    named = f"{study['study']}: nothing" if best is None else f"{study['study']}:{best}"
+    lines = [f"{named} is best: {settings or 'no settings'}"]
     for verdict in study["verdicts"]:
         judged = [row["trial"] for row in verdict["comparisons"]][:1]
         said = [sentence(row) for row in verdict["comparisons"] if row["trial"] in judged]

@@ -1,8 +1,6 @@
-"""What every text shares: aligned columns and strict JSON."""
+"""What every text shares: aligned columns."""
 
-import json
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 
 def align(rows: Iterable[Sequence[str]], indent: int = 0) -> str:
@@ -14,8 +12,3 @@ def align(rows: Iterable[Sequence[str]], indent: int = 0) -> str:
         + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
-
-
-def strict_json(values: dict[str, Any]) -> str:
-    """Return values as JSON that every reader takes: no NaN."""
-    return json.dumps(values, indent=2, allow_nan=False)

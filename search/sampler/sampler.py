@@ -46,7 +46,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 @dataclass
 class _Running:
-    """A trial that Optuna is still told of."""
+    """A trial that has not ended for Optuna."""
 
     trial: Trial
     reports: list[list[float]] = field(default_factory=list)
@@ -105,7 +105,7 @@ class Sampler:
             given: Parameters that are not drawn; those of an enqueued trial.
 
         Returns:
-            Its part of the `proposed` event, which `hear` expects next: `params`, and `optuna`
+            Its part of the `proposed` event, which `observe` expects next: `params`, and `optuna`
             with the notes that the sampler took, if it did.
         """
         self._begin()
@@ -133,7 +133,7 @@ class Sampler:
         notes = {where: values for where, values in notes.items() if values}
         return {"optuna": notes} if notes else {}
 
-    def hear(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         """Take in an event, of the study in progress or of one that is replayed."""
         number = event.get("trial")
         match event["event"]:

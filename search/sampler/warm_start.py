@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from search.ledger.journal import Event, Ledger
 from search.storage.dataset_cache import read_manifest
 from search.study.config import StudyConfig
+from search.study.frozen import study_of
 from search.study.sampler_limits import LEARNS_NOTHING
 from search.study.space import (
     Dimension,
@@ -23,7 +24,7 @@ from search.study.space import (
     among,
     ordered,
 )
-from trainer.configfile import ConfigError, build, flatten
+from trainer.configfile import ConfigError, flatten
 
 OF_A_STUDY = {"data.store", "epochs", "seed"}
 """Trainer settings that are compared elsewhere, or need not agree."""
@@ -40,7 +41,7 @@ class WarmStart(NamedTuple):
 
 
 @dataclass
-class _Story:
+class _PastTrial:
     """A searched trial of an earlier study until its first end."""
 
     params: dict[str, Any]
@@ -77,7 +78,7 @@ def _add(study: StudyConfig, folder: Path, result: WarmStart) -> None:
     begun = next((e for e in reversed(ledger.events) if e["event"] == "study"), None)
     if begun is None:
         raise ConfigError([f"--warm-start {folder}: has no settings: it was never launched"])
-    source = build(StudyConfig, begun["config"], ledger.path)
+    source = study_of(begun, ledger.path)
     if source.objective != study.objective:
         there, here = source.objective, study.objective
         raise ConfigError(
@@ -96,7 +97,7 @@ def _add(study: StudyConfig, folder: Path, result: WarmStart) -> None:
         if told is None:
             continue
         params, outside = _translate(study, source, story.params)
-        result.lines.extend(f"{said} trial {number}: {line}; left out" for line in outside)
+        result.lines.extend(f"{said}:{number}: {line}; left out" for line in outside)
         if not outside:
             about = {"event": "imported", "source": source.study, "uid": begun["uid"]}
             result.events.append({**about, "source_trial": number, "params": params, **told})
@@ -104,13 +105,13 @@ def _add(study: StudyConfig, folder: Path, result: WarmStart) -> None:
     result.lines.append(f"{said}: {kept} of {len(stories)} ended trials inform the sampler")
 
 
-def _stories(events: Iterable[Event]) -> dict[int, _Story]:
-    stories: dict[int, _Story] = {}
+def _stories(events: Iterable[Event]) -> dict[int, _PastTrial]:
+    stories: dict[int, _PastTrial] = {}
     for event in events:
         story = stories.get(event.get("trial", -1))
         match event["event"]:
             case "proposed" if not event["protected"]:
-                stories[event["trial"]] = _Story(event["params"])
+                stories[event["trial"]] = _PastTrial(event["params"])
             case "reported" if story and not story.ending:
                 story.reports.append(event)
             case "ended" if story and not story.ending:
@@ -156,7 +157,7 @@ def _rule(dimension: Dimension) -> str:
     return f"must be {kind}from {dimension.low} to {dimension.high}{step}"
 
 
-def _told(study: StudyConfig, story: _Story) -> dict[str, Any] | None:
+def _told(study: StudyConfig, story: _PastTrial) -> dict[str, Any] | None:
     """Return a trial's reports and ending as they would be in a study with this max_t, or None.
 
     What it did beyond max_t is left out, so that it completed. What completed before max_t is a

@@ -27,6 +27,7 @@ from search.storage.s3 import (
     is_remote,
 )
 from trainer.configfile import ConfigError
+from trainer.documents import from_json, to_json
 
 if TYPE_CHECKING:
     from trainer.data.store import Store
@@ -127,7 +128,7 @@ def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
 
 
 def with_store_here(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return a carrier's spec with the store that it is to read on this node.
+    """Return an attempt's spec with the store that it is to read on this node.
 
     Raises:
         RuntimeError: There is no store that can be used; to a trial that is no measurement.
@@ -162,7 +163,7 @@ def _good(copy: Path) -> bool:
     if not copy.exists():
         return False
     try:
-        same = json.loads((copy / RECORD).read_text()) == _stats(copy)
+        same = from_json((copy / RECORD).read_text()) == _stats(copy)
     except (OSError, ValueError):
         same = False
     if same or not problem(copy):
@@ -196,7 +197,7 @@ def _copy(path: str, copy: Path) -> None:
             shutil.copytree(path, unfinished)
         if found := problem(unfinished):
             raise ConfigError([f"{path}: damaged store: {found}: prepare it again"])
-        (unfinished / RECORD).write_text(json.dumps(_stats(unfinished)))
+        (unfinished / RECORD).write_text(to_json(_stats(unfinished), indent=None))
         unfinished.rename(copy)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -23,7 +23,7 @@ class Outbox:
         name: The thread's.
         period_s: Between two calls.
         retry_s: First and longest pause after a failure.
-        tell: Is called once with the error when the other side stops answering, and once with
+        on_outage: Is called once with the error when the other side stops answering, and once with
             None when it answers again.
         meanwhile: Is called after each failure.
         daemon: Whether the process may end in the middle of `deliver`. Not if that draws, say: a
@@ -38,7 +38,7 @@ class Outbox:
         name: str,
         period_s: float,
         retry_s: tuple[float, float],
-        tell: Callable[[Exception | None], None],
+        on_outage: Callable[[Exception | None], None],
         meanwhile: Callable[[], None] = lambda: None,
         daemon: bool = True,
     ):
@@ -47,7 +47,7 @@ class Outbox:
         self._is_behind = is_behind
         self._period_s = period_s
         self._retry_s = retry_s
-        self._tell = tell
+        self._on_outage = on_outage
         self._meanwhile = meanwhile
         self._closing = threading.Event()
         self._ended = False
@@ -91,7 +91,7 @@ class Outbox:
                 if time.monotonic() > self._end_s:
                     return
                 if not self.failing:
-                    self._tell(error)
+                    self._on_outage(error)
                 self.failing = True
                 self._meanwhile()
                 if closing or (self._closing.wait(next(waits)) and not self._is_behind()):
@@ -100,7 +100,7 @@ class Outbox:
             if self._ended:
                 return
             if self.failing:
-                self._tell(None)
+                self._on_outage(None)
                 self.failing, waits = False, pauses(*self._retry_s)
             if closing:
                 return

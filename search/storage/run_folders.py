@@ -37,7 +37,7 @@ def hold_run_folder(spec: Mapping[str, Any]) -> Iterator[S3Run | None]:
 
     Raises:
         OSError: This node does not see the folder that the driver does, or not S3.
-        Superseded: Another carrier has the trial.
+        Superseded: Another attempt has the trial.
     """
     run_dir = Path(spec["run_dir"])
     if not spec["storage"]:

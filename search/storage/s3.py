@@ -6,7 +6,6 @@ file in it names. The endpoint is part of a place, from AWS_ENDPOINT_URL_S3, AWS
 """
 
 import hashlib
-import json
 import os
 import uuid
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
+from trainer.documents import from_json, to_json
 
 MARK = ".place.json"
 """In a mirror folder: the place's URI, and what tells this mirror from those of other machines."""
@@ -274,7 +274,7 @@ def mirror_of(remote: Remote) -> Path:
     folder = folder_of(remote, "runs")
     if not (folder / MARK).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"uri": remote.uri, "mirror": uuid.uuid4().hex[:8]})
+        text = to_json({"uri": remote.uri, "mirror": uuid.uuid4().hex[:8]}, indent=None)
         write_atomically(folder / MARK, lambda temporary: temporary.write_text(text))
     return folder
 
@@ -290,7 +290,6 @@ def remote_of(folder: Path) -> Remote | None:
 
 def _mark(folder: Path) -> dict[str, str] | None:
     try:
-        mark: dict[str, str] = json.loads((folder / MARK).read_text())
+        return from_json((folder / MARK).read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return mark

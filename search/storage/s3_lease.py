@@ -14,7 +14,6 @@ S3 has not heard for LEASE_S may be replaced, and goes on until it reaches S3 ag
 and what it did meanwhile does not count.
 """
 
-import json
 import logging
 import os
 import random
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple
 
 from search.ledger.lease import TakenOver
 from search.storage.s3 import Entry, Remote
+from trainer.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class S3Lease:
         Raises:
             OSError: S3 does not answer.
         """
-        self._remote.put(self._key, json.dumps({"released": True}).encode())
+        self._remote.put(self._key, to_json({"released": True}, indent=None).encode())
 
 
 def holder(remote: Remote) -> str | None:
@@ -117,7 +117,7 @@ def holder(remote: Remote) -> str | None:
     return None if seen is None or seen.alive is False else seen.who
 
 
-class _Seen(NamedTuple):
+class _Observed(NamedTuple):
     """A lease as somebody else sees it."""
 
     who: str
@@ -126,16 +126,16 @@ class _Seen(NamedTuple):
     changed_s: float
 
 
-def _look(remote: Remote, lease: Entry) -> _Seen | None:
+def _look(remote: Remote, lease: Entry) -> _Observed | None:
     """Return what can be known of a lease's driver; None if the lease is gone or released."""
     signed = _read(remote, lease)
     if not signed or signed.get("released"):
         return None
     who = _who(signed)
     if signed["kernel"] == _kernel():
-        return _Seen(who, _started(signed["pid"]) == signed["started"], lease.changed_s)
+        return _Observed(who, _started(signed["pid"]) == signed["started"], lease.changed_s)
     expired = _clock_s(remote) - lease.changed_s > LEASE_S
-    return _Seen(who, False if expired else None, lease.changed_s)
+    return _Observed(who, False if expired else None, lease.changed_s)
 
 
 def _wait_for_death(remote: Remote, lease: Entry) -> None:
@@ -174,7 +174,7 @@ def _number(key: str) -> int:
 
 def _read(remote: Remote, lease: Entry) -> dict[str, Any]:
     content = remote.get(lease.key)
-    return dict(json.loads(content)) if content else {}
+    return from_json(content) if content else {}
 
 
 def _who(signed: dict[str, Any]) -> str:
@@ -189,7 +189,7 @@ def _signature() -> bytes:
         "kernel": _kernel(),
         "started": _started(pid),
     }
-    return json.dumps(about).encode()
+    return to_json(about, indent=None).encode()
 
 
 def _kernel() -> str:

@@ -4,7 +4,7 @@
     ledger/000007-000000012345   bytes of ledger.jsonl from 12345 on, from the driver of lease 7
     study.yaml
     signs/stop              asks the driver to stop
-    signs/stopping-000007   the driver of lease 7 asks its carriers to stop
+    signs/stopping-000007   the driver of lease 7 asks its attempts to stop
     signs/alive-0003        trial 3 is alive
     trials/0003/            search/storage/s3_run.py
 
@@ -16,14 +16,13 @@ delays nothing; it is told once, and what it missed is sent when it answers agai
 
 A driver that is killed has not sent the last second. Launched again on the same machine, it has
 that still. Launched on another machine, whose mirror is empty, it goes on from what S3 has. Reports
-that are missing come again: a carrier sends its own record to S3 before it reports a validation,
-and the next carrier of the trial reports whatever the ledger does not have. A decision is made
+that are missing come again: an attempt sends its own record to S3 before it reports a validation,
+and the next attempt of the trial reports whatever the ledger does not have. A decision is made
 again from the same reports. Of a trial whose proposal is missing, the number is given to another
-one; its first carrier finds another configuration's record, and begins anew.
+one; its first attempt finds another configuration's record, and begins anew.
 """
 
 import fcntl
-import json
 import logging
 import os
 import time
@@ -45,6 +44,7 @@ from search.storage.s3 import (
 )
 from search.storage.s3_lease import S3Lease
 from trainer.atomic import write_atomically
+from trainer.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +68,12 @@ class _Index(NamedTuple):
     @classmethod
     def load(cls, folder: Path) -> "_Index":
         try:
-            return cls(*json.loads((folder / INDEX).read_text()))
-        except FileNotFoundError:
+            return cls(**from_json((folder / INDEX).read_text()))
+        except (FileNotFoundError, ValueError):  # version 0.1 wrote a list: all is fetched again
             return cls()
 
     def save(self, folder: Path) -> None:
-        text = json.dumps(self)
+        text = to_json(self._asdict(), indent=None)
         write_atomically(folder / INDEX, lambda temporary: temporary.write_text(text))
 
 
@@ -229,7 +229,7 @@ class Sender:
             name="s3",
             period_s=PERIOD_S,
             retry_s=RETRY_S,
-            tell=self._tell,
+            on_outage=self._log_outage,
             meanwhile=self._vouch,
         )
 
@@ -252,7 +252,7 @@ class Sender:
     def _is_behind(self) -> bool:
         return self._sent < self._ledger.size
 
-    def _tell(self, error: Exception | None) -> None:
+    def _log_outage(self, error: Exception | None) -> None:
         if error is None:
             logger.warning("%s: answers again and has everything", self._remote)
         else:

@@ -1,23 +1,22 @@
 """A trial's run folder in S3: fetched before it trains, sent before each of its reports.
 
-    trials/0003/000007-0002/claim           of the second carrier, under the driver of lease 7
+    trials/0003/000007-0002/claim           of the second attempt, under the driver of lease 7
     trials/0003/000007-0002/manifest.json   the run folder's files, each with its object
     trials/0003/000007-0002/4-metrics.jsonl one of the files that its fourth sending changed
 
-A carrier claims its trial, takes over the newest manifest before its own, and writes below its own
+An attempt claims its trial, takes over the newest manifest before its own, and writes below its own
 number alone; the manifest comes after what it names, so that the folder is always whole. Objects
 that neither the newest manifest nor the one before names are deleted. Before it sends, it looks for
 a claim after its own, and if there is one it ends. So one that was thought dead can at most finish
 the sending that it was in, and that takes nothing away from its successor: whichever of its last
 two manifests that took over, its objects are still there.
 
-The node's own copy of a run folder goes when its carrier ends and all of it is in S3. What a killed
-one leaves in `work` of SEGTUNE_CACHE (else ~/.cache/segtune) saves the next carrier there the
+The node's own copy of a run folder goes when its attempt ends and all of it is in S3. What a killed
+one leaves in `work` of SEGTUNE_CACHE (else ~/.cache/segtune) saves the next attempt there the
 fetching; `rm -r ~/.cache/segtune/work`, when nothing runs, frees the rest.
 """
 
 import errno
-import json
 import logging
 import math
 import shutil
@@ -36,19 +35,20 @@ from search.storage.s3 import (
 )
 from trainer.atomic import write_atomically
 from trainer.configfile import flatten
+from trainer.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 
 SIGNS_S = 2.0
-"""Between two looks for the sign to stop."""
+"""Between two polls for the sign to stop."""
 ALIVE_S = 5.0
 """Between two signs of life."""
 RETRY_S = (1.0, 15.0)
 """First and longest pause after a failure."""
 CLAIM_S = 300.0
-"""A carrier that cannot begin for so long gives its trial back."""
+"""An attempt that cannot begin for so long gives its trial back."""
 CLOSE_S = 30.0
-"""At the end of a carrier what is left is sent for at most so long."""
+"""At the end of an attempt what is left is sent for at most so long."""
 
 INDEX = ".objects.json"
 """In a run folder: the objects that its files were equal to when it was last fetched or sent."""
@@ -57,15 +57,15 @@ HERE = {"alive", "stop", "owner"}
 FREE = {"epochs", "device", "num_threads", "data.store", "data.store_hash", "compile"} | {
     "memory_share"
 }
-"""Settings in which two carriers of one trial may differ."""
+"""Settings in which two attempts of one trial may differ."""
 
 
 class Superseded(RuntimeError):
-    """Another carrier has the trial now; this one may write nothing more."""
+    """Another attempt has the trial now; this one may write nothing more."""
 
 
 class S3Run:
-    """A carrier's hold on a trial's run folder in S3; a context manager.
+    """An attempt's hold on a trial's run folder in S3; a context manager.
 
     Args:
         study: The study's place.
@@ -102,7 +102,7 @@ class S3Run:
         """Claim the trial and bring its run folder here.
 
         Raises:
-            Superseded: Another carrier has claimed it since this one was sent.
+            Superseded: Another attempt has claimed it since this one was sent.
             OSError: S3 does not answer for CLAIM_S, or the disk is full.
         """
         _insist(self._claim, limit_s=CLAIM_S)
@@ -123,7 +123,7 @@ class S3Run:
         """Send what has changed since the last time, for as long as that takes.
 
         Raises:
-            Superseded: Another carrier has the trial.
+            Superseded: Another attempt has the trial.
         """
         _insist(self._send)
 
@@ -153,7 +153,7 @@ class S3Run:
     def _check(self, found: list[Entry]) -> None:
         last = max((e.key.partition("/")[0] for e in found), default=self._own)
         if last > self._own:
-            raise Superseded(f"{self._trial}: carrier {last} has this trial, not {self._own}")
+            raise Superseded(f"{self._trial}: attempt {last} has this trial, not {self._own}")
 
     def _send(self) -> None:
         seen = dict(_stat(self._run_dir))
@@ -169,7 +169,7 @@ class S3Run:
             files[name] = f"{self._own}/{self._num_sent}-{name.replace('/', '~')}"
             self._trial.upload(files[name], self._run_dir / name)
         manifest = {"train": self._train, "files": files}
-        self._trial.put(f"{self._own}/manifest.json", json.dumps(manifest).encode())
+        self._trial.put(f"{self._own}/manifest.json", to_json(manifest, indent=None).encode())
         kept = {*files.values(), *self._files.values()}
         kept |= {f"{self._own}/claim", f"{self._own}/manifest.json"}
         self._files, self._seen = files, seen
@@ -220,8 +220,7 @@ def _stat(run_dir: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 def newest_manifest(trial: Remote, found: list[Entry]) -> dict[str, Any]:
     manifests = sorted(e.key for e in found if e.key.endswith("/manifest.json"))
     content = trial.get(manifests[-1]) if manifests else None
-    manifest: dict[str, Any] = json.loads(content) if content else {"train": {}, "files": {}}
-    return manifest
+    return from_json(content) if content else {"train": {}, "files": {}}
 
 
 def fetch_run(trial: Remote, files: Mapping[str, str], run_dir: Path) -> None:
@@ -238,12 +237,11 @@ def fetch_run(trial: Remote, files: Mapping[str, str], run_dir: Path) -> None:
 
 def load_index(run_dir: Path) -> dict[str, str] | None:
     try:
-        files: dict[str, str] = json.loads((run_dir / INDEX).read_text())
+        return from_json((run_dir / INDEX).read_text())
     except FileNotFoundError:
         return None
-    return files
 
 
 def save_index(run_dir: Path, files: Mapping[str, str]) -> None:
-    text = json.dumps(files)
+    text = to_json(files, indent=None)
     write_atomically(run_dir / INDEX, lambda temporary: temporary.write_text(text))

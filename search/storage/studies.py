@@ -14,7 +14,9 @@ from search.ledger.state import StudyState, no_settings
 from search.storage import s3_lease, s3_ledger
 from search.storage.s3 import Remote, _mark, is_remote, mirror_of, remote_of
 from search.study.config import StudyConfig
-from trainer.configfile import ConfigError, build, did_you_mean
+from search.study.frozen import frozen_of, study_of
+from search.study.semantics import Frozen
+from trainer.configfile import ConfigError, did_you_mean
 
 
 def runs_folder(address: str) -> Path:
@@ -36,6 +38,19 @@ def shared_place(folder: Path) -> str:
     """Return the address at which every node reaches a study; empty where its path is shared."""
     remote = remote_of(folder)
     return remote.uri if remote else ""
+
+
+def study_folders(runs: Path) -> list[Path]:
+    """Return the folders of all studies by name; `refresh` brings the ledgers of those in S3.
+
+    Raises:
+        ConfigError: There is no such bucket.
+        OSError: S3 does not answer, or refuses.
+    """
+    if remote := remote_of(runs):
+        remote.check()
+        return [runs / name for name in sorted(remote.names())]
+    return sorted(path.parent for path in runs.glob("*/ledger.jsonl"))
 
 
 def find_study(study: str, runs: Path) -> Path:
@@ -72,7 +87,21 @@ def read_study(folder: Path) -> tuple[StudyConfig, StudyState]:
     state = StudyState.of(Ledger.open(path, writer=False))
     if state.study is None:
         raise no_settings(path)
-    return build(StudyConfig, state.study["config"], path), state
+    return study_of(state.study, path), state
+
+
+def begun_under(folder: Path) -> Frozen | None:
+    """Return what a study goes on under; None for one without a trial, which has not begun.
+
+    Raises:
+        ValueError: The ledger is damaged.
+        OSError: It cannot be read.
+    """
+    path = folder / "ledger.jsonl"
+    if not path.is_file():
+        return None
+    state = StudyState.of(Ledger.open(path, writer=False))
+    return frozen_of(state.study) if state.study and state.trials else None
 
 
 def refresh(folder: Path) -> bool:
@@ -96,6 +125,14 @@ def writer_of(ledger: Path) -> str | None:
     if (who := lease.holder(folder)) or not (remote := remote_of(folder)):
         return who
     return s3_lease.holder(remote)
+
+
+def is_driven(folder: Path) -> bool:
+    """Return whether a study has a driver now; False where it lies in S3, which is away."""
+    try:
+        return writer_of(folder / "ledger.jsonl") is not None
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
     pictures/0003/epoch0012-CASE.png
 
-They are not among the run folder's objects: those belong to its carrier. Imports torch only to
+They are not among the run folder's objects: those belong to its attempt. Imports torch only to
 paint.
 """
 

@@ -10,7 +10,6 @@ from search.study.space import (
     among,
     circle,
     context,
-    params_of,
 )
 from trainer.config import DataConfig, TrainConfig
 from trainer.configfile import ConfigError, did_you_mean, field_names, flatten, quoted
@@ -58,7 +57,7 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
     problems += _check_sections(study, where)
     if study.sampler.type == "grid" and not any(key.startswith("space") for key in broken):
         problems += grid_problems(study, where)
-    if not study.scheduler.max_t and (missing := _check_zero_epochs(study, where)):
+    if not study.trains and (missing := _check_zero_epochs(study, where)):
         return problems + missing
     try:
         fixed = study.train_config({}, where)
@@ -71,10 +70,12 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
         if _is_setting(name):
             problems += _check_values(study, name, dimension, where)
     for index, entry in enumerate(study.enqueue):
-        problems += _check_entry(study, entry, where, f"enqueue.{index}", broken)
+        problems += _check_enqueued(study, entry, where, f"enqueue.{index}", broken)
+    for index, reference in enumerate(study.references):
+        key = f"references.{index}.settings"
+        problems += _check_params(study, reference.settings, where, key)
     if study.has_control:
-        control = {**study.control_params, "protected": True}
-        problems += _check_entry(study, control, where, "control", broken)
+        problems += _check_params(study, study.control_params, where, "control")
     return problems
 
 
@@ -178,7 +179,9 @@ def _check_zero_epochs(study: "StudyConfig", where: str) -> list[str]:
         problems.append(f"{where}: objective: there is no train/loss {zero}")
     searched = [f"space.{name}" for name in study.space]
     for index, entry in enumerate(study.enqueue):
-        searched += [f"enqueue.{index}.{name}" for name in params_of(entry)]
+        searched += [f"enqueue.{index}.{name}" for name in entry]
+    for index, reference in enumerate(study.references):
+        searched += [f"references.{index}.settings.{name}" for name in reference.settings]
     problems += [
         f"{where}: {key}: only sampling settings make a difference {zero}"
         for key in searched
@@ -253,30 +256,39 @@ def _check_values(study: "StudyConfig", name: str, dimension: Dimension, where: 
     return problems
 
 
-def _check_entry(
+def _check_enqueued(
     study: "StudyConfig", entry: Mapping[str, Any], where: str, key: str, broken: Collection[str]
 ) -> list[str]:
-    """Check one enqueued entry; only a protected one may leave the space."""
-    protected = entry.get("protected", False)
-    if not isinstance(protected, bool):
-        return [f"{where}: {key}.protected: {quoted(protected)}: must be true or false"]
-    params = params_of(entry)
+    """Check an entry of `enqueue`, which has to lie in the space."""
+    if "protected" in entry:
+        value = quoted(entry["protected"])
+        return [f"{where}: {key}.protected: {value}: must be true or false"]
     problems: list[str] = []
-    for name, value in params.items():
+    for name, value in entry.items():
+        here = f"{where}: {key}.{name}"
+        if f"space.{name}" in broken or name in OWNED:
+            continue
+        if name not in study.space:
+            hint = did_you_mean(name, study.space) or "; only `references` may leave the space"
+            problems.append(f"{here}: not searched{hint}")
+        elif not study.space[name].contains(value):
+            problems.append(f"{here}: {quoted(value)}: outside space.{name}")
+        elif name not in active(study.space, entry):
+            problems += _unmet(study, entry, name, here)
+    return problems + _check_params(study, entry, where, key, build=not problems)
+
+
+def _check_params(
+    study: "StudyConfig", params: Mapping[str, Any], where: str, key: str, *, build: bool = True
+) -> list[str]:
+    """Check settings of one trial, and unless told otherwise, that TrainConfig takes them."""
+    problems: list[str] = []
+    for name in params:
         here = f"{where}: {key}.{name}"
         problems += _check_owned(name, here)
         if name in FIDELITY:
             problems.append(f"{here}: must be equal in all trials; give it in train")
-        if protected or f"space.{name}" in broken:
-            continue
-        if name not in study.space:
-            hint = did_you_mean(name, study.space)
-            problems.append(f"{here}: not searched, and the entry is not protected{hint}")
-        elif not study.space[name].contains(value):
-            problems.append(f"{here}: {quoted(value)}: outside space.{name}")
-        elif name not in active(study.space, params):
-            problems += _unmet(study, params, name, here)
-    if not problems:
+    if build and not problems:
         try:
             study.train_config(params, where)
         except ConfigError as error:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from search.pruning.asha import Asha
-from search.study.space import Dimension, params_of
-from trainer.config import Section, TrainConfig, absolute
+from search.study.old_keys import in_new_keys
+from search.study.semantics import Frozen
+from search.study.space import Dimension
+from trainer.config import PRESETS, Section, TrainConfig, absolute
 from trainer.configfile import (
     build,
     did_you_mean,
@@ -45,7 +47,7 @@ class StudyData(Section):
     """Validation fold of every trial."""
 
 
-def _folder_name(name: str) -> str:
+def _plain_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
         raise ValueError(
             f"{quoted(name)}: must be letters, digits and ._- only, beginning with the former, and "
@@ -135,7 +137,7 @@ class Budget(Section):
     """What a study may spend in all its launches; then its trials write checkpoints and end."""
 
     epochs: int | None = Field(default=None, ge=1)
-    """Of all trials together, the protected ones included."""
+    """Of all trials together, the control and the references included."""
     gpu_hours: float | None = Field(default=None, gt=0)
     """GPUs times hours of all trials' carriers, those that failed included."""
     wall_hours: float | None = Field(default=None, gt=0)
@@ -148,8 +150,7 @@ def _worker_a_gpu(trials: dict[str, Any]) -> int:
 
 class Trials(Section):
     num_trials: int = Field(ge=1, le=100_000)
-    """Searched trials: sampled and unprotected enqueued ones. The control and the protected
-    references come on top."""
+    """Searched trials: sampled and enqueued ones. The control and the references come on top."""
     cpus_per_trial: int = Field(default=1, ge=1)
     """Set aside for a trial; torch computes with `num_threads` of them."""
     gpus_per_trial: float = Field(default=0, ge=0)
@@ -157,7 +158,7 @@ class Trials(Section):
     workers_per_trial: int = Field(default_factory=_worker_a_gpu, ge=1)
     """Processes that share every batch of a trial, each with its part of the trial's CPUs and, of
     several GPUs, one: by default as many as GPUs, else 1."""
-    silence_s: float = Field(default=600, gt=0)
+    hang_timeout_s: float = Field(default=600, gt=0)
     """A trial's process that gives no sign of life for so long hangs, and is replaced. Training
     gives one a second; long are only the start of a process and, where used, compilation."""
 
@@ -185,8 +186,23 @@ class Trials(Section):
         return self
 
 
+class Reference(Section):
+    name: Annotated[str, AfterValidator(_plain_name)]
+    """What it is called beside the ranking."""
+    settings: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
+    """By dotted trainer path, over the fixed ones; what they leave open has TrainConfig's
+    default."""
+
+
+def _each_name_once(references: tuple[Reference, ...]) -> tuple[Reference, ...]:
+    names = [reference.name for reference in references]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"name {twice[0]} is given twice")
+    return references
+
+
 class StudyConfig(Section):
-    study: Annotated[str, AfterValidator(_folder_name)]
+    study: Annotated[str, AfterValidator(_plain_name)]
     """Name, and folder below the runs."""
     data: StudyData
     train: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
@@ -204,13 +220,29 @@ class StudyConfig(Section):
     budget: Budget = Budget()
     trials: Trials
     enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(_dotted)], ...] = ()
-    """Settings to try first. Plain ones are searched trials: the sampler fills in what they leave
-    open. With `protected: true` they are references, at TrainConfig's default where left open."""
+    """Settings of the search to try first: the sampler fills in what they leave open."""
+    references: Annotated[tuple[Reference, ...], AfterValidator(_each_name_once)] = ()
+    """What the search is to be compared with, inside the space or not: trained to max_t, neither
+    pruned nor shown to the sampler, and shown beside the ranking."""
     control: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
     """The control's own settings over the fixed ones: a fair control needs its own learning rate.
-    Trial 0, protected, model.family unet. There is none where nothing is trained (max_t 0)."""
+    Trial 0, never pruned, model.family unet. There is none where nothing is trained (max_t 0)."""
     seed: int = Field(default=0, ge=0)
     """Of the sampler, the brackets and, unless `train` names one, of every training run."""
+    _frozen: Frozen | None = PrivateAttr(default=None)
+
+    _in_new_keys = model_validator(mode="before")(in_new_keys)
+
+    @property
+    def frozen(self) -> Frozen | None:
+        """What it was begun under; None for one that is not begun."""
+        return self._frozen
+
+    def under(self, frozen: Frozen | None) -> Self:
+        """Return the study as it goes on under what it froze at its birth."""
+        study = self.model_copy()
+        study._frozen = frozen
+        return study
 
     def train_config(
         self,
@@ -238,11 +270,19 @@ class StudyConfig(Section):
             "data.fold": self.data.fold if fold is None else fold,
             "epochs": self.scheduler.max_t if epochs is None else epochs,
         }
-        values = {"seed": self.seed, **self.train, **params, **own}
+        given = {"seed": self.seed, **self.train, **params, **own}
+        values = {**self._frozen_beside(given), **given}
         if seed is not None:
             values["seed"] = seed
         values = nest(values)
         return build(TrainConfig, values, where or self.study)
+
+    def _frozen_beside(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the frozen settings, without the sizes that a given preset fills in itself."""
+        frozen = dict(self._frozen.settings) if self._frozen else {}
+        for size in PRESETS["S"] if "model.preset" in given else ():
+            frozen.pop(f"model.{size}", None)
+        return frozen
 
     @property
     def control_params(self) -> dict[str, Any]:
@@ -250,24 +290,19 @@ class StudyConfig(Section):
         return {**self.control, "model.family": "unet"}
 
     @property
-    def references(self) -> list[dict[str, Any]]:
-        """The parameters of the protected trials that `enqueue` names."""
-        return [params_of(entry) for entry in self.enqueue if entry.get("protected", False)]
+    def trains(self) -> bool:
+        """Whether its trials train: with max_t 0 each is one validation of given weights."""
+        return self.scheduler.max_t > 0
 
     @property
     def has_control(self) -> bool:
         """Whether a control is trained: not where nothing is."""
-        return self.scheduler.max_t > 0
+        return self.trains
 
     @property
     def num_protected(self) -> int:
         """How many trials come before the first searched one: the control and the references."""
         return self.has_control + len(self.references)
-
-    @property
-    def enqueued(self) -> list[dict[str, Any]]:
-        """The parameters, perhaps not all, of the searched trials that `enqueue` names."""
-        return [params_of(entry) for entry in self.enqueue if not entry.get("protected", False)]
 
     def asha(self) -> Asha:
         """Return the study's ASHA before any report; without rungs for `scheduler.type: none`."""
@@ -285,6 +320,10 @@ class StudyConfig(Section):
         )
 
     def config_hash(self) -> str:
-        """Return a hash of all settings."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Return a hash of all settings, in the keys of version 0.1: it is the same since then."""
+        values = self.model_dump(mode="json")
+        for reference in values.pop("references"):
+            values["enqueue"].append({**reference["settings"], "protected": True})
+        values["trials"]["silence_s"] = values["trials"].pop("hang_timeout_s")
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -1,12 +1,15 @@
 """A study read from its file, with the command line's overrides and every problem in one line."""
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from search.study.checks import check
 from search.study.config import StudyConfig, _dotted
 from search.study.init_from import inherited
+from search.study.old_keys import HANG_TIMEOUT, origins, renamed
+from search.study.semantics import Frozen
 from search.study.space import Dimension
 from trainer.configfile import (
     ConfigError,
@@ -19,8 +22,12 @@ from trainer.configfile import (
 )
 
 
-def load_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
-    """Read and check a study.
+def load_study(
+    path: str | Path,
+    overrides: Iterable[str] = (),
+    begun: Callable[[str], Frozen | None] = lambda name: None,
+) -> StudyConfig:
+    """Read and check a study; an old key of its file is a note on stderr.
 
     One that trains nothing has the settings that it does not name of the run whose weights it
     validates (search/study/init_from.py).
@@ -29,20 +36,38 @@ def load_study(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
         path: The YAML file.
         overrides: `KEY=VALUE` words for any key, e.g. `scheduler.max_t=9`, `train.model.width=16`,
             `space.optimizer.lr.low=1e-5`; `space.optimizer.lr=null` takes a dimension out.
+        begun: Returns what the study of a name was begun under, None where there is none.
 
     Raises:
         ConfigError: One line for every problem.
     """
-    values = read_yaml(path)
-    given = parse_overrides(overrides)
+    values, given = _rename_hang_timeout(read_yaml(path), parse_overrides(overrides), path)
     problems = _override(values, given)
     values, unfit = inherited(values, str(path))
     problems += unfit
     study, broken = _build(values, str(path))
+    if "study" not in broken:
+        study = study.under(begun(study.study))
     problems += "\n".join(broken.values()).splitlines() + check(study, str(path), broken)
     if problems:
+        for key, old in origins(values).items():
+            problems = [line.replace(f"{path}: {key}", f"{path}: {old}", 1) for line in problems]
         raise ConfigError(_blame(problems, str(path), given))
     return study
+
+
+def _rename_hang_timeout(
+    values: dict[str, Any], given: dict[str, Any], path: str | Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a file's values and the overrides without `trials.silence_s`, noting where it was."""
+    old, new = HANG_TIMEOUT
+    trials = values.get("trials")
+    for where, section in ((path, trials), ("command line", nest(given).get("trials"))):
+        if isinstance(section, Mapping) and old in section:
+            print(f"note: {where}: trials.{old}: is trials.{new} now", file=sys.stderr)
+    if isinstance(trials, Mapping):
+        values = {**values, "trials": renamed(trials, old, new)}
+    return values, renamed(given, f"trials.{old}", f"trials.{new}")
 
 
 def _override(values: dict[str, Any], given: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from search.study.checks import FIDELITY, OWNED
 from search.study.config import METRICS, StudyConfig
+from search.study.shipped import SPACES
 from trainer.config import TrainConfig
 
 WORDS = ("question", "command", "cost", "found")
@@ -28,7 +29,7 @@ INTRO = """\
 A study is one YAML file: what is fixed (`train`), what is searched (`space`), by which sampler,
 when a trial is stopped, and what it may cost. `segtune launch FILE --dry-run` checks it and shows
 what it would do; any key can be changed on the command line, `trials.num_trials=12` or
-`space.optimizer.lr.low=1e-5`.
+`space.optimizer.lr.low=1e-5`. FILE is a path, or the name of a study below, such as `quickstart`.
 """
 
 
@@ -66,8 +67,8 @@ def reference(spaces: Path) -> str:
             *_table(head, _rows(StudyConfig, {})),
             "\n## Metrics\n\nWhat every validation reports, and which way is better.\n",
             *_table(("metric", "mode"), metrics),
-            "\n## Trainer settings\n\nFor `train`, `space`, `control` and `enqueue`, and for "
-            "`python -m trainer train`.\n",
+            "\n## Trainer settings\n\nFor `train`, `space`, `control`, `references` and `enqueue`, "
+            "and for `segtune train`.\n",
             *_table(head, _rows(TrainConfig, notes)),
             "",
         ]
@@ -158,4 +159,4 @@ def _default(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(Path(__file__).resolve().parents[1] / "spaces"), end="")
+    print(reference(SPACES), end="")

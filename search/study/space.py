@@ -205,8 +205,3 @@ def context(space: Mapping[str, Dimension], name: str) -> dict[str, Any] | None:
     if not all(allowed.values()):
         return None
     return {parent: values[0] for parent, values in allowed.items()}
-
-
-def params_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of an enqueued entry."""
-    return {name: value for name, value in entry.items() if name != "protected"}

@@ -11,6 +11,7 @@ from search.ledger.state import StudyState, TrialState
 from search.storage.run_folders import fetch_cases
 from search.storage.studies import display_path
 from search.study.config import StudyConfig
+from trainer.documents import to_json
 
 NOTE_LIMIT = 7000
 """Characters of a run's description; MLflow takes 8000 of a tag."""
@@ -76,15 +77,14 @@ def write_results(folder: Path, study: StudyConfig, state: StudyState, out: Path
     """Write what `compare` finds as `compare.json` and `leaderboard.txt`, and each verdict."""
     from search.analysis.results import compare
     from search.report.leaderboard import leaderboard_text
-    from search.report.text import strict_json
     from search.report.verdicts import verdict_text
 
     result = compare(folder)
-    (out / "compare.json").write_text(strict_json(result) + "\n")
+    (out / "compare.json").write_text(to_json(result) + "\n")
     (out / "leaderboard.txt").write_text(leaderboard_text(result, None) + "\n")
     for verdict in result["verdicts"]:
         (out / f"verdict-{verdict['on']}.txt").write_text(verdict_text(verdict) + "\n")
-        (out / f"verdict-{verdict['on']}.json").write_text(strict_json(verdict) + "\n")
+        (out / f"verdict-{verdict['on']}.json").write_text(to_json(verdict) + "\n")
 
 
 def write_test_readings(folder: Path, study: StudyConfig, state: StudyState, out: Path) -> None:

@@ -24,7 +24,7 @@ LEGEND = """
 | `confirms 5` | trial 5 trained again with another seed on another fold |
 | `final/…` | a trial's last validation, at its end; `final/epochs` says how far it came |
 | `val/…`, `train/…`, `time/…` | by epoch; each loss term as it is and `_weighted`; seconds |
-| tags | `ending`, `reason`, `rung`, `fold`, `seed`, `hosts`, `resumed_from`, `confirms`, `verdict.…` |
+| tags | `status` (waiting, running or its ending), `reason`, `rung`, `fold`, `seed`, `hosts`, `resumed_from`, `confirms`, `verdict.…` |
 
 Numbers of a search are selected on, optimistic: only verdicts compare. The view *{name}* (menu Views, or the address that `segtune ui` prints) has the charts.
 """  # noqa: E501
@@ -56,14 +56,19 @@ def page_address(server: str, experiment_id: str) -> str:
     return f"{server.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{query}"
 
 
-def run_name(trial: TrialState) -> str:
-    """Return a trial's name: its number and what it is, if it is not of the search."""
+def run_name(trial: TrialState, reference: str | None = None) -> str:
+    """Return a trial's name: its number and what it is, if it is not of the search.
+
+    Args:
+        trial: The trial.
+        reference: Its name, where it is one.
+    """
     number = f"{trial.number:04d}"
     if trial.kind == "confirm":
         return f"{number} confirms {trial.of}: seed {trial.seed}, fold {trial.fold}"
     if trial.kind == "control":
         return f"{number} control"
-    return f"{number} reference" if trial.protected else number
+    return f"{number} {reference}" if reference else number
 
 
 def _note(study: StudyConfig) -> str:
@@ -136,7 +141,7 @@ def _view(study: StudyConfig, begun_s: float) -> str:
     ]  # fmt: skip
     columns = [f"metrics.`{name}`" for name in [*final, *epochs]]
     columns += [f"params.`{name}`" for name in params]
-    columns += ["tags.`ending`", "tags.`kind`", "attributes.`Duration`"]
+    columns += ["tags.`status`", "tags.`kind`", "attributes.`Duration`"]
     state: dict[str, Any] = {
         "searchFilter": "tags.kind != 'study' and tags.kind != 'confirm'",
         "orderByKey": f"metrics.`{final[0]}`",

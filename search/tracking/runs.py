@@ -16,8 +16,8 @@ from search.ledger.state import StudyState, TrialState, threshold_rule
 from search.storage.outbox import reason
 from search.tracking import artifacts, descriptions
 from search.tracking.address import linked_runs, without_credentials
-from search.tracking.changes import EventBatch, News
 from search.tracking.client import connect, log
+from search.tracking.event_batch import EventBatch, TrialChanges
 from trainer.configfile import flatten
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}
@@ -25,7 +25,7 @@ STATUS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}
 
 
 class StudyInMlflow:
-    """Shows a study's events; opening it finds or creates the experiment and the study's run.
+    """Sends a study's events; opening it finds or creates the experiment and the study's run.
 
     Args:
         session: The study; only what never changes of it is read, for a driver changes the rest.
@@ -55,8 +55,8 @@ class StudyInMlflow:
         self._uri = without_credentials(uri)
         self._link = link
         self._client = connect(uri)
-        self._news = EventBatch(session.study)
-        self._goes_on = False
+        self._batch = EventBatch(session.study)
+        self._is_running = False
         self._failed: set[Callable[..., None]] = set()
         self._experiment_id = self._open_experiment()
         self._runs = linked_runs(list(session.ledger.events), self._uri)
@@ -102,12 +102,8 @@ class StudyInMlflow:
         self._open_run(None, tags, begun_ms, self._study.study, "study_uid")
 
     def _provenance(self) -> dict[str, str]:
-        return {
-            "store_hash": self._begun["store_hash"],
-            "git_commit": self._begun["commit"],
-            "mlflow.source.name": "segtune",
-            "mlflow.source.git.commit": self._begun["commit"],
-        }
+        origin = {"store_hash": self._begun["store_hash"], "mlflow.source.name": "segtune"}
+        return origin | _commit(self._begun["commit"])
 
     def _open_run(
         self, trial: int | None, tags: dict[str, str], time_ms: int, name: str, key: str
@@ -131,49 +127,49 @@ class StudyInMlflow:
 
     def skip(self, events: Sequence[Event], stop: int) -> None:
         """Take note of the events before `stop`, which MLflow has."""
-        self._news.take(events, stop)
-        self._news.clear()
+        self._batch.add(events, stop)
+        self._batch.clear()
 
-    def show(self, events: Sequence[Event], stop: int) -> None:
-        """Make MLflow show all events before `stop`, whether or not it has some of them already.
+    def send(self, events: Sequence[Event], stop: int) -> None:
+        """Send all events before `stop`, whether or not MLflow has some of them already.
 
         After a failure, the same call shows what is left.
         """
-        self._news.take(events, stop)
-        if any(news.ended_ms for news in self._news.trials.values()):
+        self._batch.add(events, stop)
+        if any(changes.ended_ms for changes in self._batch.trials.values()):
             artifacts.fetch_newest_files(self._folder, self._say)
-        self._show_study()
-        for number, news in [*self._news.trials.items()]:
+        self._send_study()
+        for number, changes in [*self._batch.trials.items()]:
             self._check_time()
-            self._show_trial(self._state.trials[number], news)
-            del self._news.trials[number]
+            self._send_trial(self._state.trials[number], changes)
+            del self._batch.trials[number]
 
     @property
     def _state(self) -> StudyState:
-        return self._news.state
+        return self._batch.state
 
-    def _show_study(self) -> None:
+    def _send_study(self) -> None:
         run_id = self._runs[None]
         tags = {"trials": str(len(self._state.trials))}
         if best := self._state.best(self._study.objective.mode):
             tags["best_trial"] = str(best.number)
         if self._state.threshold:
             tags["threshold"] = threshold_rule(self._state.threshold)
-        log(self._client, run_id, self._news.points, tags)
-        self._news.points.clear()
-        if not self._goes_on:
+        log(self._client, run_id, self._batch.points, tags)
+        self._batch.points.clear()
+        if not self._is_running:
             self._client.update_run(run_id, "RUNNING")
-            self._goes_on = True
+            self._is_running = True
 
-    def _show_trial(self, trial: TrialState, news: News) -> None:
-        if news.proposed:
-            self._begin(trial, news.proposed)
+    def _send_trial(self, trial: TrialState, changes: TrialChanges) -> None:
+        if changes.proposed:
+            self._begin(trial, changes.proposed)
         run_id = self._runs[trial.number]
-        log(self._client, run_id, news.points, self._standing(trial))
-        self._send_files(run_id, trial, news)
-        if news.ended_ms and trial.ending:
+        log(self._client, run_id, changes.points, self._status_tags(trial))
+        self._send_files(run_id, trial, changes)
+        if changes.ended_ms and trial.ending:
             status = STATUS.get(trial.ending, "FAILED")
-            self._client.set_terminated(run_id, status, news.ended_ms)
+            self._client.set_terminated(run_id, status, changes.ended_ms)
         elif not trial.ending:
             self._client.update_run(run_id, "RUNNING" if trial.running else "SCHEDULED")
 
@@ -196,23 +192,28 @@ class StudyInMlflow:
         }
         if trial.of is not None:
             tags["confirms"] = str(trial.of)
+        if reference := self._state.reference_name(self._study, trial):
+            tags["reference"] = reference
         if config.init_from:
             tags["init_from"] = str(config.init_from)
-        name = descriptions.run_name(trial)
+        name = descriptions.run_name(trial, reference)
         run_id = self._open_run(trial.number, tags, int(event["time"] * 1000), name, "trial_uid")
         params = flatten(config.model_dump(mode="json"))
         first = {name: params[name] for name in self._study.space if name in params}
         log(self._client, run_id, params=first | params)
 
-    def _standing(self, trial: TrialState) -> dict[str, str]:
+    def _status_tags(self, trial: TrialState) -> dict[str, str]:
         """Return the tags that change in the course of a trial."""
         tags = {
-            "ending": trial.ending or "going on",
+            "status": trial.status(),
+            "ending": trial.ending or "",
             "reason": trial.reason,
-            "attempts": str(trial.attempts),
+            "attempts": str(len(trial.attempts)),
             "hosts": " ".join(trial.hosts),
         }
-        if (rung := self._news.rungs.get(trial.number)) is not None:
+        if attempt := trial.attempt_at():
+            tags |= _commit(attempt.commit)
+        if (rung := self._batch.rungs.get(trial.number)) is not None:
             tags["rung"] = str(rung)
         if trial.segments:
             segments = [f"epoch {segment.after} to {segment.epochs}" for segment in trial.segments]
@@ -224,21 +225,21 @@ class StudyInMlflow:
                     tags[f"verdict.{on}.{row['family']}.{row['other']}"] = row["verdict"]
         return tags
 
-    def _send_files(self, run_id: str, trial: TrialState, news: News) -> None:
+    def _send_files(self, run_id: str, trial: TrialState, changes: TrialChanges) -> None:
         run_dir = self._folder / "trials" / f"{trial.number:04d}"
         with tempfile.TemporaryDirectory(prefix="segtune-") as folder:
             out = Path(folder)
-            if news.configured:
+            if changes.configured:
                 artifacts.write_config(self._study, trial, out)
-            if news.ended_ms:
+            if changes.ended_ms:
                 self._made(artifacts.write_cases, trial, run_dir, out)
                 self._made(artifacts.draw, self._study, trial, out)
-            if news.painted:
+            if changes.painted:
                 self._made(artifacts.copy_pictures, trial, run_dir, out)
             if any(out.iterdir()):
                 self._client.log_artifacts(run_id, folder)
 
-    def report(self, *, last: bool) -> None:
+    def send_report(self, *, last: bool) -> None:
         """Send what the study has found so far.
 
         Args:
@@ -257,10 +258,10 @@ class StudyInMlflow:
             note = artifacts.note(out)
         log(self._client, run_id, tags={"mlflow.note.content": note})
         if last and self._state.finished(self._study):
-            self._client.set_terminated(run_id, "FINISHED", self._news.last_ms)
+            self._client.set_terminated(run_id, "FINISHED", self._batch.last_ms)
         elif last:
             self._client.update_run(run_id, "SCHEDULED")
-        self._goes_on = not last
+        self._is_running = not last
 
     def _made(self, make: Callable[..., None], *args: Any) -> None:
         """Make a file; what cannot be made is told once, and is no reason to try for ever."""
@@ -270,3 +271,7 @@ class StudyInMlflow:
             if make not in self._failed:
                 self._failed.add(make)
                 self._say(f"MLflow lacks a file ({make.__name__}): {reason(error, length=160)}")
+
+
+def _commit(commit: str) -> dict[str, str]:
+    return {"git_commit": commit, "mlflow.source.git.commit": commit}

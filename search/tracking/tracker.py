@@ -6,7 +6,6 @@ came. A dead server delays nothing and loses nothing; what it missed is delivere
 the ledger's.
 """
 
-import json
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,8 +14,9 @@ from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.storage.outbox import Outbox, reason
 from search.tracking.address import linked_runs, tracking_uri, without_credentials
-from search.tracking.changes import OWN
+from search.tracking.event_batch import OWN
 from trainer.atomic import write_atomically
+from trainer.documents import from_json, to_json
 
 if TYPE_CHECKING:
     from search.tracking.runs import StudyInMlflow
@@ -63,7 +63,7 @@ class Tracker:
             name="mlflow",
             period_s=self.PERIOD_S,
             retry_s=self.RETRY_S,
-            tell=self._tell,
+            on_outage=self._say_outage,
             daemon=False,
         )
 
@@ -104,7 +104,7 @@ class Tracker:
         begin = self._delivered
         while self._lacks(self._delivered):
             stop = min(self._delivered + self.CHUNK, len(self._events))
-            view.show(self._events, stop)
+            view.send(self._events, stop)
             self._delivered = stop
             self._save_cursor()
         if self._lacks(self._reported) and (last or time.monotonic() >= self._next_report_s):
@@ -113,7 +113,7 @@ class Tracker:
 
     def _report(self, view: "StudyInMlflow", last: bool) -> None:
         stop, begun_s = self._delivered, time.monotonic()
-        view.report(last=last)
+        view.send_report(last=last)
         ended_s = time.monotonic()
         pause_s = max(self.REPORT_S, (ended_s - begun_s) / self.REPORT_SHARE)
         self._reported, self._next_report_s = stop, ended_s + pause_s
@@ -131,7 +131,7 @@ class Tracker:
             self._view = view
         return self._view
 
-    def _tell(self, error: Exception | None) -> None:
+    def _say_outage(self, error: Exception | None) -> None:
         if error is None:
             self._say(f"MLflow at {self.uri} answers again and has everything")
         else:
@@ -139,13 +139,13 @@ class Tracker:
 
     def _save_cursor(self) -> None:
         values = {"uri": self.uri, "delivered": self._delivered, "reported": self._reported}
-        text = json.dumps(values)
+        text = to_json(values, indent=None)
         write_atomically(self._cursor_path, lambda temporary: temporary.write_text(text))
 
     def _load_cursor(self) -> tuple[int, int]:
         """Return how many events MLflow has, and how many its report of the study covers."""
         try:
-            saved = json.loads(self._cursor_path.read_text())
+            saved = from_json(self._cursor_path.read_text())
         except (OSError, ValueError):
             return 0, 0
         linked = linked_runs(self._events, self.uri)
@@ -167,7 +167,7 @@ def why(error: Exception) -> str:
 
 
 def send_rest(session: StudySession, say: Callable[[str], None]) -> None:
-    """Deliver what MLflow does not have of a study that no trial of is carried now."""
+    """Deliver what MLflow does not have of a study of which no trial runs now."""
     links: list[Event] = []
     tracker = Tracker(session, links.append, say)
     if tracker.behind:

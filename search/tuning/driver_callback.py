@@ -13,7 +13,7 @@ from search.execution.watchdog import Watchdog
 from search.ledger.budget import budget_rule
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
-from search.monitor.console import Progress
+from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import address_for_all_nodes, open_store
 from search.tuning.searcher import StudySearcher
 
@@ -23,7 +23,7 @@ class DriverCallback(tune.Callback):
 
     Args:
         session: The study.
-        searcher: Knows which trials have a carrier.
+        searcher: Knows which trials have an attempt.
         progress: Where people are told.
         links: Events that another thread wants recorded.
         watchdog: Finds trials that hang.
@@ -35,7 +35,7 @@ class DriverCallback(tune.Callback):
         self,
         session: StudySession,
         searcher: StudySearcher,
-        progress: Progress,
+        progress: ProgressDisplay,
         links: "SimpleQueue[Event]",
         watchdog: Watchdog,
     ):
@@ -46,14 +46,14 @@ class DriverCallback(tune.Callback):
         self._watchdog = watchdog
         self._next_s = 0.0
         self._told_to_stop = False
-        self._image_worker = ImageWorker(session, progress.say)
+        self._image_worker = ImageWorker(session, progress.print_line)
         store, fold = address_for_all_nodes(session.study.data.store), session.study.data.fold
         self._threshold = None if session.state.threshold else _threshold.remote(store, fold)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Record that a carrier has its process, which idles now and so answers at once."""
+        """Record that an attempt has got its process, which idles now and so answers at once."""
         actor = trial.temporary_state.ray_actor
         assert actor is not None
         answer: ray.ObjectRef[dict[str, Any]] = actor.where.remote()
@@ -61,17 +61,17 @@ class DriverCallback(tune.Callback):
         self._session.record({"event": "started", **about, **ray.get(answer)})
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Look around twice a second; Tune calls at every turn of its loop."""
+        """Poll twice a second; Tune calls at every turn of its loop."""
         if time.monotonic() >= self._next_s:
-            self._look_around()
-            self._watchdog.look(trials)
+            self._poll()
+            self._watchdog.check(trials)
             self._next_s = time.monotonic() + self.PERIOD_S
 
-    def _look_around(self) -> None:
+    def _poll(self) -> None:
         while not self._links.empty():
             self._session.record(self._links.get())
         self._collect_threshold(wait_s=0)
-        self._image_worker.look()
+        self._image_worker.poll()
         session = self._session
         session.stopping = session.stopping or self._why_to_stop()
         if (session.stopping or session.broken) and not self._told_to_stop:
@@ -87,13 +87,13 @@ class DriverCallback(tune.Callback):
         return ""
 
     def _stop_trials(self) -> None:
-        carried = self._searcher.carried()
+        trials = self._searcher.trials_with_attempt()
         if self._session.stopping:
-            self._progress.say(
-                f"stopping ({self._session.stopping}): {len(carried)} trials write their "
+            self._progress.print_line(
+                f"stopping ({self._session.stopping}): {len(trials)} trials write their "
                 "checkpoints; a second signal ends at once"
             )
-        for number in carried:
+        for number in trials:
             run_dir = self._session.trial_dir(number)
             run_dir.mkdir(parents=True, exist_ok=True)
             (run_dir / "stop").touch()
@@ -110,14 +110,14 @@ class DriverCallback(tune.Callback):
             self._session.record({"event": "threshold", **found})
         except ray.exceptions.RayError as error:
             reason = str(getattr(error, "cause", error)).splitlines()[-1]
-            self._progress.say(f"the best threshold could not be computed: {reason}")
+            self._progress.print_line(f"the best threshold could not be computed: {reason}")
 
     def finish(self) -> None:
         """Wait for threshold and pictures, unless the study is being stopped; record the rest."""
-        self._look_around()
+        self._poll()
         while self._threshold is not None and not self._told_to_stop:
             self._collect_threshold(wait_s=self.PERIOD_S)
-            self._look_around()
+            self._poll()
         if self._told_to_stop:
             self._image_worker.close()
         else:

@@ -1,4 +1,4 @@
-"""One run of Ray Tune over a study: start Ray, carry the trials, and leave nothing behind.
+"""One run of Ray Tune over a study: start Ray, run the trials, and leave nothing behind.
 
 Import it after `search.execution.session.before_ray`: Ray reads its switches when it is imported.
 """
@@ -20,7 +20,7 @@ from search.execution.trainable import Trainable
 from search.execution.watchdog import Watchdog
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
-from search.monitor.console import Progress
+from search.monitor.console import ProgressDisplay
 from search.sampler.sampler import Sampler
 from search.tuning.driver_callback import DriverCallback
 from search.tuning.scheduler import Scheduler
@@ -35,9 +35,9 @@ SLOTS_WAIT_S = 60.0
 """In which the nodes of a cluster join whose head was started again."""
 
 
-def carry_out(
+def run_trials(
     session: StudySession,
-    progress: Progress,
+    progress: ProgressDisplay,
     links: "SimpleQueue[Event]",
     *,
     address: str,
@@ -58,28 +58,28 @@ def carry_out(
     """
     with ray_session(address):
         slots = Slots(session.study.trials.cpus_per_trial, session.study.trials.gpus_per_trial)
-        # Trials that were carried once fit on nodes which may have yet to join again.
+        # Trials that ran once fit on nodes which may have yet to join again.
         again = session.state.trials and address != "local"
-        slots.check(wait_s=SLOTS_WAIT_S if again else 0, say=progress.say)
+        slots.check(wait_s=SLOTS_WAIT_S if again else 0, say=progress.print_line)
         if address != "local":
             check_shared(session.folder, session.study.data.store)
         sampler = Sampler(session.study)
         for event in session.ledger.events:
-            sampler.hear(event)
-        session.listeners.insert(0, sampler.hear)
+            sampler.observe(event)
+        session.listeners.insert(0, sampler.observe)
         searcher = StudySearcher(session, sampler, slots.count, fit)
         watchdog = Watchdog(session)
-        attendant = DriverCallback(session, searcher, progress, links, watchdog)
+        callback = DriverCallback(session, searcher, progress, links, watchdog)
         with _signals(session), tempfile.TemporaryDirectory(prefix="segtune-") as scratch:
-            _fit(session, Scheduler(session, watchdog.ended), searcher, attendant, scratch)
-            attendant.finish()
+            _fit(session, Scheduler(session, watchdog.ended), searcher, callback, scratch)
+            callback.finish()
 
 
 def _fit(
     session: StudySession,
     scheduler: Scheduler,
     searcher: StudySearcher,
-    attendant: "DriverCallback",
+    callback: "DriverCallback",
     scratch: str,
 ) -> None:
     """Call Tune. The files it writes are of no use to us and go to a folder that is deleted."""
@@ -97,7 +97,7 @@ def _fit(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=scratch,
-            callbacks=[attendant],
+            callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=False, checkpoint_frequency=0

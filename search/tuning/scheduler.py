@@ -17,7 +17,7 @@ from search.ledger.session import StudySession
 from search.ledger.state import COUNTED, Report
 
 MAX_FAILURES = 3
-"""A trial has failed when so many of its carriers in a row died by their own fault, without a new
+"""A trial has failed when so many of its attempts in a row died by their own fault, without a new
 report, over all launches."""
 MAX_FAILED_TRIALS = 3
 """The study is broken when so many trials in a row failed and none has ever reported."""
@@ -28,7 +28,7 @@ class Scheduler(TrialScheduler):
 
     Args:
         session: The study.
-        hung: Names of the carriers that the driver ended since they gave no sign of life.
+        hung: Names of the attempts that the driver ended since they gave no sign of life.
     """
 
     def __init__(self, session: StudySession, hung: Container[str] = ()):
@@ -50,7 +50,7 @@ class Scheduler(TrialScheduler):
         return self.CONTINUE if decision.action == "continue" else self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Record how a carrier left that ended by itself, with a result instead of a validation."""
+        """Record how an attempt ended by itself, with a result instead of a validation."""
         number, ending = trial.config["trial"], result.get("ending")
         state = self._session.state.trials[number]
         if state.ending:  # a decision was carried out; it is recorded already
@@ -62,7 +62,7 @@ class Scheduler(TrialScheduler):
             self._session.record({"event": "ended", **about, "ending": ending})
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Record a carrier's death; after MAX_FAILURES in a row without progress, the trial's."""
+        """Record an attempt's death; after MAX_FAILURES in a row without progress, the trial's."""
         number = trial.config["trial"]
         state = self._session.state.trials[number]
         cause, reason = fault_of(trial, hung=trial.trial_id in self._hung)
@@ -77,14 +77,14 @@ class Scheduler(TrialScheduler):
             self._session.broken = f"{len(failed)} trials failed and none has reported: {reason}"
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Line up a new carrier."""
+        """Put a new attempt at the end of the queue."""
         self._waiting.append(trial)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Do nothing: a carrier that no longer waits leaves the line by itself."""
+        """Do nothing: an attempt that no longer waits leaves the queue by itself."""
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return the carrier that has waited longest.
+        """Return the attempt that has waited longest.
 
         Without this order Tune gives warm actors to the newest, and a trial that is to be
         continued can wait until the study's end. Scanning all trials would cost more than the rest.

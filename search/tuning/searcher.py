@@ -1,7 +1,7 @@
-"""Ray Tune's Searcher: which trial a carrier is given, and everything that it must know of it.
+"""Ray Tune's Searcher: of which trial the next attempt is, and all that it must know.
 
-A Ray trial is only a carrier of one of the study's trials. When it dies, the same study trial is
-given to a new carrier, with the epoch after which its validations are still wanted.
+A Ray trial is only an attempt at one of the study's trials. When it dies, a new attempt continues
+the same trial and is told the epoch after which validations are still wanted.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from trainer.configfile import ConfigError
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What a carrier is told: everything that a worker needs to train one trial."""
+    """What an attempt is told: everything that a worker needs to train one trial."""
 
     trial: int
     attempt: int
-    """1 for the first carrier of this trial."""
+    """1 for the first attempt of this trial."""
     train: dict[str, Any]
     """The resolved TrainConfig."""
     run_dir: str
@@ -40,17 +40,17 @@ class TrialSpec:
     storage: str = ""
     """Where nodes share no path: the study's address, where run folders are fetched and sent."""
     fence: int = 0
-    """Number of the driver's lease: with the attempt, it tells a carrier from all others."""
+    """Number of the driver's lease: with `attempt`, it tells this attempt from all others."""
 
 
 def trial_spec(session: StudySession, number: int, fit: str) -> TrialSpec:
-    """Return what the next carrier of a trial is told."""
+    """Return what the next attempt of a trial is told."""
     study, trial = session.study, session.state.trials[number]
     train = trial.config(study).model_dump(mode="json")
     train["data"]["store"] = address_for_all_nodes(train["data"]["store"])
     return TrialSpec(
         trial=number,
-        attempt=trial.attempts + 1,
+        attempt=len(trial.attempts) + 1,
         train=train,
         run_dir=str(session.trial_dir(number)),
         received=trial.received,
@@ -83,10 +83,10 @@ class StudySearcher(Searcher):
 
     # Tune's annotation leaves out its own FINISHED, a str.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """Return the next carrier's spec, None while the cluster is full, FINISHED at the end.
+        """Return the next attempt's spec, None while the cluster is full, FINISHED at the end.
 
-        Tune asks several times a second. None is allowed only while a carrier lives: otherwise
-        Tune's loop would block. FINISHED is final, so not while a living carrier may still die.
+        Tune asks several times a second. None is allowed only while an attempt lives: otherwise
+        Tune's loop would block. FINISHED is final, so not while a living attempt may still die.
         """
         if self._session.stopping or self._session.broken:
             return Searcher.FINISHED
@@ -99,10 +99,10 @@ class StudySearcher(Searcher):
         return asdict(self._spec(number))
 
     def _next(self) -> int | None:
-        """Return the oldest trial without a carrier, proposing a new one if there is none."""
-        carried = set(self._attempts.values())
+        """Return the oldest trial without an attempt, proposing a new one if there is none."""
+        taken = set(self._attempts.values())
         for trial in self._session.live():
-            if trial.number not in carried:
+            if trial.number not in taken:
                 return trial.number
         return self._propose() if self._session.only is None else None
 
@@ -118,9 +118,9 @@ class StudySearcher(Searcher):
         if study.has_control and state.control() is None:
             event |= {"kind": "control", "params": study.control_params}
         elif references < len(study.references):
-            event |= {"kind": "enqueued", "params": study.references[references]}
+            event |= {"kind": "enqueued", "params": study.references[references].settings}
         elif searched < study.trials.num_trials:
-            rest = study.enqueued[searched:]
+            rest = study.enqueue[searched:]
             event |= {"kind": "enqueued" if rest else "sampled", "protected": False}
             given = rest[0] if rest else {}
             event |= self._sampler.propose(study.num_protected + searched, given)
@@ -139,8 +139,8 @@ class StudySearcher(Searcher):
         (self._session.trial_dir(number) / "stop").unlink(missing_ok=True)
         return trial_spec(self._session, number, self._fit)
 
-    def carried(self) -> set[int]:
-        """Return the trials that have a living or waiting carrier."""
+    def trials_with_attempt(self) -> set[int]:
+        """Return the trials that have a living or waiting attempt."""
         return set(self._attempts.values())
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Forget a carrier; its trial, unless it ended, gets a new one."""
+        """Forget an attempt; unless its trial ended, another follows."""
         self._attempts.pop(trial_id, None)
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:

@@ -35,7 +35,7 @@ from search.storage.run_folders import fetch_cases
 from search.storage.studies import read_study
 from search.study.config import StudyConfig
 from search.tracking.tracker import send_rest
-from search.workflows.launch import carry_on, reopened, update_page
+from search.workflows.launch import reopened, run_study, update_page
 from search.workflows.resume import unsuitable
 from trainer.configfile import ConfigError
 
@@ -61,7 +61,7 @@ def confirm(
 
     Args:
         folder: The study's.
-        top: How many of the best.
+        top: How many of the best; 0 for those named alone.
         trials: Others to judge beside them.
         seeds: How many pairs of seed and fold, at least MIN_UNITS.
         epochs: Of every training; by default the longest of the best trials'.
@@ -95,7 +95,7 @@ def confirm(
         print(describe(plan, num_new=len(new)), flush=True)
         session.record(*new)
         again = list(plan.confirming(session.state).values())
-        if status := carry_on(session, address, only=[trial.number for trial in again], fit=fit):
+        if status := run_study(session, address, only=[trial.number for trial in again], fit=fit):
             return status
         if any(trial.ending is None for trial in again):
             print("No verdict before all of them have ended: the same command again continues.")
@@ -134,7 +134,7 @@ def make_plan(
         raise ConfigError(
             [f"{study.study}: the search is not finished, so its best are not known: launch it"]
         )
-    if study.scheduler.max_t and "init_from" in study.train:
+    if study.trains and "init_from" in study.train:
         raise ConfigError(
             [f"{study.study}: train.init_from: those weights were trained on the folds that would "
              "confirm"]
@@ -146,10 +146,10 @@ def make_plan(
         )
     if unknown := sorted(set(trials) - {trial.number for trial in best}):
         raise ConfigError(
-            f"{study.study}: --trial {number}: no searched trial with a result"
-            for number in unknown
+            f"{study.study}:{number}: no searched trial with a result" for number in unknown
         )
     candidates = [trial for i, trial in enumerate(best) if i < top or trial.number in trials]
+    others = [trial for trial in best if trial not in candidates]
     if epochs is None:
         epochs = max(trial.goal(study) for trial in candidates)
     elif problem := unsuitable(study, epochs):
@@ -157,7 +157,7 @@ def make_plan(
     control = state.control()
     plan = Plan(
         candidates=[trial.number for trial in candidates],
-        runner_up=best[1].number if len(candidates) == 1 < len(best) else None,
+        runner_up=others[0].number if len(candidates) == 1 and others else None,
         control=control.number if control else None,
         references=[trial.number for trial in state.references()],
         pairs=[_pair(study, i) for i in range(num_seeds)],
@@ -170,7 +170,7 @@ def make_plan(
 
 def _pair(study: StudyConfig, i: int) -> Pair:
     fold = study.data.fold
-    if study.scheduler.max_t > 0:
+    if study.trains:
         fold = (fold + 1 + i % (NUM_FOLDS - 1)) % NUM_FOLDS
     return Pair(study.train_config({}).seed + 1 + i, fold)
 
@@ -228,7 +228,7 @@ def validation_verdict(session: StudySession, plan: Plan, margin: float | None) 
         scores[key] = cases
     folds = sorted({pair.fold for pair in plan.pairs})
     where = f"on folds {', '.join(map(str, folds))}, which did not select them"
-    if session.study.scheduler.max_t == 0:
+    if not session.study.trains:
         where = f"on fold {folds[0]}, which selected them: optimistic"
     return _verdict(session, plan, margin, scores, "validation", where, len(folds) == 1)
 

@@ -95,7 +95,7 @@ def cost_table(study: StudyConfig, costs: Mapping[str, tuple[TrainConfig, Cost]]
         rows.append((name, *row))
     max_t, num_trials = study.scheduler.max_t, study.trials.num_trials
     # An epoch of 0 is a validation, the whole of such a trial.
-    searched = expected_epochs(rung_table(study)) if max_t else float(num_trials)
+    searched = expected_epochs(rung_table(study)) if study.trains else float(num_trials)
     beside = len(study.references) * cost.trial_s(config, max_t)
     if "control" in costs:
         control, measured = costs["control"]

@@ -62,8 +62,8 @@ def preview(study: StudyConfig) -> str:
     ]
     searched = [(name, _describe(dimension)) for name, dimension in study.space.items()]
     first = [("control", study.control_params)] if study.has_control else []
-    first += [("reference", entry) for entry in study.references]
-    first += [("enqueued", entry) for entry in study.enqueued]
+    first += [(each.name, each.settings) for each in study.references]
+    first += [("enqueued", entry) for entry in study.enqueue]
     tried = [
         (kind, ", ".join(f"{k}={_text(v)}" for k, v in entry.items())) for kind, entry in first
     ]
@@ -73,7 +73,7 @@ def preview(study: StudyConfig) -> str:
             "fixed in every trial\n" + align(fixed, indent=2),
             "searched\n" + align(searched, indent=2),
             *(["tried first\n" + align(tried, indent=2)] if tried else []),
-            *(_rungs(study) if study.scheduler.max_t else [_validations(study)]),
+            *(_rungs(study) if study.trains else [_validations(study)]),
         ]
     )
 
@@ -92,8 +92,9 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
         *further,
         (
             "trials",
-            f"{trials.num_trials} searched ({len(study.enqueued)} enqueued), "
-            f"{'1' if study.has_control else 'no'} control, {len(study.references)} protected",
+            f"{trials.num_trials} searched ({len(study.enqueue)} enqueued), "
+            f"{'1' if study.has_control else 'no'} control, "
+            f"{len(study.references)} reference{'s' * (len(study.references) != 1)}",
         ),
         ("each", each),
         ("sampler", _sampler(study)),
@@ -156,7 +157,7 @@ def _rungs(study: StudyConfig) -> list[str]:
         + align([("bracket", "epoch", "trials expected", "images of a trial"), *rungs], indent=2),
         f"about {expected_epochs(table):.0f} epochs for the searched trials, "
         f"{study.trials.num_trials * max_t} without a scheduler; "
-        f"{study.num_protected * max_t} for the control and the protected ones",
+        f"{study.num_protected * max_t} for the control and the references",
     ]
 
 

@@ -1,4 +1,4 @@
-"""`segtune explain STUDY TRIAL`: why does this Dice stall? Findings, the likely causes first.
+"""`segtune explain STUDY:7`: why does this Dice stall? Findings, the likely causes first.
 
 What the ledger tells is always there. What the store tells needs the store, and what the weights
 tell needs a checkpoint: where they are not at hand, one line says so.
@@ -20,11 +20,12 @@ from search.diagnosis.neighbors import neighbours
 from search.ledger.state import StudyState, TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.run_folders import checkpoints_of, fetch_cases, trial_files
-from search.storage.studies import display_path, read_study
+from search.storage.studies import is_driven, read_study
 from search.storage.trial_images import BEST
+from search.storage.trial_names import trial_of
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
-from trainer.configfile import ConfigError, did_you_mean
+from trainer.configfile import ConfigError
 
 if TYPE_CHECKING:
     from trainer.data.store import Store
@@ -52,11 +53,7 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
         ConfigError: There is no such trial.
     """
     study, state = read_study(folder)
-    trial = state.trials.get(number)
-    if trial is None:
-        near = did_you_mean(str(number), map(str, state.trials))
-        known = f"it has 0 to {max(state.trials)}" if state.trials else "it has none yet"
-        raise ConfigError([f"{display_path(folder)}: trial {number}: no such trial; {known}{near}"])
+    trial = trial_of(folder, state, number)
     config, notes = trial.config(study), list[str]()
     run_dir = folder / "trials" / f"{number:04d}"
     data = _store(store or config.data.store, state, notes)
@@ -69,7 +66,8 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
         "study": study.study,
         "trial": number,
         "kind": trial.kind,
-        "ending": trial.ending or "going on",
+        "status": trial.status(driven=trial.running and is_driven(folder)),
+        "ending": trial.ending,
         "epoch": trial.epoch,
         "goal": trial.goal(study),
         "dice": dice if dice is not None and math.isfinite(dice) else None,
@@ -101,7 +99,7 @@ def _findings(
         neighbours(study, state, trial, noise),
     ]
     if data is not None:
-        from trainer.diagnosis.data import foreground, windowed_modalities
+        from trainer.diagnosis.training_data import foreground, windowed_modalities
 
         images = (measured.images if measured else None) or trial.epoch * config.epoch_images
         drawn = foreground(data, config, max(images, 1))
@@ -180,9 +178,9 @@ def _answer(findings: list[Finding], yard: history.Yardstick) -> str:
 
 def render(result: dict[str, Any]) -> str:
     """Return an explanation as text, at most WIDTH columns wide."""
-    goal = f" of {result['goal']}" if result["ending"] == "going on" else ""
+    goal = f" of {result['goal']}" if result["ending"] is None else ""
     head = (
-        f"{result['study']} trial {result['trial']} ({result['kind']}): {result['ending']}, "
+        f"{result['study']}:{result['trial']} ({result['kind']}): {result['status']}, "
         f"epoch {result['epoch']}{goal}"
     )
     if result["dice"] is not None:

@@ -5,7 +5,6 @@ packages of the search.
 """
 
 import importlib.metadata
-import json
 import os
 import shutil
 import uuid
@@ -30,10 +29,11 @@ from search.workflows.model_ref import (
     on_this_machine,
 )
 from trainer.configfile import ConfigError, read_yaml
+from trainer.documents import to_json
 from trainer.progress import bar
 
 if TYPE_CHECKING:
-    from trainer.saved.model_io import Trained
+    from trainer.saved.model_io import TrainedModel
 
 PACKAGES = (
     *("click", "einops", "matplotlib", "monai", "nibabel", "nilearn", "numpy", "openpyxl"),
@@ -111,7 +111,7 @@ def _appearing(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _store_hash(trained: "Trained") -> dict[str, Any]:
+def _store_hash(trained: "TrainedModel") -> dict[str, Any]:
     """Return the hash of the data, which only config.yaml of an early run names."""
     from trainer.saved.model_io import run_folder
 
@@ -121,16 +121,16 @@ def _store_hash(trained: "Trained") -> dict[str, Any]:
     return {"data.store_hash": read_yaml(path).get("data", {}).get("store_hash")}
 
 
-def _metrics(model: ModelRef, trained: "Trained") -> dict[str, Any]:
+def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
     """Return what was measured, each number with what it is worth."""
     from trainer.saved.checkpoint import read
-    from trainer.saved.frozen_threshold import Frozen
+    from trainer.saved.frozen_threshold import FrozenThreshold
     from trainer.saved.model_io import frozen_settings, run_folder
 
     run_dir = run_folder(trained.path)
     measured = read(trained.path).get("metrics") or {}
     dice = None if trained.epoch is None else lesion_dice(run_dir, trained.epoch)
-    frozen = Frozen.load(run_dir) if frozen_settings(trained) else None
+    frozen = FrozenThreshold.load(run_dir) if frozen_settings(trained) else None
     readings = run_dir / "test_readings.jsonl"
     return {
         "validation": {
@@ -172,12 +172,16 @@ def _verdicts(origin: TrialOrigin) -> list[dict[str, Any]]:
     return [*newest.values()]
 
 
-def _provenance(model: ModelRef, trained: "Trained") -> dict[str, Any]:
+def _provenance(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
     from trainer.saved.model_io import fingerprint
 
     config = trained.config
     return {
-        **(_trained_in(model.origin) if model.origin else {"study": None, "trial": None}),
+        **(
+            _trained_in(model.origin, trained.epoch)
+            if model.origin
+            else {"study": None, "trial": None}
+        ),
         "weights": fingerprint(trained.model),
         "weights_file": trained.path.name,
         "epoch": trained.epoch,
@@ -193,9 +197,11 @@ def _provenance(model: ModelRef, trained: "Trained") -> dict[str, Any]:
     }
 
 
-def _trained_in(origin: TrialOrigin) -> dict[str, Any]:
+def _trained_in(origin: TrialOrigin, epoch: int | None) -> dict[str, Any]:
+    """Return where weights come from, with the code that trained their epoch."""
     event, trial = origin.state.study, origin.trial
     assert event is not None
+    attempt = trial.attempt_at(epoch)
     return {
         "study": origin.study.study,
         "study_uid": event["uid"],
@@ -204,8 +210,8 @@ def _trained_in(origin: TrialOrigin) -> dict[str, Any]:
         "confirms": trial.of,
         "ending": trial.ending,
         "params": trial.params,
-        "commit": event["commit"],
-        "versions": event["versions"],
+        "commit": attempt.commit if attempt else "",
+        "versions": attempt.versions if attempt else {},
         "hosts": trial.hosts,
         "trials_compared": _num_compared(origin.state.searched()),
     }
@@ -225,7 +231,7 @@ def _requirements() -> str:
     return "".join(lines)
 
 
-def _paint(trained: "Trained", folder: Path) -> tuple[list[Path], str]:
+def _paint(trained: "TrainedModel", folder: Path) -> tuple[list[Path], str]:
     """Draw the fixed validation cases where the data are here; else say why there are none."""
     from trainer.images.sample_images import paint
 
@@ -240,7 +246,7 @@ def _paint(trained: "Trained", folder: Path) -> tuple[list[Path], str]:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
+    path.write_text(to_json(_finite(dict(values))) + "\n")
 
 
 def _finite(value: Any) -> Any:

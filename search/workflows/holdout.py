@@ -16,6 +16,7 @@ from search.ledger.session import StudySession
 from search.ledger.state import TrialState
 from search.storage.dataset_cache import with_store_here
 from search.storage.run_folders import hold_run_folder, on_this_node
+from search.storage.trial_names import trial_name
 from search.tuning.searcher import trial_spec
 
 
@@ -71,7 +72,7 @@ def record(session: StudySession, trial: TrialState, reading: dict[str, Any]) ->
     if reading["reading"] > 1:
         again = f"; NOT A FIRST LOOK: reading {reading['reading']} of the test set by this model"
     print(
-        f"test set   trial {trial.number} (of {trial.of}): Dice "
+        f"test set   {trial_name(session.folder, trial.number)} (of {trial.of}): Dice "
         f"{reading['metrics']['test/dice']:.4f} at threshold {reading['threshold']:g}{again}",
         flush=True,
     )

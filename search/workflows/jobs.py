@@ -1,8 +1,8 @@
 """Studies on a cluster seen from outside, through Ray Jobs: `--submit http://HOST:8265`.
 
-The code (`search`, `trainer`) and the study travel as the job's working directory; data and runs
-are where the cluster sees them. The driver is a process of the head, so that the machine which
-submitted it can be switched off. Nothing of that machine's environment goes along: MLflow's
+The code (`search`, `trainer`, `spaces`) and the study travel as the job's working directory; data
+and runs are where the cluster sees them. The driver is a process of the head, so that the machine
+which submitted it can be switched off. Nothing of that machine's environment goes along: MLflow's
 address and passwords are those that the head was started with.
 """
 
@@ -22,6 +22,7 @@ import requests
 import yaml
 from ray.job_submission import JobDetails, JobSubmissionClient
 
+import search
 from search.execution.auth import find_token, token_path
 from search.execution.environment import code_commit
 from search.storage.studies import display_path
@@ -43,7 +44,7 @@ SAME_PYTHON = (
 
 BEGIN = "-- segtune --"
 """Divides what Ray writes into a job's log from what the command prints."""
-CODE = {".py", ".js", ".css"}
+CODE = {".py", ".js", ".css", ".yaml"}
 """Of the files of segtune, what a cluster needs."""
 
 
@@ -258,10 +259,10 @@ def _own(log: str) -> str:
 @contextmanager
 def _working_directory(study: StudyConfig | None) -> Iterator[str]:
     """Copy the code, and nothing that lies beside it, into a folder; and a study's settings."""
-    code = Path(__file__).parents[1]
+    code = Path(search.__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory(prefix="segtune-") as name:
         folder = Path(name)
-        for package in ("search", "trainer"):
+        for package in ("search", "trainer", "spaces"):
             for path in (p for p in (code / package).rglob("*") if p.suffix in CODE):
                 copy = folder / path.relative_to(code)
                 copy.parent.mkdir(parents=True, exist_ok=True)

@@ -16,14 +16,15 @@ from search.ledger.budget import budget_rule
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState
-from search.monitor.console import Progress
+from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study
 from search.study.config import StudyConfig
+from search.study.frozen import birth, check_trainable, frozen_of, study_of
 from search.tracking.address import ui_command
 from search.tracking.tracker import Tracker
 from trainer.atomic import write_atomically
-from trainer.configfile import ConfigError, build, flatten
+from trainer.configfile import ConfigError, flatten
 
 BROKEN = 3
 """Exit status where trials only fail. A crash has another, and what relaunches tells them apart."""
@@ -33,7 +34,7 @@ MAY_CHANGE = {
     "budget.epochs",
     "budget.gpu_hours",
     "budget.wall_hours",
-    "trials.silence_s",
+    "trials.hang_timeout_s",
 }
 """Study settings that say nothing about the results; the store is known by its content."""
 
@@ -69,8 +70,8 @@ def launch(
     store_hash = content_hash(study.data.store)
     folder = runs.expanduser().resolve() / study.study
     with open_as_driver(folder) as ledger:
-        _create_or_continue(study, store_hash, folder, ledger, warm_start)
-        return carry_on(StudySession(study, folder, ledger), address, fit=fit, show=show)
+        study = _create_or_continue(study, store_hash, folder, ledger, warm_start)
+        return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
 
 
 @contextmanager
@@ -78,17 +79,19 @@ def reopened(folder: Path) -> Iterator[StudySession]:
     """Open an existing study as its only driver.
 
     Raises:
-        ValueError: It has no settings yet, its data have changed, or it is being run.
+        ValueError: It has no settings yet, its data have changed, it is being run, or this version
+            would train it otherwise.
         OSError: The ledger cannot be read.
     """
     study, state = read_study(folder)
     assert state.study is not None
+    check_trainable(state.study, folder)
     _check_data(state.study, content_hash(study.data.store), study, folder)
     with open_as_driver(folder) as ledger:
         yield StudySession(study, folder.resolve(), ledger)
 
 
-def carry_on(
+def run_study(
     session: StudySession,
     address: str,
     *,
@@ -96,12 +99,12 @@ def carry_on(
     fit: str = "trainer.loop:fit",
     show: Callable[[Path], str] | None = None,
 ) -> int:
-    """Carry out what is left of a study and show what it found.
+    """Run what is left of a study and show what it found.
 
     Args:
         session: The study.
         address: From `ray_address`.
-        only: Carry these trials and no others, whatever the budget; None for the whole plan.
+        only: Run these trials and no others, whatever the budget; None for the whole plan.
         fit: `module:function` with the contract of `trainer.loop.fit`.
         show: What to print of the study's folder at the end; None is the leaderboard.
 
@@ -109,9 +112,9 @@ def carry_on(
         Exit status, as `launch`.
     """
     session.only = None if only is None else frozenset(only)
-    progress = Progress(session)
-    session.listeners.append(progress.hear)
-    _carry_out(session, progress, address, fit)
+    progress = ProgressDisplay(session)
+    session.listeners.append(progress.observe)
+    _run_trials(session, progress, address, fit)
     return _conclude(session, show)
 
 
@@ -121,28 +124,37 @@ def _create_or_continue(
     folder: Path,
     ledger: Ledger,
     sources: Sequence[Path],
-) -> None:
+) -> StudyConfig:
     """Write a new study's first event, or check that an existing one is this very study.
 
     One without a trial has not begun, and takes any settings.
 
+    Returns:
+        The study under what it froze when it was begun.
+
     Raises:
-        ConfigError: It has other settings, another data set or another warm start.
+        ConfigError: It has other settings, another data set or another warm start, or this version
+            would train it otherwise.
     """
     state = StudyState.of(ledger)
     begun, config = state.study, study.model_dump(mode="json")
     warm = begun.get("warm_start", []) if begun else []
     others = {source.resolve().name for source in sources} - {*warm}
+    same = begun and (begun["config"], begun["store_hash"]) == (config, store_hash)
+    if begun and (state.trials or same):
+        check_trainable(begun, folder)
+        study = study.under(frozen_of(begun))
+    else:
+        study = study.under(None)
     if begun and state.trials:
         _check_data(begun, store_hash, study, folder)
-        # Read as a study, so that settings which a newer segtune added have their defaults.
-        before = build(StudyConfig, begun["config"], ledger.path).model_dump(mode="json")
-        problems = _changes(before, config)
+        # Read as a study: in today's keys, and what a newer segtune added with its default.
+        problems = _changes(study_of(begun, ledger.path), study)
         rule = "this study was begun without it; give the study another name to begin warm"
         problems += [f"--warm-start {name}: {rule}" for name in sorted(others)]
         if problems:
             raise ConfigError(f"{folder}: {problem}" for problem in problems)
-    same = begun and (begun["config"], begun["store_hash"]) == (config, store_hash)
+    frozen = birth(study)
     if not same or others:
         imported: list[Event] = []
         if not state.trials:
@@ -152,6 +164,7 @@ def _create_or_continue(
             "uid": begun["uid"] if begun else uuid.uuid4().hex,
             "config": config,
             "config_hash": study.config_hash(),
+            **frozen._asdict(),
             "store_hash": store_hash,
             "commit": code_commit(),
             "versions": package_versions(),
@@ -160,6 +173,7 @@ def _create_or_continue(
     text = "# Resolved settings of this study; written by `segtune launch`.\n"
     text += yaml.safe_dump(config, sort_keys=False)
     write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
+    return study.under(frozen)
 
 
 def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event], list[str]]:
@@ -184,13 +198,13 @@ def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path)
         )
 
 
-def _changes(begun: dict[str, Any], config: dict[str, Any]) -> list[str]:
+def _changes(begun: StudyConfig, study: StudyConfig) -> list[str]:
     """Return one line for every setting with which a study cannot be continued."""
-    before, now = flatten(begun), flatten(config)
+    before, now = _decisive(begun), _decisive(study)
     lines = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
-        if old == new or key in MAY_CHANGE:
+        if old == new:
             continue
         rule = "give the study another name to change it"
         if key == "trials.num_trials":
@@ -201,10 +215,16 @@ def _changes(begun: dict[str, Any], config: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _carry_out(session: StudySession, progress: Progress, address: str, fit: str) -> None:
+def _decisive(study: StudyConfig) -> dict[str, Any]:
+    """Return all that says something about a study's results, by dotted key."""
+    values = flatten(study.model_dump(mode="json", exclude={"references": {"__all__": {"name"}}}))
+    return {key: value for key, value in values.items() if key not in MAY_CHANGE}
+
+
+def _run_trials(session: StudySession, progress: ProgressDisplay, address: str, fit: str) -> None:
     """Run what is left of the trials, with MLflow beside them."""
     links: SimpleQueue[Event] = SimpleQueue()
-    tracker = Tracker(session, links.put, progress.say)
+    tracker = Tracker(session, links.put, progress.print_line)
     spent = session.overspent()
     runs = not session.finished and spent is None
     if spent:
@@ -215,10 +235,10 @@ def _carry_out(session: StudySession, progress: Progress, address: str, fit: str
         before_ray(address)
     with progress, tracker:
         if runs:
-            from search.tuning.run import carry_out
+            from search.tuning.run import run_trials
 
             (session.folder / "stop").unlink(missing_ok=True)
-            carry_out(session, progress, links, address=address, fit=fit)
+            run_trials(session, progress, links, address=address, fit=fit)
     while not links.empty():
         session.record(links.get())
 

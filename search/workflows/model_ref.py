@@ -1,4 +1,4 @@
-"""The trained model that a person means: a trial of a study, or a run by its path."""
+"""The trial or the trained model that a person means: `STUDY:7`, STUDY, or a run by its path."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -16,6 +16,7 @@ from search.storage.studies import (
     writer_of,
 )
 from search.storage.trial_images import BEST
+from search.storage.trial_names import split_trial, trial_name, trial_of
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
 
@@ -61,17 +62,40 @@ def on_this_machine(model: ModelRef, names: Collection[str]) -> Iterator[ModelRe
         return
     with trial_files(model.path, {BEST, *names}) as files:
         if not (files / BEST).is_file():
-            where = f"{display_path(origin.folder)}: trial {origin.trial.number}"
+            where = trial_name(origin.folder, origin.trial.number)
             raise ConfigError([f"{where}: {origin.trial.ending}: no {BEST} of it is here"])
         yield replace(model, path=files)
+
+
+def find_trial(words: str, trial: int | None, runs: Path) -> tuple[Path, int]:
+    """Find a trial of a study, whether it has ended or not.
+
+    Args:
+        words: `STUDY:7`; or a study's name or folder, of which it is the best trial, or `trial`.
+        trial: Number.
+        runs: The folder of all studies.
+
+    Returns:
+        The study's folder, and the number of a trial that it has.
+
+    Raises:
+        ConfigError: There is no such study or trial.
+        ValueError: The ledger is damaged, or has no settings.
+        OSError: The ledger cannot be read.
+    """
+    name, number = split_trial(words, trial)
+    folder = find_study(name, runs)
+    study, state = read_study(folder)
+    found = _best(folder, study, state) if number is None else trial_of(folder, state, number)
+    return folder, found.number
 
 
 def find_model(words: str, trial: int | None, runs: Path) -> ModelRef:
     """Find a trained model.
 
     Args:
-        words: A study's name or folder, of which it is the best trial by the leaderboard, or
-            `trial`; or a run folder, a .pt file or an exported folder.
+        words: `STUDY:7`; a study's name or folder, of which it is the best trial by the
+            leaderboard, or `trial`; or a run folder, a .pt file or an exported folder.
         trial: Number; also of a control, a reference or a confirming trial.
         runs: The folder of all studies.
 
@@ -94,7 +118,8 @@ def find_model(words: str, trial: int | None, runs: Path) -> ModelRef:
         return ModelRef(
             path.resolve(), _plain(f"{folder.name}-{stem}" if stem else folder.name), None
         )
-    return _of_study(find_study(words, runs), trial)
+    name, number = split_trial(words, trial)
+    return _of_study(find_study(name, runs), number)
 
 
 def _is_run(path: Path) -> bool:
@@ -106,25 +131,27 @@ def _is_run(path: Path) -> bool:
     return path.is_file()
 
 
+def _best(folder: Path, study: StudyConfig, state: StudyState) -> TrialState:
+    if best := ranked(study, state.searched()):
+        return best[0]
+    raise ConfigError([f"{display_path(folder)}: no trial has a result"])
+
+
 def _of_study(folder: Path, number: int | None) -> ModelRef:
     study, state = read_study(folder)
-    where = display_path(folder)
     if number is None:
         if driver := writer_of(folder / "ledger.jsonl"):
-            rule = "`segtune stop` it, or name a trial that has ended with --trial"
-            raise ConfigError([f"{where}: is run by {driver}, its best may change: {rule}"])
-        best = ranked(study, state.searched())
-        if not best:
-            raise ConfigError([f"{where}: no trial has a result"])
-        trial = best[0]
-    elif number in state.trials:
-        trial = state.trials[number]
+            ended = f"or name a trial that has ended, as in {trial_name(folder, 7)}"
+            raise ConfigError(
+                [f"{display_path(folder)}: is run by {driver}, its best may change: `segtune stop` "
+                 f"it, {ended}"]
+            )  # fmt: skip
+        trial = _best(folder, study, state)
     else:
-        numbers = f"there are 0 to {max(state.trials)}" if state.trials else "there is none yet"
-        raise ConfigError([f"{where}: trial {number}: no such trial; {numbers}"])
+        trial = trial_of(folder, state, number)
     if trial.ending is None:
-        rule = "has not ended: `segtune launch` carries it on"
-        raise ConfigError([f"{where}: trial {trial.number}: {rule}"])
+        where = trial_name(folder, trial.number)
+        raise ConfigError([f"{where}: has not ended: `segtune launch` carries it on"])
     run_dir = folder.resolve() / "trials" / f"{trial.number:04d}"
     origin = TrialOrigin(folder, study, state, trial)
     return ModelRef(run_dir, f"{study.study}-{trial.number:04d}", origin)

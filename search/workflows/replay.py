@@ -8,7 +8,7 @@ not the same, and which is said first.
 import importlib
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,22 @@ from typing import Any
 from search.execution.environment import code_commit, package_versions
 from search.execution.hardware import cpu_model
 from search.ledger.journal import Event, Ledger
-from search.ledger.state import Report, TrialState
+from search.ledger.state import Attempt, Report, TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.studies import read_study
+from search.storage.trial_names import trial_name, trial_of
+from search.study import semantics
 from search.study.config import StudyConfig
+from search.study.frozen import frozen_of
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
+UNKNOWN = {"gpu": "none", "cpu": "none"}
+"""What an empty text is called; elsewhere it is unknown."""
+
 
 @dataclass(frozen=True)
-class Stretch:
+class TrainedSegment:
     """Epochs that were trained towards one number of epochs."""
 
     config: TrainConfig
@@ -52,19 +58,18 @@ def replay(
         OSError: The ledger cannot be read.
     """
     study, state = read_study(folder)
-    if number not in state.trials:
-        raise ConfigError([f"{folder}: trial {number}: no such trial"])
-    trial = state.trials[number]
-    parts = stretches(study, trial, math.inf if epochs is None else epochs)
+    trial = trial_of(folder, state, number)
+    parts = trained_segments(study, trial, math.inf if epochs is None else epochs)
     if not parts:
-        raise ConfigError([f"{folder}: trial {number}: no epoch of it was reported so far"])
+        name = trial_name(folder, number)
+        raise ConfigError([f"{name}: no epoch of it was reported so far"])
     assert state.study is not None
     started = [
         event
         for event in Ledger.open(folder / "ledger.jsonl", writer=False).events
         if event["event"] == "started" and event["trial"] == number
     ]
-    for line in environment(state.study, started, parts[0].config):
+    for line in environment(state.study, trial.attempts, started, parts[0].config):
         print(f"note       {line}", flush=True)
     if study.trials.workers_per_trial > 1:
         print("note       1 worker now: sums over several are rounded otherwise")
@@ -83,23 +88,23 @@ def replay(
     return same
 
 
-def stretches(study: StudyConfig, trial: TrialState, until: float) -> list[Stretch]:
+def trained_segments(study: StudyConfig, trial: TrialState, until: float) -> list[TrainedSegment]:
     """Return what a trial trained, a stretch for every number of epochs that it was to reach."""
     ends = [*(segment.after for segment in trial.segments), math.inf]
-    found: list[Stretch] = []
+    found: list[TrainedSegment] = []
     begin = -1.0
     for end in ends:
         reports = [r for r in trial.reports if begin < r.epoch <= min(end, until)]
         if reports:
             goal = trial.goal_at(study, reports[0].epoch)
             config = study.train_config(trial.params, epochs=goal, seed=trial.seed, fold=trial.fold)
-            found.append(Stretch(config, reports))
+            found.append(TrainedSegment(config, reports))
         begin = end
     return found
 
 
 def train_again(
-    parts: list[Stretch], number: int, fit: str
+    parts: list[TrainedSegment], number: int, fit: str
 ) -> Iterator[tuple[Report, Mapping[str, float]]]:
     """Train in a folder that is deleted; yield each report with the metrics of the new run."""
     module, _, name = fit.partition(":")
@@ -134,31 +139,33 @@ def differences(then: Mapping[str, float], now: Mapping[str, float]) -> list[str
     return lines
 
 
-def environment(begun: Event, started: list[Event], config: TrainConfig) -> list[str]:
+def environment(
+    begun: Event, attempts: Sequence[Attempt], started: list[Event], config: TrainConfig
+) -> list[str]:
     """Return a line for everything that decides the last bits and is not as it was.
 
     Args:
         begun: The study's newest `study` event.
-        started: The trial's `started` events.
+        attempts: The trial's.
+        started: Their events.
         config: What is trained again.
     """
-    now: dict[str, Any] = {
-        "commit": code_commit(),
-        "store": open_store(config.data.store).content_hash[:12],
-        **package_versions(),
-    }
-    then = {"commit": begun["commit"], "store": begun["store_hash"][:12], **begun["versions"]}
-    lines = [
-        f"{key}: {then[key] or 'unknown'} then, {now.get(key) or 'unknown'} now"
-        for key in then
-        if then[key] != now.get(key)
-    ]
+    store = open_store(config.data.store).content_hash[:12]
+    code = {"commit": code_commit(), **package_versions()}
     here = {"cpu": cpu_model(), "gpu": _gpu(config), "threads": config.num_threads}
-    for key, value in here.items():
-        known = sorted({str(event[key]) for event in started if key in event})
+    now = {"semantics": semantics.SEMANTICS, "store": store, **code, **here}
+    then: list[Mapping[str, Any]] = [
+        {"semantics": frozen_of(begun).semantics, "store": begun["store_hash"][:12]},
+        *({"commit": attempt.commit, **attempt.versions} for attempt in attempts),
+        *({key: event[key] for key in here if key in event} for event in started),
+    ]
+    lines = []
+    for key, value in now.items():
+        known = sorted({str(each[key]) for each in then if key in each})
         if known and known != [str(value)]:
-            lines.append(f"{key}: {', '.join(known) or 'none'} then, {value or 'none'} now")
-    if begun["commit"].endswith("-dirty") and then["commit"] == now["commit"]:
+            told = ", ".join(each or UNKNOWN.get(key, "unknown") for each in known)
+            lines.append(f"{key}: {told} then, {value or UNKNOWN.get(key, 'unknown')} now")
+    if code["commit"].endswith("-dirty") and all(a.commit == code["commit"] for a in attempts):
         lines.append("commit: has changes that are not in git, which may have been others then")
     return lines
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,13 @@ from search.storage.studies import display_path, read_study, shared_place
 from search.study.config import StudyConfig
 from search.study.load import load_study
 from search.study.sampler_limits import combinations
+from search.study.shipped import space_file
 from search.workflows.launch import launch
 from search.workflows.model_ref import ModelRef, find_model, on_this_machine
 from trainer.atomic import write_atomically
 from trainer.config import DiffusionConfig, SamplingConfig, TrainConfig
 from trainer.configfile import ConfigError, build, read_yaml
+from trainer.documents import from_json, to_json
 from trainer.respacing import timesteps
 
 OPTIONS = {
@@ -108,11 +109,6 @@ def respace(
     draw(settings, chosen, options.margin, model.name, folder / "respacing.png")
     _store(model, chosen, study, weights, folder)
     return 0
-
-
-def space_file(name: str) -> Path:
-    """Return the path of a study that ships with segtune."""
-    return Path(str(resources.files("search"))) / "spaces" / f"{name}.yaml"
 
 
 def check_choice(word: str) -> None:
@@ -254,7 +250,7 @@ def _begin(model: ModelRef, weights: str, study: StudyConfig, folder: Path) -> N
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _write(path, {"model": str(model.path), "weights": weights, "chosen": None})
-    elif (theirs := json.loads(path.read_text())["weights"]) != weights:
+    elif (theirs := from_json(path.read_text())["weights"]) != weights:
         raise ConfigError(
             [f"{display_path(folder)}: was begun with other weights ({theirs}); {rule}"]
         )
@@ -271,13 +267,13 @@ def _store(
     from trainer.data.store import Store
     from trainer.evaluation.evaluate import evaluate
     from trainer.evaluation.evaluation_table import write
-    from trainer.saved.frozen_threshold import FILE, Frozen
+    from trainer.saved.frozen_threshold import FILE, FrozenThreshold
     from trainer.saved.model_io import load, run_folder, with_settings
 
     sampling = chosen.sampling.model_dump(mode="json", exclude={"threshold"})
     trained = load(model.path)
     run_dir = run_folder(trained.path)
-    frozen = Frozen.load(run_dir)
+    frozen = FrozenThreshold.load(run_dir)
     if frozen is None or (frozen.weights, frozen.sampling) != (weights, sampling):
         changed = {f"sampling.{key}": value for key, value in sampling.items()}
         trained = with_settings(trained, changed | {"data.store": study.data.store})
@@ -296,5 +292,5 @@ def _store(
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    text = json.dumps(values, indent=2) + "\n"
+    text = to_json(values) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text))

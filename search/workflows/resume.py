@@ -19,8 +19,9 @@ from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import TrialState
 from search.storage.run_folders import checkpoints_of
+from search.storage.trial_names import trial_name, trial_of
 from search.study.config import StudyConfig
-from search.workflows.launch import carry_on, reopened
+from search.workflows.launch import reopened, run_study
 from trainer.configfile import ConfigError
 
 CAN_GO_ON = ("completed", "stopped", "stalled")
@@ -36,7 +37,7 @@ def resume(
     address: str | None = None,
     fit: str = "trainer.loop:fit",
 ) -> int:
-    """Give trials that ended a longer training. No other trial of the study is carried on.
+    """Give trials that ended a longer training. No other trial of the study runs.
 
     The same call again, after a kill, chooses the same trials and goes on with them.
 
@@ -59,7 +60,7 @@ def resume(
     with reopened(folder) as session:
         session.record(*resumed_events(session, epochs=epochs, top=top, trials=trials))
         resumed = [t.number for t in session.state.live() if t.segments]
-        return carry_on(session, address, only=resumed, fit=fit)
+        return run_study(session, address, only=resumed, fit=fit)
 
 
 def resumed_events(
@@ -100,7 +101,7 @@ def _resumed(trials: Sequence[TrialState], epochs: int) -> list[Event]:
 def unsuitable(study: StudyConfig, epochs: int) -> str:
     """Return why no trial of a study can be trained for so many epochs; empty if it can."""
     every = study.train_config({}).validate_every
-    if study.scheduler.max_t == 0:
+    if not study.trains:
         return "this study's trials train nothing (max_t 0)"
     if epochs % every:
         return f"must be a multiple of train.validate_every ({every})"
@@ -108,10 +109,7 @@ def unsuitable(study: StudyConfig, epochs: int) -> str:
 
 
 def _named(session: StudySession, numbers: Sequence[int]) -> list[TrialState]:
-    trials = session.state.trials
-    if unknown := sorted(set(numbers) - set(trials)):
-        raise ConfigError(f"{session.folder}: trial {number}: no such trial" for number in unknown)
-    return [trials[number] for number in sorted(set(numbers))]
+    return [trial_of(session.folder, session.state, number) for number in sorted(set(numbers))]
 
 
 def _best(session: StudySession, top: int) -> list[TrialState]:
@@ -126,7 +124,8 @@ def _best(session: StudySession, top: int) -> list[TrialState]:
 
 def _check(session: StudySession, trials: Sequence[TrialState], epochs: int) -> None:
     problems = [(trial.number, _problem(session, trial, epochs)) for trial in trials]
-    if lines := [f"{session.folder}: trial {number}: {why}" for number, why in problems if why]:
+    named = [(trial_name(session.folder, number), why) for number, why in problems]
+    if lines := [f"{name}: {why}" for name, why in named if why]:
         raise ConfigError(lines)
 
 
@@ -135,7 +134,7 @@ def _problem(session: StudySession, trial: TrialState, epochs: int) -> str:
     if trial.kind == "confirm":
         return f"confirms trial {trial.of}, and is compared at equal epochs: resume that one"
     if trial.ending is None:
-        return "has not ended: `segtune launch` carries it on"
+        return "has not ended: `segtune launch` continues it"
     if trial.ending not in CAN_GO_ON:
         return f"{trial.ending} ({trial.reason}): more epochs cannot help"
     if epochs <= trial.epoch:

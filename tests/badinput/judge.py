@@ -67,7 +67,7 @@ def run(*words: str | Path, program: str = "segtune") -> Answer:
 
     An exception that its process would show as a traceback comes out of this.
     """
-    command = {"segtune": search.cli.main, "trainer": trainer.__main__.main}[program]
+    command = {"segtune": search.cli.main.main, "trainer": trainer.__main__.cli}[program]
     argv, sys.argv = sys.argv, [program, *map(str, words)]
     out, err = io.StringIO(), io.StringIO()
     status: object = 0
@@ -91,7 +91,7 @@ def run(*words: str | Path, program: str = "segtune") -> Answer:
 
 
 def judge(kind: Kind, answer: Answer, *begins: str | Path, may_work: bool = False) -> bool:
-    """Pruner an answer, and count it.
+    """Judge an answer, and count it.
 
     Args:
         kind: Under which to count it.

@@ -40,3 +40,11 @@ def batch(dimension: str) -> str:
 
 def fraction(when: str) -> str:
     return put("when: {loss.weighting: [warm_in]}", f"when: {when}")
+
+
+def grid(dimension: str) -> str:
+    """A grid of one dimension, for four trials."""
+    head, _, rest = BASE.partition("space:\n")
+    rest = rest[rest.index("scheduler:") : rest.index("enqueue:")]
+    rest = rest.replace("type: tpe, num_startup_trials: 2", "type: grid")
+    return f"{head}space:\n  optimizer.lr: {{{dimension}}}\n{rest}"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.badinput.sound_study import BASE, batch, fraction, lr, put
+from tests.badinput.sound_study import BASE, batch, fraction, grid, lr, put
 from tests.badinput.wrong_settings import KEYS, RANGES, TYPES
 
 LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
@@ -19,13 +19,22 @@ CONDITIONS: dict[str, tuple[str, str]] = {
     "on nothing": (fraction("{loss.wighting: [warm_in]}"), "did you mean loss.weighting"),
     "on a value that is never": (fraction("{loss.weighting: [warm_on]}"), "did you mean warm_in"),
     "without values": (fraction("{loss.weighting: []}"), "at least one value"),
-    "a value and no list": (fraction("{loss.weighting: warm_in}"), "when"),
-    "a number": (fraction("3"), "when"),
-    "a list": (fraction("[loss.weighting]"), "when"),
-    "text": (fraction("loss.weighting == warm_in"), "when"),
-    "null": (fraction("{loss.weighting: }"), "when"),
-    "of mappings": (fraction("{loss.weighting: [{a: 1}]}"), "when"),
-    "on itself": (fraction("{loss.warm_in_fraction: [0.2]}"), "circle"),
+    "a value and no list": (
+        fraction("{loss.weighting: warm_in}"),
+        r"when\.loss\.weighting: 'warm_in': must be",
+    ),
+    "a number": (fraction("3"), "when: 3: must be a valid dictionary"),
+    "a list": (fraction("[loss.weighting]"), r"when: .*must be a valid dictionary"),
+    "text": (fraction("loss.weighting == warm_in"), r"when: .*must be a valid dictionary"),
+    "null": (fraction("{loss.weighting: }"), r"when\.loss\.weighting: None: must be"),
+    "of mappings": (
+        fraction("{loss.weighting: [{a: 1}]}"),
+        r"when\.loss\.weighting\.0: .*must be a value or a list of values",
+    ),
+    "on itself": (
+        fraction("{loss.warm_in_fraction: [0.2]}"),
+        r"circle of conditions: loss\.warm_in_fraction -> loss\.warm_in_fraction",
+    ),
     "on each other": (
         put(
             "choices: [fixed, warm_in]",
@@ -52,7 +61,10 @@ CONDITIONS: dict[str, tuple[str, str]] = {
         put("choices: [2, 4]", "choices: [2, 4], when: {optimizer.lr: [9]}"),
         "never has it",
     ),
-    "of NaN": (put("choices: [2, 4]", "choices: [2, 4], when: {optimizer.lr: [.nan]}"), "when"),
+    "of NaN": (
+        put("choices: [2, 4]", "choices: [2, 4], when: {optimizer.lr: [.nan]}"),
+        r"when\.optimizer\.lr\.0.*: nan: must be",
+    ),
     "on a key that is a number": (fraction("{1: [2]}"), "must be text"),
     "on null": (fraction("{null: [2]}"), "must be text"),
     "an unmet condition": (
@@ -66,7 +78,10 @@ CONDITIONS: dict[str, tuple[str, str]] = {
 }
 
 NAMES: dict[str, tuple[str, str]] = {
-    f"named {name!r:.40}": (put("study: demo", f"study: {yaml}"), "study:")
+    f"named {name!r:.40}": (
+        put("study: demo", f"study: {yaml}"),
+        "study: .*must be (letters, digits|a valid string)",
+    )
     for name, yaml in {
         "..": "'..'",
         ".": "'.'",
@@ -120,39 +135,71 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "a Python name": (put("study: demo", "study: !!python/name:os.system"), "not YAML"),
     "an unknown tag": (BASE + "a: !unknown 3\n", "not YAML"),
     "a number that is none": (BASE + "a: !!int three\n", "must be decimal"),
-    "another number that is none": (BASE + "a: !!float three\n", ""),
-    "a truth that is none": (BASE + "a: !!bool maybe\n", "not YAML"),
+    "another number that is none": (
+        BASE + "a: !!float three\n",
+        "line 21: 'three': must be a number",
+    ),
+    "a truth that is none": (BASE + "a: !!bool maybe\n", "line 21: 'maybe': must be true or false"),
     "binary that is none": (BASE + "a: !!binary ö\n", "not YAML"),
     "an octal number": (BASE.replace("width: 8", "width: 010"), "line 5: '010': must be decimal"),
-    "a date that is none": (BASE + "a: !!timestamp 2024-99-99\n", ""),
-    "a billion laughs": (LAUGHS + BASE, "keys and values"),
+    "a date of text": (BASE + "a: !!timestamp soon\n", "line 21: 'soon': must be a date"),
+    "an integer that is a list": (BASE + "a: !!int [1]\n", "not YAML"),
+    "a date that is none": (
+        BASE + "a: !!timestamp 2024-99-99\n",
+        "line 21: '2024-99-99': must be a date",
+    ),
+    "a billion laughs": (LAUGHS + BASE, "keys and values, but may have 10000"),
     "a billion laughs as a choice": (
         LAUGHS + batch("{type: categorical, choices: [*a11, 2]}"),
-        "",
+        "keys and values, but may have 10000",
     ),
-    "a billion laughs as a name": (LAUGHS + put("study: demo", "study: *a11"), ""),
-    "a billion laughs as a width": (LAUGHS + put("model.width: 8", "model.width: *a11"), ""),
-    "a billion laughs merged": (MERGED_LAUGHS + BASE, ""),
-    "a mapping in itself": ("a: &a {b: *a}\n" + BASE, ""),
-    "a list in itself": ("a: &a [*a]\n" + BASE, ""),
-    "train in itself": (BASE.replace("train:\n", "train: &t\n  x: *t\n"), ""),
-    "space in itself": (BASE.replace("space:\n", "space: &t\n  x: *t\n"), ""),
-    "a choice in itself": (batch("{type: categorical, choices: &c [*c, 2]}"), ""),
-    "a merge in itself": (BASE.replace("train:\n", "train: &t\n  <<: *t\n"), ""),
+    "a billion laughs as a name": (
+        LAUGHS + put("study: demo", "study: *a11"),
+        "keys and values, but may have 10000",
+    ),
+    "a billion laughs as a width": (
+        LAUGHS + put("model.width: 8", "model.width: *a11"),
+        "keys and values, but may have 10000",
+    ),
+    "a billion laughs merged": (MERGED_LAUGHS + BASE, "keys and values, but may have 10000"),
+    "a mapping in itself": ("a: &a {b: *a}\n" + BASE, "line 1: holds itself"),
+    "a list in itself": ("a: &a [*a]\n" + BASE, "line 1: holds itself"),
+    "train in itself": (BASE.replace("train:\n", "train: &t\n  x: *t\n"), "line 3: holds itself"),
+    "space in itself": (BASE.replace("space:\n", "space: &t\n  x: *t\n"), "line 10: holds itself"),
+    "a choice in itself": (
+        batch("{type: categorical, choices: &c [*c, 2]}"),
+        "line 12: holds itself",
+    ),
+    "a merge in itself": (
+        BASE.replace("train:\n", "train: &t\n  <<: *t\n"),
+        "line 3: holds itself",
+    ),
     "merge of a number": (BASE + "<<: 3\n", "not YAML"),
-    "10000 brackets": (BASE + "a: " + "[" * 10_000 + "]" * 10_000 + "\n", ""),
-    "10000 mappings": (BASE + "a: " + "{a: " * 10_000 + "1" + "}" * 10_000 + "\n", ""),
+    "10000 brackets": (
+        BASE + "a: " + "[" * 10_000 + "]" * 10_000 + "\n",
+        "nested more than 50 deep",
+    ),
+    "10000 mappings": (
+        BASE + "a: " + "{a: " * 10_000 + "1" + "}" * 10_000 + "\n",
+        "nested more than 50 deep",
+    ),
     "300 mappings in train": (
         put("epoch_images: 8", "a: " + "{a: " * 300 + "1" + "}" * 300 + "\n  epoch_images: 8"),
-        "",
+        "line 9: is nested more than 50 deep",
     ),
-    "a key of 1000 dots": (put("epoch_images: 8", "a." * 1000 + "a: 1\n  epoch_images: 8"), ""),
+    "a key of 90 dots": (
+        put("epoch_images: 8", "a." * 90 + "a: 1\n  epoch_images: 8"),
+        r"train(\.a)+: no such key",
+    ),
     "a key of 100000 dots": (
         put("epoch_images: 8", "? " + "a." * 100_000 + "a\n  : 1\n  epoch_images: 8"),
-        "",
+        "must have at most 200 characters",
     ),
-    "a line of 3 MB": (BASE + "a: " + "x" * 3_000_000 + "\n", ""),
-    "20000 lines": (BASE + "a:\n" + "  - b\n" * 20_000, ""),
+    "a line of 3 MB": (
+        BASE + "a: " + "x" * 3_000_000 + "\n",
+        "has 1048577 characters, but may have 1048576",
+    ),
+    "20000 lines": (BASE + "a:\n" + "  - b\n" * 20_000, "keys and values, but may have 10000"),
 }
 
 SOUND: dict[str, str] = {
@@ -171,6 +218,10 @@ SOUND: dict[str, str] = {
     "with comments in any script": BASE + "# Größe 卒中 🧠\n",
     "named as a date": put("study: demo", "study: 2024-01-01"),
     "with quoted numbers": lr("{type: float, low: '1e-4', high: 1e-2}"),
+    "with 1e9 epochs": grid("type: float, low: 1e-3, high: 4e-3, step: 1e-3").replace(
+        "grace_period: 1, max_t: 3", "max_t: 1000000000"
+    ),
+    "with a grid of 1e9 points": grid("type: float, low: 1.0, high: 2.0, step: 0.000000001"),
     "with hexadecimal": put("model.width: 8", "model.width: 0x10"),
 }
 
@@ -215,13 +266,13 @@ OVERRIDES: dict[str, str] = {
     "seed=[": "not YAML",
     "seed={a: 1, a: 2}": "given twice",
     "seed=!!python/name:os.system": "not YAML",
-    "seed=": "seed",
-    "seed=zero": "seed",
-    "seed=true": "seed",
-    "seed=-1": "seed",
-    "seed=1.5": "seed",
-    "seed=.nan": "seed",
-    "seed.x=1": "seed",
+    "seed=": "seed: None: must be a valid integer",
+    "seed=zero": "seed: 'zero': must be a valid integer",
+    "seed=true": "seed: true: must be a number",
+    "seed=-1": "seed: -1: must be greater than or equal to 0",
+    "seed=1.5": "seed: 1.5: must be a valid integer",
+    "seed=.nan": "seed: nan: must be a finite number",
+    "seed.x=1": "seed: {'x': 1}: must be a valid integer",
     "sede=1": "did you mean seed",
     "scheduler.mxt=3": "did you mean scheduler.max_t",
     "scheduler=3": "scheduler",
@@ -230,8 +281,8 @@ OVERRIDES: dict[str, str] = {
     "scheduler.=3": "scheduler",
     ".scheduler=3": "no such key",
     ".=3": "no such key",
-    "train=3": "train",
-    "train.=3": "train",
+    "train=3": "train: 3: must be a valid dictionary",
+    "train.=3": "train: 3: must be a valid dictionary",
     "train.model=3": "train.model",
     "train.model.width=3": "model.width",
     "train.model.width=eight": "model.width",
@@ -239,19 +290,19 @@ OVERRIDES: dict[str, str] = {
     "train.model.width.x=3": "model.width",
     "train.nonsense=3": "nonsense",
     "train.epochs=3": "cannot be set here",
-    "space=3": "space",
-    "space=null": "space",
-    "space.=3": "space",
+    "space=3": "space: 3: must be a valid dictionary",
+    "space=null": "space: None: must be a valid dictionary",
+    "space.=3": "space: 3: must be a valid dictionary",
     "space.optimizer.lr=3": "space.optimizer.lr",
     "space.optimizer.rl=null": "did you mean",
     "space.optimizer.rl.low=3": "did you mean",
     "space.optimizer.lr.lw=3": "no such key",
     "space.optimizer.lr.low=9": "must be below high",
-    "space.optimizer.lr.low=.nan": "low",
-    "space.optimizer.lr.low=": "low",
-    "space.optimizer.lr.low.x=3": "low",
+    "space.optimizer.lr.low=.nan": "nan: must be a finite number",
+    "space.optimizer.lr.low=": "low: required for a float",
+    "space.optimizer.lr.low.x=3": "{'x': 3}: must be",
     "space.optimizer.lr.when.nothing=[1]": "no such dimension",
-    "space.optimizer.lr.when=3": "when",
+    "space.optimizer.lr.when=3": "when: 3: must be a valid dictionary",
     "space.batch.effective.choices=3": "choices",
     "space.batch.effective.choices.x=3": "choices",
     "space.loss.weighting=null": "no such dimension",
@@ -266,12 +317,12 @@ OVERRIDES: dict[str, str] = {
     "trials.num_trials=0x" + "f" * 5000: "num_trials",
     "data.store=": "data.store",
     "data.store=/nowhere": "not a prepared store",
-    "study=../up": "study",
-    "study=" + "x" * 3000: "study",
+    "study=../up": "study: '../up': must be letters, digits",
+    "study=" + "x" * 3000: "must be letters, digits",
     "größe=1": "no such key",
     "a." * 3000 + "a=1": "at most 200",
-    "train." + "a." * 3000 + "a=1": "train",
-    "data." + "a." * 3000 + "a=1": "data",
-    "seed=" + "[" * 5000 + "]" * 5000: "seed",
+    "train." + "a." * 3000 + "a=1": "at most 200",
+    "data." + "a." * 3000 + "a=1": "at most 200",
+    "seed=" + "[" * 5000 + "]" * 5000: "nested more than 50 deep",
 }
 """By the word, what the line about it must say."""

@@ -17,21 +17,23 @@ from search.ledger.journal import Ledger, _encode, _seal
 from search.study.config import StudyConfig
 from tests.badinput import study_files
 from tests.badinput.judge import Answer, judge, run
+from tests.search import offline
 from trainer.data.store import Store
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(60, func_only=True)
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory, phantom_store: Path) -> Path:
-    """A folder with a study file, a store, and a study of three trials in runs/."""
+    """A study file, a store, and in runs/ a study of three trials and a finished one."""
     place = tmp_path_factory.mktemp("template")
     shutil.copytree(phantom_store, place / "store")
     (place / "study.yaml").write_text(study_files.BASE.replace("STORE", "store"))
     (place / "config.yaml").write_text("data.store: store\nmodel.width: 8\nepochs: 1\n")
     write_study(place)
+    offline.finished(place / "runs/toy", place / "store")
     (place / "empty").mkdir()
     (place / "data").symlink_to(phantom_store.parent / "dataset")
     (place / "runs" / "file").touch()
@@ -91,7 +93,7 @@ def single(answer: Answer) -> Answer:
 
 STUDIES = ("status STUDY", "status STUDY --json", "compare STUDY", "compare STUDY --json",
            "stop STUDY", "replay STUDY 1", "resume STUDY --top 1 --epochs 9",
-           "confirm STUDY --dry-run")  # fmt: skip
+           "confirm STUDY --dry-run", "explain STUDY:1")  # fmt: skip
 """Commands that read a study."""
 
 WRONG: dict[str, str] = {
@@ -99,8 +101,8 @@ WRONG: dict[str, str] = {
     "status .": "no such study",
     "status ..": "no such study",
     "status /": "no such study",
-    "status ''": "",
-    "status " + "x" * 300: "",
+    "status ''": "no such study",
+    "status " + "x" * 300: "File name too long",
     "status größe": "no such study",
     "status demo --runs nowhere": "no such study",
     "status demo --runs study.yaml": "is a file",
@@ -111,16 +113,53 @@ WRONG: dict[str, str] = {
     "replay demo 99999999999999999999999": "no such trial",
     "replay demo one": "not a valid integer",
     "replay demo 1.5": "not a valid integer",
-    "replay demo": "Missing argument",
+    "replay": "Missing argument",
+    "replay demo:99": "^demo:99: no such trial; there are 0 to 2$",
+    "replay demo:x": "^demo:x: after the colon comes a trial's number, as in demo:7$",
+    "replay demo:": "^demo:: after the colon",
+    "replay :1": "as in STUDY:7",
+    "replay demo:1 2": "^demo:1: names a trial already: leave 2 out$",
+    "replay demo:99999999999999999999999": "after the colon",
+    "replay demo-1": "did you mean demo",
+    "replay s3://:1": "s3://",
+    "explain": "Missing argument",
+    "explain dmo": "did you mean demo",
+    "explain demo:99": "^demo:99: no such trial; there are 0 to 2$",
+    "explain demo -1": "No such option|not in the range",
+    "explain demo:1:1": "did you mean demo",
+    "status demo:1": "no such study; did you mean demo",
+    "compare demo:1": "no such study; did you mean demo",
+    "stop demo:1": "no such study; did you mean demo",
+    "evaluate nowhere": "no such study",
+    "evaluate dmo:1": "did you mean demo",
+    "evaluate demo:99": "^demo:99: no such trial; there are 0 to 2$",
+    "evaluate demo:1": "^demo:1: stopped: no best.pt of it is here$",
+    "evaluate study.yaml": "not a segtune checkpoint",
+    "evaluate store": "no checkpoint",
+    "predict demo:1 data out.nii.gz": "^demo:1: stopped: no best.pt of it is here$",
+    "predict demo:x data out.nii.gz": "after the colon",
+    "samples demo:1": "^demo:1: stopped: no best.pt of it is here$",
+    "samples empty": "no checkpoint",
+    "export demo:1 out": "^demo:1: stopped: no best.pt of it is here$",
+    "export demo:1 out --trial 1": "names a trial already",
+    "respace demo:99": "no such trial",
+    "train nowhere.yaml": "No such file",
+    "train config.yaml model.widht=8": "did you mean model.width",
+    "overfit config.yaml data.store=nowhere": "not a prepared store",
+    "list demo": "unexpected extra argument",
+    "list --runs study.yaml": "is a file",
     "replay demo 1 --epochs -1": "--epochs",
     "replay demo 1 --epochs 0": "no epoch",
     "resume demo": "--epochs",
-    "resume demo --epochs 9": "either --top K or --trial ID",
-    "resume demo --epochs 9 --top 1 --trial 1": "either --top K or --trial ID",
-    "resume demo --epochs 9 --top 0": "--top",
-    "resume demo --epochs 9 --top -3": "--top",
+    "resume demo --epochs 9": "either --top K or a trial, as in demo:7",
+    "resume demo --epochs 9 --top 1 --trial 1": "either --top K or a trial, as in demo:7",
+    "resume demo --epochs 9 --top 0": "'--top': 0 is not in the range",
+    "resume demo --epochs 9 --top -3": "'--top': -3 is not in the range",
     "resume demo --epochs 9 --top 99": "only 2 searched trials",
-    "resume demo --epochs 9 --trial 99": "no such trial",
+    "resume demo --epochs 9 --trial 99": "^demo:99: no such trial",
+    "resume demo:99 --epochs 9": "^demo:99: no such trial",
+    "resume demo:1 --epochs 9": "^demo:1: .*no checkpoint",
+    "resume demo:1 --epochs 9 --top 1": "either --top K or a trial",
     "resume demo --epochs 9 --trial -1": "no such trial",
     "resume demo --epochs 9 --trial 1": "no checkpoint",
     "resume demo --epochs 0 --trial 1": "--epochs",
@@ -128,20 +167,24 @@ WRONG: dict[str, str] = {
     "resume demo --epochs 1 --trial 1": "already",
     "resume demo --epochs many --trial 1": "--epochs",
     "resume demo --epochs 9 --trial 1 --address ray://host:1": "--submit|Ray Client",
-    "confirm demo --top 0": "--top",
-    "confirm demo --top 99 --dry-run": "",
+    "confirm demo --top 0": "'--top': 0 is not in the range",
+    "confirm demo --dry-run": "not finished",
+    "confirm toy --top 99 --dry-run": "only 5 searched trials",
     "confirm demo --seeds 1 --dry-run": "at least 3",
     "confirm demo --seeds -1 --dry-run": "at least 3",
-    "confirm demo --trial 99 --dry-run": "not finished",
+    "confirm toy --trial 99 --dry-run": "toy:99: no searched trial with a result",
     "confirm demo --margin 0": "--margin",
     "confirm demo --margin -1": "--margin",
     "confirm demo --margin nan": "--margin",
     "confirm demo --margin inf": "--margin",
     "launch": "Missing argument",
     "launch nowhere.yaml": "No such file",
+    "launch nowhere": "^nowhere: no such file, and no study of this name ships$",
+    "launch quikstart": "no study of this name ships; did you mean quickstart",
+    "launch quickstart data.store=nowhere study=new": "not a prepared store",
     "launch store": "directory",
     "launch study.yaml --runs study.yaml": "is a file",
-    "launch study.yaml --runs study.yaml/x": "",
+    "launch study.yaml --runs study.yaml/x": "Not a directory",
     "launch study.yaml --probe": "--probe",
     "launch study.yaml --address ray://host:1": "--submit|Ray Client",
     "launch study.yaml --warm-start nowhere": "no such study",
@@ -149,11 +192,11 @@ WRONG: dict[str, str] = {
     "launch study.yaml data.store=nowhere": "not a prepared store",
     "launch study.yaml data.store=study.yaml": "not a prepared store",
     "launch study.yaml data.store=config.yaml/x": "not a prepared store",
-    "launch study.yaml data.fold=4": "",
+    "launch study.yaml data.fold=4": "data.fold: 4: this study was begun with 0",
     "launch study.yaml seed=7": "begun with",
     "launch study.yaml trials.num_trials=1": "can only be raised",
     "launch study.yaml --dry": "No such option|Possible",
-    "launch study.yaml study=file": "",
+    "launch study.yaml study=file": "File exists",
     "launhc study.yaml": "No such command",
     "prepare": "Missing argument",
     "prepare store": "Missing argument",
@@ -161,31 +204,31 @@ WRONG: dict[str, str] = {
     "prepare study.yaml out": "not a folder",
     "prepare runs out": "no cases found",
     "prepare empty out": "empty folder",
-    "prepare '' out": "",
+    "prepare '' out": "no cases found",
     "prepare store out": "no cases found",
     "prepare data store": "choose another folder",
     "prepare data runs": "not a prepared store",
     "prepare data study.yaml": "not a prepared store",
-    "prepare data study.yaml/out": "",
+    "prepare data study.yaml/out": "Not a directory",
     "prepare data out --image-size 0": "image-size",
     "prepare data out --image-size -1": "image-size",
     "prepare data out --image-size big": "--image-size",
     "prepare data out --image-size 100000000": "image-size",
     "prepare data out --workers 0": "workers",
     "prepare data out --workers -1": "workers",
-    "prepare data out --seed -1": "seed",
+    "prepare data out --seed -1": "seed: -1: must be at least 0",
     "prepare data out --format dicom": "must be",
     "prepare data out --format isles22": "no cases found",
     "prepare data out --format iles24": "did you mean isles24",
-    "prepare data " + "x" * 300: "",
+    "prepare data " + "x" * 300: "File name too long",
     "phantom": "Missing argument",
     "phantom out --num-cases 0": "num-cases",
     "phantom out --num-cases -1": "num-cases",
     "phantom out --num-cases many": "--num-cases",
-    "phantom out --seed -1": "seed",
+    "phantom out --seed -1": "seed: -1: must be at least 0",
     "phantom store": "something else",
     "phantom study.yaml": "something else",
-    "phantom study.yaml/out": "",
+    "phantom study.yaml/out": "Not a directory",
 }
 """By the words, what the line about it must say."""
 
@@ -198,16 +241,16 @@ TRAINER: dict[str, str] = {
     "train config.yaml model.widht=8": "did you mean model.width",
     "train config.yaml model.width=-8": "model.width",
     "train config.yaml model.width=true": "must be a number",
-    "train config.yaml epochs=-1": "epochs",
+    "train config.yaml epochs=-1": "epochs: -1: must be greater than",
     "train config.yaml data.store=nowhere": "not a prepared store",
     "train config.yaml data.store=study.yaml": "not a prepared store|damaged store",
-    "train config.yaml data.store_hash=abc": "abc",
+    "train config.yaml data.store_hash=abc": "not the data that was asked for",
     "train config.yaml data.fold=9": "data.fold",
     "train config.yaml data.modalities=[tmx]": "did you mean",
     "train config.yaml init_from=nowhere": "no such file",
-    "train config.yaml --out study.yaml": "",
-    "train config.yaml --out study.yaml/x": "",
-    "train config.yaml device=gpu": "device",
+    "train config.yaml --out study.yaml": "study.yaml: File exists",
+    "train config.yaml --out study.yaml/x": "Not a directory",
+    "train config.yaml device=gpu": "must be 'auto', 'cpu', 'cuda' or 'mps'",
     "overfit nowhere.yaml": "No such file",
     "overfit config.yaml data.store=nowhere": "not a prepared store",
     "overfit config.yaml --max-images many": "--max-images",
@@ -275,7 +318,8 @@ LEDGERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "with a damaged first byte": (lambda data: _flip(data, 0), "damaged"),
     "with a damaged line end": (lambda data: _flip(data, len(data) - 1), "damaged"),
     "without its beginning": (lambda data: data[100:], "damaged"),
-    "without its first lines": (lambda data: b"".join(data.splitlines(True)[2:]), ""),
+    "without its first lines": (
+        lambda data: b"".join(data.splitlines(True)[2:]), "has no settings"),
     "with a line twice": (lambda data: data + data.splitlines(True)[-1], "contradicts"),
     "with all lines twice": (lambda data: data + data, "contradicts"),
     "with lines in another order": (
@@ -309,8 +353,9 @@ def test_a_damaged_ledger(place, command, how):
     data = damage(path.read_bytes())
     path.write_bytes(data)
     answer = run(*command.replace("STUDY", "demo").split())
-    if command.startswith("stop"):
-        assert answer.status == 0
+    if command.startswith("stop"):  # asks who writes the ledger, and reads nothing of it
+        assert answer.status == 0 and "is not running" in answer.out
+        assert not (path.parent / "stop").exists()
         return
     assert judge("commands", answer, path, path.parent, "runs/demo")
     assert re.search(says, answer.lines[0]), answer.lines
@@ -347,61 +392,119 @@ def _manifest(change: Callable[[dict], object]) -> Callable[[Path], object]:
     return write
 
 
-STORES: dict[str, Callable[[Path], object]] = {
-    "missing": lambda store: shutil.rmtree(store),
-    "a file": lambda store: (shutil.rmtree(store), store.touch()),
-    "empty": lambda store: (shutil.rmtree(store), store.mkdir()),
-    "without a manifest": _remove("manifest.json"),
-    "without an index": _remove("slices.arrow"),
-    "without a case": lambda store: next(store.glob("cases/*.arrow")).unlink(),
-    "with an empty manifest": _write("manifest.json", b""),
-    "with a manifest of zeros": _write("manifest.json", bytes(1000)),
-    "with a manifest cut short": _cut("manifest.json"),
-    "with a manifest in UTF-16": _write("manifest.json", "{}".encode("utf-16")),
-    "with a list as manifest": _write("manifest.json", b"[]"),
-    "with a number as manifest": _write("manifest.json", b"3"),
-    "with null as manifest": _write("manifest.json", b"null"),
-    "with a deep manifest": _write("manifest.json", b"[" * 100_000),
-    "of another format": _manifest(lambda m: m.update(format="segtune-store-99")),
-    "without a format": _manifest(lambda m: m.pop("format")),
-    "without cases": _manifest(lambda m: m.update(cases=[])),
-    "with cases that are none": _manifest(lambda m: m.update(cases=[3])),
-    "with cases null": _manifest(lambda m: m.update(cases=None)),
-    "with a case without a box": _manifest(lambda m: m["cases"][0].pop("box")),
-    "with a case of text": _manifest(lambda m: m["cases"][0].update(num_slices="many")),
-    "with a case without slices": _manifest(lambda m: m["cases"][0].update(num_slices=0)),
-    "with a case of more slices": _manifest(lambda m: m["cases"][0].update(num_slices=999)),
-    "with a case outside": _manifest(lambda m: m["cases"][0].update(case_id="../../x")),
-    "with windows of text": _manifest(lambda m: m["windows"].update(ncct="wide")),
-    "with another image size": _manifest(lambda m: m.update(image_size=64)),
-    "with an image size of text": _manifest(lambda m: m.update(image_size="big")),
-    "with another modality": _manifest(lambda m: m["modalities"].append("t1")),
-    "with an index cut short": _cut("slices.arrow"),
-    "with an empty index": _empty("slices.arrow"),
-    "with an index of zeros": _write("slices.arrow", bytes(5000)),
-    "with a case cut short": _cut("cases/*.arrow"),
-    "with an empty case": _empty("cases/*.arrow"),
+STORES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda store: shutil.rmtree(store), "not a prepared store"),
+    "a file": (
+        lambda store: (shutil.rmtree(store), store.touch()),
+        "not a prepared store|Not a directory",
+    ),
+    "empty": (lambda store: (shutil.rmtree(store), store.mkdir()), "not a prepared store"),
+    "without a manifest": (_remove("manifest.json"), "not a prepared store"),
+    "without an index": (_remove("slices.arrow"), r"slices\.arrow is missing"),
+    "without a case": (
+        lambda store: next(store.glob("cases/*.arrow")).unlink(),
+        r"sub-stroke\d+\.arrow is missing",
+    ),
+    "with an empty manifest": (_write("manifest.json", b""), "damaged store: Expecting value"),
+    "with a manifest of zeros": (
+        _write("manifest.json", bytes(1000)),
+        "damaged store: Expecting value",
+    ),
+    "with a manifest cut short": (_cut("manifest.json"), "damaged store: Expecting"),
+    "with a manifest in UTF-16": (
+        _write("manifest.json", "{}".encode("utf-16")),
+        "damaged store: .*(codec|cases)",
+    ),
+    "with a list as manifest": (_write("manifest.json", b"[]"), "damaged store: list"),
+    "with a number as manifest": (_write("manifest.json", b"3"), "damaged store: 'int'"),
+    "with null as manifest": (_write("manifest.json", b"null"), "damaged store: 'NoneType'"),
+    "with a deep manifest": (
+        _write("manifest.json", b"[" * 100_000),
+        "damaged store: maximum recursion",
+    ),
+    "of another format": (
+        _manifest(lambda m: m.update(format="segtune-store-99")),
+        "is a segtune-store-99, but must be",
+    ),
+    "without a format": (_manifest(lambda m: m.pop("format")), "damaged store: 'format'"),
+    "without cases": (_manifest(lambda m: m.update(cases=[])), r"folds with cases: \[\]"),
+    "with cases that are none": (
+        _manifest(lambda m: m.update(cases=[3])),
+        "damaged store: 'int' object",
+    ),
+    "with cases null": (
+        _manifest(lambda m: m.update(cases=None)),
+        "damaged store: 'NoneType' object",
+    ),
+    "with a case without a box": (
+        _manifest(lambda m: m["cases"][0].pop("box")),
+        "damaged store: 'box'",
+    ),
+    "with a case of text": (
+        _manifest(lambda m: m["cases"][0].update(num_slices="many")),
+        "damaged store: unsupported operand",
+    ),
+    "with a case without slices": (
+        _manifest(lambda m: m["cases"][0].update(num_slices=0)),
+        "damaged store: range object",
+    ),
+    "with a case of more slices": (
+        _manifest(lambda m: m["cases"][0].update(num_slices=999)),
+        "damaged store: cannot reshape",
+    ),
+    "with a case outside": (
+        _manifest(lambda m: m["cases"][0].update(case_id="../../x")),
+        "is no file name",
+    ),
+    "with windows of text": (
+        _manifest(lambda m: m["windows"].update(ncct="wide")),
+        "damaged store: too many values",
+    ),
+    "with another image size": (
+        _manifest(lambda m: m.update(image_size=64)),
+        "damaged store: cannot reshape",
+    ),
+    "with an image size of text": (
+        _manifest(lambda m: m.update(image_size="big")),
+        "damaged store: .*(literal for int|as an integer)",
+    ),
+    "with another modality": (_manifest(lambda m: m["modalities"].append("t1")), "has no image:t1"),
+    "with an index cut short": (_cut("slices.arrow"), "Not an Arrow file"),
+    "with an empty index": (_empty("slices.arrow"), "File is too small"),
+    "with an index of zeros": (_write("slices.arrow", bytes(5000)), "Not an Arrow file"),
+    "with a case cut short": (_cut("cases/*.arrow"), "Not an Arrow file"),
+    "with an empty case": (_empty("cases/*.arrow"), "File is too small"),
 }
 
 
 @pytest.mark.parametrize("command", ["launch study.yaml study=new", "trainer train config.yaml"])
 @pytest.mark.parametrize("how", STORES)
 def test_a_damaged_store(place, command, how):
-    STORES[how](place / "store")
+    damage, says = STORES[how]
+    damage(place / "store")
     program, *words = (
         command.split() if command.startswith("trainer") else ["segtune", *command.split()]
     )
     answer = run(*words, program=program)
     assert judge("commands", answer, place / "store", "store", "study.yaml: ", "config.yaml: ")
+    assert any(re.search(says, line) for line in answer.lines), answer.lines
     assert not (place / "runs/new").exists()
 
 
 @pytest.mark.parametrize(
     "words",
-    ["segtune status dmo", "segtune launch nowhere.yaml", "segtune prepare nowhere out",
-     "trainer train config.yaml data.store=nowhere", "trainer evaluate nowhere"],
+    ["segtune launch nowhere.yaml", "segtune prepare nowhere out",
+     "trainer train config.yaml data.store=nowhere"],
 )  # fmt: skip
-def test_a_process(place, words):
+def test_one_mistake_is_one_line(place, words):
+    program, *rest = words.split()
+    answer = run(*rest, program=program)
+    assert judge("commands", answer, "")
+    assert len(answer.lines) == 1
+
+
+@pytest.mark.parametrize("words", ["segtune status dmo", "trainer evaluate nowhere"])
+def test_a_process_writes_one_line_and_has_status_2(place, words):
     program, *rest = words.split()
     module = {"segtune": "search.cli.main", "trainer": "trainer"}[program]
     result = subprocess.run(

@@ -13,7 +13,7 @@ from tests.badinput import study_files as bad
 from tests.badinput.judge import judge, run
 from trainer.config import TrainConfig
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(240, func_only=True)
 
 SOUND: dict[str, Any] = {
     "study": "mine",
@@ -129,11 +129,20 @@ def test_what_they_begin_with_is_sound(tmp_path: Path, phantom_store: Path) -> N
 
 @examples(150)
 @given(study=studies())
-def test_generated_studies(study: dict[str, Any], tmp_path: Path, phantom_store: Path) -> None:
+def test_a_generated_study_is_taken_or_refused_in_a_line(
+    study: dict[str, Any], tmp_path: Path, phantom_store: Path
+) -> None:
     judge_generated(study, tmp_path / "study.yaml", phantom_store)
 
 
 @pytest.mark.slow
+@examples(500)
+@given(study=studies())
+def test_more_generated_studies(study: dict[str, Any], tmp_path: Path, phantom_store: Path) -> None:
+    judge_generated(study, tmp_path / "study.yaml", phantom_store)
+
+
+@pytest.mark.nightly
 @examples(3000)
 @given(study=studies())
 def test_many_generated_studies(study: dict[str, Any], tmp_path: Path, phantom_store: Path) -> None:
@@ -142,7 +151,7 @@ def test_many_generated_studies(study: dict[str, Any], tmp_path: Path, phantom_s
 
 @examples(100)
 @given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-def test_any_bytes(content: bytes, tmp_path: Path) -> None:
+def test_any_bytes_as_a_study_file_are_refused_in_a_line(content: bytes, tmp_path: Path) -> None:
     """A file that has nothing to do with a study."""
     path = tmp_path / "study.yaml"
     path.write_bytes(content)
@@ -155,7 +164,9 @@ def test_any_bytes(content: bytes, tmp_path: Path) -> None:
     | st.text(max_size=12),
     value=SCALARS.map(str) | st.text(max_size=20),
 )
-def test_any_override(key: str, value: str, tmp_path: Path, phantom_store: Path) -> None:
+def test_any_override_is_taken_or_refused_in_a_line(
+    key: str, value: str, tmp_path: Path, phantom_store: Path
+) -> None:
     path = tmp_path / "study.yaml"
     path.write_bytes(bad.BASE.encode().replace(b"STORE", str(phantom_store).encode()))
     answer = run("launch", path, "--dry-run", "--", f"{key}={value}")

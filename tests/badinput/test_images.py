@@ -13,9 +13,9 @@ from tests.badinput.judge import judge, run
 from trainer.data.phantom import write_phantom
 from trainer.data.store import Store
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(60, func_only=True)
 
-QUICK, ALL = 50, 600
+QUICK, SLOW, ALL = 50, 100, 600
 CASE = "sub-stroke0001"
 NAMES = {
     "ncct": f"raw_data/{CASE}/ses-01/{CASE}_ses-01_ncct.nii",
@@ -100,6 +100,12 @@ def test_a_damaged_image(scans, tmp_path, number):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(QUICK, ALL))
+@pytest.mark.parametrize("number", range(QUICK, SLOW))
+def test_more_damaged_images(scans, tmp_path, number):
+    answer_to(scans, tmp_path, number)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", range(SLOW, ALL))
 def test_many_damaged_images(scans, tmp_path, number):
     answer_to(scans, tmp_path, number)

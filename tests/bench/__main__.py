@@ -4,27 +4,37 @@
 """
 
 import argparse
+import sys
+import traceback
+from collections.abc import Sequence
 from importlib import import_module
 
-from rich.console import Console
-from rich.table import Table
+from tests.bench.row import show
 
 BENCHES = ("store", "trainable", "step", "ensemble", "memory", "scale", "pictures")
 
 
-def main() -> None:
-    """Run the benchmarks that are asked for, all by default, and print one table."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the benchmarks that are asked for, all by default, and print each row as it comes.
+
+    Returns:
+        1 where a benchmark broke; the others are run all the same.
+    """
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHES)}")
-    names = parser.parse_args().names or BENCHES
+    names = parser.parse_args(words).names or BENCHES
     if unknown := sorted({*names} - {*BENCHES}):
         parser.error(f"{', '.join(unknown)}: must be of {', '.join(BENCHES)}")
-    table = Table("what", "unit", "segtune", "against", "ratio", title="Benchmarks")
-    for bench in names:
-        for name, unit, ours, theirs, ratio in import_module(f"tests.bench.bench_{bench}").run():
-            table.add_row(name, unit, f"{ours:.4g}", f"{theirs:.4g}", f"{ratio:.2f}")
-    Console(width=120).print(table)
+    status = 0
+    for name in names:
+        try:
+            show(import_module(f"tests.bench.bench_{name}").run())
+        except Exception as error:
+            traceback.print_exc()
+            print(f"{name}: broken: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

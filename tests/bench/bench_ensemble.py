@@ -18,13 +18,14 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from tests.bench.row import Row, show
 from trainer.config import DataConfig, DiffusionConfig, ModelConfig, SamplingConfig, TrainConfig
 from trainer.data.inputs import Inputs
 from trainer.data.phantom import write_phantom
@@ -36,8 +37,6 @@ from trainer.models import build_model
 from trainer.models.network import ImageItself, Network
 from trainer.randomness import generator
 
-Row = tuple[str, str, float, float, float]
-
 SIZE = 64
 MEMBERS = 5
 SAMPLING = SamplingConfig(method="ddim", timestep_respacing=25, num_ensemble=MEMBERS)
@@ -47,8 +46,8 @@ FEW, SOME = 2, 6
 """Slices of the small case; slices whose members fill a batch."""
 
 
-def run() -> list[Row]:
-    """Return rows of (name, unit, ours, theirs, ratio), the ratio above 1 where ours is faster."""
+def run() -> Iterator[Row]:
+    """Yield rows."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -56,12 +55,10 @@ def run() -> list[Row]:
         middle = len(whole) // 2
         few, some = whole[middle:][:FEW], whole[middle:][:SOME]
         v1, v2 = _network("medsegdiff_v1", whole), _network("medsegdiff_v2", whole)
-        return [
-            *_batching(v1, whole, turns=1),
-            *_batching(v1, few, turns=3),
-            _caching(v2, some, turns=2),
-            _caching(v2, few, turns=3),
-        ]
+        yield from _batching(v1, whole, turns=1)
+        yield from _batching(v1, few, turns=3)
+        yield _caching(v2, some, turns=2)
+        yield _caching(v2, few, turns=3)
     finally:
         torch.set_num_threads(threads)
 
@@ -113,8 +110,8 @@ def _batching(model: Network, cond: Tensor, turns: int) -> list[Row]:
     )
     what = f"V1, {MEMBERS} members of {len(cond)} slices: batched"
     return [
-        (f"{what} / member by member", "s", ours, member_s, member_s / ours),
-        (f"{what} / slice by slice, member by member", "s", ours, single_s, single_s / ours),
+        Row(f"{what} / member by member", "s", ours, member_s),
+        Row(f"{what} / slice by slice, member by member", "s", ours, single_s),
     ]
 
 
@@ -147,7 +144,7 @@ def _caching(model: Network, cond: Tensor, turns: int) -> Row:
     uncached: Network = _Uncached(model)  # type: ignore[assignment]
     once, anew = _seconds(turns, lambda: _batched(model, cond), lambda: _batched(uncached, cond))
     what = f"V2, {MEMBERS} members of {len(cond)} slices"
-    return (f"{what}: condition once / at every step", "s", once, anew, anew / once)
+    return Row(f"{what}: condition once / at every step", "s", once, anew)
 
 
 def _seconds(turns: int, *ways: Callable[[], Tensor]) -> list[float]:
@@ -166,5 +163,4 @@ def _seconds(turns: int, *ways: Callable[[], Tensor]) -> list[float]:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for name, unit, ours, theirs, ratio in run():
-        print(f"{name}: {ours:.4g} against {theirs:.4g} {unit}, ratio {ratio:.2f}")
+    show(run())

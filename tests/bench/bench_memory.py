@@ -8,14 +8,14 @@ depend on memory. Shares after trial 20 of 80, the mean of 8 seeds.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import mean
 from typing import Any
 
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
+from tests.bench.row import Row
 
-Row = tuple[str, str, float, float, float]
 Objective = Callable[[float], float]
 
 SPACE: dict[str, dict[str, Any]] = {
@@ -34,15 +34,12 @@ OBJECTIVES: dict[str, Objective] = {
 """Of the share of the limit that is used."""
 
 
-def run(num_trials: int = 80, seeds: int = 8) -> list[Row]:
-    """Return a row of (name, unit, ours, theirs, ratio) for each objective."""
-    rows = []
+def run(num_trials: int = 80, seeds: int = 8) -> Iterator[Row]:
+    """Yield a row for each objective."""
     for name, objective in OBJECTIVES.items():
         ours = mean(share(segtune(objective, num_trials, seed)) for seed in range(seeds))
         theirs = mean(share(stock(objective, num_trials, seed)) for seed in range(seeds))
-        ratio = theirs / max(ours, 1e-9)
-        rows.append((f"proposals out of memory, Dice {name}", "share", ours, theirs, ratio))
-    return rows
+        yield Row(f"proposals out of memory, Dice {name}", "share", ours, theirs)
 
 
 def share(values: list[float | None]) -> float:
@@ -74,11 +71,13 @@ def segtune(objective: Objective, num_trials: int, seed: int) -> list[float | No
         proposal = sampler.propose(number, given={})
         value = dice(proposal["params"], objective)
         about = {"trial": number}
-        sampler.hear({"event": "proposed", **about, "protected": False, **proposal})
+        sampler.observe({"event": "proposed", **about, "protected": False, **proposal})
         if value is not None:
-            sampler.hear({"event": "reported", **about, "epoch": 1, "value": value, "metrics": {}})
+            sampler.observe(
+                {"event": "reported", **about, "epoch": 1, "value": value, "metrics": {}}
+            )
         ending = "infeasible" if value is None else "completed"
-        sampler.hear({"event": "ended", **about, "ending": ending})
+        sampler.observe({"event": "ended", **about, "ending": ending})
         values.append(value)
     return values
 

@@ -5,7 +5,8 @@ short epochs (200 images where 1000 are the default) on one thread. The pictures
 (3 cases at most, 5 masks each) take what `one` says, against one epoch with its validation; `start`
 is the painting process with its imports, once in a launch. `share` lets a study of 12 such trials
 and 27 epochs go by in simulated time, every epoch a new best, by the driver's own rule
-(`search.execution.image_worker.Orders`): what it spends on pictures against what the carriers took.
+(`search.execution.image_worker.PaintQueue`): what it spends on pictures against what the attempts
+took.
 """
 
 import io
@@ -20,10 +21,11 @@ from pathlib import Path
 
 import torch
 
-from search.execution.image_worker import Orders
+from search.execution.image_worker import PaintQueue
 from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
 from search.study.config import StudyConfig
+from tests.bench.row import Row, show
 from trainer.config import TrainConfig
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
@@ -32,14 +34,12 @@ from trainer.images.sample_images import paint
 from trainer.loop import fit
 from trainer.saved.model_io import load
 
-Row = tuple[str, str, float, float, float]
-
 TRIALS, EPOCHS = 12, 27
 CPU = torch.device("cpu")
 
 
 def run() -> list[Row]:
-    """Return rows of (name, unit, pictures, trials, ratio)."""
+    """Return rows of pictures against trials."""
     threads = torch.get_num_threads()
     try:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
@@ -72,15 +72,9 @@ def _run(folder: Path) -> list[Row]:
     start_s = _start_s(folder) - paint_s
     spent_s, attempt_s = _study(folder, epoch_s, paint_s, start_s)
     return [
-        ("pictures: one / an epoch and its validation", "s", paint_s, epoch_s, epoch_s / paint_s),
-        ("pictures: start / an epoch and its validation", "s", start_s, epoch_s, epoch_s / start_s),
-        (
-            f"pictures: share / {TRIALS} trials of {EPOCHS} epochs",
-            "s",
-            spent_s,
-            attempt_s,
-            attempt_s / spent_s,
-        ),
+        Row("pictures: one / an epoch and its validation", "s", paint_s, epoch_s),
+        Row("pictures: start / an epoch and its validation", "s", start_s, epoch_s),
+        Row(f"pictures: share / {TRIALS} trials of {EPOCHS} epochs", "s", spent_s, attempt_s),
     ]
 
 
@@ -109,7 +103,7 @@ def _study(folder: Path, epoch_s: float, paint_s: float, start_s: float) -> tupl
     )
     with Ledger.open(folder / "share" / "ledger.jsonl", writer=True) as ledger:
         session = StudySession(study, folder / "share", ledger)
-        orders = Orders(session)
+        queue = PaintQueue(session)
         next_s, now, value = start_s + paint_s, 0.0, 0.0
         for trial in range(TRIALS):
             proposed = {"trial": trial, "params": {}, "kind": "sampled", "protected": False}
@@ -120,15 +114,14 @@ def _study(folder: Path, epoch_s: float, paint_s: float, start_s: float) -> tupl
                 about = {"trial": trial, "epoch": epoch, "value": value, "time": now}
                 event = {"event": "reported", **about, "metrics": {"val/dice": value}}
                 session.state.apply(event)
-                orders.hear(event)
-                if (number := orders.next()) is not None:
-                    orders.expected_s = paint_s
+                queue.observe(event)
+                if (number := queue.take_next()) is not None:
+                    queue.expected_s = paint_s
                     painted = {"trial": number, "epoch": epoch, "seconds": next_s}
-                    orders.hear({"event": "painted", **painted})
+                    queue.observe({"event": "painted", **painted})
                     next_s = paint_s
-    return orders.spent_s, session.state.meter.attempt_s
+    return queue.spent_s, session.state.meter.attempt_s
 
 
 if __name__ == "__main__":
-    for name, unit, ours, theirs, ratio in run():
-        print(f"{name}: {ours:.4g} against {theirs:.4g} {unit}, ratio {ratio:.2f}")
+    show(run())

@@ -7,13 +7,14 @@ file a slice, before the clock starts: it only has to load what it prepared.
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from monai.data import PersistentDataset
 
+from tests.bench.row import Row, show
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
 from trainer.data.store import Store
@@ -23,8 +24,8 @@ SECONDS = 4.0
 ROUNDS = 3
 
 
-def run() -> list[tuple[str, str, float, float, float]]:
-    """Return rows of (name, unit, ours, theirs, ratio)."""
+def run() -> Iterator[Row]:
+    """Yield a row."""
     with tempfile.TemporaryDirectory() as folder:
         write_phantom(Path(folder) / "dataset", num_cases=8, seed=0)
         store = prepare(Path(folder) / "dataset", Path(folder) / "store")
@@ -37,7 +38,7 @@ def run() -> list[tuple[str, str, float, float, float]]:
         for row in range(store.num_slices):
             cached[row]
         ours, theirs = _rates(store, cached)
-    return [("slices from the store / MONAI PersistentDataset", "1/s", ours, theirs, ours / theirs)]
+    yield Row("slices from the store / MONAI PersistentDataset", "1/s", ours, theirs, "more")
 
 
 def _rates(store: Store, cached: PersistentDataset) -> tuple[float, float]:
@@ -71,5 +72,4 @@ def _rate(read: Callable[[np.ndarray], torch.Tensor], num_slices: int) -> float:
 
 
 if __name__ == "__main__":
-    for name, unit, ours, theirs, ratio in run():
-        print(f"{name}: {ours:.0f} against {theirs:.0f} {unit}, ratio {ratio:.1f}")
+    show(run())

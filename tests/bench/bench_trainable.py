@@ -2,12 +2,12 @@
 
 Start: from a trial's assignment (its `proposed` line in the ledger) to its first optimizer step
 (the checkpoint right after it), in a real study that runs one trial after the other; against a
-carrier in a fresh process, from the request to the same checkpoint. The model is small, so that
+attempt in a fresh process, from the request to the same checkpoint. The model is small, so that
 the numbers are those of starting and not of the step.
 
-Memory: what the pages of the store take in four carriers that train at once, every page divided
+Memory: what the pages of the store take in four attempts that train at once, every page divided
 by the number of processes that share it (PSS, from /proc/PID/smaps); against four times one
-carrier alone, which is what four copies would take.
+attempt alone, which is what four copies would take.
 """
 
 import io
@@ -26,10 +26,9 @@ from typing import Any
 from search.execution.session import quiet_ray
 from search.study.config import StudyConfig
 from search.workflows.launch import launch
+from tests.bench.row import Row, show
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
-
-Row = tuple[str, str, float, float, float]
 
 NUM_WARM = 8
 NUM_FRESH = 3
@@ -44,8 +43,8 @@ SMALL = {
 }
 
 
-def run() -> list[Row]:
-    """Return rows of (name, unit, ours, theirs, ratio)."""
+def run() -> Iterator[Row]:
+    """Yield rows."""
     quiet_ray()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     with tempfile.TemporaryDirectory() as name:
@@ -53,7 +52,8 @@ def run() -> list[Row]:
         with redirect_stdout(io.StringIO()):
             write_phantom(folder / "dataset", num_cases=8, seed=0)
             prepare(folder / "dataset", folder / "store")
-        return [_starts(folder), *_memory(folder)]
+        yield _starts(folder)
+        yield from _memory(folder)
 
 
 def _study(folder: Path, **train: Any) -> StudyConfig:
@@ -81,13 +81,13 @@ def _starts(folder: Path) -> Row:
     warm = [_first_step(trials / f"{n:04d}") - assigned[n] for n in assigned if n > 1]
 
     fresh = []
-    with _carriers(study, folder / "fresh") as start:
+    with _attempts(study, folder / "fresh") as start:
         for number in range(NUM_FRESH):
             begun = time.time()
             start()
             fresh.append(_first_step(folder / "fresh" / f"{number:04d}") - begun)
     ours, theirs = statistics.median(warm), statistics.median(fresh)
-    return ("assignment to first step, warm / fresh process", "s", ours, theirs, theirs / ours)
+    return Row("assignment to first step, warm / fresh process", "s", ours, theirs)
 
 
 def _first_step(run_dir: Path) -> float:
@@ -95,25 +95,23 @@ def _first_step(run_dir: Path) -> float:
     return min(path.stat().st_mtime for path in (run_dir / "checkpoints").glob("*.pt"))
 
 
-def _memory(folder: Path) -> list[Row]:
+def _memory(folder: Path) -> Iterator[Row]:
     study = _study(folder, **{"epoch_images": 400, "data.foreground_fraction": 0.0})
     store = str(folder / "store")
-    with _carriers(study, folder / "together") as start:
+    with _attempts(study, folder / "together") as start:
         pids = [start()]
         alone = [_pss_mib(pids[0], below) for below in (store, "")]
         pids += [start() for _ in range(NUM_TOGETHER - 1)]
         together = [sum(_pss_mib(pid, below) for pid in pids) for below in (store, "")]
-    rows: list[Row] = []
     for what, ours, one in zip(("the store", "all memory"), together, alone, strict=True):
         theirs = NUM_TOGETHER * one
         name = f"{what} in {NUM_TOGETHER} trials / {NUM_TOGETHER} x one"
-        rows.append((name, "MiB", ours, theirs, theirs / ours))
-    return rows
+        yield Row(name, "MiB", ours, theirs)
 
 
 @contextmanager
-def _carriers(study: StudyConfig, folder: Path) -> Iterator[Any]:
-    """Yield a function that starts a carrier in a fresh process, trains one epoch, and stays.
+def _attempts(study: StudyConfig, folder: Path) -> Iterator[Any]:
+    """Yield a function that starts an attempt in a fresh process, trains one epoch, and stays.
 
     The function returns the process's id.
     """
@@ -129,22 +127,22 @@ def _carriers(study: StudyConfig, folder: Path) -> Iterator[Any]:
         log_to_driver=False,
         logging_level="ERROR",
     )
-    carriers: list[Any] = []  # a handle that is dropped ends its process
+    attempts: list[Any] = []  # a handle that is dropped ends its process
 
     def start() -> int:
         told = TrialSpec(
-            trial=len(carriers),
+            trial=len(attempts),
             attempt=1,
             train=study.train_config({}).model_dump(mode="json"),
-            run_dir=str(folder / f"{len(carriers):04d}"),
+            run_dir=str(folder / f"{len(attempts):04d}"),
             received=0,
             fit="trainer.loop:fit",
             cpus=1,
             gpus=0,
         )
-        carriers.append(ray.remote(num_cpus=0)(Trainable).remote(asdict(told)))
-        assert ray.get(carriers[-1].train.remote())["epoch"] == 1
-        pid: int = ray.get(carriers[-1].get_current_ip_pid.remote())[1]
+        attempts.append(ray.remote(num_cpus=0)(Trainable).remote(asdict(told)))
+        assert ray.get(attempts[-1].train.remote())["epoch"] == 1
+        pid: int = ray.get(attempts[-1].get_current_ip_pid.remote())[1]
         return pid
 
     try:
@@ -165,5 +163,4 @@ def _pss_mib(pid: int, below: str) -> float:
 
 
 if __name__ == "__main__":
-    for name, unit, ours, theirs, ratio in run():
-        print(f"{name}: {ours:.3f} against {theirs:.3f} {unit}, ratio {ratio:.1f}")
+    show(run())

@@ -28,7 +28,7 @@ from trainer.atomic import write_atomically
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest
 from trainer.loop import fit
-from trainer.run_log import Record
+from trainer.run_log import RunLog
 
 TRAIN = {
     "device": "cpu",
@@ -101,7 +101,7 @@ def finished(out: Path) -> dict[str, dict[str, list[dict[str, float]]]]:
     found: dict[str, dict[str, list[dict[str, float]]]] = {mode: {} for mode in MODES}
     for mode, runs in found.items():
         for folder in sorted(out.glob(f"{mode}-*")):
-            validations = Record(folder).validations
+            validations = RunLog(folder).validations
             if validations and validations[-1].epoch == POINTS:
                 runs[folder.name.rpartition("-")[2]] = [v.metrics for v in validations]
     return {mode: runs for mode, runs in found.items() if runs}

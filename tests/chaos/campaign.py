@@ -117,7 +117,7 @@ def _stage(
         counts = ", ".join(f"{n} {cause}" for cause, n in interruptions(run).items())
         say(
             f"{run.plan.name}: {len(its_rows)} faults in {time.monotonic() - begun_s:.0f} s; "
-            f"{len(truth)} trials as without faults; carriers lost: {counts or 'none'}"
+            f"{len(truth)} trials as without faults; attempts lost: {counts or 'none'}"
         )
         rows += its_rows
     raise AssertionError

@@ -27,7 +27,7 @@ class Strike:
     Attributes:
         what: In words.
         trials: The trials that it keeps from training.
-        cause: What the ledger must say of their carriers if they die; empty if those live on, or
+        cause: What the ledger must say of their attempts if they die; empty if those live on, or
             if the driver dies as well and can say nothing.
         told: The event that tells of the fault, after which the trials train again; empty for a
             fault that leaves no trace.
@@ -139,7 +139,7 @@ def power_off(run: Run, draw: random.Random) -> Iterator[Strike]:
 def kill_driver(run: Run, draw: random.Random) -> Iterator[Strike]:
     """SIGKILL the driver; it is launched again."""
     driver = found(run, run.driver, "a driver")
-    trials = frozenset(run.carriers())
+    trials = frozenset(run.attempts())
     driver.signal(signal.SIGKILL)
     yield Strike("launched again", trials, told="driver")
     wait_for(lambda: driver not in run.lan.head.processes("driver"), "the driver's end")
@@ -147,7 +147,7 @@ def kill_driver(run: Run, draw: random.Random) -> Iterator[Strike]:
 
 def restart_head(run: Run, draw: random.Random) -> Iterator[Strike]:
     """Stop the head, and with it the whole cluster; the driver dies, and is launched again."""
-    trials = frozenset(run.carriers())
+    trials = frozenset(run.attempts())
     run.lan.head.stop_ray()
     yield Strike("and the other nodes, which lose it", trials, told="driver")
     time.sleep(draw.uniform(0, 4))
@@ -170,7 +170,7 @@ def fill_storage(run: Run, draw: random.Random) -> Iterator[Strike]:
     """Fill the shared folder to the last byte until somebody meets that."""
     known = len(run.events("interrupted")), run.log().count("waiting for space")
     filler = run.lan.share / "filler"
-    trials = frozenset(run.carriers())
+    trials = frozenset(run.attempts())
     fill(filler)
     yield Strike("the shared folder", trials, "storage")
     try:
@@ -196,7 +196,7 @@ def victim(run: Run, draw: random.Random, epoch: int = 0) -> tuple[int, RayHost,
     def choices() -> list[tuple[int, RayHost, Process]]:
         trials = run.state().trials
         fit_for = range(epoch, run.plan.epochs - 3)
-        return [(t, *where) for t, where in run.carriers().items() if trials[t].epoch in fit_for]
+        return [(t, *where) for t, where in run.attempts().items() if trials[t].epoch in fit_for]
 
     return draw.choice(found(run, choices, "a trial that trains"))
 
@@ -205,7 +205,7 @@ def busy_host(run: Run, draw: random.Random) -> tuple[RayHost, frozenset[int]]:
     """Choose a host without the head on which trials train, and return these."""
 
     def choices() -> list[tuple[RayHost, frozenset[int]]]:
-        where = {trial: host for trial, (host, _) in run.carriers().items()}
+        where = {trial: host for trial, (host, _) in run.attempts().items()}
         return [
             (host, frozenset(trial for trial, its in where.items() if its is host))
             for host in run.lan.hosts[1:]
@@ -227,13 +227,15 @@ def found(run: Run, look: Callable[[], T | None], what: str) -> T:
 
 
 def noticed(run: Run, strike: Strike) -> None:
-    """Wait until the ledger says of every trial that was struck that its carrier died."""
-    # A trial's next carrier may have begun meanwhile.
-    before = {trial: run.state().trials[trial].attempts for trial in strike.trials}
+    """Wait until the ledger says of every trial that was struck that its attempt died."""
+    # A trial's next attempt may have begun meanwhile.
+    before = {trial: len(run.state().trials[trial].attempts) for trial in strike.trials}
 
     def all_noticed() -> bool:
         trials = run.state().trials
-        return all(not trials[t].running or trials[t].attempts > before[t] for t in strike.trials)
+        return all(
+            not trials[t].running or len(trials[t].attempts) > before[t] for t in strike.trials
+        )
 
     run.wait(all_noticed, "the loss of a node to be noticed")
 

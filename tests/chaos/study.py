@@ -34,7 +34,7 @@ class Plan:
         fit: `module:function` that trains.
         lrs: One trial each, after the control.
         epochs: Of each trial; none is stopped.
-        silence_s: After which a trial's process hangs.
+        hang_timeout_s: After which a trial's process hangs.
         slow_s: Seconds of the toy's epochs.
         settings: Further ones of the trainer.
     """
@@ -43,7 +43,7 @@ class Plan:
     lrs: tuple[float, ...]
     epochs: int
     fit: str = TOY
-    silence_s: float = 20
+    hang_timeout_s: float = 20
     slow_s: float = 0.5
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class Plan:
             "train": {"num_threads": 1, **self.settings},
             "space": {"optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True}},
             "scheduler": {"type": "none", "max_t": self.epochs},
-            "trials": {"num_trials": len(self.lrs), "silence_s": self.silence_s},
+            "trials": {"num_trials": len(self.lrs), "hang_timeout_s": self.hang_timeout_s},
             "enqueue": [{"optimizer.lr": lr} for lr in self.lrs],
         }
         path = folder / f"{self.name}.yaml"
@@ -72,7 +72,7 @@ class Plan:
         study = load_study(self.write(folder, store))
         module, _, name = self.fit.partition(":")
         fit = getattr(importlib.import_module(module), name)
-        params = [study.control_params, *study.enqueued]
+        params = [study.control_params, *study.enqueue]
         return {
             number: [
                 (validation.epoch, untimed(validation.metrics))
@@ -173,7 +173,7 @@ class Run:
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.log()[-3000:]}") from None
 
-    def carriers(self) -> dict[int, tuple[RayHost, Process]]:
+    def attempts(self) -> dict[int, tuple[RayHost, Process]]:
         """Return the trials that train now, each with its process and where that is."""
         state = self.state()
         where = {event["trial"]: (event["host"], event["pid"]) for event in self.events("started")}
@@ -259,5 +259,5 @@ def reported(trial: TrialState) -> Curve:
 
 
 def interruptions(run: Run) -> Counter[str]:
-    """Return how often carriers died, by cause."""
+    """Return how often attempts died, by cause."""
     return Counter(event["cause"] for event in run.events("interrupted"))

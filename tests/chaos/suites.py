@@ -15,7 +15,7 @@ PHANTOM = Plan(
     LRS[8:11],
     epochs=80,
     fit=REAL,
-    silence_s=90,
+    hang_timeout_s=90,
     settings={
         "model.family": "medsegdiff_v1",
         "model.width": 8,
@@ -41,7 +41,9 @@ def short() -> list[Stage]:
         faults.kill_driver: 1,
         faults.kill_mlflow(10): 1,
     }
-    return [Stage(Plan("toy", LRS[:6], epochs=40, silence_s=10, slow_s=0.4), _mixed(times, 0), 2)]
+    return [
+        Stage(Plan("toy", LRS[:6], epochs=40, hang_timeout_s=10, slow_s=0.4), _mixed(times, 0), 2)
+    ]
 
 
 def longer() -> list[Stage]:

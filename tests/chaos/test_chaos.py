@@ -18,8 +18,9 @@ from tests.chaos.lan import Lan, RayHost
 pytestmark = pytest.mark.skipif(bool(reason := obstacle()), reason=reason)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_short(phantom_store: Path) -> None:
+def test_a_study_survives_seven_kinds_of_faults(phantom_store: Path) -> None:
     """Eight faults of seven kinds."""
     stages = suites.short()
     rows = carry_out(stages, phantom_store, seed=0)
@@ -28,9 +29,9 @@ def test_short(phantom_store: Path) -> None:
     assert len({row.kind for row in rows}) >= 5
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
-def test_longer(phantom_store: Path) -> None:
+def test_a_study_survives_every_kind_of_fault(phantom_store: Path) -> None:
     """Sixteen faults of all kinds."""
     rows = carry_out(suites.longer(), phantom_store, seed=1)
     print(table(rows))
@@ -58,7 +59,7 @@ time.sleep(1000)
     wait_for(lambda: not in_namespace(namespace), "the host's end")
 
 
-def test_hosts() -> None:
+def test_a_host_has_its_own_name_address_and_processes() -> None:
     """Each has its own name, address and processes, sees the shared folder, and ends when told."""
     knock = f"import socket; socket.create_connection(('{NETWORK}.2', 1), 1)"
     with Lan() as lan:

@@ -1,4 +1,4 @@
-"""A tiny store, one Ray for all tests, and drivers that are processes of their own."""
+"""A tiny store, and drivers that are processes of their own."""
 
 import json
 import os
@@ -17,15 +17,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.search.s3 import Moto
+from tests.search.drive import main
+from tests.search.forked import Forked
+from tests.search.s3 import AWS, Moto
 
 ROOT = Path(__file__).resolve().parents[2]
-AWS = {
-    "AWS_ACCESS_KEY_ID": "for-tests",
-    "AWS_SECRET_ACCESS_KEY": "never-to-be-written-down",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_REGION": "us-east-1",
-}
 
 
 @pytest.fixture(scope="session")
@@ -45,31 +41,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(mask).save(dataset / f"case{number:02d}_mask.png")
     prepare(dataset, folder / "store", image_size=32, workers=1)
     return folder / "store"
-
-
-@pytest.fixture(scope="session")
-def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SEGTUNE_CACHE of the nodes."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
-def cluster(node_cache: Path) -> Iterator[str]:
-    """Start a Ray of two CPUs and what it takes for a GPU; drivers attach, which is quicker."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEGTUNE_CACHE", str(node_cache))
-        for name, value in AWS.items():
-            patch.setenv(name, value)
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # else drivers need this Ray's token
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-
-        context = ray.init(
-            address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False
-        )
-        yield context.address_info["gcs_address"]
-        ray.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +66,14 @@ def s3(
 class Driver:
     """`segtune launch` of a toy study in a process that can be killed.
 
+    Args:
+        study: Its YAML.
+        runs: The folder of studies.
+        *words: What `tests.search.drive` wants beside these.
+        env: Variables beside this process's own.
+        s3: The folder of studies where it is in S3, of which `runs` is the mirror.
+        imports: Whether the process imports what it needs, as a command's does.
+
     Attributes:
         study: Its YAML.
         folder: The study's folder.
@@ -107,23 +86,31 @@ class Driver:
         *words: str,
         env: dict[str, str] | None = None,
         s3: str = "",
+        imports: bool = False,
     ):
         self.study = study
         self.folder = runs / yaml.safe_load(study.read_text())["study"]
         self.log = runs / f"driver-{time.monotonic_ns()}.log"
         runs.mkdir(parents=True, exist_ok=True)
+        self.log.touch()
+        words = (str(study), s3 or str(runs), *words)
+        env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "RAY_AUTH_MODE": "disabled",
+            **(env or {}),
+        }
+        self.process: subprocess.Popen[bytes] | Forked
+        if not imports:
+            self.process = Forked(main, *words, log=self.log, env=env)
+            return
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.search.drive", str(study), s3 or str(runs), *words],
+                [sys.executable, "-m", "tests.search.drive", *words],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(ROOT),
-                    "RAY_AUTH_MODE": "disabled",
-                    **(env or {}),
-                },
+                env=env,
                 start_new_session=True,
             )
 
@@ -153,7 +140,7 @@ class Driver:
         """Return the exit status."""
         try:
             return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, TimeoutError):
             self.kill()
             raise AssertionError(f"the driver hangs: {self.log.read_text()}") from None
 
@@ -226,7 +213,7 @@ def drive(cluster: str, mlflow_uri: str) -> Iterator[Callable[..., Driver]]:
 def calm(tmp_path_factory: pytest.TempPathFactory, store: Path, cluster: str) -> Driver:
     """A study of 2 + 8 trials, one at a time, that nothing disturbed."""
     study = write_study(tmp_path_factory.mktemp("calm"), store)
-    driver = Driver(study, study.parent, cluster)
+    driver = Driver(study, study.parent, cluster, imports=True)
     driver.finish()
     return driver
 
@@ -235,6 +222,29 @@ def calm(tmp_path_factory: pytest.TempPathFactory, store: Path, cluster: str) ->
 def mlflow_uri(calm: Driver) -> str:
     """The MLflow of the undisturbed study, which chose it by itself; others are told to use it."""
     return f"sqlite:///{calm.folder.parent / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without a run, to be copied: to create one takes seconds."""
+    from search.tracking.runs import connect
+
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for matplotlib and the page, which tests/search/report looks at."""
+    for name in ("draw_study", "draw_trial"):
+        monkeypatch.setattr(
+            f"search.report.learning_curves.{name}", lambda *args: args[-1].write_bytes(b"picture")
+        )
+    monkeypatch.setattr(
+        "search.tracking.artifacts.write_study_page",
+        lambda folder, out: (out / "r.html").write_bytes(b"picture"),
+    )
 
 
 class Guarded(NamedTuple):

@@ -56,17 +56,17 @@ def propose(session: StudySession) -> None:
     """Record the whole plan: control, references, and a trial for each of LR."""
     config = session.study
     plan = [("control", config.control_params)] if config.has_control else []
-    plan += [("enqueued", params) for params in config.references]
+    plan += [("enqueued", reference.settings) for reference in config.references]
     plan += [("sampled", {"optimizer.lr": lr}) for lr in LR[: config.trials.num_trials]]
     for number, (kind, params) in enumerate(plan):
         proposed = {"event": "proposed", "trial": number, "params": params, "kind": kind}
         session.record(proposed | {"protected": kind != "sampled"})
 
 
-def carry_on(
+def run_study(
     session: StudySession, address: str = "", *, only: Iterable[int] | None = None, fit: str = ""
 ) -> int:
-    """Train live trials, one after the other; in the place of `workflows.launch.carry_on`."""
+    """Train live trials, one after the other; in the place of `workflows.launch.run_study`."""
     session.only = None if only is None else frozenset(only)
     for trial in session.live():
         train(session, trial)
@@ -77,13 +77,14 @@ def train(session: StudySession, trial: TrialState, fit: Any = toy.fit) -> None:
     about = {"trial": trial.number}
     config = trial.config(session.study)
     where = {"host": "h", "pid": 1, "cpu": cpu_model(), "gpu": "", "threads": config.num_threads}
-    session.record({"event": "started", **about, "attempt": trial.attempts + 1, **where})
+    where |= {"commit": code_commit(), "versions": package_versions()}
+    session.record({"event": "started", **about, "attempt": len(trial.attempts) + 1, **where})
     try:
         for validation in fit(config, session.trial_dir(trial.number), received=trial.received):
             metrics = validation.metrics
             value = metrics[session.study.objective.metric]
             report = Report(validation.epoch, value, metrics)
-            decision = session.judge.decide(trial, report)
+            decision = session.pruner.decide(trial, report)
             reported = {"event": "reported", **about, **report._asdict()}
             session.record(reported, *decision_events(trial.number, report, decision))
             if trial.ending:
@@ -102,5 +103,5 @@ def finished(folder: Path, store: Path, **settings: Any) -> StudyConfig:
     config = study(store, **settings)
     with opened(config, folder) as session:
         propose(session)
-        carry_on(session)
+        run_study(session)
     return config

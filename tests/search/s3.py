@@ -11,6 +11,13 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+AWS = {
+    "AWS_ACCESS_KEY_ID": "for-tests",
+    "AWS_SECRET_ACCESS_KEY": "never-to-be-written-down",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_REGION": "us-east-1",
+}
+
 
 class Moto:
     """moto's server in a process of its own.

@@ -73,8 +73,8 @@ def launch(
     with offline.opened(study, folder) as session:
         sampler = Sampler(study)
         for event in session.ledger.events:
-            sampler.hear(event)
-        session.listeners.append(sampler.hear)
+            sampler.observe(event)
+        session.listeners.append(sampler.observe)
         searcher = StudySearcher(session, sampler, lambda: 1, "")
         while (number := searcher._propose()) is not None:
             offline.train(session, session.state.trials[number], fit)

@@ -2,12 +2,11 @@
 """Configuration files: YAML 1.2 numbers, dotted keys, and errors that name the remedy."""
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.badinput.judge import run
 from trainer.config import ModelConfig, TrainConfig
 from trainer.configfile import ConfigError, build, flatten, nest, parse_overrides, read_yaml
 
@@ -99,17 +98,14 @@ def test_files_that_are_no_configuration(content: str, message: str, tmp_path: P
 @pytest.mark.parametrize(
     "words", [["missing.yaml"], ["c.yaml", "model.widht=8"], ["c.yaml", "width"], ["c.yaml"]]
 )
-def test_the_command_answers_in_lines_and_status_2(words: list[str], tmp_path: Path) -> None:
+def test_the_command_answers_in_lines_and_status_2(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "c.yaml").write_text("data.store: nowhere\n")
-    result = subprocess.run(
-        [sys.executable, "-m", "trainer", "train", *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    monkeypatch.chdir(tmp_path)
+    answer = run("train", *words, program="trainer")
+    assert answer.status == 2
+    assert len(answer.lines) == 1 and "Traceback" not in answer.lines[0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.yaml"]  # nothing half-written
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tests.trainer.saved.test_model_io import save, shaken_state
 from tests.trainer.tiny import tiny_config
-from trainer.__main__ import main
+from trainer.__main__ import cli
 from trainer.data.formats.case_selector import find_case
 from trainer.data.store import Store
 from trainer.evaluation.validate import Validator
@@ -60,7 +60,7 @@ def command(
     """Run `python -m trainer predict`; return its status and what it wrote to stderr."""
     monkeypatch.setattr(sys, "argv", ["trainer", "predict", *map(str, words), "--device", "cpu"])
     with pytest.raises(SystemExit) as ended:
-        main()
+        cli()
     return int(ended.value.code or 0), capsys.readouterr().err
 
 

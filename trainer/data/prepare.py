@@ -32,6 +32,7 @@ from trainer.data.pictures import contact_sheet, lesion_histogram
 from trainer.data.splits import make_splits
 from trainer.data.store import FORMAT, MANIFEST, NUM_FOLDS, Store
 from trainer.data.windows import modality
+from trainer.documents import SCHEMA
 from trainer.progress import bar
 
 IMAGE_SIZE = 64
@@ -302,7 +303,7 @@ def _finish(
         "skipped": skipped,
         "request": request,
     }
-    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    text = json.dumps({"schema": SCHEMA, **manifest}, indent=1, ensure_ascii=False)
     write_atomically(unfinished / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
 
 

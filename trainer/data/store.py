@@ -217,7 +217,8 @@ class Store:
 
     def _native(self, case: Case, name: str) -> NDArray[np.bool_]:
         path = self.path / "cases" / f"{case.case_id}.npz"
-        with np.load(path, allow_pickle=False) as packed:
+        # By itself, np.load leaves a file open that turns out to be no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
             bits = np.unpackbits(packed[name], count=int(np.prod(case.native_shape)))
         return bits.astype(bool).reshape(case.native_shape)
 

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from trainer.configfile import ConfigError
 from trainer.data.store import Store
-from trainer.diagnosis.missed import Calibration, Lesion, calibration, lesions
+from trainer.diagnosis.missed_lesions import (
+    Calibration,
+    Lesion,
+    calibration,
+    lesions,
+)
 from trainer.diagnosis.slices import Slices, by_timestep, pass_s, sampled
 from trainer.diagnosis.weights import Motion, newest
 from trainer.respacing import timesteps

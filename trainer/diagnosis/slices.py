@@ -13,7 +13,7 @@ from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
 from trainer.evaluation.ensemble import sample_members
 from trainer.randomness import generator
-from trainer.saved.model_io import Trained
+from trainer.saved.model_io import TrainedModel
 
 BATCH = 16
 """Slices predicted together."""
@@ -38,7 +38,7 @@ class Slices:
     """All slices of all cases."""
 
     @classmethod
-    def choose(cls, store: Store, trained: Trained, limit: int) -> "Slices":
+    def choose(cls, store: Store, trained: TrainedModel, limit: int) -> "Slices":
         """Take at most so many slices, but at least 2 of each case with a lesion.
 
         Where not all fit, half are slices with lesion and half others, evenly spaced in each case.
@@ -85,7 +85,7 @@ class Slices:
         ]
 
 
-def sampled(trained: Trained, slices: Slices, draw: int) -> NDArray[np.float32]:
+def sampled(trained: TrainedModel, slices: Slices, draw: int) -> NDArray[np.float32]:
     """Sample every slice once, as the configuration says, but a single member.
 
     Args:
@@ -114,7 +114,7 @@ def sampled(trained: Trained, slices: Slices, draw: int) -> NDArray[np.float32]:
 
 @torch.inference_mode()
 def by_timestep(
-    trained: Trained, slices: Slices, timesteps: Sequence[int | None]
+    trained: TrainedModel, slices: Slices, timesteps: Sequence[int | None]
 ) -> list[NDArray[np.float64]]:
     """Return the Dice by case of the x_start that is predicted in one step.
 
@@ -155,7 +155,7 @@ def by_timestep(
     ]
 
 
-def pass_s(store: Store, trained: Trained) -> float:
+def pass_s(store: Store, trained: TrainedModel) -> float:
     """Return the CPU seconds that a forward pass takes for a slice, in a small batch.
 
     The process's own, so that the answer is the same on a busy machine.
@@ -164,7 +164,7 @@ def pass_s(store: Store, trained: Trained) -> float:
     few = Slices(**vars(slices) | {"rows": slices.rows[:4], "case_of": slices.case_of[:4],
                  "cond": slices.cond[:4], "masks": slices.masks[:4]})  # fmt: skip
     one = trained.config.sampling.model_copy(update={"timestep_respacing": 1, "method": "ddim"})
-    once = Trained(
+    once = TrainedModel(
         **vars(trained) | {"config": trained.config.model_copy(update={"sampling": one})}
     )
     sampled(once, few, 0)

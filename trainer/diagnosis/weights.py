@@ -10,7 +10,7 @@ from trainer.configfile import ConfigError
 from trainer.models.new_network import new_network
 from trainer.randomness import torch_seed
 from trainer.saved import checkpoint
-from trainer.saved.model_io import BEST, Trained, load
+from trainer.saved.model_io import BEST, TrainedModel, load
 from trainer.training.train_state import EMA_RAMP
 
 
@@ -28,9 +28,9 @@ class Motion:
 class Weights:
     """What a run folder has of one moment of training."""
 
-    ema: Trained
+    ema: TrainedModel
     """Averaged weights: those that validations judge and that are kept."""
-    raw: Trained | None
+    raw: TrainedModel | None
     """Weights as the optimizer has them; None where only best.pt is here."""
     images: int | None
     """Training images seen; None likewise."""
@@ -69,7 +69,7 @@ def newest(run_dir: Path) -> Weights:
     return Weights(load(run_dir / BEST, "cpu"), None, None, None)
 
 
-def _motion(raw: Trained, optimizer: dict[str, Any]) -> Motion | None:
+def _motion(raw: TrainedModel, optimizer: dict[str, Any]) -> Motion | None:
     """Compare the weights with those that training began with, and with AdamW's next step."""
     config = raw.config
     torch.manual_seed(torch_seed(config.seed, "weights"))

@@ -5,7 +5,6 @@ there freezes the threshold; only with it, the same weights and the same samplin
 test set be read, and each reading leaves a line in the run's folder.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from trainer.configfile import ConfigError
 from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
+from trainer.documents import to_json
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.threshold_calibration import (
     CANDIDATES,
@@ -30,8 +30,8 @@ from trainer.evaluation.threshold_calibration import (
 )
 from trainer.evaluation.validate import Validator
 from trainer.progress import tracked
-from trainer.saved.frozen_threshold import Frozen
-from trainer.saved.model_io import Trained, fingerprint
+from trainer.saved.frozen_threshold import FrozenThreshold
+from trainer.saved.model_io import TrainedModel, fingerprint
 
 READINGS = "test_readings.jsonl"
 NEW_NOISE = 0
@@ -53,11 +53,11 @@ class Evaluation:
     thresholds: list[float]
     """Calibrated, by case."""
     calibrated: list[CaseScore]
-    frozen: Frozen
+    frozen: FrozenThreshold
 
 
 def evaluate(
-    trained: Trained, store: Store, run_dir: Path, *, split: Literal["val", "test"]
+    trained: TrainedModel, store: Store, run_dir: Path, *, split: Literal["val", "test"]
 ) -> Evaluation:
     """Predict and score the validation fold or the sealed test set.
 
@@ -137,7 +137,7 @@ def _dice_by_threshold(
     )
 
 
-def check_data(trained: Trained, store: Store, run_dir: Path) -> None:
+def check_data(trained: TrainedModel, store: Store, run_dir: Path) -> None:
     """Refuse a store whose folds may hold, as validation cases, what was trained on.
 
     Raises:
@@ -157,19 +157,19 @@ def check_data(trained: Trained, store: Store, run_dir: Path) -> None:
                            "that the model was trained on"])  # fmt: skip
 
 
-def _freeze(trained: Trained, dice: NDArray[np.float64]) -> Frozen:
+def _freeze(trained: TrainedModel, dice: NDArray[np.float64]) -> FrozenThreshold:
     """Choose the threshold that is best for all cases with lesion; `dice` is (cases, 19)."""
     threshold = best_threshold(dice)
     at_it = dice[:, CANDIDATES.index(threshold)]
-    return Frozen(
+    return FrozenThreshold(
         threshold, float(at_it.mean()), len(dice), fingerprint(trained.model), _sampling(trained)
     )
 
 
-def _frozen(trained: Trained, run_dir: Path) -> Frozen:
+def _frozen(trained: TrainedModel, run_dir: Path) -> FrozenThreshold:
     """Return the frozen threshold, or say why the test set stays sealed."""
     first = "evaluate with --split val first, which freezes the threshold of the test set"
-    frozen = Frozen.load(run_dir)
+    frozen = FrozenThreshold.load(run_dir)
     if frozen is None:
         raise ConfigError([f"{run_dir}: no threshold.json: {first}"])
     if frozen.weights != fingerprint(trained.model):
@@ -183,19 +183,19 @@ def _frozen(trained: Trained, run_dir: Path) -> Frozen:
     return frozen
 
 
-def _log_reading(run_dir: Path, frozen: Frozen, store: Store) -> int:
+def _log_reading(run_dir: Path, frozen: FrozenThreshold, store: Store) -> int:
     """Add a line for this reading of the test set, before it is read; return its number."""
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "store_hash": store.content_hash,
     } | asdict(frozen)
     with open(run_dir / READINGS, "a+", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(to_json(line, indent=None) + "\n")
         file.flush()
         os.fsync(file.fileno())
         file.seek(0)
         return len(file.readlines())
 
 
-def _sampling(trained: Trained) -> dict[str, Any]:
+def _sampling(trained: TrainedModel) -> dict[str, Any]:
     return trained.config.sampling.model_dump(mode="json", exclude={"threshold"})

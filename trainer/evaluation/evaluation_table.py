@@ -1,7 +1,6 @@
 """An evaluation to read: a table for people, `cases.csv` and `summary.json` for programs."""
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
+from trainer.documents import to_json
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.metrics import CaseScore, by_volume
 from trainer.evaluation.validate import means
@@ -80,7 +80,7 @@ def write(evaluation: Evaluation, out: Path) -> None:
             writer.writeheader()
             writer.writerows(rows)
 
-    text = json.dumps(summary(evaluation), indent=2) + "\n"
+    text = to_json(summary(evaluation), allow_nan=True) + "\n"
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "cases.csv", write_cases)

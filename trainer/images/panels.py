@@ -24,7 +24,7 @@ from trainer.drawing import (
     scaled,
 )
 from trainer.images.sample import Sample, slice_dice
-from trainer.saved.model_io import Trained
+from trainer.saved.model_io import TrainedModel
 
 TITLE_PX = 50
 CAPTION_PX = 20
@@ -38,7 +38,7 @@ NOISE_LEVELS = 5
 """Greys beside black: noise cannot be compressed, and in few greys it looks the same."""
 
 
-def panels(sample: Sample, trained: Trained, case_dice: float | None) -> Picture.Image:
+def panels(sample: Sample, trained: TrainedModel, case_dice: float | None) -> Picture.Image:
     """Draw the modalities, and below them truth, prediction, probability and uncertainty.
 
     All in one row where there is one modality.
@@ -101,7 +101,7 @@ def panels(sample: Sample, trained: Trained, case_dice: float | None) -> Picture
     return canvas.picture()
 
 
-def strip(sample: Sample, trained: Trained) -> Picture.Image:
+def strip(sample: Sample, trained: TrainedModel) -> Picture.Image:
     """Draw the path of one mask: x_t above, the x_start that the network makes of it below."""
     config, path = trained.config, sample.path
     tile = _tile(max(len(path), 5))
@@ -138,7 +138,7 @@ def _tile(columns: int) -> int:
     return (WIDTH_PX - GAP_PX) // columns - GAP_PX
 
 
-def _title(canvas: Canvas, sample: Sample, trained: Trained, case_dice: float | None) -> None:
+def _title(canvas: Canvas, sample: Sample, trained: TrainedModel, case_dice: float | None) -> None:
     canvas.text(GAP_PX, 4, _who(sample, trained), 18)
     told, slices = [], sample.case.num_slices
     if slices > 1:
@@ -154,17 +154,17 @@ def _title(canvas: Canvas, sample: Sample, trained: Trained, case_dice: float | 
     canvas.text(GAP_PX, 28, "; ".join(told), 13, MUTED)
 
 
-def _has_sides(trained: Trained) -> bool:
+def _has_sides(trained: TrainedModel) -> bool:
     """Return whether it is known which side is which: not of PNG and JPEG."""
     return modality(trained.inputs.modalities[0]) is not PICTURE
 
 
-def _who(sample: Sample, trained: Trained) -> str:
+def _who(sample: Sample, trained: TrainedModel) -> str:
     after = "" if trained.epoch is None else f",  epoch {trained.epoch}"
     return f"{sample.case.case_id},  lesion {sample.case.lesion_ml:.1f} mL{after}"
 
 
-def _method(trained: Trained, steps: int) -> str:
+def _method(trained: TrainedModel, steps: int) -> str:
     return f"{trained.config.sampling.method} in {_steps(steps)}"
 
 

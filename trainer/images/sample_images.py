@@ -34,7 +34,7 @@ from trainer.evaluation.evaluate import check_data
 from trainer.images.sample import Moment, Sample
 from trainer.randomness import generator
 from trainer.respacing import timesteps
-from trainer.saved.model_io import Trained, run_folder
+from trainer.saved.model_io import TrainedModel, run_folder
 
 FOLDER = "samples"
 """In a run folder."""
@@ -47,7 +47,7 @@ FEWEST_STEPS = 4
 
 
 def paint(
-    trained: Trained, store: Store, out_dir: Path, *, limit_s: float = math.inf
+    trained: TrainedModel, store: Store, out_dir: Path, *, limit_s: float = math.inf
 ) -> list[Path]:
     """Draw a model's fixed validation cases.
 
@@ -102,7 +102,7 @@ def fixed_cases(store: Store, fold: int) -> list[Case]:
 
 
 def sample_slices(
-    trained: Trained, store: Store, cases: Sequence[Case], *, limit_s: float = math.inf
+    trained: TrainedModel, store: Store, cases: Sequence[Case], *, limit_s: float = math.inf
 ) -> list[Sample]:
     """Sample each case's slice with most lesion, all cases and members in one batch.
 
@@ -168,7 +168,7 @@ def sample_slices(
 
 
 def _denoise(
-    trained: Trained,
+    trained: TrainedModel,
     cond: Tensor,
     cases: Sequence[Case],
     sampling: SamplingConfig,

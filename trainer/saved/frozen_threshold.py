@@ -1,18 +1,18 @@
 """A threshold frozen in a run's folder, before anyone reads the test set."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
+from trainer.documents import from_json, to_json
 
 FILE = "threshold.json"
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenThreshold:
     """A run's threshold, chosen on its validation fold, and for what it was chosen."""
 
     threshold: float
@@ -26,11 +26,11 @@ class Frozen:
     """How they were sampled, `sampling` of the configuration without its threshold."""
 
     def save(self, run_dir: Path) -> None:
-        text = json.dumps(asdict(self), indent=2) + "\n"
+        text = to_json(asdict(self), allow_nan=True) + "\n"
         write_atomically(run_dir / FILE, lambda path: path.write_text(text))
 
     @classmethod
-    def load(cls, run_dir: Path) -> "Frozen | None":
+    def load(cls, run_dir: Path) -> "FrozenThreshold | None":
         """Read a run's frozen threshold; None where there is none.
 
         Raises:
@@ -38,7 +38,7 @@ class Frozen:
         """
         path = run_dir / FILE
         try:
-            return cls(**json.loads(path.read_text()))
+            return cls(**from_json(path.read_text()))
         except FileNotFoundError:
             return None
         except (OSError, TypeError, ValueError) as error:

@@ -19,7 +19,7 @@ from trainer.diffusion.process import Process
 from trainer.models.network import Network
 from trainer.models.new_network import new_network
 from trainer.saved import checkpoint, model_package
-from trainer.saved.frozen_threshold import FILE, Frozen
+from trainer.saved.frozen_threshold import FILE, FrozenThreshold
 
 BEST = "best.pt"
 """In a run folder: the weights with the best val/dice so far."""
@@ -32,7 +32,7 @@ CURVE = tuple(
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A network with its averaged weights, in evaluation mode, and how to use it."""
 
     path: Path
@@ -47,7 +47,7 @@ class Trained:
     """After which the weights were saved, where the file says so."""
 
 
-def load(path: str | Path, device: torch.device | str = "auto") -> Trained:
+def load(path: str | Path, device: torch.device | str = "auto") -> TrainedModel:
     """Load the averaged (EMA) weights and what they need, without running code from the file.
 
     Args:
@@ -80,7 +80,7 @@ def load(path: str | Path, device: torch.device | str = "auto") -> Trained:
         raise ConfigError(
             [f"{file}: its weights do not fit its own configuration: another version wrote it"]
         ) from error
-    return Trained(
+    return TrainedModel(
         path=file,
         config=config,
         model=model.requires_grad_(False).eval(),
@@ -92,7 +92,7 @@ def load(path: str | Path, device: torch.device | str = "auto") -> Trained:
     )
 
 
-def with_settings(trained: Trained, changed: Mapping[str, Any]) -> Trained:
+def with_settings(trained: TrainedModel, changed: Mapping[str, Any]) -> TrainedModel:
     """Return the model with other settings, such as `sampling.num_ensemble`; None keeps one.
 
     Raises:
@@ -118,7 +118,7 @@ def fingerprint(model: Network) -> str:
     return digest.hexdigest()[:16]
 
 
-def frozen_settings(trained: Trained) -> dict[str, Any]:
+def frozen_settings(trained: TrainedModel) -> dict[str, Any]:
     """Return the `sampling` settings that were chosen for these weights, by dotted name.
 
     They are those with which the validation fold was evaluated last, and the threshold that was
@@ -128,7 +128,7 @@ def frozen_settings(trained: Trained) -> dict[str, Any]:
         ConfigError: The file is damaged, or names settings that there are not.
     """
     folder = run_folder(trained.path)
-    frozen = Frozen.load(folder)
+    frozen = FrozenThreshold.load(folder)
     if frozen is None or frozen.weights != fingerprint(trained.model):
         return {}
     sampling = {**frozen.sampling, "threshold": frozen.threshold}

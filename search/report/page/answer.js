@@ -19,7 +19,7 @@ function bestCard(view) {
   return card(
     "Best of the search",
     el("p", { class: "big" }, fixed(best.value), " ", el("small", {}, view.metricName)),
-    el("p", {}, view.link(best), `, ${endingOf(best)}`,
+    el("p", {}, view.link(best), `, ${best.status}`,
       study.max_t > 0 && ` at epoch ${best.epochs} of ${best.goal}`, others && `; ${others}`),
     strip(view),
     el("p", { class: "note" }, badge(study.label, "label"),
@@ -115,17 +115,17 @@ function matteredCard(view) {
 }
 
 function costCard({ study, trials }) {
-  const endings = new Map();
-  for (const row of trials) endings.set(endingOf(row), (endings.get(endingOf(row)) ?? 0) + 1);
-  const { epochs, gpu_hours: gpu, carrier_hours: hours, wall_hours: wall } = study.spent;
+  const counts = new Map();
+  for (const row of trials) counts.set(row.status, (counts.get(row.status) ?? 0) + 1);
+  const { epochs, wall_hours: wall } = study.spent;
   const saved = study.pruned_by && study.epochs_saved != null
     && `${study.pruned_by} saved ${Math.round(100 * study.epochs_saved)} % of the epochs.`;
   return card(
     study.finished ? "What it cost" : "What it cost so far",
-    el("p", { class: "big" }, short(gpu || hours), " ", el("small", {}, gpu ? "GPU-hours" : "trial-hours")),
+    el("p", { class: "big" }, short(study.spent[study.cost]), " ", el("small", {}, `${unitOf(study.cost)}-hours`)),
     el("p", {}, `${count(trials.length, "searched trial")}: `,
-      [...endings].map(([name, n]) => `${n} ${name}`).join(", "), "."),
-    el("p", {}, `${count(epochs, "epoch")} in all, ${duration(wall)} by the clock. `, saved),
+      [...counts].map(([name, n]) => `${n} ${name}`).join(", "), "."),
+    el("p", {}, `${count(epochs, "epoch")} in all, ${duration(wall)} of wall time. `, saved),
     !study.finished && el("p", {}, badge("not finished", "open")),
   );
 }

@@ -88,7 +88,7 @@ function thinned(ticks, width) {
   return ticks.filter((_, index) => index % every === 0);
 }
 
-/** The shape that stands for how a trial ended, whatever its colour. */
+/** The shape that stands for a trial's status, whatever its colour. */
 const SHAPES = {
   completed: (r) => `M${-r},0a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`,
   stopped: (r) => `M${-r},${-r}L${r},${r}M${-r},${r}L${r},${-r}`,
@@ -96,11 +96,12 @@ const SHAPES = {
   diverged: (r) => `M${-r},${r}H${r}L0,${-r}Z`,
   infeasible: (r) => `M${-r},${-r}H${r}V${r}H${-r}Z`,
   failed: (r) => `M${-r},0H${r}M0,${-r}V${r}`,
-  "going on": (r) => `M0,${-r}L${r},0L0,${r}L${-r},0Z`,
+  waiting: (r) => `M0,${-r}L${r},0L0,${r}L${-r},0Z`,
+  running: (r) => `M0,${-r}L${r},0L0,${r}L${-r},0Z`,
   control: (r) => `M${-r},${-r}H${r}V${r}H${-r}Z`,
   reference: (r) => `M0,${-1.3 * r}L${1.3 * r},0L0,${1.3 * r}L${-1.3 * r},0Z`,
 };
-const OPEN = new Set(["stopped", "failed"]);
+const OPEN = new Set(["stopped", "failed", "waiting"]);
 
 /** Return a trial's mark. */
 function mark(shape, x, y, kind, r = 4) {

@@ -62,7 +62,7 @@ function paintCurves(view, root, width, height) {
     if (faded) continue;
     spots.push(...points.map((point) => ({
       ...point, trial: row.trial,
-      name: `${row.name}, epoch ${point.epoch}: ${fixed(point.value)}${point === end ? `, ${endingOf(row)}` : ""}`,
+      name: `${row.name}, epoch ${point.epoch}: ${fixed(point.value)}${point === end ? `, ${row.status}` : ""}`,
     })));
   }
   return spots;

@@ -64,6 +64,11 @@ function duration(hours) {
   return hours < 1 ? `${Math.round(60 * hours)} min` : `${short(hours)} h`;
 }
 
+/** Return whose hours a cost is of: of GPUs, where the trials have some. */
+function unitOf(cost) {
+  return { gpu_hours: "GPU", cpu_hours: "CPU" }[cost];
+}
+
 function count(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }

@@ -1,9 +1,5 @@
 /* The leaderboard: every searched trial, and beside them what they are compared with. */
 
-function endingOf(row) {
-  return row.ending ?? "going on";
-}
-
 function leaderboard(view) {
   const { study, trials } = view;
   const rows = [...trials, ...study.references];
@@ -30,7 +26,7 @@ function leaderboard(view) {
   });
   table.node.classList.add("tall", "leaderboard");
   if (study.references.length <= 4) table.node.classList.add("pinned");
-  return [endingFilter(view, kept), table.node, notes(view)];
+  return [statusFilter(view, kept), table.node, notes(view)];
 }
 
 function leaderboardColumns(view, axis) {
@@ -47,8 +43,8 @@ function leaderboardColumns(view, axis) {
       cell: (row) => rankText(view, row) },
     { name: "trial", key: "trial", low: true, text: true, value: (row) => row.trial,
       cell: (row) => view.link(row) },
-    { name: "ending", key: "ending", low: true, text: true, value: endingOf,
-      cell: (row) => [markKey(row.shape, row.look), " ", endingOf(row)] },
+    { name: "status", key: "status", low: true, text: true, value: (row) => row.status,
+      cell: (row) => [markKey(row.shape, row.look), " ", row.status] },
     { name: "epochs", key: "epochs", value: (row) => row.epochs, cell: epochsText },
     ...own,
     number("Dice", "dice", (row) => row.dice, 4),
@@ -60,10 +56,10 @@ function leaderboardColumns(view, axis) {
       title: "The objective after equal training, and its rank",
       cell: (row) => row.value_at_equal == null ? "–"
         : `${fixed(row.value_at_equal)}${row.rank_at_equal ? ` (${row.rank_at_equal})` : ""}` },
-    { name: "behind best", key: "behind", value: (row) => row.behind_best?.mean,
+    { name: "difference to the best", key: "difference", value: (row) => row.difference_to_best?.mean,
       title: "Mean difference of Dice, case by case, at the last epoch that both have, and its interval: exploratory",
-      cell: (row) => row.behind_best ? [signed(row.behind_best.mean, 3), " ",
-        el("small", {}, range(row.behind_best.interval, signed))] : "–" },
+      cell: (row) => row.difference_to_best ? [signed(row.difference_to_best.mean, 3), " ",
+        el("small", {}, range(row.difference_to_best.interval, signed))] : "–" },
     ...further,
     ...study.searched.map((name) => ({
       name, key: name, text: true, low: true, value: (row) => row.params[name],
@@ -71,13 +67,11 @@ function leaderboardColumns(view, axis) {
     })),
     number("AVD mL", "avd", (row) => row.avd_ml, 1, { low: true }),
     number("lesion F1", "f1", (row) => row.lesion_f1, 3),
-    number("GPU-h", "gpu", (row) => row.gpu_hours || null, 2),
-    number("trial-h", "hours", (row) => row.carrier_hours, 2),
+    number(`${unitOf(study.cost)}-h`, "cost", (row) => row[study.cost], 2),
   ];
   const optional = { equal: some((row) => row.value_at_equal) && study.max_t > 0,
-    behind: some((row) => row.behind_best), avd: some((row) => row.avd_ml),
-    f1: some((row) => row.lesion_f1), gpu: some((row) => row.gpu_hours || null),
-    hours: some((row) => row.carrier_hours) && !some((row) => row.gpu_hours || null) };
+    difference: some((row) => row.difference_to_best), avd: some((row) => row.avd_ml),
+    f1: some((row) => row.lesion_f1), cost: some((row) => row[study.cost]) };
   return columns.filter((column) => optional[column.key] ?? true);
 }
 
@@ -92,11 +86,11 @@ function epochsText(row) {
   return row.ending === null ? `${all} of ${row.goal}` : all;
 }
 
-function endingFilter(view, kept) {
-  const names = [...new Set(view.trials.map(endingOf))];
+function statusFilter(view, kept) {
+  const names = [...new Set(view.trials.map((row) => row.status))];
   const box = (name) => el("label", { class: "filter" },
     el("input", { type: "checkbox", checked: true, value: name,
-      onchange: (event) => view.showEnding(name, event.target.checked) }),
+      onchange: (event) => view.showStatus(name, event.target.checked) }),
     markKey(name, "searched"), " ", name);
   return el("fieldset", { class: "filters" }, el("legend", {}, "Show"), names.map(box), kept);
 }

@@ -14,13 +14,13 @@ function summary(studies) {
       fixed(control?.dice), fixed(study.threshold?.dice),
       judged ? [verdictBadge(judged.verdict), ` (trial ${judged.trial})`] : badge("not confirmed", "open"),
       mattered(study.importance),
-      study.trials.length, short(study.spent.gpu_hours || study.spent.carrier_hours),
+      study.trials.length, `${short(study.spent[study.cost])} ${unitOf(study.cost)}-h`,
     ];
   });
   return [
     plainTable("Studies side by side; their best trials' Dice is selected on, optimistic",
       ["study", "best", "Dice", "95 % interval", "control", "threshold", "against the control", "mattered most", "trials",
-        "GPU- or trial-h"], rows),
+        "cost"], rows),
     DATA.incomparable.length > 0 && el("p", { class: "note" }, badge("not comparable", "bad"),
       ` They have different ${DATA.incomparable.join(" and ")}: compare each with its own control.`),
   ];

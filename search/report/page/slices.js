@@ -34,7 +34,7 @@ function scatter(view, { rows, xAxis, xValue, xName, label, height }) {
         root.append(mark(row.shape, left, up, look.filter(Boolean).join(" "),
           row.trial === view.chosen ? 5.5 : 4));
         if (kept) {
-          const name = `${row.name}: ${text(xValue(row))}, ${fixed(row.value)}, ${endingOf(row)}`;
+          const name = `${row.name}: ${text(xValue(row))}, ${fixed(row.value)}, ${row.status}`;
           spots.push({ x: left, y: up, trial: row.trial, name });
         }
       }

@@ -11,14 +11,14 @@ class View {
     this.best = study.trials.find((row) => row.rank === 1);
     this.metric = study.objective.metric;
     this.metricName = this.metric === "val/dice" ? "Dice" : this.metric;
-    for (const row of study.trials) this.describe(row, `trial ${row.trial}`, endingOf(row), "searched");
+    for (const row of study.trials) this.describe(row, `trial ${row.trial}`, row.status, "searched");
     for (const row of study.references) {
       const kind = row === this.control ? "control" : "reference";
-      this.describe(row, row === this.control ? "control (U-Net)" : `reference ${row.trial}`, kind, kind);
+      this.describe(row, row === this.control ? "control (U-Net)" : `${row.name} (trial ${row.trial})`, kind, kind);
     }
     this.valueAxis = measuredAxis(this.trials.map((row) => row.value));
     this.axes = this.makeAxes();
-    this.hidden = new Set(); // Endings.
+    this.hidden = new Set(); // Statuses.
     this.ranges = new Map(); // From an axis's name to the lowest and highest place that is kept.
     this.listeners = [];
     this.kept = this.kept.bind(this);
@@ -48,7 +48,7 @@ class View {
   /** Return whether a trial passes the filters. */
   kept(row) {
     if (row.look !== "searched") return true;
-    return !this.hidden.has(endingOf(row)) && this.axes.every((axis) => {
+    return !this.hidden.has(row.status) && this.axes.every((axis) => {
       const range = this.ranges.get(axis.name);
       const at = axis.place(axis.value(row));
       return !range || (range[0] <= at && at <= range[1]);
@@ -89,9 +89,9 @@ class View {
     if (look) this.panel.scrollIntoView({ block: "nearest" });
   }
 
-  showEnding(ending, shown) {
-    if (shown) this.hidden.delete(ending);
-    else this.hidden.add(ending);
+  showStatus(status, shown) {
+    if (shown) this.hidden.delete(status);
+    else this.hidden.add(status);
     this.changed("filter");
   }
 

@@ -41,19 +41,18 @@ function heading(words) {
 function facts({ study, metricName }, row) {
   const number = (value, decimals) => (value == null ? null : fixed(value, decimals));
   const pairs = [
-    ["ending", `${endingOf(row)}${row.reason ? `: ${row.reason}` : ""}`],
+    ["status", `${row.status}${row.reason ? `: ${row.reason}` : ""}`],
     ["epochs", `${epochsText(row)} of ${row.goal}`.replace(/( of \d+)\1$/, "$1")],
     [metricName, number(row.value)],
     metricName === "Dice" ? null : ["Dice", number(row.dice)],
     ["95 % interval", range(row.dice_interval)],
     ["AVD mL", number(row.avd_ml, 2)],
     ["lesion F1", number(row.lesion_f1, 3)],
-    ["GPU-hours", row.gpu_hours ? fixed(row.gpu_hours, 2) : null],
-    ["trial-hours", number(row.carrier_hours, 2)],
+    [`${unitOf(study.cost)}-hours`, number(row[study.cost], 2)],
     ["seed, fold", `${row.seed}, ${row.fold}`],
     ["hosts", row.hosts.join(", ")],
-    ["kind", row.kind === "control" ? "control (U-Net), protected"
-      : study.references.includes(row) ? "reference, protected" : row.kind],
+    ["kind", row.kind === "control" ? "control (U-Net), never pruned"
+      : study.references.includes(row) ? "reference, never pruned" : row.kind],
   ];
   return [
     el("dl", { class: "facts" }, pairs.filter((pair) => pair?.[1]).map(([name, value]) =>

@@ -48,7 +48,7 @@ class Segtune:
         self.smoothing = study.scheduler.smoothing
         self._session = StudySession(study, Path(), _Memory())  # type: ignore[arg-type]
         self._sampler = Sampler(study)
-        self._session.listeners.insert(0, self._sampler.hear)
+        self._session.listeners.insert(0, self._sampler.observe)
 
     def next(self) -> tuple[int, dict[str, Any]]:
         trial = self._session.study.num_protected + len(self._session.state.trials)
@@ -59,7 +59,7 @@ class Segtune:
 
     def report(self, trial: int, epoch: int, value: float) -> bool:
         report = Report(epoch, value, {})
-        decision = self._session.judge.decide(self._session.state.trials[trial], report)
+        decision = self._session.pruner.decide(self._session.state.trials[trial], report)
         self._session.record(
             {"event": "reported", "trial": trial, **report._asdict()},
             *decision_events(trial, report, decision),

@@ -17,7 +17,7 @@ from search.monitor.status import render, status
 from search.report.leaderboard import leaderboard
 from search.study.config import Objective, Stall, StudyConfig
 from trainer.evaluation.metrics import CaseScore
-from trainer.run_log import Record, Validation
+from trainer.run_log import RunLog, Validation
 
 STUDY = StudyConfig.model_validate(
     {
@@ -64,7 +64,7 @@ def write(folder: Path, trials: dict[int, tuple[str, list[float], str | None]], 
             )
             run_dir = folder / "trials" / f"{number:04d}"
             run_dir.mkdir(parents=True)
-            record = Record(run_dir)
+            record = RunLog(run_dir)
             for epoch, value in zip((1, 3, 9), values, strict=False):
                 metrics = {"val/dice": value, metric: value}
                 about = {"trial": number, "epoch": epoch}
@@ -94,7 +94,7 @@ def folder(tmp_path: Path) -> Path:
     return write(tmp_path / "runs" / "demo", TRIALS)
 
 
-def test_ranking(folder):
+def test_trials_rank_by_their_result_and_failures_have_no_rank(folder):
     result = compare(folder)
     rows = [(row["rank"], row["trial"], row["ending"], row["epochs"]) for row in result["trials"]]
     assert rows == [
@@ -136,7 +136,7 @@ def test_bootstrap_as_scipys():
     assert bootstrap([0.5], seed=0) == [0.5, 0.5]
 
 
-def test_epochs_saved(folder):
+def test_epochs_saved_counts_what_was_stopped_alone(folder):
     """Of 4 ended trials to epoch 9, one was stopped at 3; others' shortfall is no saving."""
     assert compare(folder)["epochs_saved"] == (9 - 3) / (4 * 9)
 
@@ -151,17 +151,17 @@ def test_stalled_trials_saved_epochs_too(tmp_path):
 
 def test_single_seeds_are_exploratory(folder, tmp_path):
     line = "differences between trials, of one seed on one fold each, are exploratory"
-    assert f"{line}: `confirm` judges them" in leaderboard(folder)
+    assert f"{line}: `segtune confirm demo` judges them" in leaderboard(folder)
     assert line not in leaderboard(write(tmp_path / "one", {2: ("sampled", [0.2], None)}))
 
 
-def test_equal_epochs(folder, tmp_path):
+def test_epochs_at_which_trials_compare(folder, tmp_path):
     """The last epoch of every completed trial; while none is complete, of the best few."""
     result = compare(folder)
     assert result["equal_epoch"] == 9
     values = {row["trial"]: row["value_at_equal"] for row in result["trials"]}
     assert values == {3: 0.5, 6: None, 2: None, 4: None, 5: None}
-    assert " at 9" not in leaderboard(folder), "it would repeat the Dice at the end"
+    assert "at epoch 9: " not in leaderboard(folder), "it would repeat the Dice at the end"
     young = {2: ("sampled", [0.2, 0.5, 0.1], None), 3: ("sampled", [0.3, 0.4], None)}
     result = compare(write(tmp_path / "young", young))
     assert result["equal_epoch"] == 3
@@ -196,7 +196,7 @@ def several(folder: Path, scores: dict[int, tuple[float, float]]) -> Path:
     return folder
 
 
-def test_pareto_set(tmp_path):
+def test_the_pareto_set_is_the_one_by_hand(tmp_path):
     """By hand: 3 is beaten by 2 and 5 by all; 6 equals 2, which beats neither."""
     scores = {2: (0.5, 1.0), 3: (0.4, 1.0), 4: (0.6, 9.0), 5: (0.1, math.nan), 6: (0.5, 1.0)}
     scores |= {7: (0.2, 0.5), 8: (math.nan, 0.1)}
@@ -250,8 +250,8 @@ def test_leaderboard_for_a_pipe(folder, capsys):
     lines = text.splitlines()
     assert "selected on, optimistic" in lines[0]
     assert lines[2].split() == [
-        "rank", "trial", "ending", "epochs", "Dice", "95", "%", "interval", "AVD", "mL", "lesion",
-        "F1", "carrier-h", "to", "the", "best", "optimizer.lr", "diffusion.target",
+        "rank", "trial", "status", "epochs", "Dice", "95", "%", "interval", "AVD", "mL", "lesion",
+        "F1", "CPU-h", "difference", "to", "the", "best", "optimizer.lr", "diffusion.target",
     ]  # fmt: skip
     first = ["1", "3", "completed", "9", "0.5000", "[0.400,", "0.600]"]
     assert lines[3].split()[:7] == first and lines[3].split()[-2:] == ["0.0002", "eps"]
@@ -284,7 +284,7 @@ def test_a_ledger_without_settings(tmp_path):
         compare(tmp_path)
 
 
-def test_status(folder):
+def test_status_counts_trials_by_ending(folder):
     result = status(folder)
     assert result["trials"] == {
         "completed": 3,

@@ -57,13 +57,13 @@ def test_the_standard_error_has_both_levels():
     assert found.std_error == pytest.approx(math.sqrt(expected), rel=0.02)
 
 
-def test_seeded():
+def test_the_bootstrap_follows_its_seed():
     pairs = [RNG.normal(0, 0.1, 20) for _ in range(3)]
     assert difference(pairs) == difference(pairs)
     assert difference(pairs) != difference(pairs, seed=1)
 
 
-def test_identical_models():
+def test_identical_models_are_not_distinguishable():
     same = difference([np.zeros(5)] * 3)
     assert same.p == 1 and same.interval(0.05) == (0, 0)
     assert decide([same])[0].word == "not distinguishable"

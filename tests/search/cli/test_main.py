@@ -2,18 +2,18 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 
 import search.workflows.launch
-from search.cli.main import find_study, main
+from search.cli.main import main
 from search.ledger.journal import Ledger
+from search.storage.studies import find_study
 from tests.search.analysis.test_results import TRIALS, write
 from trainer.configfile import ConfigError
 
@@ -30,13 +30,6 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_help_of_every_command():
-    assert invoke("--help").exit_code == 0
-    for name in main.commands:
-        result = invoke(name, "--help")
-        assert result.exit_code == 0 and "Usage" in result.output
-
-
 def test_status_and_compare(runs):
     for name in ("status", "compare"):
         text = invoke(name, "demo", "--runs", runs)
@@ -47,11 +40,13 @@ def test_status_and_compare(runs):
 
 
 def test_runs_from_the_environment(runs, monkeypatch):
+    by_option = invoke("status", "demo", "--json", "--runs", runs)
     monkeypatch.setenv("SEGTUNE_RUNS", str(runs))
-    assert invoke("status", "demo").exit_code == 0
+    result = invoke("status", "demo", "--json")
+    assert result.exit_code == 0 and result.output == by_option.output
 
 
-def test_unknown_study(runs):
+def test_an_unknown_study_is_refused_with_the_nearest_name(runs):
     result = invoke("status", "dmo", "--runs", runs)
     assert (result.exit_code, result.stderr) == (
         2,
@@ -61,7 +56,7 @@ def test_unknown_study(runs):
         find_study(str(runs), runs)
 
 
-def test_damaged_ledger(runs):
+def test_a_damaged_ledger_is_refused_with_its_line(runs):
     path = runs / "demo" / "ledger.jsonl"
     path.write_bytes(b"{}\n" + path.read_bytes())
     result = invoke("compare", "demo", "--runs", runs)
@@ -74,7 +69,7 @@ def test_debug_shows_the_traceback(runs):
     assert isinstance(result.exception, ConfigError)
 
 
-def test_stop(runs):
+def test_stop_asks_a_running_driver_and_leaves_no_file_for_none(runs):
     idle = invoke("stop", "demo", "--runs", runs)
     assert idle.exit_code == 0 and "is not running" in idle.output
     assert not (runs / "demo" / "stop").exists()
@@ -176,18 +171,11 @@ sys.argv = ["segtune", "launch", {str(SMOKE)!r}, "--dry-run"]
 from search.cli.main import main
 main()
 """
-    times_s = []
+    times_s = []  # of processor time, which other processes do not change
     for _ in range(3):
-        start_s = time.perf_counter()
+        before_s = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
         result = run_blocked("torch,monai,ray,optuna,mlflow,pyarrow", code)
-        times_s.append(time.perf_counter() - start_s)
+        times_s.append(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before_s)
         assert "rungs" in result.stdout, result.stderr
         assert "Traceback" not in result.stderr
     assert min(times_s) < 1
-
-
-def test_every_option_has_help():
-    for command in main.commands.values():
-        for option in command.params:
-            if isinstance(option, click.Option):
-                assert option.help, f"{command.name}: {option.name}"

@@ -301,7 +301,7 @@ def test_no_secret_is_left_anywhere(store: Path, tmp_path: Path) -> None:
             "RAY_AUTH_TOKEN": f"{PLANTED}-6",
         }
         env = {"RAY_AUTH_MODE": "", "RAY_TMPDIR": folder, "HOME": str(tmp_path), **secrets}
-        driver = Driver(study, study.parent, "", env=env | {"MLFLOW_TRACKING_URI": ""})
+        driver = Driver(study, study.parent, env=env | {"MLFLOW_TRACKING_URI": ""}, imports=True)
         driver.wait_for(lambda: driver.events("reported"))
         address = head_of(folder)
         assert not search.execution.auth._accepts(address, None)

@@ -101,7 +101,7 @@ def test_where_ray_looks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ensure_token() == "" and not (home / ".ray").exists()
 
 
-def test_for_shell_scripts(home: Path) -> None:
+def test_the_module_writes_a_token_for_shell_scripts(home: Path) -> None:
     """`python -m search.execution.auth` says what it did, and never the token."""
     command = [sys.executable, "-m", "search.execution.auth"]
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -182,7 +182,7 @@ def test_admitted_with_the_token(guarded: Guarded, home: Path, store: Path, tmp_
     assert not stranger.events("proposed")
 
 
-def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search.execution.auth, "PATIENCE_S", 0.5)
     with pytest.raises(ConfigError, match=r"^--address 127.0.0.1:9: no Ray cluster answers there$"):
         use_token("127.0.0.1:9")

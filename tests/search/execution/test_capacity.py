@@ -16,7 +16,7 @@ from search.execution.capacity import Slots
         (4, 0, [(2, 0), (2, 0)], 0),  # a trial lies on one node
     ],
 )
-def test_slots(
+def test_slots_are_what_fits_on_each_node(
     monkeypatch: pytest.MonkeyPatch,
     cpus: int,
     gpus: float,

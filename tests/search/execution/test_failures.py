@@ -1,4 +1,4 @@
-"""Why a carrier died, as the driver reads it from what Ray Tune keeps of the error."""
+"""Why an attempt died, as the driver reads it from what Ray Tune keeps of the error."""
 
 import errno
 from pathlib import Path
@@ -35,7 +35,9 @@ def died(text: str) -> ActorDiedError:
         (ActorUnavailableError("Socket closed", None), "node", "ActorUnavailableError"),
     ],
 )
-def test_cause(tmp_path: Path, error: Exception, cause: str, reason: str) -> None:
+def test_the_cause_is_read_from_the_error_that_tune_keeps(
+    tmp_path: Path, error: Exception, cause: str, reason: str
+) -> None:
     path = tmp_path / "error.pkl"
     path.write_bytes(cloudpickle.dumps(error))  # as Tune does
     fault = fault_of(SimpleNamespace(pickled_error_file=str(path)), hung=False)
@@ -43,6 +45,6 @@ def test_cause(tmp_path: Path, error: Exception, cause: str, reason: str) -> Non
 
 
 def test_hung_and_unknown() -> None:
-    carrier = SimpleNamespace(pickled_error_file=None)
-    assert fault_of(carrier, hung=True).cause == "hung"
-    assert fault_of(carrier, hung=False).cause == "process"
+    attempt = SimpleNamespace(pickled_error_file=None)
+    assert fault_of(attempt, hung=True).cause == "hung"
+    assert fault_of(attempt, hung=False).cause == "process"

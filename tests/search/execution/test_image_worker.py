@@ -16,7 +16,7 @@ from search.execution.image_worker import (
     FIRST_S,
     SHARE,
     ImageWorker,
-    Orders,
+    PaintQueue,
 )
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState
@@ -54,15 +54,15 @@ def end(session: StudySession, trial: int, ending: str = "completed") -> None:
     offline.end(session, session.state.trials[trial], ending)
 
 
-def hearing(session: StudySession, attempt_s: float = 1e6) -> Orders:
-    orders = Orders(session)
-    session.listeners.append(orders.hear)
+def listening(session: StudySession, attempt_s: float = 1e6) -> PaintQueue:
+    queue = PaintQueue(session)
+    session.listeners.append(queue.observe)
     session.state.meter.attempt_s = attempt_s
-    return orders
+    return queue
 
 
-def all_of(orders: Orders) -> list[int]:
-    return [*iter(orders.next, None)]
+def all_of(queue: PaintQueue) -> list[int]:
+    return [*iter(queue.take_next, None)]
 
 
 def paint(session: StudySession, trial: int, epoch: int, seconds: float = 1.0) -> None:
@@ -73,31 +73,31 @@ def paint(session: StudySession, trial: int, epoch: int, seconds: float = 1.0) -
 
 def test_the_best_so_far_and_what_completed(store: Path, tmp_path: Path) -> None:
     with begun(store, tmp_path) as session:
-        orders = hearing(session)
+        queue = listening(session)
         report(session, 0, 1, 0.9)
-        assert all_of(orders) == [], "the control is no searched trial"
+        assert all_of(queue) == [], "the control is no searched trial"
         report(session, 2, 1, 0.3)
         report(session, 3, 1, 0.2)
         report(session, 4, 1, 0.4)
-        assert all_of(orders) == [4], "the newest best takes the place of the one before"
+        assert all_of(queue) == [4], "the newest best takes the place of the one before"
         end(session, 0)
         end(session, 2, "stopped")
         end(session, 3)
         report(session, 4, 2, 0.5)
-        assert all_of(orders) == [4, 3, 0], "the newest first, and stopped trials not at all"
+        assert all_of(queue) == [4, 3, 0], "the newest first, and stopped trials not at all"
         paint(session, 4, 2)
         report(session, 4, 3, 0.45)
         end(session, 4)
-        assert all_of(orders) == [], "its best weights are still those of epoch 2"
+        assert all_of(queue) == [], "its best weights are still those of epoch 2"
 
 
 def test_the_smallest_is_the_best(store: Path, tmp_path: Path) -> None:
     objective = {"metric": "val/avd_ml", "mode": "min"}
     with begun(store, tmp_path, objective=objective) as session:
-        orders = hearing(session)
+        queue = listening(session)
         report(session, 2, 1, 0.8)
         report(session, 3, 1, 0.3)
-        assert all_of(orders) == [2]
+        assert all_of(queue) == [2]
 
 
 def test_a_continued_study_goes_on(store: Path, tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_a_continued_study_goes_on(store: Path, tmp_path: Path) -> None:
         end(session, 2)
         end(session, 3)
     with begun(store, tmp_path) as session:
-        orders = hearing(session)
-        assert orders.spent_s == 4.0
-        assert all_of(orders) == [4, 3]
+        queue = listening(session)
+        assert queue.spent_s == 4.0
+        assert all_of(queue) == [4, 3]
         assert session.state.trials[2].pictures == ["samples/epoch0001-a.png"]
 
 
@@ -122,30 +122,30 @@ def test_resumed_trials_but_no_confirming_ones(store: Path, tmp_path: Path) -> N
         session.record({"event": "proposed", **confirming, "seed": 1, "fold": 0, "epochs": 1})
         session.record({"event": "resumed", "trial": 2, "epoch": 1, "epochs": 5})
         session.only = frozenset({2, 9})
-        orders = hearing(session)
+        queue = listening(session)
         report(session, 9, 1, 0.9)
         end(session, 9)
-        assert all_of(orders) == []
+        assert all_of(queue) == []
         report(session, 2, 2, 0.5)
-        assert all_of(orders) == [2]
+        assert all_of(queue) == [2]
 
 
 def test_nothing_where_nothing_is_trained(store: Path, tmp_path: Path) -> None:
     settings = {"train": {"init_from": "model.pt"}, "scheduler": {"type": "none", "max_t": 0}}
     with begun(store, tmp_path, enqueue=[], **settings) as session:
-        orders = hearing(session)
+        queue = listening(session)
         report(session, 0, 0, 0.3)
         end(session, 0)
-        assert all_of(orders) == [] and orders.last() is None
+        assert all_of(queue) == [] and queue.take_best() is None
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_within_its_share_of_the_carriers_seconds(store: Path, tmp_path: Path, seed: int) -> None:
-    """A night in simulated time: two carriers, pictures that take from a second to minutes."""
+def test_within_its_share_of_the_attempts_seconds(store: Path, tmp_path: Path, seed: int) -> None:
+    """A night in simulated time: two attempts, pictures that take from a second to minutes."""
     rng = random.Random(seed)
     with begun(store, tmp_path, scheduler={"type": "none", "max_t": 1000}) as session:
-        orders = Orders(session)
-        session.listeners.append(orders.hear)
+        queue = PaintQueue(session)
+        session.listeners.append(queue.observe)
         cost_s, start_s, painted, given_up = rng.choice([0.5, 5.0, 60.0]), 6.0, 0, 0
         session.state.meter._running = {2: 0.0, 3: 0.0}
         now, busy_until, epochs = 0.0, 0.0, {2: 0, 3: 0}
@@ -161,42 +161,42 @@ def test_within_its_share_of_the_carriers_seconds(store: Path, tmp_path: Path, s
             session.state.trials[trial].reports.append(
                 offline.Report(epochs[trial], now / 1e6, metrics)
             )
-            orders.hear(event)
-            if now < busy_until or (number := orders.next()) is None:
+            queue.observe(event)
+            if now < busy_until or (number := queue.take_next()) is None:
                 continue
-            limit_s = orders.left_s
+            limit_s = queue.left_s
             takes_s = cost_s * rng.uniform(0.5, 2) + start_s * (painted + given_up == 0)
             if takes_s > limit_s:
-                orders.spent_s += limit_s
-                orders.give_up(number, limit_s)
+                queue.spent_s += limit_s
+                queue.postpone(number, limit_s)
                 given_up += 1
             else:
-                orders.expected_s = takes_s
+                queue.expected_s = takes_s
                 done = {"trial": number, "epoch": epochs[number], "seconds": takes_s}
-                orders.hear({"event": "painted", **done, "files": ["a"]})
+                queue.observe({"event": "painted", **done, "files": ["a"]})
                 painted += 1
             busy_until = now + takes_s
-            assert orders.spent_s <= SHARE * session.state.meter.attempt_s
+            assert queue.spent_s <= SHARE * session.state.meter.attempt_s
         attempt_s = session.state.meter.attempt_s
         assert painted >= 1
-        assert orders.spent_s <= SHARE * attempt_s
+        assert queue.spent_s <= SHARE * attempt_s
         if cost_s <= 5:  # it makes use of what it may
-            assert orders.spent_s > SHARE * attempt_s / 4
+            assert queue.spent_s > SHARE * attempt_s / 4
 
 
 def test_waits_for_its_share_and_the_end_does_not(store: Path, tmp_path: Path) -> None:
     with begun(store, tmp_path) as session:
-        orders = hearing(session, attempt_s=FIRST_S / SHARE - 1)
+        queue = listening(session, attempt_s=FIRST_S / SHARE - 1)
         report(session, 2, 1, 0.1)
-        assert orders.next() is None
+        assert queue.take_next() is None
         session.state.meter.attempt_s += 2
-        assert orders.next() == 2
+        assert queue.take_next() == 2
         report(session, 3, 1, 0.2)
         end(session, 4)
         session.state.meter.attempt_s = 0
-        assert orders.next() is None
-        assert orders.last() == 3, "the best one's, when the trials are over"
-        assert orders.last() is None
+        assert queue.take_next() is None
+        assert queue.take_best() == 3, "the best one's, when the trials are over"
+        assert queue.take_best() is None
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def painter(
     with begun(store, tmp_path) as session:
 
         def having(hand: type) -> tuple[ImageWorker, StudySession, list[str]]:
-            monkeypatch.setattr("search.execution.image_worker.Hand", hand)
+            monkeypatch.setattr("search.execution.image_worker.Painter", hand)
             said: list[str] = []
             painter = ImageWorker(session, said.append)
             for trial in session.state.trials:
@@ -229,7 +229,7 @@ def test_a_crash_is_a_line(painter: Any) -> None:
     assert said[0].startswith("trial 5 could not be painted: ") and "\n" not in "".join(said)
     assert said[-1].endswith("; no more are tried")
     assert not any("painted" in event["event"] for event in session.ledger.events)
-    painter.look()  # and goes on without
+    painter.poll()  # and goes on without
     assert StudyState.of(session.ledger).trials[5].ending == "completed"
 
 
@@ -239,10 +239,10 @@ def test_a_hang_is_a_line(painter: Any, monkeypatch: pytest.MonkeyPatch) -> None
     painter, session, said = painter(hands.Hanging)
     report(session, 2, 1, 0.2)
     begun_s = time.monotonic()
-    painter.look()
+    painter.poll()
     assert time.monotonic() - begun_s < 1, "it returns at once"
     while not said and time.monotonic() - begun_s < 20:
-        painter.look()
+        painter.poll()
     assert said == ["trial 2 could not be painted: nothing after 0 s"]
     monkeypatch.setattr(ImageWorker, "HANG_S", 100.0)
     report(session, 3, 1, 0.3)
@@ -332,7 +332,7 @@ def test_a_trial_in_s3(store: Path, s3: str, tmp_path: Path, monkeypatch: Any) -
         run.send()
         painted = paint_trial(folder / "trials" / "0003", str(store), None, 60.0)
         again = paint_trial(folder / "trials" / "0003", str(store), 7, 60.0)
-        run.send()  # the pictures are no other carrier's claim
+        run.send()  # the pictures are no other attempt's claim
     assert painted.epoch == 7 and painted.files and painted.seconds > 0
     assert (again.epoch, again.files) == (7, [])
     content = {file: (folder / "trials/0003" / file).read_bytes() for file in painted.files}

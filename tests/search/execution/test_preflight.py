@@ -56,7 +56,7 @@ def test_a_store_that_is_not_shared(store: Path, tmp_path: Path) -> None:
     assert "has other content there" in inspect_node(str(tmp_path), "marker", str(store), "x")[1]
 
 
-def test_s3(store: Path, s3: str) -> None:
+def test_a_node_sees_a_study_in_s3(store: Path, s3: str) -> None:
     place = Remote.parse(s3) / "toy"
     content = Store.open(store).content_hash
     assert "not what the driver sees" in inspect_node(place.uri, "marker", str(store), content)[1]

@@ -1,4 +1,4 @@
-"""The carrier by itself, as Ray calls it."""
+"""The trainable by itself, as Ray calls it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -89,7 +89,7 @@ def test_the_next_trial_begins_clean(tmp_path: Path) -> None:
     ],
 )
 def test_endings_are_results(tmp_path: Path, fault: str, ending: str, reason: str) -> None:
-    """The process lives on and carries the next trial."""
+    """The process lives on and takes the next trial."""
     run_dir = tmp_path / "trials" / "0007"
     order(run_dir, fault, "7")
     trainable = Trainable(spec(run_dir))
@@ -110,7 +110,7 @@ def test_other_exceptions_cost_the_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_stop_file(tmp_path: Path, begun: bool) -> None:
+def test_a_stop_file_interrupts_the_trial(tmp_path: Path, begun: bool) -> None:
     run_dir = tmp_path / "trials" / "0007"
     trainable = Trainable(spec(run_dir))
     if begun:

@@ -87,7 +87,7 @@ class Study(Driver):
         super().__init__(path, runs, address, FIT, env={"MLFLOW_TRACKING_URI": mlflow_uri})
 
     def pids(self, trial: int) -> list[list[int]]:
-        """Return the processes that carried a trial, in order, of rank 0 and of rank 1."""
+        """Return the processes that trained a trial, in order, of rank 0 and of rank 1."""
         run_dir = self.folder / "trials" / f"{trial:04d}"
         return [[int(pid) for pid in (run_dir / f"rank{n}").read_text().split()] for n in (0, 1)]
 
@@ -101,7 +101,7 @@ class Study(Driver):
         return [e["ending"] for e in sorted(self.events("ended"), key=lambda e: e["trial"])]
 
     def interrupted(self) -> list[tuple[int, str]]:
-        """Return which carriers of which trials ended before their trial, and why."""
+        """Return which attempts of which trials ended before their trial, and why."""
         return [(event["trial"], event["reason"]) for event in self.events("interrupted")]
 
 
@@ -164,7 +164,9 @@ def test_the_stop_file(study: Study) -> None:
 
 
 @pytest.mark.slow
-def test_other_faults(tmp_path: Path, phantom_store: Path, cluster: str, mlflow_uri: str) -> None:
+def test_a_rank_that_dies_or_fails_ends_the_group(
+    tmp_path: Path, phantom_store: Path, cluster: str, mlflow_uri: str
+) -> None:
     """Rank 0 dies; rank 1 fails or ends alone; rank 0 does not hear that rank 1 failed."""
     study = Study(tmp_path, phantom_store, [BROKEN, ALONE, UNHEARD], cluster, mlflow_uri)
     study.wait_for(lambda: study.curve(0), 120)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.ledger.budget import Meter, budget_rule, overspent
-from search.study.config import StudyConfig
+from search.ledger.budget import Meter, budget_rule, cost_key, overspent
+from search.study.config import StudyConfig, Trials
 
 
 def meter(*events: tuple) -> Meter:
@@ -20,6 +20,10 @@ def meter(*events: tuple) -> Meter:
 HOUR = 3600.0
 
 
+def trials(gpus: float, cpus: int = 2) -> Trials:
+    return Trials(num_trials=1, gpus_per_trial=gpus, cpus_per_trial=cpus)
+
+
 def test_reports_are_paid_as_they_come_and_failed_work_too():
     spent = meter(
         (0 * HOUR, "driver"),
@@ -29,8 +33,8 @@ def test_reports_are_paid_as_they_come_and_failed_work_too():
         (4 * HOUR, "interrupted", 1),  # two hours for nothing
         (5 * HOUR, "reported", 0, 2),
         (5 * HOUR, "ended", 0),
-    ).spent(gpus_per_trial=0.5)
-    assert spent == {"epochs": 2, "gpu_hours": 0.5 * (4 + 2), "wall_hours": 5}
+    ).spent(trials(0.5, cpus=3))
+    assert spent == {"epochs": 2, "gpu_hours": 0.5 * (4 + 2), "cpu_hours": 3 * 6, "wall_hours": 5}
 
 
 def test_nothing_runs_between_two_launches():
@@ -43,13 +47,20 @@ def test_nothing_runs_between_two_launches():
         (9 * HOUR, "started", 0),
         (10 * HOUR, "reported", 0, 2),
     ]
-    assert meter(*events).spent(1) == {"epochs": 2, "gpu_hours": 3, "wall_hours": 3}
-    assert meter(*events[:5]).spent(1) == {"epochs": 1, "gpu_hours": 2, "wall_hours": 2}
+    spent = {"epochs": 2, "gpu_hours": 3, "cpu_hours": 6, "wall_hours": 3}
+    assert meter(*events).spent(trials(1)) == spent
+    spent = {"epochs": 1, "gpu_hours": 2, "cpu_hours": 4, "wall_hours": 2}
+    assert meter(*events[:5]).spent(trials(1)) == spent
 
 
 def test_what_runs_is_paid_until_now():
     running = meter((0.0, "driver"), (0.0, "started", 0), (1 * HOUR, "reported", 0, 1))
-    assert running.spent(2, now=3 * HOUR) == {"epochs": 1, "gpu_hours": 6, "wall_hours": 3}
+    spent = {"epochs": 1, "gpu_hours": 6, "cpu_hours": 6, "wall_hours": 3}
+    assert running.spent(trials(2), now=3 * HOUR) == spent
+
+
+def test_cost_is_shown_in_gpu_hours_where_trials_have_gpus():
+    assert (cost_key(trials(0.25)), cost_key(trials(0))) == ("gpu_hours", "cpu_hours")
 
 
 @settings(max_examples=100, deadline=None)
@@ -71,10 +82,10 @@ def test_a_clock_that_steps_back_never_pays_back(steps):
         ({"epochs": 3}, None),
         ({"epochs": 2}, "the budget of 2 epochs is spent"),
         ({"gpu_hours": 6.1, "wall_hours": 5.0}, "the budget of 5 wall hours is spent"),
-        ({"gpu_hours": 1}, "the budget of 1 gpu hours is spent"),
+        ({"gpu_hours": 1}, "the budget of 1 GPU-hours is spent"),
     ],
 )
-def test_limits(budget, said):
+def test_a_spent_budget_is_named(budget, said):
     study = StudyConfig.model_validate(
         {
             "study": "demo",

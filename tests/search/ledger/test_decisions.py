@@ -52,7 +52,7 @@ class Driver:
         return decision.reason
 
 
-def test_endings():
+def test_trials_stall_are_stopped_diverge_or_complete():
     driver = Driver(study(stall={"patience": 3, "min_delta": 0.01}))
     for number in range(5):
         driver.propose(number, protected=number == 0)

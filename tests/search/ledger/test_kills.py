@@ -13,7 +13,7 @@ import pytest
 from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
 from search.study.load import load_study
-from tests.search import carriers
+from tests.search import tune_loop
 from tests.search.conftest import Driver, write_study
 from tests.search.toy import dice
 from tests.search.workflows.test_launch import check, results
@@ -29,7 +29,7 @@ SETTINGS = {
 def server() -> multiprocessing.context.ForkServerContext:
     """Return a process that has imported everything and forks drivers in an instant."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.search.carriers", "tests.search.toy"])
+    context.set_forkserver_preload(["tests.search.tune_loop", "tests.search.toy"])
     start(context, int).join()
     return context
 
@@ -88,7 +88,7 @@ def kill_on(server, path: Path, num_kills: int, workers: int, draw: random.Rando
     ledger = path.parent / "toy" / "ledger.jsonl"
     before, kills = b"", 0
     while True:
-        driver = start(server, carriers.launch, path, path.parent, workers)
+        driver = start(server, tune_loop.launch, path, path.parent, workers)
         if kills < num_kills:
             wait(driver, ledger, draw)
         else:
@@ -119,7 +119,7 @@ def killed_studies(tmp_path: Path, server, total: int, workers: int) -> None:
         check_toy(path.parent / "toy", path)
         if workers == 1:
             calm = study_of(tmp_path / f"calm {number}", seed, 0)
-            carriers.launch(calm, calm.parent, 1)
+            tune_loop.launch(calm, calm.parent, 1)
             assert results(path.parent / "toy") == results(calm.parent / "toy")
 
 
@@ -129,16 +129,28 @@ def test_a_few_kills(tmp_path, server):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 3])
+def test_thirty_kills(tmp_path, server, workers):
+    killed_studies(tmp_path, server, 30, workers)
+
+
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", [1, 3])
-def test_ninety_kills(tmp_path, server, workers):
+def test_ninety_kills_lose_no_event(tmp_path, server, workers):
     killed_studies(tmp_path, server, 90, workers)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("workers", "total"), [(1, 12), (2, 8)])
-def test_twenty_kills_with_ray(
+@pytest.mark.parametrize(
+    ("workers", "total"),
+    [
+        pytest.param(2, 4, marks=pytest.mark.slow),
+        pytest.param(1, 12, marks=pytest.mark.nightly),
+        pytest.param(2, 8, marks=pytest.mark.nightly),
+    ],
+)
+def test_kills_with_ray(
     tmp_path: Path,
     store: Path,
     drive: Callable[..., Driver],
@@ -147,7 +159,7 @@ def test_twenty_kills_with_ray(
     workers: int,
     total: int,
 ) -> None:
-    """The same with the real Ray, whose carriers outlive their driver by an instant, and MLflow."""
+    """The same with the real Ray, whose attempts outlive their driver by an instant, and MLflow."""
     draw = random.Random(f"ray/{workers}")
     trials = {"num_trials": 8, "cpus_per_trial": 2 // workers}
     kills, numbers = 0, count()

@@ -53,7 +53,7 @@ def test_refused_on_one_machine_at_once(tmp_path):
     begun = time.monotonic()
     with pytest.raises(ValueError, match=rf"{tmp_path}: this study is being run by {HERE}"):
         Lease.take(tmp_path)
-    assert time.monotonic() - begun < 0.2
+    assert time.monotonic() - begun < lease.BEAT_S / 2
     held.check()
     held.release()
 
@@ -69,7 +69,7 @@ def test_refused_on_another_machine_after_a_heartbeat(tmp_path, elsewhere):
     assert holder(tmp_path) is None
     begun = time.monotonic()
     Lease.take(tmp_path).release()  # a clean end needs no waiting
-    assert time.monotonic() - begun < 0.2
+    assert time.monotonic() - begun < lease.BEAT_S / 2
 
 
 def test_taken_over_when_the_heartbeat_stops(tmp_path, elsewhere, monkeypatch, caplog):
@@ -159,7 +159,7 @@ def test_a_claimant_that_was_asleep_does_not_come_back_below(tmp_path, monkeypat
 RACE = """
 import multiprocessing, os, sys
 from pathlib import Path
-from search import lease
+from search.ledger import lease
 
 lease.LEASE_S, lease.BEAT_S = 0.8, 0.05
 

@@ -13,8 +13,8 @@ from search.ledger.session import StudySession
 from search.ledger.state import StudyState
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
-from tests.search.carriers import Loop
 from tests.search.toy import Validation
+from tests.search.tune_loop import Loop
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
@@ -80,7 +80,7 @@ def random_study(draw: random.Random, sampler: str) -> StudyConfig:
 def rebuilt_sampler(study: StudyConfig, events: list[Event]) -> Sampler:
     sampler = Sampler(study)
     for event in events:
-        sampler.hear(event)
+        sampler.observe(event)
     return sampler
 
 
@@ -119,8 +119,8 @@ def check(session: StudySession, sampler: Sampler) -> None:
     assert repr(events) == repr(session.ledger.events)  # NaN does not equal itself
     state = StudyState.replay(events)
     assert repr(vars(state)) == repr(vars(session.state))
-    gpus = session.study.trials.gpus_per_trial
-    assert state.meter.spent(gpus) == session.state.meter.spent(gpus)
+    trials = session.study.trials
+    assert state.meter.spent(trials) == session.state.meter.spent(trials)
     assert judged(Pruner.replay(session.study, state)) == judged(session.pruner)
     assert told(rebuilt_sampler(session.study, events)) == told(sampler)
 
@@ -191,8 +191,8 @@ def open_study(
     sampler = Checked(study)
     sampler.path = ledger.path
     for event in ledger.events:
-        sampler.hear(event)
-    session.listeners.insert(0, sampler.hear)
+        sampler.observe(event)
+    session.listeners.insert(0, sampler.observe)
     fit = f"{__name__}:erratic"
     loop = Loop(session, sampler, workers=draw.randint(1, 5), fit=fit, draw=draw, deaths=0.05)
     return session, sampler, loop

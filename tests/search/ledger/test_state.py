@@ -78,7 +78,7 @@ HISTORY = [
 ]
 
 
-def test_replay():
+def test_events_replay_to_the_state_of_every_trial():
     state = StudyState.replay(HISTORY)
     assert state.study["store_hash"] == "s"
     assert state.threshold["dice"] == 0.3
@@ -89,7 +89,7 @@ def test_replay():
     assert [trial.number for trial in state.searched()] == [1, 2]
     assert state.control().number == 0
     one, two = state.trials[1], state.trials[2]
-    assert (one.attempts, one.running, one.epoch, one.value) == (2, True, 1, 0.5)
+    assert (len(one.attempts), one.running, one.epoch, one.value) == (2, True, 1, 0.5)
     assert one.mlflow_run_id == "abc"
     assert (two.ending, two.reason, two.running) == ("stopped", "why", False)
     assert state.best("max").number == 1  # not the control's 0.9
@@ -169,3 +169,26 @@ def test_finished_counts_what_is_planned_whatever_the_numbers():
 def test_state_depends_on_json_values_only():
     again = json.loads(json.dumps(HISTORY))
     assert StudyState.replay(again).trials == StudyState.replay(HISTORY).trials
+
+
+def test_each_attempt_has_the_code_that_trained_it() -> None:
+    """Of version 0.1's attempts that is what the `study` event before them says."""
+    old, new = ({"commit": c * 40, "versions": {"torch": v}} for c, v in (("a", "1"), ("b", "2")))
+    study = {"event": "study", "config": {}, "store_hash": ""}
+    about = {"event": "reported", "trial": 0, "metrics": {}}
+    state = StudyState.replay(
+        [
+            study | old,
+            proposed(0, "sampled"),
+            started(0, 1),
+            about | {"epoch": 1, "value": 0.1},
+            study | new,
+            started(0, 2) | new,
+            about | {"epoch": 2, "value": 0.2},
+        ]
+    )
+    trial = state.trials[0]
+    first, second = trial.attempt_at(1), trial.attempt_at(2)
+    assert first and (first.commit, first.versions) == (old["commit"], old["versions"])
+    assert second and (second.commit, second.versions) == (new["commit"], new["versions"])
+    assert trial.attempt_at() == second and trial.attempt_at(3) == second

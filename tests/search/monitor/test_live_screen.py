@@ -59,7 +59,7 @@ def test_what_it_says() -> None:
         "   8/81   ▁▁▁▁▁▁▁▁",
         "    3 sampled   ━",
         "   8/81   ▂▃▄▅▅▆▇█",
-        " 0.0300         5 s",
+        " 0.0300           5 s",
     ):
         assert said in text, f"{said!r} is not in\n{text}"
 
@@ -107,7 +107,7 @@ def test_trials_without_epochs_or_values() -> None:
     assert "nan" in "\n".join(lines(never_finite))
 
 
-def test_spark_lines() -> None:
+def test_spark_lines_show_values_and_mark_nan() -> None:
     assert sparkline([0, 0.5, 1], 0, 1, 10) == "▁▅█"
     assert sparkline([0.5, float("nan"), 2, -1], 0, 1, 10) == "▅x█▁"
     assert sparkline([0.2, 0.2], 0.2, 0.2, 10) == "▁▁"
@@ -115,7 +115,7 @@ def test_spark_lines() -> None:
     assert len(sparkline([0.1] * 83, 0, 1, 20)) == 20
 
 
-def test_durations() -> None:
+def test_durations_have_two_units_at_most() -> None:
     said = [duration(s) for s in (0, 59.4, 59.6, 3599, 3600, 5 * 3600 + 1210, 99 * 3600)]
     assert said == ["0 s", "59 s", "1 min", "1 h 0 min", "1 h 0 min", "5 h 20 min", "4 d 3 h"]
 
@@ -143,7 +143,7 @@ import logging, sys, threading, time
 handler = logging.StreamHandler(sys.stderr)     # bound before the screen, as many libraries do
 logging.getLogger("noisy").addHandler(handler)
 logging.getLogger("noisy").propagate = False
-from search.monitor.live_screen import Screen, shown, terminal
+from search.monitor.live_screen import Screen, live_display, terminal
 from tests.search.monitor.test_live_screen import running
 simulated = running(3, 4)
 screen = Screen(simulated.snapshot(), "pid 7 on host")
@@ -152,7 +152,7 @@ def warn():
         logging.getLogger("noisy").warning("warning %d", number)
         logging.getLogger("other").warning("last resort %d", number)
         time.sleep(0.005)
-with shown(screen, terminal()):
+with live_display(screen, terminal()):
     thread = threading.Thread(target=warn)
     thread.start()
     for number in range(40):

@@ -1,4 +1,4 @@
-"""Where a study stands: its rungs against ASHA's own record, its outlook against known paces."""
+"""Where a study stands: its rungs against ASHA's own record, its estimate against known paces."""
 
 import random
 from typing import Any
@@ -58,19 +58,19 @@ class Simulated:
         return decision.action == "continue"
 
     def run(self) -> None:
-        """Carry the whole plan, two trials at once, each of a lasting quality."""
-        draw, number, carried = random.Random(0), 0, {}
+        """Run the whole plan, two trials at once, each of a lasting quality."""
+        draw, number, running = random.Random(0), 0, {}
         planned = self.config.num_protected + self.config.trials.num_trials
-        while carried or number < planned:
-            while len(carried) < 2 and number < planned:
+        while running or number < planned:
+            while len(running) < 2 and number < planned:
                 self.start(number, "control" if number < self.config.num_protected else "sampled")
-                carried[number], number = draw.random(), number + 1
+                running[number], number = draw.random(), number + 1
             self.now += EPOCH_S
-            for trial, quality in list(carried.items()):
+            for trial, quality in list(running.items()):
                 if not self.report(trial, quality):
-                    del carried[trial]
+                    del running[trial]
 
-    def standing(self, until_s: float = float("inf")) -> StudySnapshot:
+    def snapshot(self, until_s: float = float("inf")) -> StudySnapshot:
         snapshot = StudySnapshot(self.config)
         snapshot.apply(e for e in self.events if e.get("time", 0.0) <= until_s)
         return snapshot
@@ -111,9 +111,9 @@ def test_a_value_that_is_not_finite_was_not_judged() -> None:
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_time_to_the_end_with_pruning(pruned: Simulated, share: float) -> None:
     now = share * pruned.now
-    outlook = Forecast(pruned.config).look(pruned.snapshot(now), now)
-    assert outlook.seconds == pytest.approx(pruned.now - now, rel=0.35)
-    assert outlook.limit == ""
+    estimate = Forecast(pruned.config).estimate(pruned.snapshot(now), now)
+    assert estimate.seconds == pytest.approx(pruned.now - now, rel=0.35)
+    assert estimate.limit == ""
 
 
 def test_time_to_the_end_without_pruning_is_exact() -> None:
@@ -125,10 +125,10 @@ def test_time_to_the_end_without_pruning_is_exact() -> None:
     for epochs in (1, 7, 12, 24):
         now = epochs * EPOCH_S
         snapshot = simulated.snapshot(now)
-        outlook = Forecast(simulated.config).look(snapshot, now)
-        assert outlook.seconds == pytest.approx(simulated.now - now)
-        assert outlook.epochs == 50 - 2 * epochs
-        half_a_minute_later = Forecast(simulated.config).look(snapshot, now + 30)
+        estimate = Forecast(simulated.config).estimate(snapshot, now)
+        assert estimate.seconds == pytest.approx(simulated.now - now)
+        assert estimate.epochs == 50 - 2 * epochs
+        half_a_minute_later = Forecast(simulated.config).estimate(snapshot, now + 30)
         assert half_a_minute_later.seconds == pytest.approx(simulated.now - now - 30, abs=31)
 
 
@@ -154,20 +154,20 @@ def test_a_budget_ends_it_sooner(budget: dict[str, float], left_s: float) -> Non
         simulated.now += EPOCH_S
         simulated.report(0, 0.5)
         simulated.report(1, 0.5)
-    outlook = Forecast(simulated.config).look(simulated.snapshot(), simulated.now)
-    assert outlook.seconds == pytest.approx(left_s)
-    assert {outlook.limit} == budget.keys()
+    estimate = Forecast(simulated.config).estimate(simulated.snapshot(), simulated.now)
+    assert estimate.seconds == pytest.approx(left_s)
+    assert {estimate.limit} == budget.keys()
 
 
 def test_nothing_is_known_before_a_report() -> None:
     simulated = Simulated(study(scheduler={"type": "none", "max_t": 5}))
     simulated.start(0, "control")
-    outlook = Forecast(simulated.config).look(simulated.snapshot(), 10.0)
-    assert outlook == (41 * 5, None, "")
+    estimate = Forecast(simulated.config).estimate(simulated.snapshot(), 10.0)
+    assert estimate == (41 * 5, None, "")
 
 
 def test_a_confirmation_is_timed_alone() -> None:
-    """The trials that `confirm` carries are all that its launch ends, whatever the plan lacks."""
+    """The trials that `confirm` adds are all that its launch ends, whatever the plan lacks."""
     simulated = Simulated(study(scheduler={"type": "none", "max_t": 5}))
     simulated.start(0, "control")
     while True:
@@ -179,6 +179,6 @@ def test_a_confirmation_is_timed_alone() -> None:
         simulated.record({"event": "proposed", "trial": number, **again, "epochs": 10})
     simulated.record({"event": "driver"})
     simulated.record({"event": "started", "trial": 1, "attempt": 1})
-    outlook = Forecast(simulated.config).look(simulated.snapshot(), simulated.now)
-    assert outlook.epochs == 20
-    assert outlook.seconds == pytest.approx(20 * EPOCH_S)  # one at a time
+    estimate = Forecast(simulated.config).estimate(simulated.snapshot(), simulated.now)
+    assert estimate.epochs == 20
+    assert estimate.seconds == pytest.approx(20 * EPOCH_S)  # one at a time

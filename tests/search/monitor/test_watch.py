@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from search.cli.main import main
 from search.ledger.journal import Ledger
 from search.monitor.live_screen import terminal
-from search.monitor.watch import Followed
+from search.monitor.watch import StudyFollower
 from search.storage.s3 import Remote, mirror_of
 from search.storage.s3_ledger import fetch_ledger
 from search.storage.studies import open_as_driver
@@ -24,6 +24,10 @@ from tests.terminal import Terminal
 
 THRESHOLD = {"event": "threshold", "modality": "tmax", "above": True, "threshold": 6, "dice": 0.31}
 SEGTUNE = [sys.executable, "-m", "search.cli.main"]
+
+
+def num_reported(follower: StudyFollower) -> int:
+    return len(follower.snapshot.state.reported)
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +47,21 @@ def folder(tmp_path: Path, simulated: Simulated) -> Path:
 
 
 def test_follows_what_is_appended(folder: Path, simulated: Simulated) -> None:
-    followed = Followed(folder)
-    assert followed.driver is None and len(followed.snapshot.state.reported) > 50
-    heard: list[str] = []
+    follower = StudyFollower(folder)
+    assert follower.driver is None and len(follower.snapshot.state.reported) > 50
+    events: list[str] = []
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
-        assert followed.look(lambda event: heard.append(event["event"]))
-        assert heard == ["driver"] and f"pid {os.getpid()} " in str(followed.driver)
-        snapshot = followed.snapshot
+        assert follower.poll(lambda event: events.append(event["event"]))
+        assert events == ["driver"] and f"pid {os.getpid()} " in str(follower.driver)
+        snapshot = follower.snapshot
         for number, event in enumerate(simulated.events[300:420]):
             ledger.append(event)
             if number % 7 == 0:
-                assert followed.look() and not followed.look()
-        followed.look()
-    assert followed.snapshot is snapshot  # never read anew
-    assert snapshot.state.reported == Followed(folder).snapshot.state.reported
-    assert followed.look() and followed.driver is None
+                assert follower.poll() and not follower.poll()
+        follower.poll()
+    assert follower.snapshot is snapshot  # never read anew
+    assert snapshot.state.reported == StudyFollower(folder).snapshot.state.reported
+    assert follower.poll() and follower.driver is None
 
 
 def test_half_a_line_is_no_damage(folder: Path, simulated: Simulated) -> None:
@@ -67,25 +71,29 @@ def test_half_a_line_is_no_damage(folder: Path, simulated: Simulated) -> None:
         ledger.append(*simulated.events[300:303])  # one append of three lines
     whole = path.read_bytes()
     path.write_bytes(whole[:before])
-    followed = Followed(folder)
+    follower = StudyFollower(folder)
     for cut in range(before, len(whole), 29):
         path.write_bytes(whole[:cut])
-        assert not followed.look()
+        assert not follower.poll()
     path.write_bytes(whole)
-    assert followed.look()
-    assert len(followed.snapshot.state.reported) == len(Followed(folder).snapshot.state.reported)
+    assert follower.poll()
+    assert len(follower.snapshot.state.reported) == len(
+        StudyFollower(folder).snapshot.state.reported
+    )
 
 
 def test_a_file_that_was_replaced_is_read_anew(folder: Path, simulated: Simulated) -> None:
     path = folder / "ledger.jsonl"
-    followed = Followed(folder)
+    follower = StudyFollower(folder)
     whole = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(whole[:101]))  # as a mirror whose last lines never got to S3
-    assert followed.look()
-    assert len(followed.snapshot.state.reported) == len(Followed(folder).snapshot.state.reported)
+    assert follower.poll()
+    assert len(follower.snapshot.state.reported) == len(
+        StudyFollower(folder).snapshot.state.reported
+    )
     path.write_bytes(b"".join(whole[:101]) + b"nonsense\n")
     with pytest.raises(ValueError, match="line 102: damaged"):
-        followed.look()
+        follower.poll()
 
 
 def test_piped_it_prints_once_per_change(folder: Path) -> None:
@@ -112,7 +120,7 @@ def test_piped_it_prints_once_per_change(folder: Path) -> None:
     assert [bool(value["driver"]) for value in values] == [True, True, False]
 
 
-def test_refusals(folder: Path) -> None:
+def test_options_of_watch_that_contradict_are_refused(folder: Path) -> None:
     runs = str(folder.parent)
     for words, line in (
         (["--every", "2"], "--every: goes with --watch"),
@@ -135,16 +143,16 @@ def test_follows_a_study_in_s3(s3: str, simulated: Simulated, tmp_path: Path, mo
         while not (folder / "ledger.jsonl").exists():
             assert time.monotonic() < end
             fetch_ledger(folder)
-        followed = Followed(folder)  # which waits for the settings
-        assert followed.driver
-        snapshot = followed.snapshot
+        follower = StudyFollower(folder)  # which waits for the settings
+        assert follower.driver
+        snapshot = follower.snapshot
         ledger.append(*simulated.events[50:90])
         while len(snapshot.state.reported) < 15:
             assert time.monotonic() < end
-            followed.look()
-        assert followed.snapshot is snapshot
-    followed.look()
-    assert followed.driver is None
+            follower.poll()
+        assert follower.snapshot is snapshot
+    follower.poll()
+    assert follower.driver is None
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,9 @@ def run(asha: Asha, reports: list[tuple[int, int, float]]) -> list[tuple]:
         (5, 5, 3, 0, 1, []),
     ],
 )
-def test_rungs(grace_period, max_t, reduction_factor, bracket, validate_every, expected):
+def test_rungs_of_a_bracket_in_closed_form(
+    grace_period, max_t, reduction_factor, bracket, validate_every, expected
+):
     levels = rung_levels(
         grace_period=grace_period,
         max_t=max_t,

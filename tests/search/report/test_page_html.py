@@ -110,7 +110,7 @@ def test_best_verdict_and_leaderboard(browser, page):
     best = [row["trial"] for row in data_of(page)["studies"][0]["trials"]]
     assert trials_in_order(browser) == best
     beside = texts(browser, ".leaderboard .beside .trial-link")
-    assert beside == ["control (U-Net)", "reference 1"]
+    assert beside == ["control (U-Net)", "reference (trial 1)"]
 
 
 def test_columns_sort_both_ways(browser, page):
@@ -219,7 +219,7 @@ def test_axes_narrow_by_keyboard(browser, page):
     assert len(trials_in_order(browser)) == 12
 
 
-def test_endings_filter(browser, page):
+def test_endings_that_are_unchecked_leave_the_table(browser, page):
     browser.get(page.as_uri())
     browser.find_element(By.CSS_SELECTOR, ".filter input[value=stopped]").click()
     rows = data_of(page)["studies"][0]["trials"]
@@ -238,7 +238,7 @@ def test_a_click_on_a_curve_chooses_its_trial(browser, page):
     actions = ActionChains(browser)
     actions.w3c_actions.pointer_action.move_to_location(*point)
     actions.click().perform()
-    assert "control (U-Net), protected" in browser.find_element(By.CSS_SELECTOR, ".facts").text
+    assert "control (U-Net), never pruned" in browser.find_element(By.CSS_SELECTOR, ".facts").text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

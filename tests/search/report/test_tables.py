@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from search.analysis.case_scores import lesion_dice, volume_groups
 from search.analysis.ranking import rung_correlation
 from search.analysis.results import compare, compare_studies
-from search.analysis.trial_results import Rows
+from search.analysis.trial_results import TrialRows
 from search.cli.main import main
 from search.ledger.state import Report, StudyState, TrialState
-from search.report.columns import short_names
+from search.report.csv_table import csv_table
 from search.report.leaderboard import leaderboard
+from search.report.leaderboard_columns import short_names
 from search.report.side_by_side import side_by_side
-from search.report.tables import csv_table
 from tests.search.analysis.test_results import STUDY, TRIALS, write
 
 
@@ -35,18 +35,18 @@ def rows(folder: Path) -> dict[int, dict]:
     return {row["trial"]: row for row in [*result["trials"], *result["references"]]}
 
 
-def test_behind_the_best_case_by_case_at_equal_epochs(folder):
+def test_difference_to_the_best_case_by_case_at_equal_epochs(folder):
     """Trial 2 was stopped at epoch 3 with 0.3, where the best had 0.4; every case is 0.1 behind."""
     found = rows(folder)
-    assert found[3]["behind_best"] is None
-    assert found[2]["behind_best"]["epoch"] == 3
-    assert found[2]["behind_best"]["mean"] == pytest.approx(-0.1)
-    assert found[2]["behind_best"]["interval"] == pytest.approx([-0.1, -0.1])
-    assert found[0]["behind_best"]["mean"] == pytest.approx(0.6 - 0.5)
-    assert found[6]["behind_best"]["mean"] == pytest.approx(0.45 - 0.2)
-    assert found[4]["behind_best"] is None, "its cases are not finite"
-    assert found[5]["behind_best"] is None
-    assert "to the best: Dice minus that of trial 3, case by case" in leaderboard(folder)
+    assert found[3]["difference_to_best"] is None
+    assert found[2]["difference_to_best"]["epoch"] == 3
+    assert found[2]["difference_to_best"]["mean"] == pytest.approx(-0.1)
+    assert found[2]["difference_to_best"]["interval"] == pytest.approx([-0.1, -0.1])
+    assert found[0]["difference_to_best"]["mean"] == pytest.approx(0.6 - 0.5)
+    assert found[6]["difference_to_best"]["mean"] == pytest.approx(0.45 - 0.2)
+    assert found[4]["difference_to_best"] is None, "its cases are not finite"
+    assert found[5]["difference_to_best"] is None
+    assert "difference to the best: Dice minus that of demo:3, case by case" in leaderboard(folder)
 
 
 def test_the_interval_of_a_difference_as_numpys(folder):
@@ -64,14 +64,14 @@ def test_the_interval_of_a_difference_as_numpys(folder):
     one, other = (lesion_dice(folder / "trials" / f"{n:04d}", 9) for n in (0, 3))
     differences = np.array([one[case] - other[case] for case in one])
     draws = rng.choice(differences, size=(100_000, len(differences))).mean(axis=1)
-    low, high = rows(folder)[0]["behind_best"]["interval"]
+    low, high = rows(folder)[0]["difference_to_best"]["interval"]
     assert [low, high] == pytest.approx(np.percentile(draws, [2.5, 97.5]).tolist(), abs=0.03)
 
 
 def test_hours_changes_seed_and_pictures(tmp_path):
     study = STUDY.model_copy(update={"train": {"model.width": 16, "seed": 4}})
     study = study.model_copy(update={"trials": study.trials.model_copy(update={
-        "gpus_per_trial": 2.0})})  # fmt: skip
+        "gpus_per_trial": 2.0, "cpus_per_trial": 4})})  # fmt: skip
     state = StudyState()
     params = {"optimizer.lr": 1e-4, "diffusion.target": "eps"}
     for event in (
@@ -82,8 +82,8 @@ def test_hours_changes_seed_and_pictures(tmp_path):
         {"event": "painted", "trial": 2, "epoch": 1, "files": ["samples/a.png"], "seconds": 1},
     ):  # fmt: skip
         state.apply(event)
-    row = Rows(study, state, tmp_path, 1, state.trials[2]).row(state.trials[2])
-    assert (row["carrier_hours"], row["gpu_hours"]) == (0.5, 1.0)
+    row = TrialRows(study, state, tmp_path, 1, state.trials[2], driven=True).row(state.trials[2])
+    assert (row["gpu_hours"], row["cpu_hours"]) == (1.0, 2.0)
     assert (row["avd_ml"], row["lesion_f1"]) == (3.5, None)
     assert (row["hosts"], row["seed"], row["fold"]) == (["node7"], 4, 0)
     assert row["pictures"] == ["trials/0002/samples/a.png"]
@@ -99,7 +99,7 @@ def test_what_all_have_is_said_once(tmp_path):
     assert "all trials, with the defaults in (): model.width 16 (32)" in text
 
 
-def test_lesion_volumes(folder):
+def test_dice_by_lesion_volume(folder):
     """Three groups of known means, one without a lesion."""
     case = {"case_id": "a", "false_positive_ml": 1.0, "has_lesion": True}
     cases = [
@@ -131,7 +131,7 @@ def complete(at_rung: list[float], at_end: list[float]) -> list[TrialState]:
     return trials
 
 
-def test_rung_correlation():
+def test_the_correlation_of_a_rung_is_spearmans():
     """Spearman's by the formula without ties: 1 - 6 sum(d^2) / (n (n^2 - 1))."""
     end = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
     rung = [0.2, 0.1, 0.3, 0.5, 0.4, 0.6, 0.8, 0.7]
@@ -171,7 +171,7 @@ def test_studies_side_by_side(folder, tmp_path):
     assert lines[3].split()[:10] == first and "17%" in lines[3]
     assert lines[4].split()[:3] == ["b", "trial", "2"]
     assert "same store and validation fold; differences between" in text
-    assert "demo: trial 3 is best: lr 0.0002, target eps" in lines and "  not confirmed" in lines
+    assert "demo:3 is best: lr 0.0002, target eps" in lines and "  not confirmed" in lines
     data = STUDY.data.model_copy(update={"store": "/elsewhere", "fold": 2})
     far = write(tmp_path / "runs" / "c", {2: ("sampled", [0.2], None)}, study="c", data=data)
     text = side_by_side([folder, far])
@@ -240,7 +240,7 @@ def test_ten_parameters_on_a_terminal(tmp_path, monkeypatch, width):
     assert "dice=0.123" in board[0]
 
 
-def test_short_names():
+def test_names_are_shortened_to_what_tells_them_apart():
     names = ["loss.dice", "optimizer.lr", "control.optimizer.lr", "lr", "a.dice"]
     assert short_names(names) == {
         "loss.dice": "loss.dice",

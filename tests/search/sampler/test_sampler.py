@@ -75,7 +75,7 @@ def story(
         *([{"event": "ended", **about, "ending": ending}] if ending else []),
     ]
     for event in events:
-        sampler.hear(event)
+        sampler.observe(event)
     return events
 
 
@@ -83,7 +83,7 @@ def replayed(study: StudyConfig, events: Iterable[Event]) -> Sampler:
     """Return a sampler that read the events from a file."""
     sampler = Sampler(study)
     for event in json.loads(json.dumps(list(events))):
-        sampler.hear(event)
+        sampler.observe(event)
     return sampler
 
 
@@ -97,7 +97,7 @@ def overlapping(study: StudyConfig, num_trials: int) -> list[Event]:
         proposal = sampler.propose(number, given={})
         params.append(proposal["params"])
         events.append({"event": "proposed", "trial": number, "protected": False, **proposal})
-        sampler.hear(events[-1])
+        sampler.observe(events[-1])
         if (ended := number - 2) >= 0:
             lr = params[ended]["optimizer.lr"]
             value = 0.5 - 0.1 * abs(math.log10(lr) + 3)
@@ -106,11 +106,11 @@ def overlapping(study: StudyConfig, num_trials: int) -> list[Event]:
                 {"event": "ended", "trial": ended, "ending": endings[ended % len(endings)]},
             ):
                 events.append(event)
-                sampler.hear(event)
+                sampler.observe(event)
     return events
 
 
-def test_endings() -> None:
+def test_the_sampler_sees_smoothed_values_and_infeasible_trials() -> None:
     """Values are smoothed as ASHA's are; what is infeasible is seen, not hidden as a failure."""
     sampler = Sampler(make_study())
     for number, (values, ending) in enumerate(
@@ -147,7 +147,7 @@ def test_a_resumed_trial_is_told_once() -> None:
         reported(0, 3, 0.9),
         {"event": "ended", "trial": 0, "ending": "completed"},
     ):
-        sampler.hear(event)
+        sampler.observe(event)
     [trial] = sampler.optuna_study.trials
     assert trial.value == pytest.approx(0.2)
 
@@ -165,8 +165,8 @@ def test_several_objectives_are_told_at_the_end() -> None:
     ):
         story(sampler, number, [], None)
         for epoch, (value, case_s) in enumerate(reports, 1):
-            sampler.hear(reported(number, epoch, value, case_s))
-        sampler.hear({"event": "ended", "trial": number, "ending": ending})
+            sampler.observe(reported(number, epoch, value, case_s))
+        sampler.observe({"event": "ended", "trial": number, "ending": ending})
     states = [trial.state for trial in sampler.optuna_study.trials]
     assert states == [TrialState.COMPLETE] + 3 * [TrialState.PRUNED]
     assert sampler.optuna_study.trials[0].values == pytest.approx([0.35, 2.0])
@@ -200,7 +200,7 @@ def test_running_trials_count_alike_in_a_replay() -> None:
         if number == 0:
             events += [reported(0, 1, 0.5), {"event": "ended", "trial": 0, "ending": "completed"}]
         for event in events[-1:] if number else events:
-            sampler.hear(event)
+            sampler.observe(event)
     assert replayed(study, events).propose(5, {}) == sampler.propose(5, {})
 
 
@@ -230,14 +230,14 @@ def test_other_trials_change_nothing(kind: str) -> None:
         assert first == second
         for sampler, number in ((alone, ordinal), (beside, next(numbers))):
             about = {"trial": number}
-            sampler.hear({"event": "proposed", **about, "protected": False, **first})
-            sampler.hear(reported(number, 1, 0.1 * (ordinal % 5)))
-            sampler.hear({"event": "ended", **about, "ending": "completed"})
+            sampler.observe({"event": "proposed", **about, "protected": False, **first})
+            sampler.observe(reported(number, 1, 0.1 * (ordinal % 5)))
+            sampler.observe({"event": "ended", **about, "ending": "completed"})
         other = {"trial": next(numbers)}
         params = {"loss.weighting": "warm_in"}
-        beside.hear({"event": "proposed", **other, "params": params, "protected": True})
-        beside.hear(reported(other["trial"], 1, 0.99))
-        beside.hear({"event": "ended", **other, "ending": "completed"})
+        beside.observe({"event": "proposed", **other, "params": params, "protected": True})
+        beside.observe(reported(other["trial"], 1, 0.99))
+        beside.observe({"event": "ended", **other, "ending": "completed"})
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -295,11 +295,11 @@ def test_a_grid_is_covered_once(given: dict[str, Any]) -> None:
     for number in range(len(every)):
         proposal = sampler.propose(number, given if number == 0 else {})
         proposed.append(json.dumps(proposal["params"], sort_keys=True))
-        sampler.hear({"event": "proposed", "trial": number, "protected": False, **proposal})
+        sampler.observe({"event": "proposed", "trial": number, "protected": False, **proposal})
         if number >= 3:
             ending = ["failed", "completed"][number % 2]
-            sampler.hear(reported(number - 3, 1, 0.5))
-            sampler.hear({"event": "ended", "trial": number - 3, "ending": ending})
+            sampler.observe(reported(number - 3, 1, 0.5))
+            sampler.observe({"event": "ended", "trial": number - 3, "ending": ending})
     assert sorted(proposed) == sorted(every)
 
 
@@ -339,12 +339,12 @@ def test_constraints_steer_tpe(ending: str) -> None:
         for number in range(50):
             params = sampler.propose(number, given={})["params"]
             beyond.append(params["optimizer.lr"] > 1e-3)
-            sampler.hear(
+            sampler.observe(
                 {"event": "proposed", "trial": number, "protected": False, "params": params}
             )
-            sampler.hear(reported(number, 1, math.log10(params["optimizer.lr"])))
+            sampler.observe(reported(number, 1, math.log10(params["optimizer.lr"])))
             told = told_as if beyond[-1] else "completed"
-            sampler.hear({"event": "ended", "trial": number, "ending": told})
+            sampler.observe({"event": "ended", "trial": number, "ending": told})
         return sum(beyond[20:]) / len(beyond[20:])
 
     assert 2 * share(ending) < share("failed")
@@ -356,7 +356,7 @@ def test_proposals_depend_on_the_events_alone(calm: Driver) -> None:
     events = calm.events()
     sampled = [i for i, e in enumerate(events) if e["event"] == "proposed" and not e["protected"]]
     for ordinal, index in enumerate(sampled, study.num_protected):
-        given = study.enqueued[0] if events[index]["kind"] == "enqueued" else {}
+        given = study.enqueue[0] if events[index]["kind"] == "enqueued" else {}
         proposal = replayed(study, events[:index]).propose(ordinal, given)
         assert proposal["params"] == events[index]["params"]
         assert proposal.get("optuna") == events[index].get("optuna")

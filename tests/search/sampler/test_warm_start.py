@@ -73,7 +73,7 @@ def test_a_changed_space(calm: Driver, changed: StudyConfig) -> None:
         assert event["ending"] == ending
     outside = [n for n in there if n not in inside]
     assert [line for line in result.lines if "left out" in line] == [
-        f"warm start: toy trial {n}: optimizer.lr: {there[n]['optimizer.lr']!r}: "
+        f"warm start: toy:{n}: optimizer.lr: {there[n]['optimizer.lr']!r}: "
         "must be from 0.0001 to 0.01; left out"
         for n in outside
     ]
@@ -88,7 +88,7 @@ def test_the_sampler_learns_from_them(calm: Driver, changed: StudyConfig) -> Non
     imported = warm_start(changed, [calm.folder]).events
     sampler, cold = Sampler(changed), Sampler(changed)
     for event in imported:
-        sampler.hear(event)
+        sampler.observe(event)
     proposal = sampler.propose(1, {})
     trials = sampler.optuna_study.trials[:-1]
     states = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
@@ -97,7 +97,7 @@ def test_the_sampler_learns_from_them(calm: Driver, changed: StudyConfig) -> Non
     assert len(trials) >= changed.sampler.num_startup_trials
     again = Sampler(changed)
     for event in json.loads(json.dumps(imported)):
-        again.hear(event)
+        again.observe(event)
     assert proposal == again.propose(1, {})
     assert proposal["params"] != cold.propose(1, {})["params"]
 
@@ -126,7 +126,7 @@ def test_into_a_new_study_once(
         command = ["launch", str(space), "--runs", str(tmp_path), *words]
         return CliRunner().invoke(main, command)
 
-    monkeypatch.setattr(search.workflows.launch, "carry_on", propose_one)
+    monkeypatch.setattr(search.workflows.launch, "run_study", propose_one)
     space, folder = new_study(tmp_path, store), tmp_path / "later"
     warm = ("--warm-start", str(calm.folder))
     dry = invoke("--dry-run", *warm)
@@ -144,7 +144,7 @@ def test_into_a_new_study_once(
     assert events(folder, "imported") == imported
     assert [e["event"] for e in events(folder)].count("study") == 1
 
-    assert not lives[-1].state.searched() and not lives[-1].judge.asha.snapshot()["trials"]
+    assert not lives[-1].state.searched() and not lives[-1].pruner.asha.snapshot()["trials"]
     assert compare(folder)["trials"] == []
     (tmp_path / "same").symlink_to(calm.folder)
     assert invoke("--warm-start", "same").exit_code == 0
@@ -168,7 +168,7 @@ def test_one_that_has_not_begun_begins_anew(calm: Driver, tmp_path: Path, store:
             search.workflows.launch._create_or_continue(study, "hash", later, ledger, [calm.folder])
             state, sampler = StudyState.replay(ledger.events), Sampler(study)
             for event in ledger.events:
-                sampler.hear(event)
+                sampler.observe(event)
         sampler.propose(1, {})
         lrs = [event["params"]["optimizer.lr"] for event in state.imported]
         assert [trial.params["optimizer.lr"] for trial in sampler.optuna_study.trials[:-1]] == lrs
@@ -224,7 +224,9 @@ def earlier(folder: Path, store: Path, max_t: int, **settings: Any) -> Path:
         (4, ["completed"] * 5),
     ],
 )
-def test_another_length(tmp_path: Path, store: Path, max_t: int, told: list[str]) -> None:
+def test_trials_of_another_length_are_stopped_or_cut(
+    tmp_path: Path, store: Path, max_t: int, told: list[str]
+) -> None:
     """A shorter training there was stopped, seen from here; of a longer one the beginning counts.
 
     What a trial did when it was resumed is left out, as is one that failed before max_t.
@@ -250,7 +252,7 @@ def test_several_objectives(tmp_path: Path, store: Path) -> None:
     assert result.events[1]["values"][-1] == [6, pytest.approx(0.6), 3.0]
     sampler = Sampler(study)
     for event in result.events:
-        sampler.hear(event)
+        sampler.observe(event)
     sampler.propose(2, {})
     assert sampler.optuna_study.trials[0].values == [pytest.approx(0.6), 2.0]
     unmeasured = warm_start(offline.study(store, further_objectives=further, **settings), [source])
@@ -265,11 +267,11 @@ def test_nsga2_breeds_from_them(tmp_path: Path, store: Path) -> None:
     study = offline.study(store, study="later", sampler=sampler, scheduler=scheduler)
     optuna = Sampler(study)
     for event in warm_start(study, [source]).events:
-        optuna.hear(event)
+        optuna.observe(event)
     assert optuna.propose(2, {})["optuna"]["trial"] == {"NSGAIISampler:generation": 1}
 
 
-def test_refusals(tmp_path: Path, store: Path) -> None:
+def test_a_warm_start_that_cannot_help_is_refused(tmp_path: Path, store: Path) -> None:
     source = earlier(tmp_path / "toy", store, max_t=6)
     speed = {"metric": "time/case_s", "mode": "min"}
     with pytest.raises(ConfigError, match=r"toy: objective: val/dice \(max\): must be that of"):

@@ -81,7 +81,7 @@ def test_another_split_is_another_store(store: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("far")
-def test_copied_once(store: Path, tmp_path: Path) -> None:
+def test_a_store_is_copied_once_a_node(store: Path, tmp_path: Path) -> None:
     copy = Path(on_this_node(str(store)))
     content_hash = Store.open(store).content_hash
     assert copy == tmp_path / "cache" / "stores" / content_hash
@@ -127,7 +127,9 @@ def test_a_damaged_store_is_no_good(store: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("far")
-def test_no_space(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_space_the_store_itself_is_used(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines: list[str] = []
     monkeypatch.setattr(dataset_cache, "RESERVE_BYTES", 1 << 60)
     assert on_this_node(str(store), lines.append) == str(store)
@@ -153,7 +155,7 @@ def test_on_the_same_disk(store: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 SCRIPT = """
 import os, shutil, sys, time
-from search import stores
+from search.storage import dataset_cache
 dataset_cache._same_disk = lambda path, folder: False
 copytree = shutil.copytree
 def slowly(*args):

@@ -29,15 +29,17 @@ class Place:
         self.behind = False
         self.sent.set()
 
-    def tell(self, error: Exception | None) -> None:
+    def note_outage(self, error: Exception | None) -> None:
         self.told.append(str(error))
 
     def delivery(self, **changes: object) -> Outbox:
         words: dict[str, Any] = {"name": "x", "period_s": 0.02, "retry_s": (0.01, 0.04)}
-        return Outbox(self.deliver, lambda: self.behind, tell=self.tell, **words | changes)
+        return Outbox(
+            self.deliver, lambda: self.behind, on_outage=self.note_outage, **words | changes
+        )
 
 
-def test_pauses() -> None:
+def test_pauses_double_up_to_a_limit() -> None:
     assert [*itertools.islice(pauses(1, 6), 5)] == [1, 2, 4, 6, 6]
 
 
@@ -88,7 +90,7 @@ def test_ended_by_what_it_calls() -> None:
         name="x",
         period_s=0.01,
         retry_s=(1, 1),
-        tell=lambda error: None,
+        on_outage=lambda error: None,
     )
     ending.start()
     time.sleep(0.1)
@@ -109,7 +111,7 @@ def deliver():
     with open(sys.argv[1], "a") as file:
         file.write("all\\n")
 
-delivery = Outbox(deliver, lambda: True, name="x", period_s=9, retry_s=(9, 9), tell=print,
+delivery = Outbox(deliver, lambda: True, name="x", period_s=9, retry_s=(9, 9), on_outage=print,
                     daemon=False)
 delivery.start()
 time.sleep(0.1)

@@ -77,7 +77,7 @@ def test_mirrors_of_two_machines_differ(tmp_path: Path, monkeypatch: pytest.Monk
     assert len({here, mirror_id(mirror_of(Remote.parse("s3://bucket/a"))), ""}) == 3
 
 
-def test_objects(s3: str, tmp_path: Path) -> None:
+def test_objects_are_written_listed_and_removed(s3: str, tmp_path: Path) -> None:
     place = Remote.parse(s3) / "a"
     (tmp_path / "file").write_bytes(b"x" * 100)
     (tmp_path / "empty").touch()

@@ -94,9 +94,9 @@ def test_a_second_behind_at_most(machine: Machine) -> None:
 DRIVER = """
 import sys, time
 from pathlib import Path
-from search import mirror
+from search.storage import s3_ledger, studies
 s3_ledger.PERIOD_S = float(sys.argv[2])
-with s3_ledger.open_as_driver(Path(sys.argv[1])) as ledger:
+with studies.open_as_driver(Path(sys.argv[1])) as ledger:
     ledger.append({"event": "word", "say": "sent"})
     time.sleep(1)
     ledger.append({"event": "word", "say": "not sent"})
@@ -162,7 +162,7 @@ def test_a_driver_thought_dead_writes_what_does_not_count(
         assert said(third) == [1, 2]
 
 
-def test_s3_is_away(
+def test_appends_go_on_while_s3_is_away(
     machine: Machine, s3: str, moto: Moto, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Appends take no longer, one line says so and one that all is there again."""
@@ -207,7 +207,9 @@ def test_s3_is_away_at_the_end(
     gate.shut()
 
 
-def test_signs(machine: Machine, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_and_signs_of_life_travel_through_s3(
+    machine: Machine, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The stop file comes, the trials' stop goes, and signs of life arrive."""
     monkeypatch.setattr(s3_ledger, "SIGNS_S", 0.1)
     here, there = machine("here"), machine("there")

@@ -1,4 +1,4 @@
-"""A run folder in S3: fetched, sent, and out of reach of carriers that were thought dead."""
+"""A run folder in S3: fetched, sent, and out of reach of attempts that were thought dead."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ from tests.search.s3 import Gate, Moto
 from tests.search.toy import Validation, dice
 
 TRAIN: dict[str, Any] = {"epochs": 9, "optimizer": {"lr": 1e-3}, "data": {"store": "/a"}}
-Carrier = Callable[..., S3Run]
+Attempt = Callable[..., S3Run]
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def study(s3: str) -> Remote:
 
 
 @pytest.fixture
-def carrier(study: Remote, tmp_path: Path) -> Iterator[Carrier]:
-    """Return a carrier of trial 3 on some node."""
+def attempt_on(study: Remote, tmp_path: Path) -> Iterator[Attempt]:
+    """Return an attempt of trial 3 on some node."""
 
     def on(node: str, fence: int = 1, attempt: int = 1, **train: Any) -> S3Run:
         return S3Run(study, tmp_path / node, 3, (fence, attempt), TRAIN | train)
@@ -61,21 +61,21 @@ def content(run_dir: Path) -> dict[str, str]:
     }
 
 
-def test_the_next_carrier_has_what_was_sent(carrier: Carrier, tmp_path: Path) -> None:
-    with carrier("a") as run:
+def test_the_next_attempt_has_what_was_sent(attempt_on: Attempt, tmp_path: Path) -> None:
+    with attempt_on("a") as run:
         for epoch in (1, 2, 3):
             write(tmp_path / "a", epoch)
             run.send()
         sent = content(tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "old").touch()
-    with carrier("b", attempt=2):
+    with attempt_on("b", attempt=2):
         assert content(tmp_path / "b") == sent
         assert sorted(os.listdir(tmp_path / "b" / "checkpoints")) == ["2.pt", "3.pt"]
 
 
-def test_only_what_changed_is_sent(carrier: Carrier, study: Remote, tmp_path: Path) -> None:
-    with carrier("a") as run:
+def test_only_what_changed_is_sent(attempt_on: Attempt, study: Remote, tmp_path: Path) -> None:
+    with attempt_on("a") as run:
         write(tmp_path / "a", 1)
         run.send()
         before = {entry.key for entry in study.entries("trials/0003")}
@@ -87,9 +87,9 @@ def test_only_what_changed_is_sent(carrier: Carrier, study: Remote, tmp_path: Pa
         assert [key.rpartition("-")[2] for key in new] == ["metrics.jsonl"]
 
 
-def test_old_objects_go(carrier: Carrier, study: Remote, moto: Moto, tmp_path: Path) -> None:
+def test_old_objects_go(attempt_on: Attempt, study: Remote, moto: Moto, tmp_path: Path) -> None:
     """Those that neither the newest manifest nor the one before it names."""
-    with carrier("a") as run:
+    with attempt_on("a") as run:
         for epoch in range(1, 8):
             write(tmp_path / "a", epoch)
             run.send()
@@ -102,23 +102,23 @@ def test_old_objects_go(carrier: Carrier, study: Remote, moto: Moto, tmp_path: P
     assert listed <= len(keys) + 3, "markers of empty folders"
 
 
-def test_a_carrier_that_was_replaced_ends(carrier: Carrier, tmp_path: Path) -> None:
-    with carrier("a") as run:
+def test_an_attempt_that_was_replaced_ends(attempt_on: Attempt, tmp_path: Path) -> None:
+    with attempt_on("a") as run:
         write(tmp_path / "a", 1)
         run.send()
-        with carrier("b", fence=2):  # of another driver, whose ledger had no attempt
+        with attempt_on("b", fence=2):  # of another driver, whose ledger had no attempt
             write(tmp_path / "a", 2)
             with pytest.raises(Superseded, match="000002-0001 has this trial"):
                 run.send()
-    with pytest.raises(Superseded), carrier("a", attempt=7):
+    with pytest.raises(Superseded), attempt_on("a", attempt=7):
         pass
 
 
-def test_what_a_replaced_carrier_was_sending_takes_nothing_away(
-    carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_a_replaced_attempt_was_sending_takes_nothing_away(
+    attempt_on: Attempt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stood still after it had looked for a successor, which trained on meanwhile."""
-    with carrier("a") as stale:
+    with attempt_on("a") as stale:
         for epoch in (1, 2, 3):
             write(tmp_path / "a", epoch)
             stale.send()
@@ -129,41 +129,43 @@ def test_what_a_replaced_carrier_was_sending_takes_nothing_away(
         def pause(found: list[Any]) -> None:
             check(found)
             monkeypatch.setattr(stale, "_check", check)
-            with carrier("b", attempt=2):
+            with attempt_on("b", attempt=2):
                 assert content(tmp_path / "b") == taken
 
         monkeypatch.setattr(stale, "_check", pause)
         stale.send()
-    with carrier("c", attempt=3):
+    with attempt_on("c", attempt=3):
         assert content(tmp_path / "c") == taken
 
 
-def test_the_same_node_fetches_nothing(carrier: Carrier, moto: Moto, tmp_path: Path) -> None:
+def test_the_same_node_fetches_nothing(attempt_on: Attempt, moto: Moto, tmp_path: Path) -> None:
     """And has what was not sent, if nobody else had the trial meanwhile."""
-    killed = carrier("a").__enter__()
+    killed = attempt_on("a").__enter__()
     write(tmp_path / "a", 1)
     killed.send()
     write(tmp_path / "a", 2)
     (tmp_path / "a" / "stop").touch()
-    with carrier("a", attempt=2):
+    with attempt_on("a", attempt=2):
         assert (tmp_path / "a" / "checkpoints" / "2.pt").exists()
-        assert not (tmp_path / "a" / "stop").exists(), "it was meant for the carrier before"
+        assert not (tmp_path / "a" / "stop").exists(), "it was meant for the attempt before"
 
 
-def test_the_record_of_a_lost_proposal(carrier: Carrier, tmp_path: Path) -> None:
+def test_the_record_of_a_lost_proposal(attempt_on: Attempt, tmp_path: Path) -> None:
     """The same number with other settings begins anew; more epochs and a moved store do not."""
-    with carrier("a"):
+    with attempt_on("a"):
         write(tmp_path / "a", 1)
-    with carrier("b", fence=2, epochs=18, data={"store": "/b"}):
+    with attempt_on("b", fence=2, epochs=18, data={"store": "/b"}):
         assert content(tmp_path / "b")
-    with carrier("b", fence=3, optimizer={"lr": 2e-3}):
+    with attempt_on("b", fence=3, optimizer={"lr": 2e-3}):
         assert not content(tmp_path / "b")
 
 
-def test_signs(carrier: Carrier, study: Remote, tmp_path: Path) -> None:
+def test_a_run_in_s3_gives_signs_of_life_and_obeys_its_drivers_stop(
+    attempt_on: Attempt, study: Remote, tmp_path: Path
+) -> None:
     s3_run.SIGNS_S, before = 0.1, s3_run.SIGNS_S
     try:
-        with carrier("a", fence=6):
+        with attempt_on("a", fence=6):
             (tmp_path / "a" / "alive").touch()
             study.put("signs/stopping-000005", b"")
             time.sleep(1)
@@ -178,8 +180,8 @@ def test_signs(carrier: Carrier, study: Remote, tmp_path: Path) -> None:
         s3_run.SIGNS_S = before
 
 
-def test_s3_is_away(s3: str, moto: Moto, tmp_path: Path) -> None:
-    """A carrier waits with its report until the run is safe."""
+def test_a_report_waits_until_s3_has_the_run(s3: str, moto: Moto, tmp_path: Path) -> None:
+    """An attempt waits with its report until the run is safe."""
     gate = Gate(moto.address)
     study = Remote.parse(s3.replace(moto.address, gate.address)) / "toy"
     with S3Run(study, tmp_path / "a", 3, (1, 1), TRAIN) as run:
@@ -193,11 +195,11 @@ def test_s3_is_away(s3: str, moto: Moto, tmp_path: Path) -> None:
     gate.shut()
 
 
-def test_readers_find_cases_and_checkpoints(carrier: Carrier, s3: str, tmp_path: Path) -> None:
+def test_readers_find_cases_and_checkpoints(attempt_on: Attempt, s3: str, tmp_path: Path) -> None:
     folder = mirror_of(Remote.parse(s3)) / "toy"
     assert not checkpoints_of(folder / "trials" / "0003")
     for attempt in (1, 12):
-        with carrier("a", attempt=attempt) as run:
+        with attempt_on("a", attempt=attempt) as run:
             for epoch in range(1, 12):
                 write(tmp_path / "a", epoch)
                 (tmp_path / "a" / "cases.parquet").write_text(f"{attempt} {epoch}")
@@ -231,18 +233,18 @@ def test_a_trainable_far_from_its_study(
     assert not [*(tmp_path / "0003").iterdir()]
 
 
-def test_what_is_in_s3_goes_from_the_node(carrier: Carrier, tmp_path: Path) -> None:
-    with carrier("a"):
+def test_what_is_in_s3_goes_from_the_node(attempt_on: Attempt, tmp_path: Path) -> None:
+    with attempt_on("a"):
         write(tmp_path / "a", 1)
         (tmp_path / "a" / "stop").touch()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["stop"]
 
 
-def test_a_newer_segtune_goes_on(carrier: Carrier, tmp_path: Path) -> None:
+def test_a_newer_segtune_goes_on(attempt_on: Attempt, tmp_path: Path) -> None:
     """Its configurations have settings that the record has not."""
-    with carrier("a"):
+    with attempt_on("a"):
         write(tmp_path / "a", 1)
-    with carrier("b", fence=2, model={"of": "tomorrow"}):
+    with attempt_on("b", fence=2, model={"of": "tomorrow"}):
         assert content(tmp_path / "b")
 
 

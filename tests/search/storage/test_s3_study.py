@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from search.cli.main import main
 from search.ledger.journal import Ledger
 from search.storage.s3 import Remote, folder_of, mirror_of
 from search.storage.s3_ledger import fetch_ledger
@@ -47,8 +49,14 @@ def order(uri: str, node_cache: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)
 
 
-def segtune(*words: str, cache: Path, status: int = 0) -> str:
+def segtune(*words: str, cache: Path, status: int = 0, own_process: bool = False) -> str:
     """Run a command as on another machine, which has seen nothing of a study."""
+    if not own_process:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SEGTUNE_CACHE", str(cache))
+            answer = CliRunner().invoke(main, words)
+        assert answer.exit_code == status, answer.output
+        return answer.output
     result = subprocess.run(
         [sys.executable, "-m", "search.cli.main", *words],
         capture_output=True,
@@ -94,7 +102,7 @@ def test_a_study_ends_and_is_read_from_elsewhere(
     assert results(driver.folder) == results(calm.folder)
     assert "s3://" in said and AWS["AWS_SECRET_ACCESS_KEY"] not in said
 
-    status = segtune("status", "toy", "--runs", runs, cache=away)
+    status = segtune("status", "toy", "--runs", runs, cache=away, own_process=True)
     assert "none; finished" in status
     assert "none; finished" in segtune("status", runs.replace("?", "/toy?"), cache=away)
     assert "trial" in segtune("compare", "toy", "--runs", runs, cache=away)
@@ -175,7 +183,7 @@ def test_s3_is_away_for_a_while(
 FROM_ELSEWHERE = """
 import sys
 from pathlib import Path
-from search.cli.main import find_study
+from search.storage.studies import find_study
 from search.workflows.confirm import confirm
 from search.workflows.replay import replay
 from search.workflows.resume import resume

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from search.study.config import METRICS, StudyConfig, Trials
+from search.study.config import METRICS, Reference, StudyConfig, Trials
 from search.study.load import load_study
-from trainer.configfile import ConfigError
+from trainer.configfile import ConfigError, read_yaml
 
 EXAMPLE = """
 study: example
@@ -24,7 +24,8 @@ objective: {metric: val/dice, mode: max}
 sampler: {type: tpe, num_startup_trials: 12}
 scheduler: {type: asha, grace_period: 9, max_t: 81, reduction_factor: 3, brackets: 1, smoothing: 3}
 trials: {num_trials: 48, gpus_per_trial: 1, cpus_per_trial: 8}
-enqueue: [{optimizer.lr: 1e-4, protected: true}, {batch.effective: 8}]
+references: [{name: baseline, settings: {optimizer.lr: 1e-4}}]
+enqueue: [{batch.effective: 8}]
 seed: 3
 """
 
@@ -46,8 +47,8 @@ def test_the_file_is_read(example):
     study = load_study(example)
     assert study.space["optimizer.lr"].low == 1e-5
     assert study.data.store == str(Path("prepared/isles24").resolve())
-    assert study.references == [{"optimizer.lr": 1e-4}]
-    assert study.enqueued == [{"batch.effective": 8}]
+    assert study.references == (Reference(name="baseline", settings={"optimizer.lr": 1e-4}),)
+    assert study.enqueue == ({"batch.effective": 8},)
     assert study.asha().rungs == [[9, 27]]
 
 
@@ -74,7 +75,7 @@ def test_train_config_of_a_trial(example):
     assert load_study(example, ["train.seed=9"]).train_config({}).seed == 9
 
 
-def test_overrides(example):
+def test_overrides_reach_every_section(example):
     study = load_study(
         example,
         [
@@ -249,11 +250,31 @@ space.data.windows.ncct={type: categorical, choices: [{low: 0}]}
 enqueue=[{optimizer.lr: 1}]
     command line: enqueue.0.optimizer.lr: 1: outside space.optimizer.lr
 enqueue=[{optimizer.lrr: 1}]
-    command line: enqueue.0.optimizer.lrr: not searched, and the entry is not protected
+    command line: enqueue.0.optimizer.lrr: not searched; did you mean optimizer.lr?
 enqueue=[{loss.warm_in_fraction: 0.1}]
     command line: enqueue.0.loss.warm_in_fraction: searched only when
+enqueue=[{model.width: 64}]
+    command line: enqueue.0.model.width: not searched; only `references` may leave the space
 enqueue=[{model.widht: 8, protected: true}]
     command line: enqueue.0.model.widht: no such key; did you mean model.width?
+enqueue=[{batch.effective: 8}, {batch.effective: 9, protected: false}, {epochs: 9, protected: true}]
+    command line: enqueue.2.epochs: cannot be set here
+references=[{name: baseline, settings: {model.widht: 8}}]
+    command line: references.0.settings.model.widht: no such key; did you mean model.width?
+references=[{name: baseline, settings: {epoch_images: 8}}]
+    command line: references.0.settings.epoch_images: must be equal in all trials
+references=[{name: baseline, settings: {optimizer.lr: -1}}]
+    command line: references.0.settings.optimizer.lr: -1: must be greater than 0
+references=[{name: baseline, setings: {optimizer.lr: 1e-4}}]
+    command line: references.0.setings.optimizer.lr: no such key; did you mean
+references=[{settings: {optimizer.lr: 1e-4}}]
+    command line: references.0.name: required
+references=[{name: our best}]
+    command line: references.0.name: 'our best': must be letters, digits and ._- only
+references=[{name: one}, {name: one}]
+    command line: references: name one is given twice
+trials.silence_s=soon
+    command line: trials.hang_timeout_s: 'soon': must be a valid number
 enqueue=[{model.width: 3, protected: true}]
     command line: enqueue.0.model.width: 3: must be greater than or equal to 4
 enqueue=[{epochs: 9, protected: true}]
@@ -284,7 +305,7 @@ seed
 
 @pytest.mark.parametrize(
     ("override", "expected"),
-    zip(WRONG.splitlines()[::2], WRONG.splitlines()[1::2], strict=True),
+    [*zip(WRONG.splitlines()[::2], WRONG.splitlines()[1::2], strict=True)],
 )
 def test_one_line_says_what_is_wrong(example, override, expected):
     lines = problems(example, override)
@@ -389,8 +410,51 @@ def test_the_grace_period_matters_only_where_trials_are_stopped(example):
 
 
 def test_a_protected_entry_may_leave_the_space(example):
-    study = load_study(example, ["enqueue=[{optimizer.lr: 0.5, model.width: 64, protected: true}]"])
-    assert study.references == [{"optimizer.lr": 0.5, "model.width": 64}]
+    away = {"optimizer.lr": 0.5, "model.width": 64}
+    old = json.dumps([away | {"protected": True}])
+    study = load_study(example, [f"enqueue={old}"])
+    assert [reference.settings for reference in study.references] == [{"optimizer.lr": 1e-4}, away]
+    new = json.dumps([{"name": "wide", "settings": away}])
+    assert [r.settings for r in load_study(example, [f"references={new}"]).references] == [away]
+
+
+OLD_KEYS = EXAMPLE.replace(
+    """references: [{name: baseline, settings: {optimizer.lr: 1e-4}}]
+enqueue: [{batch.effective: 8}]""",
+    """enqueue:
+  - {batch.effective: 8}
+  - {optimizer.lr: 1e-4, protected: true}
+  - {batch.effective: 16, protected: false}
+  - {optimizer.lr: 2e-4, protected: true}""",
+).replace("cpus_per_trial: 8}", "cpus_per_trial: 8, silence_s: 30}")
+
+
+def test_the_keys_of_version_0_1_are_read(example, capsys):
+    example.write_text(OLD_KEYS)
+    study = load_study(example)
+    first, second = {"optimizer.lr": 1e-4}, {"optimizer.lr": 2e-4}
+    assert study.references == (
+        Reference(name="reference", settings=first),
+        Reference(name="reference-2", settings=second),
+    )
+    assert study.enqueue == ({"batch.effective": 8}, {"batch.effective": 16})
+    assert study.trials.hang_timeout_s == 30
+    note = "trials.silence_s: is trials.hang_timeout_s now\n"
+    assert capsys.readouterr().err == f"note: {example}: {note}"
+    assert load_study(example, ["trials.silence_s=9"]).trials.hang_timeout_s == 9
+    assert f"note: command line: {note}" in capsys.readouterr().err
+    example.write_text(EXAMPLE)
+    load_study(example)
+    assert not capsys.readouterr().err
+
+
+def test_config_hash_is_that_of_version_0_1(example):
+    """What commit ecb9b6d gave for this file, its reference an entry of `enqueue`."""
+    values = read_yaml(example) | {"data": {"store": "/store", "fold": 1}}
+    study = StudyConfig.model_validate(values)
+    assert study.config_hash() == (
+        "317cbbc8ef2bb44e746fa5f30426fe3d5124842dab86f9856e1fce581c8fef6c"
+    )
 
 
 def test_key_given_twice(example):

@@ -110,7 +110,7 @@ enqueue=[{{model.width: 8, protected: true}}]
 
 @pytest.mark.parametrize(
     ("override", "expected"),
-    zip(WRONG.splitlines()[::2], WRONG.splitlines()[1::2], strict=True),
+    [*zip(WRONG.splitlines()[::2], WRONG.splitlines()[1::2], strict=True)],
 )
 def test_one_line_says_what_is_wrong(space: Path, run: Path, override: str, expected: str) -> None:
     lines = problems(space, override.format())
@@ -118,7 +118,7 @@ def test_one_line_says_what_is_wrong(space: Path, run: Path, override: str, expe
     assert lines[0].startswith(expected.format(run=run).strip())
 
 
-def test_no_run(space: Path, tmp_path: Path) -> None:
+def test_weights_without_a_run_are_refused(space: Path, tmp_path: Path) -> None:
     (tmp_path / "weights.pt").touch()
     [line] = problems(space, f"train.init_from={tmp_path / 'weights.pt'}")
     assert line.endswith("weights.pt: not of a run: there is no config.yaml")

@@ -33,7 +33,7 @@ SPACE = {
         ({"kind": "b", "size": 3}, ["kind", "size"]),
     ],
 )
-def test_active(params, expected):
+def test_a_dimension_is_active_where_its_conditions_hold(params, expected):
     assert active(SPACE, params) == expected
 
 
@@ -75,7 +75,7 @@ def test_context_meets_every_condition_on_the_way():
     assert context(never, "last") is None
 
 
-def test_circles():
+def test_a_circle_of_conditions_is_found():
     assert circle(CHAIN) == []
     tangled = nested(
         hangs={"a": [1]}, a={"free": [1], "b": [1]}, b={"c": [1]}, c={"a": [1]}, free={}

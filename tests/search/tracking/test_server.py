@@ -46,7 +46,9 @@ def segtune(*words: str | Path) -> tuple[int, list[str]]:
     return result.exit_code, result.output.splitlines()
 
 
-def test_sync(runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sync_sends_what_is_missing_once(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Sends what is missing and says so; a second time nothing; elsewhere everything once more."""
     (tmp_path / "elsewhere").mkdir()
     here, there = f"sqlite:///{runs}/mlflow.db", f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
@@ -108,7 +110,7 @@ def test_ui_on_a_port_that_is_taken(runs: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_ui(runs: Path, number: int) -> None:
+def test_ui_serves_on_loopback_and_leaves_no_process(runs: Path, number: int) -> None:
     """Serves on loopback, under its own names alone, and leaves no process behind."""
     assert segtune("sync", "toy", "--runs", runs)[0] == 0
     command = [sys.executable, "-m", "search.cli.main", "ui", "toy", "--runs", str(runs)]

@@ -63,18 +63,6 @@ class Client:
         return counted
 
 
-def draw(*args: Any) -> None:
-    """Stand in for matplotlib, whose pictures test_curves.py looks at."""
-    args[-1].write_bytes(b"picture")
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    connect(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     """A study of a control and two trials, one of them resumed, confirmed, painted and read."""
@@ -108,14 +96,13 @@ def ended(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
 
 @pytest.fixture
 def copy(
-    ended: Path, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ended: Path,
+    empty_database: Path,
+    plain_pictures: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[[], Open]]:
     """Return what begins with an empty MLflow and a study that it knows nothing of."""
-    monkeypatch.setattr("search.report.learning_curves.draw_study", draw)
-    monkeypatch.setattr("search.report.learning_curves.draw_trial", draw)
-    monkeypatch.setattr(
-        "search.tracking.artifacts.write_study_page", lambda folder, out: draw(out / "r.html")
-    )
     monkeypatch.setattr("search.analysis.case_scores.NUM_RESAMPLES", 2)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     number = itertools.count()
@@ -194,8 +181,9 @@ def test_what_mlflow_has(copy: Callable[[], Open]) -> None:
     ("before", "step"),
     [
         (False, 8),
-        pytest.param(True, 1, marks=pytest.mark.slow),
-        pytest.param(False, 1, marks=pytest.mark.slow),
+        pytest.param(True, 8, marks=pytest.mark.slow),
+        pytest.param(True, 1, marks=pytest.mark.nightly),
+        pytest.param(False, 1, marks=pytest.mark.nightly),
     ],
 )
 def test_breaks_off_at_each_call(

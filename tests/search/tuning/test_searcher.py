@@ -1,4 +1,4 @@
-"""Which trial a carrier gets, without a cluster: carriers are names here."""
+"""Which trial an attempt gets, without a cluster: attempts are names here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,12 +38,12 @@ def driver(
     with offline.opened(study, folder) as session:
         sampler = Sampler(study)
         for event in session.ledger.events:
-            sampler.hear(event)
-        session.listeners.insert(0, sampler.hear)
+            sampler.observe(event)
+        session.listeners.insert(0, sampler.observe)
         yield session, StudySearcher(session, sampler, lambda: slots, "tests.search.toy:fit")
 
 
-def carry(searcher: StudySearcher, name: str) -> dict[str, Any]:
+def start(searcher: StudySearcher, name: str) -> dict[str, Any]:
     spec = searcher.suggest(name)
     assert isinstance(spec, dict)
     return spec
@@ -53,10 +53,12 @@ def kinds(session: StudySession) -> list[tuple[int, str, bool]]:
     return [(t.number, t.kind, t.protected) for t in session.state.trials.values()]
 
 
-def test_order(study: StudyConfig, tmp_path: Path) -> None:
+def test_control_references_and_enqueued_come_before_sampled_trials(
+    study: StudyConfig, tmp_path: Path
+) -> None:
     """The control, the references, the enqueued, then sampled ones; and no more."""
     with driver(study, tmp_path) as (session, searcher):
-        cargos = [carry(searcher, name) for name in "abcdef"]
+        specs = [start(searcher, name) for name in "abcdef"]
         assert kinds(session) == [
             (0, "control", True),
             (1, "enqueued", True),
@@ -65,10 +67,10 @@ def test_order(study: StudyConfig, tmp_path: Path) -> None:
             (4, "sampled", False),
             (5, "sampled", False),
         ]
-        assert [spec["trial"] for spec in cargos] == list(range(6))
-        assert cargos[0]["train"]["model"]["family"] == "unet"
-        assert [spec["train"]["optimizer"]["lr"] for spec in cargos[1:4]] == [1e-4, 1e-2, 1e-3]
-        assert {spec["received"] for spec in cargos} == {-1}
+        assert [spec["trial"] for spec in specs] == list(range(6))
+        assert specs[0]["train"]["model"]["family"] == "unet"
+        assert [spec["train"]["optimizer"]["lr"] for spec in specs[1:4]] == [1e-4, 1e-2, 1e-3]
+        assert {spec["received"] for spec in specs} == {-1}
         assert searcher.suggest("g") is None  # one that runs may yet die
         for name in "abcdef":
             searcher.on_trial_complete(name)
@@ -82,22 +84,22 @@ def ended(number: int, ending: str = "completed") -> dict[str, Any]:
 
 def test_a_full_cluster_waits(study: StudyConfig, tmp_path: Path) -> None:
     with driver(study, tmp_path, slots=1) as (session, searcher):
-        carry(searcher, "a")
+        start(searcher, "a")
         assert searcher.suggest("b") is None
         session.stopping = "SIGTERM"
         assert searcher.suggest("b") == Searcher.FINISHED
 
 
-def test_a_dead_carrier_is_followed(study: StudyConfig, tmp_path: Path) -> None:
+def test_a_dead_attempt_is_followed(study: StudyConfig, tmp_path: Path) -> None:
     """By one that knows what was received, before anything new is proposed."""
     with driver(study, tmp_path) as (session, searcher):
-        carry(searcher, "a")
+        start(searcher, "a")
         session.record({"event": "started", "trial": 0, "attempt": 1, "host": "h", "pid": 1})
         session.record({"event": "reported", "trial": 0, "epoch": 1, "value": 0.1, "metrics": {}})
         searcher.on_trial_complete("a", error=True)
-        again = carry(searcher, "b")
+        again = start(searcher, "b")
         assert (again["trial"], again["received"], again["attempt"]) == (0, 1, 2)
-        assert carry(searcher, "c")["trial"] == 1
+        assert start(searcher, "c")["trial"] == 1
 
 
 def test_confirming_trials_shift_nothing(study: StudyConfig, tmp_path: Path) -> None:
@@ -107,15 +109,15 @@ def test_confirming_trials_shift_nothing(study: StudyConfig, tmp_path: Path) -> 
     proposed = []
     for name, beside in (("without", False), ("with", True)):
         with driver(study, tmp_path / name) as (session, searcher):
-            for carrier in "abc":
-                carry(searcher, carrier)
+            for name in "abc":
+                start(searcher, name)
             if beside:
                 session.record(*(confirm | {"trial": number} for number in (3, 4)), ended(4))
-                spec = carry(searcher, "confirm")
+                spec = start(searcher, "confirm")
                 assert (spec["trial"], spec["train"]["seed"]) == (3, 7)
                 assert (spec["train"]["data"]["fold"], spec["train"]["epochs"]) == (1, 5)
-            for carrier in "def":
-                carry(searcher, carrier)
+            for name in "def":
+                start(searcher, name)
             assert searcher.suggest("g") is None
             trials = [trial for trial in session.state.trials.values() if trial.kind != "confirm"]
             proposed.append([(trial.kind, trial.params) for trial in trials])
@@ -125,11 +127,11 @@ def test_confirming_trials_shift_nothing(study: StudyConfig, tmp_path: Path) -> 
 
 def test_a_resumed_trial_goes_first(study: StudyConfig, tmp_path: Path) -> None:
     with driver(study, tmp_path) as (session, searcher):
-        carry(searcher, "a")
+        start(searcher, "a")
         session.record({"event": "reported", "trial": 0, "epoch": 3, "value": 0.1, "metrics": {}})
         session.record(ended(0), {"event": "resumed", "trial": 0, "epoch": 3, "epochs": 9})
         searcher.on_trial_complete("a")
-        spec = carry(searcher, "b")
+        spec = start(searcher, "b")
         assert (spec["trial"], spec["received"], spec["train"]["epochs"]) == (0, 3, 9)
 
 
@@ -140,7 +142,7 @@ def test_only_what_was_asked_for_whatever_the_budget(store: Path, tmp_path: Path
     )
     with driver(study, tmp_path) as (session, searcher):
         for name in "abc":
-            carry(searcher, name)
+            start(searcher, name)
         for name in "abc":
             searcher.on_trial_complete(name)
         report = {"trial": 1, "epoch": 1, "value": 0.5, "metrics": {"val/dice": 0.5}}
@@ -148,7 +150,7 @@ def test_only_what_was_asked_for_whatever_the_budget(store: Path, tmp_path: Path
         assert session.overspent() is not None and not session.finished
         session.only = frozenset({1})
         assert session.overspent() is None
-        assert carry(searcher, "d")["trial"] == 1
+        assert start(searcher, "d")["trial"] == 1
         assert searcher.suggest("e") is None
         searcher.on_trial_complete("d")
         session.record(ended(1))
@@ -169,7 +171,7 @@ def test_nothing_trained_has_no_control(store: Path, tmp_path: Path) -> None:
     )
     with driver(study, tmp_path) as (session, searcher):
         for name in "abcd":
-            carry(searcher, name)
+            start(searcher, name)
         assert [trial.kind for trial in session.state.trials.values()] == 3 * ["enqueued"] + [
             "sampled"
         ]
@@ -177,15 +179,15 @@ def test_nothing_trained_has_no_control(store: Path, tmp_path: Path) -> None:
 
 
 def test_an_impossible_combination_ends_at_once(store: Path, tmp_path: Path) -> None:
-    """It counts as a trial, infeasible, so that the sampler learns of it; the next is carried."""
+    """It counts as a trial, infeasible, so that the sampler learns of it; the next one starts."""
     space = {**SPACE, "model.depth": {"type": "categorical", "choices": [3, 99]}}
     study = offline.study(store, space=space, trials={"num_trials": 12})
     with driver(study, tmp_path, slots=99) as (session, searcher):
-        carried: list[int] = []
-        while isinstance(spec := searcher.suggest(f"{len(carried)}"), dict):
-            carried.append(spec["trial"])
+        started: list[int] = []
+        while isinstance(spec := searcher.suggest(f"{len(started)}"), dict):
+            started.append(spec["trial"])
         infeasible = [t for t in session.state.trials.values() if t.ending == "infeasible"]
         assert infeasible
         assert all(trial.params["model.depth"] == 99 and trial.reason for trial in infeasible)
         assert len(session.state.searched()) == 12
-        assert sorted([*carried, *(trial.number for trial in infeasible)]) == list(range(14))
+        assert sorted([*started, *(trial.number for trial in infeasible)]) == list(range(14))

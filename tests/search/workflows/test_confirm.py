@@ -28,10 +28,17 @@ __all__ = ["copied"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(
+    tmp_path: Path,
+    store: Path,
+    empty_database: Path,
+    plain_pictures: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A finished study: control 0, reference 1, and 4, 6, 2, 3, 5 from the best to the worst."""
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
     offline.finished(tmp_path / "runs" / "toy", store)
+    shutil.copy(empty_database, tmp_path / "runs" / "mlflow.db")
     return tmp_path / "runs" / "toy"
 
 
@@ -76,7 +83,7 @@ def test_one_candidate_meets_the_runner_up(folder: Path) -> None:
     assert ("runner-up", 4, 6) in words(newest(folder))
 
 
-def test_the_verdicts(folder: Path) -> None:
+def test_the_verdicts_follow_from_the_known_dice(folder: Path) -> None:
     """The toy's Dice is known: the best are better than the control, and those are 0.015 apart."""
     confirm(folder, top=2, seeds=3)
     verdict = newest(folder)
@@ -113,10 +120,10 @@ def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyP
         offline.train(session, session.state.live()[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", killed)
+    monkeypatch.setattr(search.workflows.confirm, "run_study", killed)
     with pytest.raises(KeyboardInterrupt):
         confirm(folder, top=2, seeds=3)
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
     confirm(folder, top=2, seeds=3)
     confirm(folder, top=2, seeds=3)
     assert len(confirming(folder)) == len(events(folder, "started")) - 7 == 12
@@ -131,13 +138,15 @@ def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyP
 def test_not_all_have_ended(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda session, address, only, fit: 0)
+    monkeypatch.setattr(search.workflows.confirm, "run_study", lambda *_, **__: 0)
     assert confirm(folder, top=1, seeds=3) == 0
     assert "the same command again continues" in capsys.readouterr().out
     assert not events(folder, "verdict")
 
 
-def test_dry_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_shows_the_plan_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (folder / "ledger.jsonl").read_bytes()
     assert confirm(folder, top=1, seeds=3, dry_run=True) == 0
     out = capsys.readouterr().out
@@ -148,7 +157,7 @@ def test_dry_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_epochs_are_the_longest_goal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a resumed trial, its new one; and everything is compared at equal epochs."""
-    monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.resume, "run_study", offline.run_study)
     search.workflows.resume.resume(folder, top=1, epochs=6)
     confirm(folder, top=2, seeds=3)
     assert {(t.epochs, t.epoch) for t in confirming(folder)} == {(6, 6)}
@@ -183,9 +192,11 @@ def test_readable_without_the_folders(folder: Path) -> None:
     assert leaderboard(folder)[-800:] == text[-800:]
 
 
-def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zero_epochs_keep_the_fold_and_vary_the_seed(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fold stays and only the seed varies; there is no control."""
-    monkeypatch.setattr(search.workflows.confirm, "carry_on", lambda session, address, only, fit: 0)
+    monkeypatch.setattr(search.workflows.confirm, "run_study", lambda *_, **__: 0)
     scheduler = {"type": "none", "max_t": 0}
     train = {"init_from": "somewhere"}
     config = offline.study(store, scheduler=scheduler, train=train)
@@ -208,11 +219,13 @@ def test_zero_epochs(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatc
     [
         (["--seeds", "2"], "--seeds 2: must be at least 3"),
         (["--top", "6"], "--top 6: only 5 searched trials have a result"),
-        (["--trial", "0"], "--trial 0: no searched trial with a result"),
+        (["--trial", "0"], "toy:0: no searched trial with a result"),
         (["--epochs", "4"], "--epochs 4: must be a multiple of train.validate_every (3)"),
     ],
 )
-def test_refused(tmp_path: Path, store: Path, words: list[str], line: str) -> None:
+def test_what_cannot_be_confirmed_is_refused(
+    tmp_path: Path, store: Path, words: list[str], line: str
+) -> None:
     offline.finished(tmp_path / "runs" / "toy", store, train={"validate_every": 3})
     assert line in cli(tmp_path / "runs" / "toy", "confirm", *words)
 
@@ -321,13 +334,13 @@ def test_no_test_cases(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(events(folder, "proposed")) == before
 
 
-def test_with_ray(copied: Path, cluster: str, calm: Driver) -> None:
+def test_ray_and_mlflow_as_far_as_a_verdict(copied: Path, cluster: str, calm: Driver) -> None:
     """Real Ray and MLflow, as far as a verdict."""
     from mlflow import MlflowClient
 
-    process = driver(copied, cluster, "search.workflows.confirm:confirm", top=1, seeds=3)
-    out = process.communicate(timeout=180)[0]
-    assert process.returncode == 0, out
+    process = driver(copied, cluster, confirm, top=1, seeds=3)
+    assert process.wait(180) == 0, process.log.read_text()
+    out = process.log.read_text()
     assert "confirmed on folds 1, 2, 3" in out and "Traceback" not in out
     trials = confirming(copied)
     assert len(trials) == 12 and {t.ending for t in trials} == {"completed"}
@@ -337,7 +350,9 @@ def test_with_ray(copied: Path, cluster: str, calm: Driver) -> None:
     assert {run.data.params["data.fold"] for run in shown} == {"1", "2", "3"}
     assert {run.data.tags["seed"] for run in shown} == {"2", "3", "4"}
     assert sorted(int(run.data.tags["confirms"]) for run in shown) == sorted(t.of for t in trials)
-    assert [e for e in events(copied) if e["event"] == "proposed"][: len(calm.events("proposed"))]
+    searched = calm.events("proposed")
+    proposed = [event for event in events(copied) if event["event"] == "proposed"]
+    assert proposed[: len(searched)] == searched
 
 
 @pytest.mark.slow
@@ -353,9 +368,9 @@ def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) ->
             offline.train(session, trial, fit)
     for _ in range(2):
         options = {"top": 1, "seeds": 3, "test": True, "fit": "trainer.loop:fit"}
-        process = driver(folder, cluster, "search.workflows.confirm:confirm", **options)
-        out = process.communicate(timeout=280)[0]
-        assert process.returncode == 0, out
+        process = driver(folder, cluster, confirm, **options)
+        assert process.wait(280) == 0, process.log.read_text()
+        out = process.log.read_text()
         assert "confirmed on the sealed test set" in out and "LOOK" not in out
     assert "read by 9 of 9 models before" in out
     assert len(events(folder, "test_read")) == len(confirming(folder)) == 9

@@ -88,7 +88,7 @@ def test_where_nothing_is_trained_validations_cost():
         ({"cpus_per_trial": 8, "gpus_per_trial": 1}, 4, 1, 1),
     ],
 )
-def test_slots(trials, cpus, gpus, expected):
+def test_slots_of_trials_on_this_machine(trials, cpus, gpus, expected):
     assert slots(trials, cpus, gpus) == expected
 
 

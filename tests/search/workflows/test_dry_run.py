@@ -55,14 +55,14 @@ def test_expected_in_brackets():
     assert first == pytest.approx(100 * shares, abs=3)
 
 
-def test_expected_epochs():
+def test_epochs_that_are_expected_add_up_over_rungs():
     rungs = [Rung(0, 1, 10, 0), Rung(0, 3, 4, 0), Rung(1, 3, 5, 0), Rung(1, 9, 2, 0)]
     assert expected_epochs(rungs) == (10 * 1 + 4 * 2) + (5 * 3 + 2 * 6)
     none = study(scheduler={"type": "none", "max_t": 9})
     assert expected_epochs(rung_table(none)) == 24 * 9
 
 
-def test_rung_table():
+def test_the_rung_table_shows_trials_expected():
     rows = rung_table(study(train={"epoch_images": 200}))
     assert [(rung.epoch, rung.images) for rung in rows] == [
         (1, 200),
@@ -83,7 +83,7 @@ def test_preview_says_everything():
     for line in (
         "study demo",
         f"data {Path('store').resolve()}, fold 0",
-        "trials 24 searched (1 enqueued), 1 control, 1 protected",
+        "trials 24 searched (1 enqueued), 1 control, 1 reference",
         "model.width 16",
         "model.depth 4 (default)",
         "epochs 27",
@@ -112,7 +112,7 @@ def test_preview_says_what_ends_trials_and_the_study():
         "budget 100 epochs, 1.5 wall hours",
     ):
         assert line in lines
-    assert lines[-1].endswith("648 without a scheduler; 27 for the control and the protected ones")
+    assert lines[-1].endswith("648 without a scheduler; 27 for the control and the references")
     assert "stall none" in [" ".join(line.split()) for line in preview(study()).splitlines()]
 
 
@@ -123,7 +123,7 @@ def test_preview_of_a_study_that_trains_nothing():
         scheduler={"type": "none", "max_t": 0},
     )
     text = preview(config)
-    assert "24 searched (0 enqueued), no control, 0 protected" in text
+    assert "24 searched (0 enqueued), no control, 0 references" in text
     assert "rungs" not in text and "tried first" not in text
     assert text.endswith("each trial is one validation of /runs/first/trials/0007")
 

@@ -196,16 +196,19 @@ def test_refused_in_a_line(
 
 
 def test_nothing_but_code_travels(space: Path) -> None:
-    """No data, no runs, no git; as many files as the two packages have modules, and the study."""
+    """No data, no runs, no git: code, the studies that ship, and the study."""
     study = load_study(space)
     with _working_directory(study) as name:
         folder = Path(name)
         files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         assert load_study(folder / "study.yaml") == study
-    assert {Path(name).suffix for name in files - {"study.yaml"}} == {".py", ".js", ".css"}
-    assert {name.partition("/")[0] for name in files} == {"search", "trainer", "study.yaml"}
+    folders: dict[str, set[str]] = {}
+    for name in files - {"study.yaml"}:
+        folders.setdefault(name.partition("/")[0], set()).add(Path(name).suffix)
+    assert folders == {"search": {".py", ".js", ".css"}, "trainer": {".py"}, "spaces": {".yaml"}}
+    assert {f"spaces/{path.name}" for path in (ROOT / "spaces").glob("*.yaml")} < files
     assert "search/cli/main.py" in files and "trainer/data/store.py" in files
-    assert "search/page/style.css" in files and "search/page/main.js" in files
+    assert {"search/report/page/style.css", "search/report/page/main.js"} < files
 
 
 @pytest.mark.slow

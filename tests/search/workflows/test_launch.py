@@ -20,7 +20,7 @@ Drive = Callable[..., Driver]
 
 
 def results(folder: Path) -> list[tuple[Any, ...]]:
-    """Return all that a study found out, without times, carriers and interruptions."""
+    """Return all that a study found out, without times, attempts and interruptions."""
     keys = ("event", "trial", "params", "epoch", "value", "action", "reason", "ending")
     kinds = ("proposed", "reported", "decided", "ended")
     return [
@@ -70,7 +70,7 @@ def check(folder: Path, mlflow_uri: str) -> dict[int, str]:
     return dict(endings)
 
 
-def test_undisturbed(calm: Driver, mlflow_uri: str) -> None:
+def test_all_that_happens_is_on_record(calm: Driver, mlflow_uri: str) -> None:
     """The control first, then enqueued, then sampled trials; ASHA stops some; all is on record."""
     endings = check(calm.folder, mlflow_uri)
     assert {*endings.values()} == {"completed", "stopped"}
@@ -85,9 +85,12 @@ def test_undisturbed(calm: Driver, mlflow_uri: str) -> None:
     assert "rank" in out and str(calm.folder) in out and "Traceback" not in out
 
 
-def test_warm(calm: Driver) -> None:
+def test_all_trials_run_in_one_process(calm: Driver) -> None:
     """All trials ran in one process."""
     assert len({event["pid"] for event in calm.events("started")}) == 1
+    [begun] = calm.events("study")
+    for event in calm.events("started"):
+        assert (event["commit"], event["versions"]) == (begun["commit"], begun["versions"])
 
 
 def test_killed_again_and_again(
@@ -181,7 +184,9 @@ def test_endings_and_dead_workers(
 
 
 @pytest.mark.slow
-def test_gives_up(tmp_path: Path, store: Path, drive: Drive) -> None:
+def test_trials_that_all_fail_alike_end_the_study(
+    tmp_path: Path, store: Path, drive: Drive
+) -> None:
     """Trials that all fail the same way end the study, with the reason and a status of its own."""
     study = write_study(tmp_path, store, trials={"num_trials": 8})
     driver = drive(study, fit="tests.search.toy:broken")
@@ -191,13 +196,15 @@ def test_gives_up(tmp_path: Path, store: Path, drive: Drive) -> None:
     assert len(driver.events("proposed")) <= 4
 
 
-def test_hung(tmp_path: Path, store: Path, drive: Drive, mlflow_uri: str) -> None:
+def test_a_hung_process_is_ended_and_its_trial_goes_on(
+    tmp_path: Path, store: Path, drive: Drive, mlflow_uri: str
+) -> None:
     """A process that lives and does nothing is ended; its trial loses nothing but the time."""
     study = write_study(
         tmp_path,
         store,
         toy={"hang": "1"},
-        trials={"num_trials": 1, "silence_s": 4},
+        trials={"num_trials": 1, "hang_timeout_s": 4},
         scheduler={"type": "none", "max_t": 3},
     )
     driver = drive(study)
@@ -253,7 +260,9 @@ def test_too_large_for_every_node(tmp_path: Path, store: Path, drive: Drive) -> 
     assert driver.events("study")[-1]["config"]["seed"] == 2
 
 
-def test_finished(calm: Driver, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_study_shows_its_leaderboard_without_ray(
+    calm: Driver, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A finished study shows its leaderboard and does nothing, without Ray."""
     before = calm.events()
     assert launch(load_study(calm.study), calm.folder.parent) == 0
@@ -271,14 +280,14 @@ def test_finished(calm: Driver, capsys: pytest.CaptureFixture[str]) -> None:
         ("seed=5", "seed: 5: this study was begun with 1"),
     ],
 )
-def test_changed_settings(calm: Driver, override: str, line: str) -> None:
+def test_a_changed_setting_is_refused_by_name(calm: Driver, override: str, line: str) -> None:
     """A study is not continued with other settings; the line names the changed one."""
     with pytest.raises(ConfigError) as error:
         launch(load_study(calm.study, [override]), calm.folder.parent)
     assert len(error.value.lines) == 1 and line in error.value.lines[0]
 
 
-def test_other_data(
+def test_a_moved_store_is_taken_and_another_content_refused(
     calm: Driver, tmp_path: Path, store: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that moved is the same; one with other content is refused."""
@@ -299,7 +308,7 @@ def test_other_data(
         launch(study, copied)
 
 
-def test_ray_client(calm: Driver) -> None:
+def test_ray_client_is_refused(calm: Driver) -> None:
     """Ray Client would run the searcher elsewhere, and write the ledger there."""
     with pytest.raises(ConfigError, match="Ray Client"):
         launch(load_study(calm.study), calm.folder.parent, "ray://head:10001")

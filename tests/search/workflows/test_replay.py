@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import search.workflows.replay
 from search.cli.main import main
 from search.storage.studies import read_study
-from search.workflows.replay import differences, replay, stretches
+from search.workflows.replay import differences, replay, trained_segments
 from search.workflows.resume import resumed_events
 from tests.search import offline, toy
 from trainer.config import TrainConfig
@@ -74,14 +74,14 @@ def test_its_first_epochs(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert said(capsys) == ["epoch    1 identical", "identical"]
 
 
-def test_stretches(folder: Path) -> None:
+def test_a_resumed_trial_is_replayed_in_its_stretches(folder: Path) -> None:
     """Each with the number of epochs it was trained towards, which the schedule depends on."""
     study, state = read_study(folder)
-    parts = stretches(study, state.trials[1], math.inf)
+    parts = trained_segments(study, state.trials[1], math.inf)
     assert [(p.config.epochs, [r.epoch for r in p.reports]) for p in parts] == [
         (3, [1, 2]), (4, [3, 4])
     ]  # fmt: skip
-    assert [len(p.reports) for p in stretches(study, state.trials[1], 3)] == [2, 1]
+    assert [len(p.reports) for p in trained_segments(study, state.trials[1], 3)] == [2, 1]
 
 
 def test_a_confirming_trial(tmp_path: Path, store: Path) -> None:
@@ -92,9 +92,9 @@ def test_a_confirming_trial(tmp_path: Path, store: Path) -> None:
         params = session.state.trials[2].params
         proposed = {"event": "proposed", "trial": 7, "params": params, "kind": "confirm"}
         session.record(proposed | {"protected": True} | own)
-        offline.carry_on(session)
+        offline.run_study(session)
     study, state = read_study(tmp_path)
-    [part] = stretches(study, state.trials[7], math.inf)
+    [part] = trained_segments(study, state.trials[7], math.inf)
     assert (part.config.seed, part.config.data.fold, part.config.epochs) == (7, 3, 2)
     assert replay(tmp_path, 7, fit=TOY)
 
@@ -114,7 +114,9 @@ def diverging(config: TrainConfig, run_dir: Path, *, received: int) -> Iterator[
     raise Diverged("step 7: dice is nan")
 
 
-def test_one_bit(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bit_of_difference_is_shown(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     offline.finished(tmp_path, store)
     assert not replay(tmp_path, 2, fit="tests.search.workflows.test_replay:nudged")
     first, second, third, last = said(capsys)
@@ -124,13 +126,15 @@ def test_one_bit(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
     assert second.startswith("epoch    2 train/loss: 0.6") and "e-1" in second
 
 
-def test_another_end(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_ending_is_shown(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     offline.finished(tmp_path, store)
     assert not replay(tmp_path, 2, fit="tests.search.workflows.test_replay:diverging")
     assert "ended now, unlike then: Diverged: step 7: dice is nan" in capsys.readouterr().out
 
 
-def test_differences() -> None:
+def test_differences_leave_times_out_and_equal_nans() -> None:
     nan = math.nan
     then = {"a": 1.0, "b": nan, "c": 2.0, "time/epoch_s": 1.0, "old": 0.0}
     now = {"a": 1.0, "b": nan, "c": 2.5, "time/epoch_s": 2.0, "new": 0.0}
@@ -161,17 +165,21 @@ def test_what_differs_is_named(
     assert lines[2].startswith("note       cpu: ") and lines[2].endswith("then, Another CPU now")
 
 
-def test_other_data(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_store_is_named(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from trainer.data.store import Store
 
     offline.finished(tmp_path, store)
     study, state = read_study(tmp_path)
     monkeypatch.setattr(Store, "open", lambda path: SimpleNamespace(content_hash="0" * 64))
-    lines = search.workflows.replay.environment(state.study, [], study.train_config({}))
+    lines = search.workflows.replay.environment(state.study, [], [], study.train_config({}))
     assert any(line.startswith("store: ") and "000000000000 now" in line for line in lines)
 
 
-def test_command(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_is_0_where_identical_1_where_not_2_for_a_mistake(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Status 0 where identical, 1 where not, 2 with a line for a mistake."""
     offline.finished(tmp_path / "toy", store)
 
@@ -182,6 +190,6 @@ def test_command(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (invoke("2").exit_code, invoke("3").exit_code) == (0, 1)
     monkeypatch.undo()
     result = invoke("99")
-    assert result.exit_code == 2 and result.stderr.endswith("trial 99: no such trial\n")
+    assert result.exit_code == 2 and result.stderr == "toy:99: no such trial; there are 0 to 6\n"
     with pytest.raises(ConfigError, match="no epoch of it was reported"):
         replay(tmp_path / "toy", 2, epochs=0)

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from PIL import Image
 import search.workflows.respace
 from search.analysis.sampling_options import Setting, choose, evaluated
 from search.report.sampling_plot import table
-from search.workflows.respace import parse, space_file
+from search.workflows.respace import parse
 from tests.search import trained_study
 from tests.search.conftest import ROOT, events
 from tests.search.trained_study import segtune
@@ -53,9 +52,11 @@ def test_every_setting_of_the_grid_is_evaluated_once(place: Path) -> None:
     }  # fmt: skip
     assert len(settings) == len(ways)
     assert [s.dice for s in settings] == sorted((s.dice for s in settings), reverse=True)
-    assert settings[0].behind == {"mean": 0.0, "interval": [0.0, 0.0]}
+    assert settings[0].difference_to_best == {"mean": 0.0, "interval": [0.0, 0.0]}
     for s in settings:
-        assert s.behind and s.behind["mean"] == pytest.approx(s.dice - settings[0].dice)
+        assert s.difference_to_best and s.difference_to_best["mean"] == pytest.approx(
+            s.dice - settings[0].dice
+        )
         assert s.is_pareto != any(
             (o.dice, -o.case_s) != (s.dice, -s.case_s) and o.dice >= s.dice and o.case_s <= s.case_s
             for o in settings
@@ -130,8 +131,8 @@ def test_mistakes_are_one_line(runs: Path, tmp_path: Path) -> None:
 
     before = sorted(runs.iterdir())
     assert "unet segments directly: there is nothing to sample" in refused("demo", "--trial", "0")
-    assert "trial 3: has not ended" in refused("demo", "--trial", "3")
-    assert "trial 4: failed: no best.pt" in refused("demo", "--trial", "4")
+    assert "demo:3: has not ended" in refused("demo", "--trial", "3")
+    assert "demo:4: failed: no best.pt" in refused("demo", "--trial", "4")
     assert "no such study" in refused("nothing.pt")
     assert "must be fast, best or the number" in refused("demo", "--choose", "slow")
     assert "only ddim has it" in refused("demo", "--methods", "ddpm", "--eta", "0")
@@ -170,9 +171,11 @@ def test_options_are_lists(option: str, name: str, text: str, found: list[object
 
 
 def setting(trial: int, dice: float, case_s: float, low: float, high: float, **more) -> Setting:
-    behind = {"mean": (low + high) / 2, "interval": [low, high]}
+    difference = {"mean": (low + high) / 2, "interval": [low, high]}
     sampling = SamplingConfig(timestep_respacing=trial)
-    return dataclasses.replace(Setting(trial, sampling, dice, None, case_s, True, behind), **more)
+    return dataclasses.replace(
+        Setting(trial, sampling, dice, None, case_s, True, difference), **more
+    )
 
 
 def test_fast_is_the_fastest_that_is_as_good() -> None:
@@ -182,7 +185,7 @@ def test_fast_is_the_fastest_that_is_as_good() -> None:
         setting(5, 0.485, 4.0, -0.04, 0.01),  # not distinguishable
         setting(4, 0.495, 3.0, -0.008, -0.002),  # worse for sure, by less than matters
         setting(2, 0.45, 2.0, -0.08, -0.02),
-        setting(1, 0.40, 0.5, 0, 0, behind=None),  # nobody can tell
+        setting(1, 0.40, 0.5, 0, 0, difference_to_best=None),  # nobody can tell
     ]
     assert choose(settings, "fast", 0.01, "").trial == 4
     assert choose(settings, "fast", 0.0, "").trial == 5
@@ -195,43 +198,12 @@ def test_fast_is_the_fastest_that_is_as_good() -> None:
     assert table([], "fast", 0.01, "") == "no setting was evaluated"
 
 
-def test_the_shipped_space_is_the_default() -> None:
-    assert space_file("respacing").read_bytes() == (ROOT / "spaces/respacing.yaml").read_bytes()
-
-
 def run(*command: str | Path, **settings) -> str:
     result = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, **settings
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
-
-
-@pytest.mark.slow
-def test_an_installed_segtune_brings_its_spaces(tmp_path: Path) -> None:
-    """A wheel, unpacked where no checkout is."""
-    source = tmp_path / "source"
-    for name in ("search", "trainer", "spaces"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    run(*pip, "--quiet", "--wheel-dir", tmp_path, source)
-    [wheel] = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as file:
-        file.extractall(tmp_path / "installed")
-    script = (
-        "from search.workflows.respace import space_file\n"
-        "from search.study.load import load_study\n"
-        "path = space_file('respacing'); print(path)\n"
-        "load_study(space_file('quickstart'), ['data.store=.'])"
-    )
-    env = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
-    found = Path(run(sys.executable, "-c", script, env=env, cwd=tmp_path).strip())
-    assert found.is_relative_to(tmp_path / "installed")
-    assert found.read_bytes() == (ROOT / "spaces/respacing.yaml").read_bytes()
-    assert not found.is_symlink()
 
 
 @pytest.mark.slow

@@ -1,14 +1,12 @@
 """The best trials get more epochs."""
 
-import json
 import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from search.storage.studies import read_study
 from search.workflows.resume import resume
 from tests.search import offline
 from tests.search.conftest import ROOT, Driver, events
+from tests.search.forked import Forked
 from tests.search.toy import dice
 from tests.trainer.tiny import tiny_config
 from trainer.configfile import ConfigError
@@ -31,10 +30,18 @@ from trainer.training.optimizer import learning_rate_share
 
 
 @pytest.fixture
-def folder(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(
+    tmp_path: Path,
+    store: Path,
+    empty_database: Path,
+    plain_pictures: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A study whose trials ended: trial 3 stalled, 5 failed; the best is 4, then 6, then 2."""
-    monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.resume, "run_study", offline.run_study)
     folder = tmp_path / "runs" / "toy"
+    folder.mkdir(parents=True)
+    shutil.copy(empty_database, folder.parent / "mlflow.db")
     config = offline.study(store)
     with offline.opened(config, folder) as session:
         offline.propose(session)
@@ -89,10 +96,10 @@ def test_the_same_again_continues(folder: Path, monkeypatch: pytest.MonkeyPatch)
         (session.trial_dir(trial.number) / "checkpoints" / "4.pt").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search.workflows.resume, "carry_on", killed)
+    monkeypatch.setattr(search.workflows.resume, "run_study", killed)
     with pytest.raises(KeyboardInterrupt):
         resume(folder, top=1, epochs=9)
-    monkeypatch.setattr(search.workflows.resume, "carry_on", offline.carry_on)
+    monkeypatch.setattr(search.workflows.resume, "run_study", offline.run_study)
     resume(folder, top=1, epochs=9)
     resume(folder, top=1, epochs=9)
     assert len(events(folder, "resume")) == len(events(folder, "resumed")) == 1
@@ -124,7 +131,7 @@ def test_the_leaderboard_of_resumed_trials(folder: Path) -> None:
     text = leaderboard(folder)
     first = next(line for line in text.splitlines() if line.startswith("1 "))
     assert "3 -> 27" in first and f"{dice(3e-4, 3):.4f} (3)" in first
-    assert "at 3: val/dice at the last epoch that all completed trials have" in text
+    assert "at epoch 3: val/dice at the last that all completed trials have" in text
 
 
 def cli(folder: Path, *words: str) -> str:
@@ -144,14 +151,14 @@ def cli(folder: Path, *words: str) -> str:
     ("words", "line"),
     [
         (["--top", "5", "--epochs", "9"], "--top 5: only 4 searched trials ended with a result"),
-        (["--top", "1", "--epochs", "3"], "trial 4: is at epoch 3 already: --epochs must be"),
-        (["--trial", "5", "--epochs", "9"], "trial 5: failed (RuntimeError: no): more epochs"),
-        (["--trial", "9", "--epochs", "9"], "trial 9: no such trial"),
-        (["--epochs", "9"], "resume: needs either --top K or --trial ID"),
+        (["--top", "1", "--epochs", "3"], "toy:4: is at epoch 3 already: --epochs must be"),
+        (["--trial", "5", "--epochs", "9"], "toy:5: failed (RuntimeError: no): more epochs"),
+        (["--trial", "9", "--epochs", "9"], "toy:9: no such trial"),
+        (["--epochs", "9"], "resume: needs either --top K or a trial, as in toy:7"),
         (["--top", "1", "--trial", "4", "--epochs", "9"], "resume: needs either"),
     ],
 )
-def test_refused(folder: Path, words: list[str], line: str) -> None:
+def test_what_cannot_be_resumed_is_refused(folder: Path, words: list[str], line: str) -> None:
     assert line in cli(folder, "resume", *words)
 
 
@@ -238,22 +245,13 @@ def copied(calm: Driver, tmp_path: Path) -> Path:
     return folder
 
 
-def driver(folder: Path, cluster: str, call: str, **options: object) -> subprocess.Popen[str]:
+def driver(folder: Path, cluster: str, call: Callable[..., int], **options: object) -> Forked:
     """Start `call`, a function of the search, on a study in a process of its own."""
-    module, _, name = call.partition(":")
-    code = f"import sys, json\nfrom {module} import {name}\nfrom pathlib import Path\n"
-    code += f"sys.exit({name}(Path(sys.argv[1]), **json.loads(sys.argv[2])))"
     given = {"address": cluster, "fit": "tests.search.toy:fit", **options}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder.parent / 'mlflow.db'}"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(folder), json.dumps(given)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env=environment,
-    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
+    env["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder.parent / 'mlflow.db'}"
+    log = folder.parent / f"driver-{time.monotonic_ns()}.log"
+    return Forked(partial(call, folder, **given), log=log, env=env)
 
 
 @pytest.mark.slow
@@ -263,17 +261,17 @@ def test_with_ray_killed_and_again(copied: Path, cluster: str) -> None:
 
     (copied / "toy").mkdir(exist_ok=True)
     (copied / "toy" / "slow").write_text("0.1")
-    first = driver(copied, cluster, "search.workflows.resume:resume", top=2, epochs=13)
+    first = driver(copied, cluster, resume, top=2, epochs=13)
     give_up_s = time.monotonic() + 60
     before = len(events(copied, "reported"))
     while len(events(copied, "reported")) < before + 2:
-        assert first.poll() is None and time.monotonic() < give_up_s, first.communicate()[0]
+        assert first.poll() is None and time.monotonic() < give_up_s, first.log.read_text()
         time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
+    first.kill()
     first.wait()
-    second = driver(copied, cluster, "search.workflows.resume:resume", top=2, epochs=13)
-    out = second.communicate(timeout=120)[0]
-    assert second.returncode == 0, out
+    second = driver(copied, cluster, resume, top=2, epochs=13)
+    assert second.wait(120) == 0, second.log.read_text()
+    out = second.log.read_text()
     assert "9 -> 13" in out and "Traceback" not in out
     assert len(events(copied, "resume")) == 1 and len(events(copied, "resumed")) == 2
     _, state = read_study(copied)

@@ -39,16 +39,19 @@ def _hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_same_seed_writes_the_same_bytes_and_more_cases_keep_the_first(tmp_path, cohort):
-    write_phantom(tmp_path / "again", num_cases=3, seed=0)
-    write_phantom(tmp_path / "other", num_cases=3, seed=1)
+def test_the_same_seed_writes_the_same_bytes_and_more_cases_keep_the_first(
+    tmp_path, cohort, phantom_store
+):
+    again = _hashes(phantom_store.parent / "dataset")  # 10 cases of the same seed
+    write_phantom(tmp_path, num_cases=2, seed=1)
 
-    again, other, whole = (_hashes(p) for p in (tmp_path / "again", tmp_path / "other", cohort))
-    assert again.keys() == other.keys()
+    other, whole = _hashes(tmp_path), _hashes(cohort)
     images = [name for name in again if name.endswith(".nii.gz")]
-    assert len(images) == 3 * 7
+    assert len(images) == 10 * 7
     assert all(again[name] == whole[name] for name in images)
-    assert all(again[name] != other[name] for name in images)
+    others = [f"sub-stroke{number:04d}" for number in range(3, 11)]
+    assert other.keys() == {name for name in again if not any(case in name for case in others)}
+    assert all(other[name] != whole[name] for name in other if name.endswith(".nii.gz"))
 
 
 def test_the_tree_is_isles24s_challenge_tree(cohort):

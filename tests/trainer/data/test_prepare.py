@@ -101,10 +101,10 @@ def test_a_second_call_does_nothing(tmp_path, count_cases):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     del count_cases[:]
 
-    start = time.monotonic()
+    start_s = time.process_time()
     _, text = run(root, tmp_path / "out")
 
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start_s < 1
     assert count_cases == []
     assert "nothing to do" in text
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}

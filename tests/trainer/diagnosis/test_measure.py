@@ -9,10 +9,10 @@ import pytest
 from tests.trainer.tiny import tiny_config
 from trainer.configfile import ConfigError
 from trainer.data.store import Store
-from trainer.diagnosis.data import foreground, windowed_modalities
 from trainer.diagnosis.measure import LEVELS, measure
-from trainer.diagnosis.missed import calibration, lesions
+from trainer.diagnosis.missed_lesions import calibration, lesions
 from trainer.diagnosis.slices import Slices
+from trainer.diagnosis.training_data import foreground, windowed_modalities
 from trainer.diagnosis.weights import newest
 from trainer.evaluation.metrics import dice
 from trainer.loop import fit

@@ -10,7 +10,7 @@ from statistics import fmean
 import pytest
 
 from tests.trainer.tiny import tiny_config
-from trainer.__main__ import main
+from trainer.__main__ import cli
 from trainer.data.store import Store
 from trainer.evaluation.metrics import CaseScore, by_volume
 from trainer.evaluation.threshold_calibration import CANDIDATES
@@ -40,7 +40,7 @@ def evaluate(*words: str | Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run the command in this process; return its exit status."""
     monkeypatch.setattr(sys, "argv", ["trainer", "evaluate", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
-        main()
+        cli()
     return int(ended.value.code or 0)
 
 

@@ -57,7 +57,7 @@ def test_volumes_are_in_ml_and_only_the_brain_counts() -> None:
     assert score.has_lesion
 
 
-def test_empty_masks() -> None:
+def test_metrics_of_empty_masks() -> None:
     nothing, something = np.zeros((4, 4, 4), bool), np.eye(4, dtype=bool)[None].repeat(4, 0)
     brain = np.ones((4, 4, 4), bool)
     both = score_case("a", nothing, nothing, brain, SPACING_MM)

@@ -93,11 +93,11 @@ def test_far_background_does_not_take_part() -> None:
     assert (far > found.specificity + 0.01).any()
 
 
-def test_nobody_votes() -> None:
+def test_nothing_is_found_where_nobody_votes() -> None:
     assert not staple(np.zeros((3, 4, 8, 8), bool)).posterior.any()
 
 
-def test_all_agree() -> None:
+def test_raters_who_agree_are_taken_as_they_are() -> None:
     truth = lesion()
     found = staple(np.stack([truth] * 4))
     np.testing.assert_allclose(found.posterior, truth, atol=1e-6)

@@ -13,7 +13,7 @@ from trainer.evaluation.threshold_calibration import (
     cross_fit,
     dice_by_threshold,
 )
-from trainer.saved.frozen_threshold import Frozen
+from trainer.saved.frozen_threshold import FrozenThreshold
 
 
 def test_dice_by_threshold_is_that_of_score_case() -> None:
@@ -59,10 +59,10 @@ def test_equals_stay_near_a_half_and_nobody_says_a_half() -> None:
 
 
 def test_a_frozen_threshold_comes_back(tmp_path: Path) -> None:
-    assert Frozen.load(tmp_path) is None
-    frozen = Frozen(0.35, 0.4, 12, "abc", {"method": "ddim"})
+    assert FrozenThreshold.load(tmp_path) is None
+    frozen = FrozenThreshold(0.35, 0.4, 12, "abc", {"method": "ddim"})
     frozen.save(tmp_path)
-    assert Frozen.load(tmp_path) == frozen
+    assert FrozenThreshold.load(tmp_path) == frozen
     (tmp_path / "threshold.json").write_text("{")
     with pytest.raises(ConfigError, match="damaged"):
-        Frozen.load(tmp_path)
+        FrozenThreshold.load(tmp_path)

@@ -30,11 +30,11 @@ from trainer.images.sample_images import (
 from trainer.randomness import generator
 from trainer.respacing import timesteps
 from trainer.saved import checkpoint
-from trainer.saved.model_io import Trained, load
+from trainer.saved.model_io import TrainedModel, load
 from trainer.training.train_state import TrainState
 
 CPU = torch.device("cpu")
-Make = Callable[..., Trained]
+Make = Callable[..., TrainedModel]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def store(phantom_store: Path) -> Store:
 def make(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Return a model that has learned nothing, whose masks vary, from a run folder of its own."""
 
-    def made(**settings: Any) -> Trained:
+    def made(**settings: Any) -> TrainedModel:
         config = tiny_config(store.path, **{"sampling__threshold": 0.5} | settings)
         state = TrainState(config, store, CPU)
         torch.manual_seed(0)
@@ -60,7 +60,7 @@ def make(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 
 @pytest.fixture(scope="module")
-def trained(make: Make) -> Trained:
+def trained(make: Make) -> TrainedModel:
     return make(sampling__timestep_respacing=10, sampling__eta=1.0)
 
 
@@ -87,7 +87,7 @@ def test_the_middle_of_each_third(
     ]
 
 
-def test_each_case_on_its_slice_with_most_lesion(trained: Trained, store: Store) -> None:
+def test_each_case_on_its_slice_with_most_lesion(trained: TrainedModel, store: Store) -> None:
     for sample in sample_slices(trained, store, fixed_cases(store, 0)):
         masks = store.masks(sample.case.rows)
         areas = masks.sum((1, 2))
@@ -99,7 +99,7 @@ def test_each_case_on_its_slice_with_most_lesion(trained: Trained, store: Store)
         np.testing.assert_allclose(sample.seen, 2 * share - 1, atol=1e-5)
 
 
-def test_shown_where_the_lesion_stands_out(trained: Trained, store: Store) -> None:
+def test_shown_where_the_lesion_stands_out(trained: TrainedModel, store: Store) -> None:
     samples = sample_slices(trained, store, fixed_cases(store, 0))
     assert len({sample.telling for sample in samples}) == 1, "the same for all cases"
     # The phantom's lesions are dark in CBF and bright in Tmax.
@@ -119,7 +119,7 @@ def test_windows_and_neighbours_are_the_model_s(make: Make, store: Store) -> Non
     assert len(sample.seen) == 2
 
 
-def test_says_what_the_ensemble_says(trained: Trained, store: Store) -> None:
+def test_says_what_the_ensemble_says(trained: TrainedModel, store: Store) -> None:
     case = fixed_cases(store, 0)[0]
     (sample,) = sample_slices(trained, store, [case])
     row = case.first + sample.index
@@ -178,7 +178,7 @@ def test_a_path_of_its_own_where_sampling_is_too_short(make: Make, store: Store)
     np.testing.assert_allclose(first, sample.members[0], atol=1e-5)
 
 
-def test_gives_up_in_time(trained: Trained, store: Store, tmp_path: Path) -> None:
+def test_gives_up_in_time(trained: TrainedModel, store: Store, tmp_path: Path) -> None:
     with pytest.raises(TimeoutError, match="step 0 of 10"):
         paint(trained, store, tmp_path, limit_s=0)
     assert not [*tmp_path.iterdir()]
@@ -189,7 +189,7 @@ def pixels(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture)
 
 
-def test_outlines_are_the_masks_borders(trained: Trained, store: Store) -> None:
+def test_outlines_are_the_masks_borders(trained: TrainedModel, store: Store) -> None:
     for sample in sample_slices(trained, store, fixed_cases(store, 0)):
         drawn = pixels(panels(sample, trained, 0.5))
         # The truth's panel is the first of the second row: its pixels in the truth's colour.
@@ -207,7 +207,7 @@ def test_outlines_are_the_masks_borders(trained: Trained, store: Store) -> None:
         assert not (panel == drawing.TRUTH)[inner].any()
 
 
-def test_maps_have_their_scale(trained: Trained, store: Store) -> None:
+def test_maps_have_their_scale(trained: TrainedModel, store: Store) -> None:
     (sample, *_) = sample_slices(trained, store, fixed_cases(store, 0))
     drawn = pixels(panels(sample, trained, None))
     tile, step = 270, 276
@@ -225,7 +225,7 @@ def test_maps_have_their_scale(trained: Trained, store: Store) -> None:
         assert not inside[0, 0], "outside the brain there is nothing to show"
 
 
-def test_the_strip_begins_with_the_noise(trained: Trained, store: Store) -> None:
+def test_the_strip_begins_with_the_noise(trained: TrainedModel, store: Store) -> None:
     (sample, *_) = sample_slices(trained, store, fixed_cases(store, 0))
     drawn = pixels(strip(sample, trained))
     tile = (drawing.WIDTH_PX - 6) // PATH_STEPS - 6
@@ -235,7 +235,9 @@ def test_the_strip_begins_with_the_noise(trained: Trained, store: Store) -> None
     assert np.corrcoef(panel.ravel(), noise.ravel())[0, 1] > 0.9
 
 
-def test_files(trained: Trained, store: Store, tmp_path: Path) -> None:
+def test_a_picture_and_a_path_of_each_fixed_case_the_same_each_time(
+    trained: TrainedModel, store: Store, tmp_path: Path
+) -> None:
     names = [case.case_id for case in fixed_cases(store, 0)]
     first = paint(trained, store, tmp_path / "a" / "b")
     assert [path.name for path in first] == [
@@ -262,7 +264,9 @@ def test_a_model_without_diffusion_has_no_path(make: Make, store: Store, tmp_pat
     assert not any("path" in path.name for path in files)
 
 
-def test_command(trained: Trained, store: Store, tmp_path: Path) -> None:
+def test_samples_prints_what_it_painted(
+    trained: TrainedModel, store: Store, tmp_path: Path
+) -> None:
     words = ["samples", str(trained.path), "--out", str(tmp_path), "--device", "cpu"]
     result = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert result.output.splitlines() == [str(path) for path in paint(trained, store, tmp_path)]

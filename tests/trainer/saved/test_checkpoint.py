@@ -29,7 +29,7 @@ class Disk(io.RawIOBase):
         return written
 
 
-def test_full_disk(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
     """Wherever it fills up, the error says so, and the checkpoint before it stays as it was."""
     checkpoint.save(tmp_path, 1, STATE)
     path = tmp_path / "000000000001.pt"

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.formats import folder, isles22, isles24, msd
-from trainer.data.formats.case import Found
+from trainer.data.formats.case import FoundCases
 
 READERS = {"isles24": isles24.find, "isles22": isles22.find, "msd": msd.find, "folder": folder.find}
 """In the order in which they are tried."""
 
 
-def find_cases(dataset: Path, format: str | None = None) -> tuple[str, Found]:
+def find_cases(dataset: Path, format: str | None = None) -> tuple[str, FoundCases]:
     """Return the name of a data set's format and its cases.
 
     Args:

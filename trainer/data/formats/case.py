@@ -20,7 +20,7 @@ class RawCase:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCases:
     """A data set in one reader's layout."""
 
     cases: list[RawCase]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image as Picture
 
-from trainer.data.formats.case import Found, RawCase, image_files, stem
+from trainer.data.formats.case import FoundCases, RawCase, image_files, stem
 from trainer.data.nifti import PICTURE_SUFFIXES, Source
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
@@ -20,7 +20,7 @@ PICTURE_NOTE = (
 )
 
 
-def find(root: Path) -> Found | None:
+def find(root: Path) -> FoundCases | None:
     """Return the cases, or None if no image has a mask."""
     image_folder = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), None)
     mask_folder = next((root / name for name in MASK_FOLDERS if (root / name).is_dir()), None)
@@ -47,7 +47,7 @@ def find(root: Path) -> Found | None:
         else:
             sources = {"picture" if is_picture else "image": Source(image)}
         cases.append(RawCase(name, sources, Source(mask)))
-    return Found(cases, [PICTURE_NOTE] if is_picture else [])
+    return FoundCases(cases, [PICTURE_NOTE] if is_picture else [])
 
 
 def _is_mask(path: Path) -> bool:

@@ -6,12 +6,12 @@ every case has it.
 
 from pathlib import Path
 
-from trainer.data.formats.case import Found, RawCase, ending, subject_tree
+from trainer.data.formats.case import FoundCases, RawCase, ending, subject_tree
 from trainer.data.formats.clinical import clinical_tables
 from trainer.data.nifti import Source
 
 
-def find(root: Path, only: str | None = None) -> Found | None:
+def find(root: Path, only: str | None = None) -> FoundCases | None:
     """Return the cases, or None if this is no ISLES22 tree."""
     tree = subject_tree(root, only)
     if tree is None or not tree.has_raw("dwi"):
@@ -33,4 +33,4 @@ def find(root: Path, only: str | None = None) -> Found | None:
         mask = ending(tree.derived_files[subject], "msk", tree.derivatives / f"{name}_msk.nii.gz")
         cases.append(RawCase(subject, images, Source(mask), clinical[subject]))
     left_out = [f"flair is left out: only {flairs} of {len(subjects)} cases have it"]
-    return Found(cases, left_out if flairs and not has_flair else [])
+    return FoundCases(cases, left_out if flairs and not has_flair else [])

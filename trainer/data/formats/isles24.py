@@ -7,14 +7,14 @@ comes from the raw data and is the reference; all else from the derivatives regi
 
 from pathlib import Path
 
-from trainer.data.formats.case import Found, RawCase, ending, subject_tree
+from trainer.data.formats.case import FoundCases, RawCase, ending, subject_tree
 from trainer.data.formats.clinical import clinical_tables
 from trainer.data.nifti import Source
 
 MODALITIES = ("cta", "cbf", "cbv", "mtt", "tmax")
 
 
-def find(root: Path, only: str | None = None) -> Found | None:
+def find(root: Path, only: str | None = None) -> FoundCases | None:
     """Return the cases, or None if this is no ISLES24 tree.
 
     A modality that no case has is left out; one that some cases lack is missing there.
@@ -48,4 +48,4 @@ def find(root: Path, only: str | None = None) -> Found | None:
         mask = ending(files[subject], "lesion-msk", mask)
         cases.append(RawCase(subject, images, Source(mask), clinical[subject]))
     absent = [modality for modality in MODALITIES if modality not in present]
-    return Found(cases, [f"no case has {', '.join(absent)}: left out"] if absent else [])
+    return FoundCases(cases, [f"no case has {', '.join(absent)}: left out"] if absent else [])

@@ -9,11 +9,11 @@ import re
 from pathlib import Path
 
 from trainer.configfile import ConfigError
-from trainer.data.formats.case import Found, RawCase, image_files, modality_name, stem
+from trainer.data.formats.case import FoundCases, RawCase, image_files, modality_name, stem
 from trainer.data.nifti import Source, num_channels
 
 
-def find(root: Path) -> Found | None:
+def find(root: Path) -> FoundCases | None:
     """Return the cases, or None if there is neither `imagesTr` nor `labelsTr`.
 
     Raises:
@@ -41,7 +41,7 @@ def find(root: Path) -> Found | None:
                 sources[channel] = Source(image_paths.get(separate, expected))
         mask = label_paths.get(case_id, labels / f"{case_id}{suffix}")
         cases.append(RawCase(case_id, sources, Source(mask)))
-    return Found(cases)
+    return FoundCases(cases)
 
 
 def find_image(path: Path) -> tuple[str, dict[str, Source]] | None:

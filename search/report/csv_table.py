@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 PLAIN = (
-    "trial", "kind", "rank", "rank_at_equal", "ending", "epochs", "goal", "seed", "fold", "value",
-    "value_at_equal", "dice",
+    "trial", "kind", "rank", "rank_at_equal", "status", "ending", "epochs", "goal", "seed", "fold",
+    "value", "value_at_equal", "dice",
 )  # fmt: skip
 """Values of a row that are columns as they are."""
 
@@ -45,13 +45,14 @@ def _flat(
     study: Mapping[str, Any], row: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Return what is known of a trial, and its parameters."""
-    behind = row["behind_best"] or {}
+    difference = row["difference_to_best"] or {}
     flat = {"study": study["study"]} | {name: row.get(name) for name in PLAIN}
     flat |= _ends("dice", row["dice_interval"])
     flat |= {"avd_ml": row["avd_ml"], "lesion_f1": row["lesion_f1"]}
-    flat |= {"behind_best": behind.get("mean")} | _ends("behind_best", behind.get("interval"))
-    flat |= {"behind_best_epoch": behind.get("epoch")}
-    flat |= {"gpu_hours": row["gpu_hours"], "carrier_hours": row["carrier_hours"]}
+    flat |= {"difference_to_best": difference.get("mean")}
+    flat |= _ends("difference_to_best", difference.get("interval"))
+    flat |= {"difference_to_best_epoch": difference.get("epoch")}
+    flat |= {"gpu_hours": row["gpu_hours"], "cpu_hours": row["cpu_hours"]}
     flat |= {"hosts": " ".join(row["hosts"]), "label": study["label"]}
     return flat | row["metrics"], row["params"]
 

@@ -18,7 +18,7 @@ MAX_DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Seen:
+class WindowedModality:
     """A modality inside the brain, as the model sees it."""
 
     modality: str
@@ -60,7 +60,7 @@ class Foreground:
     image_size: int
 
 
-def windowed_modalities(store: Store, config: TrainConfig) -> list[Seen]:
+def windowed_modalities(store: Store, config: TrainConfig) -> list[WindowedModality]:
     """Look at the training cases through the windows of a configuration, modality by modality."""
     rows = rows_of(store.split(config.data.fold)[0])
     lesion = store.lesion_slice[rows]
@@ -83,7 +83,7 @@ def windowed_modalities(store: Store, config: TrainConfig) -> list[Seen]:
         windowed, by_default = _through(values, window), _through(values, default)
         low, high = np.percentile(windowed, [10, 90])
         result.append(
-            Seen(
+            WindowedModality(
                 modality=name,
                 window=window,
                 default=default,

@@ -1,7 +1,7 @@
 """What Ray Tune does with a study, in one process and quickly: for many kills and odd orders.
 
 The searcher, the scheduler and the trainable are the real ones; only the loop between them and the
-processes of the carriers are not.
+processes of the trials are not.
 """
 
 import random
@@ -23,7 +23,7 @@ from search.tuning.searcher import StudySearcher
 
 
 @dataclass
-class Carrier:
+class Attempt:
     """As much of a Ray trial as the scheduler looks at."""
 
     trial_id: str
@@ -34,15 +34,15 @@ class Carrier:
 
 
 class Loop:
-    """Carries a study's trials, one step at a time, in an order of its own choice.
+    """Runs a study's trials, one step at a time, in an order of its own choice.
 
     Args:
         session: The study.
-        sampler: Draws; it has heard the ledger's events.
+        sampler: Draws; it has observed the ledger's events.
         workers: How many trials run at once.
         fit: `module:function` with the contract of `trainer.loop.fit`.
         draw: Chooses what happens next.
-        deaths: Share of the steps in which a carrier dies instead.
+        deaths: Share of the steps in which an attempt dies instead.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Loop:
         self.deaths = deaths
         self.searcher = StudySearcher(session, sampler, lambda: workers, fit)
         self.scheduler = Scheduler(session)
-        self.running: list[Carrier] = []
+        self.running: list[Attempt] = []
         self._asked = 0
 
     def turn(self) -> bool:
@@ -70,9 +70,9 @@ class Loop:
             return True
         if not self.running or self.draw.random() < 0.5:
             self._asked += 1
-            spec = self.searcher.suggest(f"carrier{self._asked}")
+            spec = self.searcher.suggest(f"attempt{self._asked}")
             if isinstance(spec, dict):
-                self.scheduler.on_trial_add(None, Carrier(f"carrier{self._asked}", spec))
+                self.scheduler.on_trial_add(None, Attempt(f"attempt{self._asked}", spec))
                 return True
             if spec == Searcher.FINISHED and not self.running:
                 return False
@@ -80,40 +80,40 @@ class Loop:
             self._step(self.draw.choice(self.running))
         return True
 
-    def _start(self, carrier: Carrier) -> None:
-        carrier.status = Trial.RUNNING
-        carrier.trainable = Trainable.__new__(Trainable)
-        carrier.trainable.config = carrier.config
-        carrier.trainable.setup(carrier.config)
-        about = {key: carrier.config[key] for key in ("trial", "attempt")}
+    def _start(self, attempt: Attempt) -> None:
+        attempt.status = Trial.RUNNING
+        attempt.trainable = Trainable.__new__(Trainable)
+        attempt.trainable.config = attempt.config
+        attempt.trainable.setup(attempt.config)
+        about = {key: attempt.config[key] for key in ("trial", "attempt")}
         where = {"host": "here", "pid": 1, "cpu": "", "gpu": "", "threads": 1}
         self.live.record({"event": "started", **about, **where})
-        self.running.append(carrier)
+        self.running.append(attempt)
 
-    def _step(self, carrier: Carrier) -> None:
-        assert carrier.trainable is not None
+    def _step(self, attempt: Attempt) -> None:
+        assert attempt.trainable is not None
         try:
             if self.draw.random() < self.deaths:
                 raise RuntimeError("its process died")
-            result = carrier.trainable.step()
+            result = attempt.trainable.step()
         except Exception:
-            self._leave(carrier, Trial.ERROR)
-            self.scheduler.on_trial_error(None, carrier)
-            self.searcher.on_trial_complete(carrier.trial_id, error=True)
+            self._leave(attempt, Trial.ERROR)
+            self.scheduler.on_trial_error(None, attempt)
+            self.searcher.on_trial_complete(attempt.trial_id, error=True)
             return
         stops = result.get("done") or (
-            self.scheduler.on_trial_result(None, carrier, result) == Scheduler.STOP
+            self.scheduler.on_trial_result(None, attempt, result) == Scheduler.STOP
         )
         if stops:
-            self._leave(carrier, Trial.TERMINATED)
-            self.scheduler.on_trial_complete(None, carrier, result)
-            self.searcher.on_trial_complete(carrier.trial_id, result=result)
+            self._leave(attempt, Trial.TERMINATED)
+            self.scheduler.on_trial_complete(None, attempt, result)
+            self.searcher.on_trial_complete(attempt.trial_id, result=result)
 
-    def _leave(self, carrier: Carrier, status: str) -> None:
-        assert carrier.trainable is not None
-        carrier.status = status
-        carrier.trainable.cleanup()
-        self.running.remove(carrier)
+    def _leave(self, attempt: Attempt, status: str) -> None:
+        assert attempt.trainable is not None
+        attempt.status = status
+        attempt.trainable.cleanup()
+        self.running.remove(attempt)
 
 
 def launch(path: Path, runs: Path, workers: int) -> None:
@@ -127,8 +127,8 @@ def launch(path: Path, runs: Path, workers: int) -> None:
         session = StudySession(study, folder, ledger)
         sampler = Sampler(study)
         for event in ledger.events:
-            sampler.hear(event)
-        session.listeners.insert(0, sampler.hear)
+            sampler.observe(event)
+        session.listeners.insert(0, sampler.observe)
         draw = random.Random(time.monotonic_ns())
         deaths = 0.0 if workers == 1 else 0.02
         fit = "tests.search.toy:fit"

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.ledger.budget import HEADS
 from search.report.text import align
 
 Cells = list[list[str]]
@@ -14,7 +15,7 @@ LINES = 2
 """Of a trial's settings at most."""
 
 
-class Board:
+class LeaderboardColumns:
     """The ranking, and beside it the control, the references and the threshold.
 
     Args:
@@ -67,15 +68,15 @@ class Board:
         columns = {
             "rank": ranks + [_role(row) for row in self.beside],
             "trial": [str(row["trial"]) for row in rows],
-            "ending": [row["ending"] or "going on" for row in rows],
+            "status": [row["status"] for row in rows],
             "epochs": [epochs_text(row) for row in rows],
             "Dice": [number(row["dice"]) for row in rows],
             "95 % interval": [interval(row["dice_interval"]) for row in rows],
         }
         if metric != "val/dice":
             columns[metric] = [number(row["value"]) for row in rows]
-        if self.shows_equal:
-            columns[f"at {result['equal_epoch']}"] = [_ranked_number(row) for row in rows]
+        if self.has_equal_epoch:
+            columns[f"at epoch {result['equal_epoch']}"] = [_ranked_number(row) for row in rows]
         for objective in result["further_objectives"]:
             name = objective["metric"]
             columns[name] = [number(row["metrics"].get(name)) for row in rows]
@@ -87,13 +88,12 @@ class Board:
 
     def _further(self) -> dict[str, list[str]]:
         """Return the columns that stand where there is room, the most wanted first."""
-        on_gpus = any(row["gpu_hours"] for row in self.rows)
-        name, key = ("GPU-h", "gpu_hours") if on_gpus else ("carrier-h", "carrier_hours")
+        cost = self.result["cost"]
         columns = {
             "AVD mL": [_short(row["avd_ml"], "{:.1f}") for row in self.rows],
             "lesion F1": [_short(row["lesion_f1"], "{:.3f}") for row in self.rows],
-            name: [_short(row[key], "{:.3g}") for row in self.rows],
-            "to the best": [_difference(row["behind_best"]) for row in self.rows],
+            HEADS[cost]: [_short(row[cost], "{:.3g}") for row in self.rows],
+            "difference to the best": [_difference(row["difference_to_best"]) for row in self.rows],
         }
         return self._with_threshold(columns)
 
@@ -127,7 +127,7 @@ class Board:
         return text
 
     @property
-    def shows_equal(self) -> bool:
+    def has_equal_epoch(self) -> bool:
         """Whether ranks at equal epochs tell anything that those at the end do not."""
         return any(row["resumed_after"] for row in self.ranked)
 
@@ -175,7 +175,7 @@ def _difference(found: Mapping[str, Any] | None) -> str:
 
 
 def _role(row: Mapping[str, Any]) -> str:
-    return "control" if row["kind"] == "control" else "reference"
+    return str(row["name"])
 
 
 def _ranked_number(row: Mapping[str, Any]) -> str:

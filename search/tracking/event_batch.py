@@ -12,7 +12,7 @@ from search.tracking.descriptions import short
 
 
 @dataclass
-class News:
+class TrialChanges:
     """What is new of a trial."""
 
     points: list[Point] = field(default_factory=list)
@@ -24,7 +24,7 @@ class News:
 
 
 class EventBatch:
-    """Gathers what is to be shown; whoever has shown it takes it out.
+    """Gathers what is to be sent; whoever has sent it takes it out.
 
     It keeps a state of its own, since the driver changes the study's in another thread.
 
@@ -40,7 +40,7 @@ class EventBatch:
         self.state = StudyState()
         self.rungs: dict[int, int] = {}
         self.points: list[Point] = []
-        self.trials: dict[int, News] = {}
+        self.trials: dict[int, TrialChanges] = {}
         self.last_ms = 0
         self._study = study
         self._taken = 0
@@ -51,7 +51,7 @@ class EventBatch:
         self.points.clear()
         self.trials.clear()
 
-    def take(self, events: Sequence[Event], stop: int) -> None:
+    def add(self, events: Sequence[Event], stop: int) -> None:
         """Take in the events before `stop` that were not taken yet."""
         for event in events[self._taken : stop]:
             self.state.apply(event)
@@ -66,30 +66,30 @@ class EventBatch:
                 self.points.append(("threshold/dice", event["dice"], time_ms, 0))
             case "verdict":
                 for row in event["comparisons"]:
-                    self.trials.setdefault(row["trial"], News())
+                    self.trials.setdefault(row["trial"], TrialChanges())
         if event.get("trial") is None:
             return
         trial = self.state.trials[event["trial"]]
-        news = self.trials.setdefault(trial.number, News())
+        changes = self.trials.setdefault(trial.number, TrialChanges())
         match event["event"]:
             case "proposed":
-                news.proposed, news.configured = event, True
+                changes.proposed, changes.configured = event, True
             case "reported":
                 # The objective first: MLflow's pages begin with the metric that came first.
                 metrics = {self._study.objective.metric: event["value"]} | event["metrics"]
-                news.points += _points(metrics, time_ms, event["epoch"])
+                changes.points += _points(metrics, time_ms, event["epoch"])
                 self._note_best(trial, event["value"], time_ms)
             case "decided" if event.get("rung") is not None:
                 self.rungs[trial.number] = event["rung"]
             case "resumed":
-                news.configured = True
+                changes.configured = True
             case "ended":
-                news.ended_ms = time_ms
-                news.points += _points(self._final(trial), time_ms, trial.epoch)
+                changes.ended_ms = time_ms
+                changes.points += _points(self._final(trial), time_ms, trial.epoch)
             case "painted":
-                news.painted = True
+                changes.painted = True
             case "test_read":
-                news.points += _points(event["metrics"], time_ms, trial.epoch)
+                changes.points += _points(event["metrics"], time_ms, trial.epoch)
 
     def _note_best(self, trial: TrialState, value: float, time_ms: int) -> None:
         """Note what the best value so far is, or the control's, by the number of validations."""

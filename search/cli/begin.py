@@ -1,0 +1,75 @@
+"""Begin: data that trials can train on."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "format_",
+    metavar="NAME",
+    help="Layout of DATASET: isles24, isles22, msd or folder.  [default: detected]",
+)
+@click.option(
+    "--image-size",
+    default=64,
+    show_default=True,
+    metavar="PIXELS",
+    help="Rows and columns of a slice.",
+)
+@click.option(
+    "--skip-bad", is_flag=True, help="Leave unusable cases out, and list them at the end."
+)
+@click.option(
+    "--workers", type=int, metavar="N", help="Number of processes.  [default: as many as CPUs]"
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the split into folds.")
+def prepare(
+    dataset: Path,
+    out: Path,
+    format_: str | None,
+    image_size: int,
+    skip_bad: bool,
+    workers: int | None,
+    seed: int,
+) -> None:
+    """Turn a data set into a store, which trials map into memory.
+
+    DATASET is a folder of ISLES24, ISLES22, MSD or nnU-Net, or of pairs of images and masks; OUT is
+    the store's new folder. Look at the pictures that it ends with before you train.
+    """
+    from trainer.data.prepare import prepare as run
+
+    run(
+        dataset,
+        out,
+        format=format_,
+        image_size=image_size,
+        skip_bad=skip_bad,
+        workers=workers,
+        seed=seed,
+    )
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--num-cases",
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Number of simulated patients.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
+def phantom(out: Path, num_cases: int, seed: int) -> None:
+    """Write a simulated stroke cohort, to try segtune without data.
+
+    OUT is the new folder, of NIfTI files in ISLES24's tree, for `segtune prepare`.
+    """
+    from trainer.data.phantom import write_phantom
+
+    write_phantom(out, num_cases=num_cases, seed=seed)

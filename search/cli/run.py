@@ -1,0 +1,169 @@
+"""Run: a study from its start to its end, and beyond."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from search.cli.options import ADDRESS, RUNS, SUBMIT, elsewhere
+
+
+@click.command()
+@click.argument("space")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@RUNS
+@click.option(
+    "--dry-run", is_flag=True, help="Print what the study would do, and the problems with it."
+)
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="With --dry-run, also measure for a minute how long it would take; on the cluster with "
+    "--address.",
+)
+@ADDRESS
+@SUBMIT
+@click.option(
+    "--warm-start",
+    "earlier",
+    metavar="STUDY",
+    multiple=True,
+    help="Earlier study, from whose trials the sampler of a new one learns; may be repeated.",
+)
+def launch(
+    space: str,
+    overrides: tuple[str, ...],
+    runs: Path,
+    dry_run: bool,
+    probe: bool,
+    address: str | None,
+    submit: str | None,
+    earlier: tuple[str, ...],
+) -> None:
+    """Run a study, or continue it where it was interrupted.
+
+    SPACE is a study's YAML file, or the name of one that ships, such as `quickstart`; a file of
+    that name in the current folder, with or without .yaml, goes first.
+
+    KEY=VALUE changes any of its settings: scheduler.max_t=9, train.model.width=16,
+    space.optimizer.lr.low=1e-5; space.optimizer.lr=null takes a dimension out.
+
+    With --submit the study runs as a Ray job, without this machine; data.store and --runs are then
+    paths as the cluster sees them.
+    """
+    from search.storage.studies import begun_under, find_study
+    from search.study.load import load_study
+    from search.study.sampler_limits import warnings
+    from search.study.shipped import find_space
+    from search.workflows.dry_run import preview, store_problems
+    from trainer.configfile import ConfigError
+
+    if probe and not dry_run:
+        raise ConfigError(["--probe: measures for --dry-run only"])
+    file = find_space(space)
+    study = load_study(file, overrides, lambda name: begun_under(runs.expanduser() / name))
+    if submit:
+        if address:
+            raise ConfigError(["--submit and --address: give one of them"])
+        if not dry_run:
+            click.echo("".join(f"{file}: {line}\n" for line in warnings(study)), nl=False)
+        from search.workflows.jobs import Cluster
+
+        sys.exit(Cluster(submit).launch(study, runs, earlier, dry_run=dry_run, probe=probe))
+    problems = [f"{file}: {problem}" for problem in store_problems(study)]
+    folders = [find_study(name, runs) for name in earlier]
+    if dry_run:
+        click.echo(preview(study))
+    for line in warnings(study):
+        click.echo(f"{file}: {line}")
+    if problems:
+        raise ConfigError(problems)
+    if not dry_run:
+        from search.workflows.launch import launch as run
+
+        sys.exit(run(study, runs, address, warm_start=folders))
+    if probe:
+        from search.workflows.cost_probe import probe as measure
+
+        click.echo(f"\n{measure(study, address)}")
+    if folders:
+        from search.sampler.warm_start import warm_start
+
+        click.echo("\n".join(warm_start(study, folders).lines))
+
+
+@click.command()
+@click.argument("study")
+@RUNS
+@SUBMIT
+def stop(study: str, runs: Path, submit: str | None) -> None:
+    """Let a study's trials write checkpoints, and its driver end.
+
+    `segtune launch` continues it.
+    """
+    if submit:
+        elsewhere(submit, study, ["stop"])
+    from search.storage.studies import ask_to_stop, display_path, find_study, writer_of
+
+    folder = find_study(study, runs)
+    driver = writer_of(folder / "ledger.jsonl")
+    if driver is None:
+        click.echo(f"{display_path(folder)}: is not running")
+        return
+    ask_to_stop(folder)
+    click.echo(f"{display_path(folder)}: asked {driver} to stop; `segtune launch` continues it")
+
+
+@click.command()
+@click.argument("study", metavar="STUDY[:TRIAL]")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Number of top-ranked trials to train on.",
+)
+@click.option(
+    "--trial",
+    "trials",
+    type=int,
+    multiple=True,
+    metavar="NUMBER",
+    help="Number of a trial to train on; may be repeated.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="N",
+    help="Number of epochs to reach in all.",
+)
+@RUNS
+@ADDRESS
+def resume(
+    study: str,
+    top: int | None,
+    trials: tuple[int, ...],
+    epochs: int,
+    runs: Path,
+    address: str | None,
+) -> None:
+    """Give trials that have ended a longer training.
+
+    Name one trial, STUDY:7, or several with --trial, or the best with --top. They go on from their
+    latest checkpoints, and keep their folders and MLflow runs.
+
+    The learning rate goes on as in a run of that many epochs: a cosine or linear schedule is
+    stretched, so that the rate rises again first. No other trial is carried on, and the study's
+    budget does not end these. The same command again continues what was interrupted.
+    """
+    from search.storage.studies import find_study
+    from search.storage.trial_names import split_trial
+    from search.workflows.resume import resume as run
+
+    name, number = split_trial(study)
+    if number is not None:
+        trials = (number, *trials)
+    if (top is None) == (not trials):
+        raise ValueError(f"resume: needs either --top K or a trial, as in {name}:7")
+    folder = find_study(name, runs)
+    sys.exit(run(folder, epochs=epochs, top=top, trials=trials, address=address))

@@ -1,0 +1,118 @@
+"""`segtune list`: the studies below a folder, a line each."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from search.ledger.budget import HEADS, UNITS, cost_key, overspent
+from search.ledger.journal import Ledger
+from search.ledger.state import no_settings
+from search.monitor.snapshot import StudySnapshot
+from search.report.text import align
+from search.storage.studies import display_path, refresh, study_folders, writer_of
+
+UNREADABLE = "unreadable"
+
+
+def list_studies(runs: Path) -> dict[str, Any]:
+    """Return what a folder of studies holds, as JSON values.
+
+    Args:
+        runs: The folder of all studies.
+
+    Returns:
+        `runs`; `studies` by name, each with its `state`: `running` or `waiting` (for room on the
+        cluster) while it has a `driver`, else `finished`, `out of budget`, `interrupted`, or
+        `unreadable`, with the `problem`; `trials` by ending, `running` and `waiting`; `best`, its
+        trial and value; `gpu_hours` where its trials have GPUs, else `cpu_hours`; `idle_s`, seconds
+        since its ledger's last line.
+
+    Raises:
+        ConfigError: There is no such bucket.
+        OSError: S3 does not answer, or refuses.
+    """
+    return {"runs": display_path(runs), "studies": [*_studies(runs)]}
+
+
+def _studies(runs: Path) -> Iterator[dict[str, Any]]:
+    for folder in study_folders(runs):
+        about = {"study": folder.name, "folder": display_path(folder)}
+        try:
+            refresh(folder)
+            if (folder / "ledger.jsonl").is_file():  # in S3 anything may lie beside studies
+                yield about | _summary(folder)
+        except (ValueError, OSError) as error:
+            yield about | {"state": UNREADABLE, "problem": str(error)}
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    path = folder / "ledger.jsonl"
+    snapshot = StudySnapshot.of(Ledger.open(path, writer=False))
+    if snapshot is None:
+        raise no_settings(path)
+    study, state, now, driver = snapshot.study, snapshot.state, time.time(), writer_of(path)
+    best = state.best(study.objective.mode)
+    return {
+        "state": _state(snapshot, driver),
+        "driver": driver,
+        "trials": snapshot.counts(driver is not None),
+        "objective": study.objective.metric,
+        "best": best and {"trial": best.number, "value": best.value},
+        **_cost(snapshot, now if driver else None),
+        "idle_s": round(now - state.last_time, 1) if state.last_time else None,
+    }
+
+
+def _state(snapshot: StudySnapshot, driver: str | None) -> str:
+    if driver:
+        return "running" if snapshot.running() else "waiting"
+    if snapshot.state.finished(snapshot.study):
+        return "finished"
+    return "out of budget" if overspent(snapshot.study, snapshot.state.meter) else "interrupted"
+
+
+def _cost(snapshot: StudySnapshot, until: float | None) -> dict[str, float]:
+    trials = snapshot.study.trials
+    key = cost_key(trials)
+    return {key: snapshot.state.meter.spent(trials, until)[key]}
+
+
+def render(result: dict[str, Any]) -> str:
+    """Return the list as lines for people."""
+    if not result["studies"]:
+        return f"{result['runs']}: no study; `segtune launch` begins one"
+    readable = [study for study in result["studies"] if study["state"] != UNREADABLE]
+    rows = [
+        ("study", "state", "trials", "best", "trial", "cost", "last event"),
+        *map(_row, readable),
+    ]
+    lines = [align(rows)] if readable else []
+    lines += [f"{s['study']}: {s['problem']}" for s in result["studies"] if "problem" in s]
+    return "\n".join(lines)
+
+
+def _row(study: dict[str, Any]) -> tuple[str, ...]:
+    best = study["best"]
+    return (
+        study["study"],
+        f"{study['state']} by {study['driver']}" if study["driver"] else study["state"],
+        ", ".join(f"{number} {kind}" for kind, number in study["trials"].items()) or "none",
+        f"{study['objective']} {best['value']:.4f}" if best else "none",
+        str(best["trial"]) if best else "",
+        _hours(study),
+        "" if study["idle_s"] is None else f"{age(study['idle_s'])} ago",
+    )
+
+
+def _hours(study: dict[str, Any]) -> str:
+    [key] = [key for key in HEADS if key in study]
+    return f"{study[key]:.3g} {UNITS[key]}"
+
+
+def age(seconds: float) -> str:
+    """Return an age in the largest unit of which there are two, or in seconds."""
+    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,38 @@
+"""JSON that is printed or written: each document says with `schema` what its keys mean.
+
+Lines of `ledger.jsonl` have `v` for it, which they had before there was a `schema`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA = 1
+"""Raised when a key of any document is taken away or comes to mean something else."""
+
+
+def to_json(values: Mapping[str, Any], *, indent: int | None = 2, allow_nan: bool = False) -> str:
+    """Return a document, its schema first.
+
+    Args:
+        values: What it says.
+        indent: None for one line.
+        allow_nan: Write NaN and infinities, which strict readers of JSON refuse.
+
+    Raises:
+        ValueError: A value is not finite, and that is not allowed.
+    """
+    return json.dumps({"schema": SCHEMA, **values}, indent=indent, allow_nan=allow_nan)
+
+
+def from_json(text: str | bytes) -> dict[str, Any]:
+    """Return what a document says, without its schema; those of version 0.1 have none.
+
+    Raises:
+        ValueError: It is not a JSON object.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("must be a JSON object")
+    values.pop("schema", None)
+    return values
