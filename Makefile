@@ -48,7 +48,7 @@ nightly: setup
 # What the tests run of search/ and trainer/; slower than `make test`, without a target.
 coverage: setup
 	rm -rf .coverage && mkdir .coverage
-	$(BIN)/coverage run -m pytest
+	$(subst python -m,coverage run -m,$(PYTEST))
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -13,10 +13,11 @@ class Runs(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the folder."""
-        from search.storage.studies import runs_folder
+        if isinstance(value, str) and ":" in value:  # an address, perhaps
+            from search.storage.studies import runs_folder
 
-        folder = runs_folder(value) if isinstance(value, str) else value
-        return super().convert(folder, param, ctx)
+            value = runs_folder(value)
+        return super().convert(value, param, ctx)
 
 
 RUNS = click.option(

@@ -62,7 +62,7 @@ def preview(study: StudyConfig) -> str:
     ]
     searched = [(name, _describe(dimension)) for name, dimension in study.space.items()]
     first = [("control", study.control_params)] if study.has_control else []
-    first += [(f"reference {each.name}", each.settings) for each in study.references]
+    first += [(each.name, each.settings) for each in study.references]
     first += [("enqueued", entry) for entry in study.enqueue]
     tried = [
         (kind, ", ".join(f"{k}={_text(v)}" for k, v in entry.items())) for kind, entry in first

@@ -193,10 +193,18 @@ def test_how_it_ended_and_what_its_series_says(tmp_path: Path) -> None:
     assert results[4]["findings"][0]["name"] == "ending"
     assert results[4]["findings"][0]["next_step"] == "optimizer.lr=0.02"
     assert results[5]["findings"][0]["figure"] == "failed at epoch 0: why"
+    assert [result["answer"] for result in results] == [
+        "no clear cause; to look at: trend",
+        "no clear cause; to look at: trend",
+        "nothing wrong found",
+        "nothing wrong found",
+        "likely cause: ending: with optimizer.lr 0.2; try optimizer.lr=0.02",
+        "likely cause: ending: failed at epoch 0: why",
+    ]
     for result in results:
-        print("ANSWER", result["answer"])
-        print(render(result))
-    assert 0
+        head, answer, *_ = render(result).splitlines()
+        assert head.startswith(f"planted:{result['trial']} (sampled): {result['status']}, epoch")
+        assert answer == result["answer"]
 
 
 def test_what_the_neighbours_that_did_better_changed(tmp_path: Path) -> None:

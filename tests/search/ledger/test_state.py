@@ -169,3 +169,26 @@ def test_finished_counts_what_is_planned_whatever_the_numbers():
 def test_state_depends_on_json_values_only():
     again = json.loads(json.dumps(HISTORY))
     assert StudyState.replay(again).trials == StudyState.replay(HISTORY).trials
+
+
+def test_each_attempt_has_the_code_that_trained_it() -> None:
+    """Of version 0.1's attempts that is what the `study` event before them says."""
+    old, new = ({"commit": c * 40, "versions": {"torch": v}} for c, v in (("a", "1"), ("b", "2")))
+    study = {"event": "study", "config": {}, "store_hash": ""}
+    about = {"event": "reported", "trial": 0, "metrics": {}}
+    state = StudyState.replay(
+        [
+            study | old,
+            proposed(0, "sampled"),
+            started(0, 1),
+            about | {"epoch": 1, "value": 0.1},
+            study | new,
+            started(0, 2) | new,
+            about | {"epoch": 2, "value": 0.2},
+        ]
+    )
+    trial = state.trials[0]
+    first, second = trial.attempt_at(1), trial.attempt_at(2)
+    assert first and (first.commit, first.versions) == (old["commit"], old["versions"])
+    assert second and (second.commit, second.versions) == (new["commit"], new["versions"])
+    assert trial.attempt_at() == second and trial.attempt_at(3) == second
