@@ -13,7 +13,7 @@ from search.pruning.asha import Asha
 from search.study.old_keys import in_new_keys
 from search.study.semantics import Frozen
 from search.study.space import Dimension
-from trainer.config import Section, TrainConfig, absolute
+from trainer.config import PRESETS, Section, TrainConfig, absolute
 from trainer.configfile import (
     build,
     did_you_mean,
@@ -270,12 +270,19 @@ class StudyConfig(Section):
             "data.fold": self.data.fold if fold is None else fold,
             "epochs": self.scheduler.max_t if epochs is None else epochs,
         }
-        frozen = self._frozen.settings if self._frozen else {}
-        values = {**frozen, "seed": self.seed, **self.train, **params, **own}
+        given = {"seed": self.seed, **self.train, **params, **own}
+        values = {**self._frozen_beside(given), **given}
         if seed is not None:
             values["seed"] = seed
         values = nest(values)
         return build(TrainConfig, values, where or self.study)
+
+    def _frozen_beside(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the frozen settings, without the sizes that a given preset fills in itself."""
+        frozen = dict(self._frozen.settings) if self._frozen else {}
+        for size in PRESETS["S"] if "model.preset" in given else ():
+            frozen.pop(f"model.{size}", None)
+        return frozen
 
     @property
     def control_params(self) -> dict[str, Any]:

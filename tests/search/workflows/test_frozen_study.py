@@ -108,6 +108,21 @@ def test_a_study_of_its_own_settings_has_them_over_the_frozen(
     assert trained == [("0000", 0.2)]
 
 
+def test_a_searched_preset_has_its_sizes_over_the_frozen(
+    store: Path, tmp_path: Path, trained: list[tuple[str, float]]
+) -> None:
+    space = {
+        "optimizer.lr": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
+        "model.preset": {"type": "categorical", "choices": ["S", "B"]},
+    }
+    launch(study(store, space=space), tmp_path)
+    config, _ = read_study(tmp_path / "toy")
+    assert config.frozen and config.frozen.settings["model.width"] == 32
+    model = config.train_config({"model.preset": "B"}).model
+    assert (model.width, model.depth, model.num_res_blocks) == (64, 6, 2)
+    assert config.train_config({"model.preset": "B", "model.width": 16}).model.width == 16
+
+
 def test_a_study_of_version_0_1_goes_on_with_its_defaults(
     store: Path,
     tmp_path: Path,
