@@ -37,9 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take what a process of pytest-xdist says of bad input."""
-    BAD_INPUT.append(
-        getattr(node, "workeroutput", {}).get("bad_input", {})
-    )  # none of a crashed one
+    output = getattr(node, "workeroutput", {})  # a crashed one has none
+    BAD_INPUT.append(output.get("bad_input", {}))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
