@@ -10,6 +10,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from _pytest.nodeid import NodeId
 
 from tests.search.s3 import AWS
 
@@ -19,19 +20,25 @@ BAD_INPUT: list[Mapping[str, Mapping[str, int]]] = []
 """What each process of the tests met: by kind, how many inputs were refused or read right."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and all that use the session's Ray in the same."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and all that use the session's Ray in the same.
+
+    pytest-xdist tells groups apart by an id's ending, which its own mark fails to set since
+    pytest 9.2: it writes the id where pytest no longer reads it.
+    """
+    if not config.getoption("loadgroup", False):  # set in its processes
+        return
     for item in items:
         on_ray = {"cluster", "guarded"} & {*item.fixturenames}
         group = "ray" if on_ray else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+        item._id = NodeId.parse(f"{item.nodeid}@{group}")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take what a process of pytest-xdist says of bad input."""
-    BAD_INPUT.append(node.workeroutput.get("bad_input", {}))
+    output = getattr(node, "workeroutput", {})  # a crashed one has none
+    BAD_INPUT.append(output.get("bad_input", {}))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

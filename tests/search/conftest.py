@@ -136,7 +136,7 @@ class Driver:
         self.process.send_signal(signal.SIGTERM)
         return self.wait()
 
-    def wait(self, timeout_s: float = 120) -> int:
+    def wait(self, timeout_s: float = 240) -> int:
         """Return the exit status."""
         try:
             return self.process.wait(timeout_s)
