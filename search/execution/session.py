@@ -1,4 +1,8 @@
-"""Ray for one command: where it is, its switches, and a session that leaves nothing behind."""
+"""Ray for one command: where it is, its switches, and a session that leaves nothing behind.
+
+Ray reads its switches and the mode of its token when it is imported, so nothing that a command
+imports before `before_ray` may import it, this file least of all.
+"""
 
 import gc
 import logging
@@ -7,8 +11,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-
-import ray
 
 from search.execution.auth import use_token
 from trainer.configfile import ConfigError
@@ -62,6 +64,8 @@ def before_ray(address: str) -> None:
 @contextmanager
 def ray_session(address: str) -> Iterator[None]:
     """Start or join Ray, quietly, and leave it; one that was started here ends here."""
+    import ray
+
     local: dict[str, Any] = {"num_cpus": os.cpu_count(), "include_dashboard": False}
     # Ray's daemons inherit the mask. Else a SIGTERM to the process group would end them first.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -146,6 +146,13 @@ def run_blocked(blocked: str, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=root)
 
 
+def test_no_command_imports_ray_before_it_has_the_token() -> None:
+    """Ray reads at its import whether a token is wanted: what came before would start it without."""
+    modules = "launch, resume, confirm, respace, replay, explain, export, cost_probe, jobs, dry_run"
+    result = run_blocked("ray,torch", f"from search.workflows import {modules}")
+    assert result.returncode == 0, result.stderr
+
+
 def test_the_light_modules_import_without_torch_and_ray():
     modules = "trainer.config, search.study.load, search.pruning.asha, search.pruning.stall"
     blocked = "torch,monai,ray,optuna,mlflow"
