@@ -170,13 +170,15 @@ def test_admitted_with_the_token(guarded: Guarded, home: Path, store: Path, tmp_
     """A driver and its trials; and one without it is told in a line, with status 2."""
     study = write_study(tmp_path / "runs", store, trials={"num_trials": 1}, enqueue=[])
     sent = {"RAY_AUTH_MODE": "", "RAY_AUTH_TOKEN_PATH": str(guarded.token)}
-    driver = Driver(study, study.parent, guarded.address, env=sent)
+    # Not forked: Ray reads its token settings when it is imported.
+    driver = Driver(study, study.parent, guarded.address, env=sent, imports=True)
     driver.finish()
     assert len(driver.events("ended")) == 2
     assert guarded.token.read_text() not in driver.log.read_text()
 
     study.write_text(study.read_text().replace("study: toy", "study: other"))
-    stranger = Driver(study, study.parent, guarded.address, env={"RAY_AUTH_MODE": ""})
+    unknown = {"RAY_AUTH_MODE": ""}
+    stranger = Driver(study, study.parent, guarded.address, env=unknown, imports=True)
     assert stranger.wait() == 2
     assert "there is none here" in stranger.log.read_text().splitlines()[-1]
     assert not stranger.events("proposed")

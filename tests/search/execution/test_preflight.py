@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from search.execution.auth import STAY_ON_LOOPBACK
 from search.execution.preflight import inspect_node
 from search.storage.s3 import Remote
 from tests.search.conftest import ROOT, Driver, events, write_study
@@ -82,7 +83,12 @@ def blind_node(cluster: str, tmp_path: Path) -> Iterator[Callable[[], None]]:
             ["unshare", "-m", "bash", "-c", f"{script} --block"],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "RAY_AUTH_MODE": "disabled",
+                STAY_ON_LOOPBACK: "1",  # it need not, whatever a test before this one asked for
+            },
             start_new_session=True,
         )
 
