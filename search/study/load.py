@@ -64,7 +64,10 @@ def _rename_hang_timeout(
     trials = values.get("trials")
     for where, section in ((path, trials), ("command line", nest(given).get("trials"))):
         if isinstance(section, Mapping) and old in section:
-            print(f"note: {where}: trials.{old}: is trials.{new} now", file=sys.stderr)
+            rule = f"{where}: trials.{old}: is trials.{new} now"
+            if new in section:
+                raise ConfigError([f"{rule}, which is given too; give it alone"])
+            print(f"note: {rule}", file=sys.stderr)
     if isinstance(trials, Mapping):
         values = {**values, "trials": renamed(trials, old, new)}
     return values, renamed(given, f"trials.{old}", f"trials.{new}")

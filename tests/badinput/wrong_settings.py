@@ -224,7 +224,7 @@ TYPES: dict[str, tuple[str, str]] = {
     ),
     "both names of the hang timeout": (
         put("num_trials: 4,", "num_trials: 4, silence_s: 9, hang_timeout_s: 9,"),
-        r"trials\.silence_s: no such key",
+        r"trials\.silence_s: is trials\.hang_timeout_s now, which is given too",
     ),
     "the hang timeout is text": (
         put("num_trials: 4,", "num_trials: 4, hang_timeout_s: soon,"),
