@@ -95,7 +95,11 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "cost": cost_key(study.trials),
         "rung_correlation": rung_correlation(study, searched),
         "importance": _importance(study, searched) if importance else None,
-        "subgroups": [g for role, t in shown_apart if t and (g := about.subgroups(t, role))],
+        "subgroups": [
+            group | {"name": state.reference_name(study, trial) or role}
+            for role, trial in shown_apart
+            if trial and (group := about.subgroups(trial, role))
+        ],
     }
 
 

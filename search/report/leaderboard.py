@@ -195,6 +195,6 @@ def _subgroups(result: Mapping[str, Any]) -> list[str]:
     for row in result["subgroups"]:
         dice = {group["name"]: group["dice"] for group in row["groups"]}
         values = [number(dice[group["name"]]) for group in groups]
-        rows.append([row["role"], str(row["trial"]), *values])
+        rows.append([row["name"], str(row["trial"]), *values])
     title = f"Dice by lesion volume at the last epoch, of (cases), {result['label']}:"
     return [title, "", *align(rows).splitlines()]
