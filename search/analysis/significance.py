@@ -207,7 +207,7 @@ def holm(p_values: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def decide(family: Sequence[Difference], margin: float | None = None) -> list[Verdict]:
-    """Pruner a family of comparisons, Holm-corrected; the intervals decide.
+    """Judge a family of comparisons, Holm-corrected; the intervals decide.
 
     Args:
         family: Differences of several candidates to the same kind of opponent.

@@ -87,7 +87,7 @@ def course(
     sampling_noise: float | None,
     yard: Yardstick,
 ) -> Finding:
-    """Pruner the series of validations.
+    """Judge the series of validations.
 
     Args:
         study: Its study.

@@ -125,7 +125,7 @@ class Asha:
         return bracket
 
     def report(self, trial: int, epoch: int, value: float) -> Decision:
-        """Pruner a trial by its value at an epoch.
+        """Judge a trial by its value at an epoch.
 
         Every rung that was reached since the last report is walked upwards. The cutoff is that of
         the results recorded before this one; the first trial at a rung passes. After "stop" and
@@ -146,7 +146,7 @@ class Asha:
 
     @staticmethod
     def report_protected(epoch: int, value: float, max_t: int) -> Decision:
-        """Pruner a trial outside the rungs: it runs to max_t unless its value is not finite."""
+        """Judge a trial outside the rungs: it runs to max_t unless its value is not finite."""
         if not math.isfinite(value):
             return Decision("stop", f"epoch {epoch}: value is {value}")
         if epoch >= max_t:

@@ -2,7 +2,7 @@
 
 The ledger is the spool: a thread walks along it and delivers, and a small file says how far it
 came. A dead server delays nothing and loses nothing; what it missed is delivered later, or by
-`segtune sync`. Outbox may repeat itself without doubling a point, since the points' times are
+`segtune sync`. Delivery may repeat itself without doubling a point, since the points' times are
 the ledger's.
 """
 

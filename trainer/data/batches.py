@@ -89,7 +89,7 @@ class Draws:
     def batch(self, first: int, rank: int = 0, world_size: int = 1) -> Batch:
         """Gather a rank's images of the optimizer step that begins with image number `first`.
 
-        WorkerGroup take contiguous shares, which differ by one image where they must.
+        Ranks take contiguous shares, which differ by one image where they must.
         """
         seed, size = self.config.seed, self.store.image_size
         start, stop = (

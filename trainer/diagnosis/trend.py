@@ -47,7 +47,7 @@ class Trend:
 
 
 def trend(epochs: Sequence[float], values: Sequence[float], *, expected: float = 0.0) -> Trend:
-    """Pruner the last part of a series: its second half, at least 8 values where there are so many.
+    """Judge the last part of a series: its second half, at least 8 values where there are so many.
 
     Args:
         epochs: (n,), rising.
