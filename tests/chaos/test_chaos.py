@@ -15,7 +15,12 @@ from tests.chaos.campaign import carry_out, table
 from tests.chaos.hosts import NETWORK, ROOT, SHARE, obstacle, wait_for
 from tests.chaos.lan import Lan, RayHost
 
-pytestmark = pytest.mark.skipif(bool(reason := obstacle()), reason=reason)
+pytestmark = [
+    pytest.mark.skipif(bool(reason := obstacle()), reason=reason),
+    # Hosts are ended with their namespace, and with them whoever was talked to there.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.mark.slow

@@ -129,6 +129,7 @@ for headers in ({}, {"Authorization": "Bearer " + "f" * 64}):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(reason := obstacle()), reason=reason)
 @pytest.mark.timeout(200)
 def test_local_head_listens_on_loopback_and_wants_the_token(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_a_malicious_checkpoint_to_start_from(
         load(path)
 
 
+@pytest.mark.slow
 def test_a_study_with_malicious_files(
     calm: Driver, tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +283,7 @@ def files_with(word: str, *folders: Path) -> list[Path]:
     return found
 
 
+@pytest.mark.slow
 def test_no_secret_is_left_anywhere(store: Path, tmp_path: Path) -> None:
     """A study on a Ray that segtune starts, with secrets in its environment.
 

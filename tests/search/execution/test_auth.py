@@ -166,6 +166,7 @@ def test_refused_at_once(
     assert said.startswith(where + line.format(home=home))
 
 
+@pytest.mark.slow
 def test_admitted_with_the_token(guarded: Guarded, home: Path, store: Path, tmp_path: Path) -> None:
     """A driver and its trials; and one without it is told in a line, with status 2."""
     study = write_study(tmp_path / "runs", store, trials={"num_trials": 1}, enqueue=[])

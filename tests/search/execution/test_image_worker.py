@@ -266,6 +266,7 @@ def test_an_error_is_a_line_and_the_next_is_painted(painter: Any) -> None:
         assert trial.ending == ("completed" if trial.number in (2, 3) else None)
 
 
+@pytest.mark.slow
 def test_a_study_does_not_need_its_pictures(
     store: Path, drive: Callable[..., Driver], tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def blind_node(cluster: str, tmp_path: Path) -> Iterator[Callable[[], None]]:
     wait_for(1)
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_a_node_that_does_not_see_the_runs(
     blind_node: Callable[[], None], cluster: str, store: Path, tmp_path: Path

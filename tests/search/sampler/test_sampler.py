@@ -173,7 +173,9 @@ def test_several_objectives_are_told_at_the_end() -> None:
     assert [d.name for d in sampler.optuna_study.directions] == ["MAXIMIZE", "MINIMIZE"]
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k == "gp" else k for k in TYPES]
+)
 @pytest.mark.parametrize("further", [[], [SPEED]], ids=["one", "two"])
 def test_a_continued_study_proposes_the_same(kind: str, further: list[Any]) -> None:
     """Whatever a sampler notes between its draws is in the ledger; trials overlap and end early."""

@@ -88,6 +88,7 @@ def check(folder: Path, calm: Driver) -> None:
     assert len(events(folder, "ended")) == len(params)
 
 
+@pytest.mark.slow
 def test_a_study_ends_and_is_read_from_elsewhere(
     s3: str, drive: Start, calm: Driver, store: Path, tmp_path: Path
 ) -> None:

@@ -334,6 +334,7 @@ def test_no_test_cases(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(events(folder, "proposed")) == before
 
 
+@pytest.mark.slow
 def test_ray_and_mlflow_as_far_as_a_verdict(copied: Path, cluster: str, calm: Driver) -> None:
     """Real Ray and MLflow, as far as a verdict."""
     from mlflow import MlflowClient

@@ -93,6 +93,7 @@ def test_all_trials_run_in_one_process(calm: Driver) -> None:
         assert (event["commit"], event["versions"]) == (begun["commit"], begun["versions"])
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(
     tmp_path: Path, store: Path, drive: Drive, calm: Driver, mlflow_uri: str
 ) -> None:
@@ -196,6 +197,7 @@ def test_trials_that_all_fail_alike_end_the_study(
     assert len(driver.events("proposed")) <= 4
 
 
+@pytest.mark.slow
 def test_a_hung_process_is_ended_and_its_trial_goes_on(
     tmp_path: Path, store: Path, drive: Drive, mlflow_uri: str
 ) -> None:
@@ -215,6 +217,7 @@ def test_a_hung_process_is_ended_and_its_trial_goes_on(
     assert interrupted["reason"] == "no sign of life: its process was ended"
 
 
+@pytest.mark.slow
 def test_trials_share_a_gpu(tmp_path: Path, store: Path, drive: Drive) -> None:
     """Two at a time on the cluster's one GPU, each with half of its memory."""
     study = write_study(
@@ -242,6 +245,7 @@ def test_trials_share_a_gpu(tmp_path: Path, store: Path, drive: Drive) -> None:
         assert path.read_text().split()[1] == "0.5"
 
 
+@pytest.mark.slow
 def test_too_large_for_every_node(tmp_path: Path, store: Path, drive: Drive) -> None:
     """Resources that no node has are refused before the first trial; then they may be changed."""
     study = write_study(

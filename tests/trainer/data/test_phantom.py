@@ -140,6 +140,7 @@ def test_the_best_threshold_on_one_modality_is_not_enough(store, fold):
     assert 0.1 < best_threshold(store, fold)["dice"] < 0.35
 
 
+@pytest.mark.slow
 def test_a_small_unet_goes_well_beyond_the_threshold(store):
     import torch
 

@@ -12,6 +12,7 @@ import pytest
 from tests.trainer.tiny import tiny_config
 from trainer.__main__ import cli
 from trainer.data.store import Store
+from trainer.documents import from_json
 from trainer.evaluation.metrics import CaseScore, by_volume
 from trainer.evaluation.threshold_calibration import CANDIDATES
 from trainer.loop import fit
@@ -79,7 +80,7 @@ def test_from_a_run_to_its_table(
         assert sum(g["n"] for g in summary[kind]["by_lesion_volume"].values()) == len(cases)
     assert {row["threshold"] for row in kinds["fixed"]} == {"0.3"}
     assert {float(row["threshold"]) for row in kinds["cross-fitted"]} <= set(CANDIDATES)
-    assert summary["frozen"] == json.loads((run / "threshold.json").read_text())
+    assert summary["frozen"] == from_json((run / "threshold.json").read_text())
     # The threshold that is best for all is at least as good as any one, such as the fixed.
     assert summary["frozen"]["dice"] >= summary["fixed"]["mean"]["dice"] - 1e-9 > 0
 

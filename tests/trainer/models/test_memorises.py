@@ -11,6 +11,7 @@ from trainer.diffusion.sampling import sample
 from trainer.training.losses import loss_terms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "target", "dice"),
     [

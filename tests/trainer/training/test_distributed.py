@@ -180,6 +180,7 @@ def test_fewer_images_than_processes_are_refused(
     assert found == ["ConfigError: batch.effective: 1: less than the 2 processes"] * 2
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_command(phantom_store: Path, tmp_path: Path) -> None:
     config = tiny_config(phantom_store, epochs=1)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
