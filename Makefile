@@ -12,7 +12,7 @@ SIZE ?= 48
 
 # Tests run in so many processes; one file is quicker in one: python -m pytest FILE.
 JOBS ?= 2
-PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: setup search test test-slow nightly coverage chaos bench lint format
 

@@ -28,10 +28,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     if not config.getoption("loadgroup", False):  # set in its processes
         return
+    groups = {
+        item: "ray" if {"cluster", "guarded"} & {*item.fixturenames} else item.nodeid.split("::")[0]
+        for item in items
+    }
+    # What takes longest begins first, so that no process is left alone with it at the end: those
+    # on Ray, then the files of few tests.
+    sizes = Counter(groups.values())
+    items.sort(key=lambda item: (groups[item] != "ray", sizes[groups[item]], groups[item]))
     for item in items:
-        on_ray = {"cluster", "guarded"} & {*item.fixturenames}
-        group = "ray" if on_ray else item.nodeid.partition("::")[0]
-        item._id = NodeId.parse(f"{item.nodeid}@{group}")
+        item._id = NodeId.parse(f"{item.nodeid}@{groups[item]}")
 
 
 @pytest.hookimpl(optionalhook=True)
