@@ -31,7 +31,7 @@ NAMES = {
     ("diffusion", 12): "v, cosine, zero SNR",
     ("diffusion", 9): "v, linear",
     ("diffusion", 2): "x_start",
-    ("diffusion", 1): "eps: where one starts from",
+    ("diffusion", 1): "eps: the baseline",
 }
 LABELLED = (1, 2, 3, 7, 11, 17)
 """Of the study respacing."""

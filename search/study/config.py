@@ -139,7 +139,7 @@ class Budget(Section):
     epochs: int | None = Field(default=None, ge=1)
     """Of all trials together, the control and the references included."""
     gpu_hours: float | None = Field(default=None, gt=0)
-    """GPUs times hours of all trials' carriers, those that failed included."""
+    """GPUs times hours of all attempts, those that failed included."""
     wall_hours: float | None = Field(default=None, gt=0)
     """Hours of the launches together."""
 
