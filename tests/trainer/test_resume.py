@@ -53,7 +53,10 @@ def larger_store(phantom_store: Path) -> Path:
     return phantom_store.parent / "larger"
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "swin_unetr" else n for n in VARIANTS],
+)
 def test_interrupted_equals_whole(
     request: pytest.FixtureRequest, tmp_path: Path, name: str
 ) -> None:

@@ -46,6 +46,7 @@ def explained(planted: Path) -> dict[str, dict[str, Any]]:
     return {name: explain(planted, number) for name, number in NUMBERS.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_the_planted_fault_comes_first(explained: dict[str, Any], name: str) -> None:
     result = explained[name]
@@ -54,6 +55,7 @@ def test_the_planted_fault_comes_first(explained: dict[str, Any], name: str) -> 
     assert result["answer"].startswith(f"likely cause: {FAULTS[name][0]}")
 
 
+@pytest.mark.slow
 def test_the_next_step_undoes_the_fault(explained: dict[str, Any]) -> None:
     assert finding(explained["eps"], "timesteps")["next_step"] == "diffusion.target=v"
     assert finding(explained["lr"], "learning rate")["next_step"] == "optimizer.lr=0.03"
@@ -61,6 +63,7 @@ def test_the_next_step_undoes_the_fault(explained: dict[str, Any]) -> None:
     assert sorted(steps) == ["data.windows.cbf=[0,35]", "data.windows.mtt=[0,20]"]
 
 
+@pytest.mark.slow
 def test_every_finding_has_its_figure(explained: dict[str, Any]) -> None:
     result = explained["eps"]
     assert [finding["name"] for finding in result["findings"]].count("trend") == 1
@@ -76,6 +79,7 @@ def test_every_finding_has_its_figure(explained: dict[str, Any]) -> None:
     assert sum(shares.values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_text_is_short_and_the_json_strict(planted: Path) -> None:
     words = ["explain", "planted", "1", "--runs", str(planted.parent)]
     text = CliRunner().invoke(main, words)
@@ -89,6 +93,7 @@ def test_the_text_is_short_and_the_json_strict(planted: Path) -> None:
     assert result["findings"][0]["name"] == "timesteps"
 
 
+@pytest.mark.slow
 def test_a_control_has_no_timesteps(planted: Path) -> None:
     result = explain(planted, 0)
     assert finding(result, "timesteps")["word"] == "not measured"
@@ -96,6 +101,7 @@ def test_a_control_has_no_timesteps(planted: Path) -> None:
     assert "neighbours" not in [finding["name"] for finding in result["findings"]]
 
 
+@pytest.mark.slow
 def test_without_weights_the_ledger_and_the_store_tell(planted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "planted"
     shutil.copytree(planted, folder, ignore=shutil.ignore_patterns("*.pt"))
@@ -112,6 +118,7 @@ def test_without_weights_the_ledger_and_the_store_tell(planted: Path, tmp_path: 
     assert finding(result, "averaging")["word"] == "not measured"
 
 
+@pytest.mark.slow
 def test_without_the_store_the_ledger_tells(planted: Path, tmp_path: Path) -> None:
     result = explain(planted, 1, str(tmp_path / "elsewhere"))
     assert {finding["name"] for finding in result["findings"]} == {
@@ -120,6 +127,7 @@ def test_without_the_store_the_ledger_tells(planted: Path, tmp_path: Path) -> No
     assert any("--store" in note for note in result["notes"])
 
 
+@pytest.mark.slow
 def test_no_such_trial(planted: Path) -> None:
     said = CliRunner().invoke(main, ["explain", "planted", "77", "--runs", str(planted.parent)])
     assert said.exit_code == 2
@@ -127,6 +135,7 @@ def test_no_such_trial(planted: Path) -> None:
     assert said.stderr == "planted:77: no such trial; there are 0 to 3\n"
 
 
+@pytest.mark.slow
 def test_weights_that_lie_in_s3(planted: Path, s3: str, tmp_path: Path) -> None:
     remote = Remote.parse(s3) / "planted"
     folder = mirror_of(Remote.parse(s3)) / "planted"

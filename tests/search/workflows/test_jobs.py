@@ -108,6 +108,7 @@ def test_a_study_whose_laptop_is_closed(
         assert token not in answer.stdout + answer.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_is_found_from_there(segtune: Run, guarded: Guarded, space: Path) -> None:
     """Before anything is submitted, by the cluster's own eyes; and names are never executed."""
     there = ("--submit", guarded.url, "--runs", "/far/away")

@@ -98,7 +98,9 @@ def weights(run_dir: Path) -> torch.Tensor:
     return torch.cat([part.flatten() for part in parts])
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", ["plain", *(pytest.param(n, marks=pytest.mark.slow) for n in VARIANTS if n != "plain")]
+)
 def test_two_processes_train_the_weights_of_one(
     phantom_store: Path, tmp_path: Path, pair: Pair, name: str
 ) -> None:
@@ -119,6 +121,7 @@ def test_two_processes_train_the_weights_of_one(
     assert cases[0] == cases[1]
 
 
+@pytest.mark.slow
 def test_checkpoints_pass_between_numbers_of_processes(
     phantom_store: Path, tmp_path: Path, pair: Pair
 ) -> None:
