@@ -11,7 +11,7 @@ from search.ledger.journal import Ledger
 from search.ledger.state import TrialState, no_settings
 from search.monitor.eta import Forecast
 from search.monitor.snapshot import StudySnapshot
-from search.report.text import align
+from search.report.text import age, align
 from search.storage.studies import display_path, writer_of
 
 
@@ -110,7 +110,7 @@ def render(result: dict[str, Any]) -> str:
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
     if result["idle_s"] is not None:
-        rows.append(("last event", f"{result['idle_s']:.0f} s ago"))
+        rows.append(("last event", f"{age(result['idle_s'])} ago"))
     if not (result["driver"] or result["finished"]):
         rows.append(("", "to continue it, run its `segtune launch` again"))
     return align(rows)

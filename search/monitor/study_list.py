@@ -9,7 +9,7 @@ from search.ledger.budget import HEADS, UNITS, cost_key, overspent
 from search.ledger.journal import Ledger
 from search.ledger.state import no_settings
 from search.monitor.snapshot import StudySnapshot
-from search.report.text import align
+from search.report.text import age, align
 from search.storage.studies import display_path, refresh, study_folders, writer_of
 
 UNREADABLE = "unreadable"
@@ -108,11 +108,3 @@ def _row(study: dict[str, Any]) -> tuple[str, ...]:
 def _hours(study: dict[str, Any]) -> str:
     [key] = [key for key in HEADS if key in study]
     return f"{study[key]:.3g} {UNITS[key]}"
-
-
-def age(seconds: float) -> str:
-    """Return an age in the largest unit of which there are two, or in seconds."""
-    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length_s:
-            return f"{seconds / length_s:.0f} {unit}"
-    return f"{seconds:.0f} s"

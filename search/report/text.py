@@ -1,4 +1,4 @@
-"""What every text shares: aligned columns."""
+"""What every text shares: aligned columns, and ages in words."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,3 +12,11 @@ def align(rows: Iterable[Sequence[str]], indent: int = 0) -> str:
         + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def age(seconds: float) -> str:
+    """Return an age in the largest unit of which there are two, or in seconds."""
+    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{seconds:.0f} s"

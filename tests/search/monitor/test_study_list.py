@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from search.cli.main import main
 from search.ledger.journal import Ledger
-from search.monitor.study_list import age, list_studies
+from search.monitor.study_list import list_studies
+from search.report.text import age
 from tests.search import offline
 from tests.search.conftest import Moto
 
