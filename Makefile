@@ -36,13 +36,15 @@ search: setup $(filter datasets/phantom,$(DATASET))
 test: setup
 	$(PYTEST)
 
-# The chaos runs alone: with hosts that get no processor it takes neighbours for faults.
+# These run alone: hosts that get no processor are taken for dead, and walls come too early.
+ALONE := tests/chaos tests/cluster/test_slurm.py
+
 test-slow: setup
-	$(PYTEST) -m 'slow and not nightly' --ignore tests/chaos
-	$(BIN)/python -m pytest -m 'slow and not nightly' tests/chaos
+	$(PYTEST) -m 'slow and not nightly' $(addprefix --ignore ,$(ALONE))
+	$(BIN)/python -m pytest -m 'slow and not nightly' $(ALONE)
 
 nightly: setup
-	$(PYTEST) -m nightly --ignore tests/chaos
+	$(PYTEST) -m nightly $(addprefix --ignore ,$(ALONE))
 	$(BIN)/python -m pytest -m nightly tests/chaos
 
 # What the tests run of search/ and trainer/; slower than `make test`, without a target.

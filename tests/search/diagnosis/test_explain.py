@@ -240,7 +240,7 @@ def test_what_the_neighbours_that_did_better_changed(tmp_path: Path) -> None:
     assert "exploratory" in found["compared"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_hits_and_false_alarms_on_other_seeds(
     tmp_path: Path, larger_store: Path, seed: int
@@ -260,7 +260,7 @@ def test_hits_and_false_alarms_on_other_seeds(
         assert first == expected, f"{name}: {render(result)}"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [14, 15, 16])
 def test_an_average_that_lags(tmp_path: Path, larger_store: Path, seed: int) -> None:
     """A half-life far too long, in the steepest part of a slow warm-up.

@@ -10,7 +10,7 @@ from tests.search.conftest import ROOT
 
 COLLECTING = """
 import gc, sys, threading
-from search.workflows.launch import quiet_ray
+from search.execution.session import quiet_ray
 quiet_ray()
 import ray
 from search.tuning.run import ray_session
