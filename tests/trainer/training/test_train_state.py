@@ -182,6 +182,7 @@ def test_a_shared_device_gives_this_process_its_share(monkeypatch: pytest.Monkey
     assert given == [0.25]
 
 
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of itself while it traces
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
