@@ -3,7 +3,7 @@
 import errno
 import socket
 import tempfile
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,27 +84,15 @@ def checkpoints_of(run_dir: Path) -> list[str]:
     study = remote_of(run_dir.parents[1])
     if study is None:
         return sorted(f"checkpoints/{path.name}" for path in run_dir.glob("checkpoints/*.pt"))
-    trial = study / f"trials/{run_dir.name}"
-    files = newest_manifest(trial, trial.entries())["files"]
+    _, files = _newest_files(study, run_dir)
     return sorted(name for name in files if name.startswith("checkpoints/"))
 
 
-def _fetch_files(run_dir: Path, names: Iterable[str], into: Path) -> None:
-    """Bring files of a trial of a study in S3 here: those of the names that there are.
-
-    Args:
-        run_dir: The folder of the trial, in the mirror of the study's.
-        names: Relative to it.
-        into: A folder.
-
-    Raises:
-        OSError: S3 does not answer, or the disk is full.
-    """
-    study = remote_of(run_dir.parents[1])
-    assert study, f"{run_dir}: not in a mirror"
+def _newest_files(study: Remote, run_dir: Path) -> tuple[Remote, dict[str, str]]:
+    """Return a trial's place in S3, and the object there of each file of its run folder."""
     trial = study / f"trials/{run_dir.name}"
-    files = newest_manifest(trial, trial.entries())["files"]
-    in_parallel(lambda name: trial.download(files[name], below(into, name)), {*names} & {*files})
+    files: dict[str, str] = newest_manifest(trial, trial.entries())["files"]
+    return trial, files
 
 
 def fetch_cases(folder: Path) -> None:
@@ -145,9 +133,13 @@ def trial_files(run_dir: Path, names: Collection[str]) -> Iterator[Path]:
     Raises:
         OSError: S3 does not answer, or the disk is full.
     """
-    if remote_of(run_dir.parents[1]) is None:
+    study = remote_of(run_dir.parents[1])
+    if study is None:
         yield run_dir
         return
+    trial, files = _newest_files(study, run_dir)
     with tempfile.TemporaryDirectory(prefix="segtune-") as temporary:
-        _fetch_files(run_dir, names, Path(temporary))
-        yield Path(temporary)
+        here = Path(temporary)
+        wanted = {*names} & {*files}
+        in_parallel(lambda name: trial.download(files[name], below(here, name)), wanted)
+        yield here

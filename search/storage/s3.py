@@ -281,14 +281,15 @@ def mirror_of(remote: Remote) -> Path:
 
 def remote_of(folder: Path) -> Remote | None:
     """Return the place in S3 for which a folder, of all studies or of one, stands; else None."""
-    if mark := _mark(folder):
+    if mark := place_mark(folder):
         return Remote.parse(mark["uri"])
-    if mark := _mark(folder.absolute().parent):
+    if mark := place_mark(folder.absolute().parent):
         return Remote.parse(mark["uri"]) / folder.name
     return None
 
 
-def _mark(folder: Path) -> dict[str, str] | None:
+def place_mark(folder: Path) -> dict[str, str] | None:
+    """Return what a mirror folder says of its place, `uri` and `mirror`; None for another."""
     try:
         return from_json((folder / MARK).read_text())
     except (FileNotFoundError, NotADirectoryError):

@@ -12,7 +12,7 @@ from search.ledger import lease
 from search.ledger.journal import Ledger
 from search.ledger.state import StudyState, no_settings
 from search.storage import s3_lease, s3_ledger
-from search.storage.s3 import Remote, _mark, is_remote, mirror_of, remote_of
+from search.storage.s3 import Remote, is_remote, mirror_of, place_mark, remote_of
 from search.study.config import StudyConfig
 from search.study.frozen import frozen_of, study_of
 from search.study.semantics import Frozen
@@ -63,13 +63,9 @@ def find_study(study: str, runs: Path) -> Path:
     if is_remote(study):
         place = Remote.parse(study)
         runs, study = mirror_of(place.parent), place.name
-    if remote := remote_of(runs):
-        remote.check()
-        names = remote.names()
-        if study in names:
-            s3_ledger.fetch_ledger(runs / study)
-    else:
-        names = [path.parent.name for path in runs.glob("*/ledger.jsonl")]
+    names = [folder.name for folder in study_folders(runs)]
+    if study in names:
+        refresh(runs / study)
     for folder in (runs / study, Path(study)):
         if (folder / "ledger.jsonl").is_file():
             return folder
@@ -104,19 +100,13 @@ def begun_under(folder: Path) -> Frozen | None:
     return frozen_of(state.study) if state.study and state.trials else None
 
 
-def refresh(folder: Path) -> bool:
+def refresh(folder: Path) -> None:
     """Bring what a study's driver wrote since, where it is not in the folder by itself.
-
-    Returns:
-        Whether it had to be asked for.
 
     Raises:
         OSError: S3 does not answer, or refuses.
     """
-    if remote_of(folder) is None:
-        return False
     s3_ledger.fetch_ledger(folder)
-    return True
 
 
 def writer_of(ledger: Path) -> str | None:
@@ -175,5 +165,5 @@ def publish(path: Path) -> None:
 
 def mirror_id(runs: Path) -> str:
     """Return what tells this machine's mirror from others' of the same place; empty for none."""
-    mark = _mark(runs)
+    mark = place_mark(runs)
     return mark["mirror"] if mark else ""

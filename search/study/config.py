@@ -36,7 +36,8 @@ METRICS: dict[str, Literal["min", "max"]] = {
 """What every validation reports and a study may optimise, and which way is better."""
 
 
-def _dotted(values: Any) -> Any:
+def dotted(values: Any) -> Any:
+    """Return a mapping by dotted keys; what is none comes back as it is, to be refused."""
     return flatten(values) if isinstance(values, Mapping) else values
 
 
@@ -189,7 +190,7 @@ class Trials(Section):
 class Reference(Section):
     name: Annotated[str, AfterValidator(_plain_name)]
     """What it is called beside the ranking."""
-    settings: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
+    settings: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
     """By dotted trainer path, over the fixed ones; what they leave open has TrainConfig's
     default."""
 
@@ -205,7 +206,7 @@ class StudyConfig(Section):
     study: Annotated[str, AfterValidator(_plain_name)]
     """Name, and folder below the runs."""
     data: StudyData
-    train: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
+    train: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
     """Fixed settings by dotted trainer path; anything not named has TrainConfig's default."""
     space: dict[str, Dimension]
     """Searched settings by dotted trainer path."""
@@ -219,12 +220,12 @@ class StudyConfig(Section):
     """None lets a trial that no longer improves go on."""
     budget: Budget = Budget()
     trials: Trials
-    enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(_dotted)], ...] = ()
+    enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(dotted)], ...] = ()
     """Settings of the search to try first: the sampler fills in what they leave open."""
     references: Annotated[tuple[Reference, ...], AfterValidator(_each_name_once)] = ()
     """What the search is to be compared with, inside the space or not: trained to max_t, neither
     pruned nor shown to the sampler, and shown beside the ranking."""
-    control: Annotated[dict[str, Any], BeforeValidator(_dotted)] = Field(default_factory=dict)
+    control: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
     """The control's own settings over the fixed ones: a fair control needs its own learning rate.
     Trial 0, never pruned, model.family unet. There is none where nothing is trained (max_t 0)."""
     seed: int = Field(default=0, ge=0)

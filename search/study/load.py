@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.study.checks import check
-from search.study.config import StudyConfig, _dotted
+from search.study.config import StudyConfig, dotted
 from search.study.init_from import inherited
 from search.study.old_keys import HANG_TIMEOUT, origins, renamed
 from search.study.semantics import Frozen
@@ -85,7 +85,7 @@ def _override(values: dict[str, Any], given: Mapping[str, Any]) -> list[str]:
         elif not rest:
             values[head] = value
         elif head in ("train", "control"):
-            values[head] = {**(_dotted(section) or {}), rest: value}
+            values[head] = {**(dotted(section) or {}), rest: value}
         elif head == "space" and isinstance(section, dict):
             problems += _override_dimension(section, rest, value)
         else:
