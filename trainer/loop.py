@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from trainer.atomic import write_atomically
-from trainer.config import TrainConfig
+from trainer.config import GONE, DataConfig, TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
@@ -34,7 +34,7 @@ from trainer.training.train_state import TrainState
 
 __all__ = ["Diverged", "OutOfMemory", "Validation", "fit"]
 
-MAY_CHANGE = {"epochs", "device", "num_threads", "data.store", "compile", "memory_share"}
+MAY_CHANGE = {"epochs", "device", "num_threads", "data.store", "memory_share", *GONE}
 """Settings with which a run may be continued otherwise than it was begun."""
 
 
@@ -225,7 +225,10 @@ def claim(run_dir: Path, config: TrainConfig) -> None:
     mine = config.model_dump(mode="json")
     path = run_dir / "config.yaml"
     if path.exists():
-        flat, found = flatten(mine), flatten(yaml.safe_load(path.read_text()))
+        # What the version that began it did not have was as it is by default.
+        new = TrainConfig(data=DataConfig(store=config.data.store)).model_dump(mode="json")
+        flat = flatten(mine)
+        found = {**flatten(new), **flatten(yaml.safe_load(path.read_text()))}
         for key in sorted(flat.keys() | found.keys()):
             if key not in MAY_CHANGE and flat.get(key) != found.get(key):
                 raise ValueError(

@@ -11,7 +11,7 @@ from search.study.space import (
     circle,
     context,
 )
-from trainer.config import DataConfig, TrainConfig
+from trainer.config import GONE, DataConfig, TrainConfig
 from trainer.configfile import ConfigError, did_you_mean, field_names, flatten, quoted
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def _check_dimension(
     if name in names and not _is_setting(name):
         below = [other for other in names if other.startswith(f"{name}.")]
         problems.append(f"{where}: is a section; search its settings ({', '.join(below)})")
+    elif name in GONE:
+        problems.append(f"{where}: is gone ({GONE[name]}): take it out")
     elif not _is_setting(name):
         problems.append(f"{where}: no such trainer setting{did_you_mean(name, names)}")
     if name in study.train:

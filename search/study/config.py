@@ -161,7 +161,7 @@ class Trials(Section):
     several GPUs, one: by default as many as GPUs, else 1."""
     hang_timeout_s: float = Field(default=600, gt=0)
     """A trial's process that gives no sign of life for so long hangs, and is replaced. Training
-    gives one a second; long are only the start of a process and, where used, compilation."""
+    gives one a second; long is only the start of a process."""
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:

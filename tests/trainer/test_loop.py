@@ -191,6 +191,19 @@ def test_another_configuration_does_not_continue_the_run(
     assert list(fit(tiny_config(phantom_store), whole[0], received=4)) == []
 
 
+def test_a_run_of_an_earlier_version_goes_on(phantom_store: Path, tmp_path: Path) -> None:
+    """Its config.yaml has a setting that is gone, and lacks one that is new."""
+    assert len(list(fit(tiny_config(phantom_store, epochs=1), tmp_path))) == 1
+    values = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del values["memory_share"], values["diffusion"]["recycling"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values | {"compile": True}))
+    assert [v.epoch for v in fit(tiny_config(phantom_store, epochs=2), tmp_path, received=1)] == [2]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    changed = tiny_config(phantom_store, diffusion__recycling=0.5, diffusion__target="x_start")
+    with pytest.raises(ValueError, match=r"recycling: 0\.0: this run was begun so"):
+        next(fit(changed, tmp_path))
+
+
 def test_more_epochs_continue_a_finished_run(
     whole: tuple[Path, list[Validation]], phantom_store: Path, tmp_path: Path
 ) -> None:

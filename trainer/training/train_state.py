@@ -54,10 +54,6 @@ class TrainState:
         self.term_weights = TermWeights(config.loss, names).to(device, self.dtype)
         self.timestep_sampler = TimestepSampler(config.diffusion)
         self.optimizer = make_optimizer(config.optimizer, self.model, self.term_weights)
-        if config.compile:
-            for network in (self.model, self.ema):
-                network.compile()
-                network.condition.compile()
         self.autocast = torch.autocast(
             device.type, torch.bfloat16, enabled=wants_bf16(config, device)
         )
