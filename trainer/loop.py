@@ -19,7 +19,7 @@ from trainer.data.store import Store
 from trainer.devices import limit_memory, pick_device
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.validate import Validator, summarize
-from trainer.exceptions import Diverged, OutOfMemory, Replaced
+from trainer.exceptions import Diverged, OutOfMemory, Replaced, naming_out_of_memory
 from trainer.run_log import RunLog, Validation
 from trainer.saved import checkpoint
 from trainer.saved.model_io import BEST, initial_weights
@@ -38,6 +38,7 @@ MAY_CHANGE = {"epochs", "device", "num_threads", "data.store", "memory_share", *
 """Settings with which a run may be continued otherwise than it was begun."""
 
 
+@naming_out_of_memory
 def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[Validation]:
     """Train one configuration, or continue it from the newest checkpoint in its folder.
 
@@ -65,7 +66,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         ValueError: The folder holds another configuration's run, or the store other data than
             were asked for.
         Diverged: A loss is not finite.
-        OutOfMemory: One image does not fit on the device.
+        OutOfMemory: The memory is too small, even for one image at a time.
         Replaced: Another process trains in the folder since.
     """
     torch.set_num_threads(config.num_threads)

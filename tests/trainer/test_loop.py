@@ -260,6 +260,34 @@ def test_one_image_too_large(
         list(fit(config, tmp_path))
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "trainer.training.train_state.new_network",
+        "trainer.data.batches.Batch.to",
+        "trainer.training.train_state.make_optimizer",
+        "torch.nn.utils.clip_grad_norm_",
+        "torch.optim.AdamW.step",
+        "trainer.loop.Validator.validate",
+    ],
+)
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_out_of_memory_anywhere_is_named(
+    phantom_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    error: type[Exception],
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise error("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(place, no_memory)
+    config = tiny_config(phantom_store, epochs=1)
+    with pytest.raises(OutOfMemory, match=r"memory is too small: CUDA error: out of memory$"):
+        list(fit(config, tmp_path))
+
+
 def test_validation_judges_the_average_weights(phantom_store: Path, tmp_path: Path) -> None:
     fast = tiny_config(phantom_store, epochs=1, optimizer__ema_half_life_images=1)
     slow = tiny_config(phantom_store, epochs=1)

@@ -16,7 +16,7 @@ from trainer.devices import dtype, wants_bf16
 from trainer.diffusion.process import Process
 from trainer.diffusion.self_conditioning import own_estimate, recycled
 from trainer.diffusion.timestep_sampling import TimestepSampler
-from trainer.exceptions import Diverged, OutOfMemory
+from trainer.exceptions import Diverged, OutOfMemory, is_out_of_memory
 from trainer.models.dropout import set_images
 from trainer.models.new_network import new_network
 from trainer.randomness import torch_seed
@@ -127,7 +127,7 @@ class TrainState:
 
     def _fit_in_memory(
         self, batch: Batch, t: Tensor, importance: Tensor
-    ) -> tuple[Tensor, Tensor, torch.OutOfMemoryError | None]:
+    ) -> tuple[Tensor, Tensor, Exception | None]:
         """Accumulate over micro-batches, smaller ones while they do not fit.
 
         Returns:
@@ -137,7 +137,9 @@ class TrainState:
         while True:
             try:
                 return *self._accumulate(batch, t, importance), None
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self.micro == 1:
                     self._zero_gradients()
                     names = self.term_weights.names
@@ -145,6 +147,7 @@ class TrainState:
                 self.micro = next(
                     d for d in range(self.micro // 2, 0, -1) if self.config.batch.effective % d == 0
                 )
+            torch.cuda.empty_cache()  # what cuBLAS and cuDNN allocate is not torch's to find
 
     def _accumulate(self, batch: Batch, t: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
         self.model.train()

@@ -1,6 +1,7 @@
 """An optimizer step: gradients, weights' average, learning rate, draws."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tests.trainer.tiny import tiny_config
 from trainer.configfile import ConfigError
 from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
-from trainer.devices import limit_memory, pick_device
+from trainer.devices import CONTEXT_BYTES, limit_memory, pick_device
 from trainer.training.loss_weighting import OPTIMIZER
 from trainer.training.optimizer import has_fused_adamw, learning_rate_share, set_learning_rate
 from trainer.training.train_state import TrainState
@@ -110,7 +111,21 @@ def test_auto_takes_the_accelerator(
 ) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: has is not None)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(has or ""))
-    assert pick_device(tiny_config(Path("store"), device=wants)) == torch.device(takes)
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 1)
+    found = pick_device(tiny_config(Path("store"), device=wants))
+    assert found == torch.device(takes, None if takes == "cpu" else 1)
+
+
+def test_a_process_of_torchrun_has_the_gpu_of_its_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By index, since a thread begins with GPU 0, whatever its process's is."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pick_device(tiny_config(Path("store"), device="auto")) == torch.device("cuda:1")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="LOCAL_RANK 2: torchrun: must be below 2"):
+        pick_device(tiny_config(Path("store"), device="auto"))
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
@@ -174,8 +189,16 @@ def test_lesion_slices_have_their_share_and_test_cases_none(phantom_store: Path)
 
 
 def test_a_shared_device_gives_this_process_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four processes fit, with the context of each."""
     given: list[float] = []
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
-    for device, share in (("cuda", 0.25), ("cuda", 1.0), ("cpu", 0.25)):
+    gib = SimpleNamespace(total_memory=16 << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gib)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, device: given.append(share)
+    )
+    for device, share in (("cuda:0", 0.25), ("cuda:0", 1.0), ("cpu", 0.25)):
         limit_memory(tiny_config(Path("store"), memory_share=share), torch.device(device))
-    assert given == [0.25]
+    assert given == [pytest.approx(0.25 - 777 / (16 * 1024))]
+    assert 4 * (given[0] * gib.total_memory + CONTEXT_BYTES) <= gib.total_memory
+    with pytest.raises(ConfigError, match=r"memory_share: 0\.04: of 16\.0 GiB is less than"):
+        limit_memory(tiny_config(Path("store"), memory_share=0.04), torch.device("cuda:0"))
