@@ -4,7 +4,9 @@ torch is asked in a process of its own, so that whoever wants to know has neithe
 context for it.
 """
 
+import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +20,8 @@ LEAST_DRIVER = {13: 580, 12: 525, 11: 450}
 """Oldest driver, by the major version of the CUDA that torch was built for (NVIDIA's minor version
 compatibility)."""
 INDEX = "https://download.pytorch.org/whl"
+DEVICES = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/dxg", "/dev/kfd")
+"""Of NVIDIA's driver, on its own boards and in WSL too, and of AMD's."""
 ANSWER_S = 120.0
 
 
@@ -48,7 +52,8 @@ class Gpus:
                 f"torch {self.torch} is a build without CUDA, and the driver is {self.driver}: "
                 f"{install(self.driver)}"
             )
-        cuda, least = _numbers(self.build), LEAST_DRIVER.get(*_numbers(self.build)[:1], 0)
+        cuda = _numbers(self.build)
+        least = LEAST_DRIVER.get(cuda[0], 0)
         if self.driver and _numbers(self.driver)[0] < least and self.build.startswith("CUDA"):
             return (
                 f"torch {self.torch} is built for CUDA {cuda[0]}.{cuda[1]}, which needs a driver "
@@ -77,11 +82,14 @@ def install(driver: str) -> str:
 
 
 def look() -> Gpus:
-    """Ask torch in a process of its own, which takes seconds.
+    """Ask torch in a process of its own, which takes seconds; none where there is no driver.
 
     Raises:
         RuntimeError: torch cannot be imported.
     """
+    has_none = not driver_version() and not any(map(os.path.exists, DEVICES))
+    if has_none and sys.platform == "linux":
+        return Gpus(importlib.metadata.version("torch"), "", (), "")
     command = [sys.executable, "-m", "trainer.gpus", "--json"]
     child = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
     if child.returncode:

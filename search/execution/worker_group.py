@@ -23,7 +23,7 @@ from ray.exceptions import RayError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from search.execution.worker import check_memory, ending_of, load
+from search.execution.worker import check_memory, ending_of, load, on_its_devices
 from trainer.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _in_group(
     from trainer.devices import pick_device
     from trainer.training.distributed import group
 
-    device = pick_device(TrainConfig.model_validate(spec["train"]))
+    device = pick_device(TrainConfig.model_validate(on_its_devices(spec["train"], spec["gpus"])))
     if device.type != "cpu":
         [given] = ray.get_runtime_context().get_accelerator_ids()["GPU"]
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", given).split(",")

@@ -159,6 +159,11 @@ def _check_sections(study: "StudyConfig", where: str) -> list[str]:
                 "is an objective already"
             )
         metrics.append(objective.metric)
+    if study.train.get("device") in ("cuda", "mps") and study.trials.gpus_per_trial == 0:
+        problems.append(
+            f"{where}: train.device: {study.train['device']}: trials.gpus_per_trial is 0, so that "
+            "trials run on the CPU; give them 1, or auto"
+        )
     if study.budget.gpu_hours is not None and not study.trials.gpus_per_trial:
         problems.append(
             f"{where}: budget.gpu_hours: {study.budget.gpu_hours:g}: trials.gpus_per_trial is 0, "

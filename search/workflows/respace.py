@@ -172,7 +172,7 @@ def plan(model: ModelRef, config: TrainConfig, options: RespaceOptions, runs: Pa
     if model.origin:
         theirs = model.origin.study.trials
         needs["cpus_per_trial"] = theirs.cpus_per_trial // theirs.workers_per_trial
-        needs["gpus_per_trial"] = 1 if theirs.gpus_per_trial else 0
+        needs["gpus_per_trial"] = 1 if theirs.gpus else 0
     settings: dict[str, Any] = {
         "study": options.name or f"{model.name}-respacing",
         "data": {"store": config.data.store, "fold": config.data.fold},
