@@ -359,6 +359,9 @@ class TrainConfig(Section):
     channels_last: bool = True
     """Memory layout; other rounding, and faster convolutions on most devices. The families that
     segment directly do not use it."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits again on a GPU of the same model (on an H200 11 %
+    slower). On a CPU all do."""
     gradient_checkpointing: bool = False
     """Keep only each level's input for the backward pass and compute the rest again."""
     memory_share: float = Field(default=1.0, gt=0, le=1)

@@ -65,6 +65,14 @@ def limit_memory(config: TrainConfig, device: torch.device) -> None:
     torch.cuda.set_per_process_memory_fraction(left, device)
 
 
+def set_determinism(config: TrainConfig) -> None:
+    """Let torch use deterministic algorithms alone, or any; before it starts CUDA."""
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cudnn.deterministic = config.deterministic
+
+
 def wants_bf16(config: TrainConfig, device: torch.device) -> bool:
     """Say whether forward passes run under bf16 autocast; auto asks the device."""
     if config.precision == "auto":

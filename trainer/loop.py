@@ -16,7 +16,7 @@ from trainer.config import GONE, DataConfig, TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
-from trainer.devices import limit_memory, pick_device
+from trainer.devices import limit_memory, pick_device, set_determinism
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.validate import Validator, summarize
 from trainer.exceptions import Diverged, OutOfMemory, Replaced, naming_out_of_memory
@@ -70,6 +70,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         Replaced: Another process trains in the folder since.
     """
     torch.set_num_threads(config.num_threads)
+    set_determinism(config)
     device, first = pick_device(config), rank() == 0
     limit_memory(config, device)
     store = Store.open(config.data.store)

@@ -109,7 +109,8 @@ class Trainable(tune.Trainable):
         """Start `fit`; its imports belong into the first step, where a hang is noticed."""
         spec = self._spec = dataset_cache.with_store_here(self._spec)
         if spec["workers"] > 1:
-            self._group = self._group or WorkerGroup(spec)
+            if self._group is None or self._group.ended:
+                self._group = WorkerGroup(spec)
             self._group.load(spec)  # while this process loads it as well
         fit = load(spec)
         self._memory = gpu_memory_bytes()

@@ -24,8 +24,9 @@ OWNED = {
 }
 """Trainer settings that the study file has elsewhere."""
 
-FIDELITY = ("epoch_images", "validate_every")
-"""Trainer settings that must be equal in all trials, or an epoch would not compare."""
+FIDELITY = ("epoch_images", "validate_every", "deterministic")
+"""Trainer settings that must be equal in all trials: else an epoch would not compare, and a process
+that has started CUDA cannot become deterministic."""
 
 TABLES = {
     name

@@ -211,12 +211,13 @@ def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
 
     from search.execution.hardware import cpu_model
     from trainer.data.batches import Draws, prefetch, rows_of
-    from trainer.devices import limit_memory, pick_device
+    from trainer.devices import limit_memory, pick_device, set_determinism
     from trainer.evaluation.validate import Validator
     from trainer.training.train_state import TrainState
 
     workers = trials["workers_per_trial"]
     torch.set_num_threads(config.num_threads)
+    set_determinism(config)
     gpus = trials["gpus_per_trial"]
     if gpus and config.device != "cpu" and not torch.accelerator.is_available():
         raise ConfigError([f"trials.gpus_per_trial: {gpus:g}: {look().problem}"])

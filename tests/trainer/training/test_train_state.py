@@ -1,5 +1,6 @@
 """An optimizer step: gradients, weights' average, learning rate, draws."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from tests.trainer.tiny import tiny_config
 from trainer.configfile import ConfigError
 from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
-from trainer.devices import CONTEXT_BYTES, limit_memory, pick_device
+from trainer.devices import CONTEXT_BYTES, limit_memory, pick_device, set_determinism
 from trainer.training.loss_weighting import OPTIMIZER
 from trainer.training.optimizer import has_fused_adamw, learning_rate_share, set_learning_rate
 from trainer.training.train_state import TrainState
@@ -186,6 +187,26 @@ def test_lesion_slices_have_their_share_and_test_cases_none(phantom_store: Path)
         assert store.lesion_slice[drawn].mean() == pytest.approx(expected, abs=0.1)
     kept = {case.case_id for case in training} | {case.case_id for case in held_out}
     assert not kept & {case.case_id for case in store.test_cases()}
+
+
+@pytest.mark.parametrize("family", ["medsegdiff_v1", "medsegdiff_v2", "dynunet"])
+def test_deterministic_algorithms_are_enough(
+    phantom_store: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """A step takes no other, with the same bits here; the next run in the process may."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    store, weights = Store.open(phantom_store), []
+    for deterministic in (True, False):
+        config = tiny_config(
+            phantom_store, deterministic=deterministic, model__family=family, data__augment="heavy"
+        )
+        set_determinism(config)
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        state = TrainState(config, store, CPU)
+        state.step(Draws(store, config, rows_of(store.split(0)[0])).batch(0))
+        weights.append(torch.cat([p.flatten() for p in state.model.parameters()]))
+    assert torch.equal(*weights)
 
 
 def test_a_shared_device_gives_this_process_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
