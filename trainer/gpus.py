@@ -22,6 +22,8 @@ compatibility)."""
 INDEX = "https://download.pytorch.org/whl"
 DEVICES = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/dxg", "/dev/kfd")
 """Of NVIDIA's driver, on its own boards and in WSL too, and of AMD's."""
+FREE_MIB = 512
+"""Less memory in use than by any process that computes: a context takes more."""
 ANSWER_S = 120.0
 
 
@@ -50,7 +52,7 @@ class Gpus:
         if not self.build:
             return (
                 f"torch {self.torch} is a build without CUDA, and the driver is {self.driver}: "
-                f"{install(self.driver)}"
+                f"{install(self.torch, self.driver)}"
             )
         cuda = _numbers(self.build)
         least = LEAST_DRIVER.get(cuda[0], 0)
@@ -58,7 +60,7 @@ class Gpus:
             return (
                 f"torch {self.torch} is built for CUDA {cuda[0]}.{cuda[1]}, which needs a driver "
                 f"of {least} or newer, and the driver is {self.driver}: update it, or "
-                f"{install(self.driver)}"
+                f"{install(self.torch, self.driver)}"
             )
         reason = self.reason or "CUDA_VISIBLE_DEVICES hides them, or there are none"
         driver = f" (driver {self.driver})" if self.driver else ""
@@ -72,12 +74,13 @@ class Gpus:
         return f"torch {self.torch} computes on {found} (driver {self.driver or 'unknown'})"
 
 
-def install(driver: str) -> str:
-    """Return how torch is installed for a driver."""
+def install(torch: str, driver: str) -> str:
+    """Return how the same version of torch is installed in the build for a driver."""
     major = _numbers(driver)[0] if driver else 0
     for cuda, index in ((13, "cu130"), (12, "cu126")):
         if major >= LEAST_DRIVER[cuda]:
-            return f"pip install --force-reinstall torch --index-url {INDEX}/{index}"
+            version = torch.partition("+")[0]
+            return f"pip install torch=={version}+{index} --extra-index-url {INDEX}/{index}"
     return f"no torch of today takes a driver below {LEAST_DRIVER[12]}"
 
 
@@ -109,6 +112,25 @@ def driver_version() -> str:
     with suppress(OSError, subprocess.SubprocessError):
         said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
         return said.stdout.strip().splitlines()[0] if said.stdout.strip() else ""
+    return ""
+
+
+def free_gpu() -> str:
+    """Return the UUID of a GPU that this process may use and nobody uses now; empty without one."""
+    query = ["--query-gpu=index,uuid,memory.used", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(
+            ["nvidia-smi", *query], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    allowed = None if visible is None else [word for word in visible.split(",") if word]
+    for line in said.stdout.splitlines():
+        index, uuid, used_mib = (cell.strip() for cell in line.split(","))
+        mine = allowed is None or index in allowed or any(uuid.startswith(w) for w in allowed)
+        if mine and used_mib.isdigit() and int(used_mib) < FREE_MIB:
+            return uuid
     return ""
 
 

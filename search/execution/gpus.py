@@ -4,13 +4,14 @@ Import Ray, which the functions here do, after `search.execution.session.before_
 """
 
 import os
+import sys
 from collections.abc import Callable
 
 from search.execution.session import before_ray, ray_session
 from search.study.checks import check
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
-from trainer.gpus import Gpus, look
+from trainer.gpus import Gpus, free_gpu, look
 
 ANSWER_S = 180.0
 """In which a node has to say what its torch sees: it may have to start a process first."""
@@ -79,6 +80,23 @@ def check_gpus(gpus: float, address: str) -> None:
             problems.append(f"{where}trials.gpus_per_trial: {gpus:g}: {problem}")
     if problems:
         raise ConfigError(problems)
+
+
+def device_for(gpus: float) -> str:
+    """Return where work on a trial's weights beside its study goes on, as the setting `device`.
+
+    That is a GPU if the trial had one and one is free here, which this process then has for itself.
+
+    Args:
+        gpus: Of the trial.
+    """
+    torch = sys.modules.get("torch")
+    if not gpus or (torch is not None and torch.cuda.is_initialized()):
+        return "cpu"
+    if uuid := free_gpu():
+        os.environ["CUDA_VISIBLE_DEVICES"] = uuid
+        return "auto"
+    return "cpu"
 
 
 def gpus_of_ray() -> float:

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(
     Path("/proc/driver/nvidia/version").exists(), reason="a driver is really here"
 )
 
-WAY = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/"
+WAY = "pip install torch==2.13.0+{0} --extra-index-url https://download.pytorch.org/whl/{0}"
 
 
 def test_a_torch_that_computes_on_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -28,14 +28,14 @@ def test_a_driver_that_is_older_than_the_wheel_needs(
     pretend(monkeypatch, tmp_path, driver="535.183.01", error=old)
     assert look().problem == (
         "torch 2.13.0+cu130 is built for CUDA 13.0, which needs a driver of 580 or newer, and the "
-        f"driver is 535.183.01: update it, or {WAY}cu126"
+        f"driver is 535.183.01: update it, or {WAY.format('cu126')}"
     )
 
 
 def test_a_wheel_for_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pretend(monkeypatch, tmp_path, driver="580.159", torch="2.13.0+cpu", cuda=None)
     line = "torch 2.13.0+cpu is a build without CUDA, and the driver is 580.159"
-    assert look().problem == f"{line}: {WAY}cu130"
+    assert look().problem == f"{line}: {WAY.format('cu130')}"
 
 
 def test_a_card_that_is_older_than_the_wheel_has_code_for(
