@@ -10,6 +10,10 @@ STORE ?= prepared/$(notdir $(abspath $(DATASET)))
 # Pixels of a slice: small, for two CPU cores.
 SIZE ?= 48
 
+# PyTorch's index for the driver here (cluster/README.md): PyPI's build needs one of 580, or none.
+DRIVER := $(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1 | cut -d . -f 1)
+TORCH_INDEX ?= $(if $(DRIVER),$(shell test $(DRIVER) -ge 580 || echo https://download.pytorch.org/whl/cu126))
+
 # Tests run in so many processes; one file is quicker in one: python -m pytest FILE.
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
@@ -21,8 +25,9 @@ setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
 	@echo 'Setting up $(VENV), once: about two minutes.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(addprefix --extra-index-url ,$(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m trainer.gpus
 	touch $@
 
 datasets/phantom: | setup

@@ -73,10 +73,12 @@ def cli() -> None:
 
 def load_config(path: str, overrides: tuple[str, ...]) -> "TrainConfig":
     """Read CONFIG (dotted or nested keys) with overrides on top."""
-    from trainer.config import TrainConfig
+    from trainer.config import TrainConfig, note_gone
     from trainer.configfile import build, nest, parse_overrides, read_yaml
 
-    return build(TrainConfig, nest(parse_overrides(overrides), nest(read_yaml(path))), path)
+    values = nest(parse_overrides(overrides), nest(read_yaml(path)))
+    note_gone(values, f"{path}: ")
+    return build(TrainConfig, values, path)
 
 
 @cli.command()

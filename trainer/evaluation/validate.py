@@ -50,6 +50,7 @@ class Validator:
         self.inputs = Inputs(store, config, device)
         self.rows = rows_of(cases)
         self.case_s = 0.0
+        self._fits: int | None = None
 
     def validate(
         self,
@@ -118,7 +119,8 @@ class Validator:
             return masks
 
         with bar("sampling", len(self.rows) * count) as advance:
-            batches = in_batches(len(self.rows), count, batch_size, sample_some)
+            most = batch_size if self._fits is None else min(batch_size, self._fits)
+            batches = in_batches(len(self.rows), count, most, sample_some, self._remember)
             # A batch may end within a case, and STAPLE needs all of it.
             sampled, probabilities = next(batches), []
             for case in self.cases:
@@ -128,6 +130,10 @@ class Validator:
                 probabilities.append(fused.probability.numpy())
                 sampled = sampled[:, case.num_slices :]
         return np.concatenate(probabilities)
+
+    def _remember(self, batch_size: int) -> None:
+        """Begin the next validation with a batch that is known not to be too large."""
+        self._fits = batch_size
 
     def scores(self, probability: NDArray[np.float32]) -> list[CaseScore]:
         """Score what `probabilities` predicted, case by case on the native grid."""

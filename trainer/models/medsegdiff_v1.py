@@ -34,8 +34,6 @@ class FFParser(nn.Module):
         self.real = nn.Parameter(torch.ones(channels, size, size // 2 + 1))
         self.imag = nn.Parameter(torch.zeros(channels, size, size // 2 + 1))
 
-    # Inductor (torch 2.13) computes a wrong gradient of complex weights.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, m: Tensor) -> Tensor:
         """Filter (b, c, size, size) in at least float32; the result has m's precision and layout.
 
