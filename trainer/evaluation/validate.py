@@ -20,9 +20,10 @@ from trainer.evaluation.ensemble import (
     num_members,
     sample_members,
 )
-from trainer.evaluation.metrics import CaseScore, score_case
+from trainer.evaluation.metrics import CaseScore
+from trainer.evaluation.scoring import score_cases
 from trainer.models.network import Network
-from trainer.progress import bar, tracked
+from trainer.progress import bar
 from trainer.randomness import generator
 
 
@@ -129,28 +130,17 @@ class Validator:
                 sampled = sampled[:, case.num_slices :]
         return np.concatenate(probabilities)
 
-    def scores(self, probability: NDArray[np.float32]) -> list[CaseScore]:
-        """Score what `probabilities` predicted, case by case on the native grid."""
-        threshold = self.config.sampling.threshold
-        return [
-            self.score(case, self.to_native(case, probability), threshold)
-            for case in tracked(self.cases, "scoring")
-        ]
+    def scores(
+        self, probability: NDArray[np.float32], thresholds: Sequence[float] | None = None
+    ) -> list[CaseScore]:
+        """Score what `probabilities` predicted, at the configured threshold or at each case's."""
+        fixed = [self.config.sampling.threshold] * len(self.cases)
+        return score_cases(self.store, self.cases, probability, thresholds or fixed)
 
     def to_native(self, case: Case, probability: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring one case's part of what `probabilities` predicted to its native grid."""
         rows = np.searchsorted(self.rows, case.rows)
         return self.store.to_native(case, probability[rows])
-
-    def score(self, case: Case, native: NDArray[np.float32], threshold: float) -> CaseScore:
-        """Score one case where its probability on the native grid is at least the threshold."""
-        return score_case(
-            case.case_id,
-            self.store.native_mask(case),
-            native >= threshold,
-            self.store.native_brain(case),
-            case.native_spacing_mm,
-        )
 
 
 def summarize(scores: Sequence[CaseScore]) -> dict[str, float]:
