@@ -153,7 +153,8 @@ class Trials(Section):
     num_trials: int = Field(ge=1, le=100_000)
     """Searched trials: sampled and enqueued ones. The control and the references come on top."""
     cpus_per_trial: int = Field(default=1, ge=1)
-    """Set aside for a trial; torch computes with `num_threads` of them."""
+    """Set aside for a trial; torch computes with `num_threads` of them. Two on a GPU let
+    validations be scored while the next epoch trains."""
     gpus_per_trial: float = Field(default=0, ge=0)
     """Below 1, trials share a device; above 1, a whole number."""
     workers_per_trial: int = Field(default_factory=_worker_a_gpu, ge=1)

@@ -1,5 +1,6 @@
 """Checkpoints written while the training goes on: copied to the host, then saved by a thread."""
 
+import copy
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,13 +71,15 @@ def host_copy(state: State, device: torch.device) -> State:
             own = torch.empty_like(value, device="cpu", pin_memory=pinned)
             return own.copy_(value.detach(), non_blocking=pinned)
         if isinstance(value, dict):
-            return {key: copied(each) for key, each in value.items()}
+            own_dict = copy.copy(value)  # of a module's state, also what it knows of versions
+            own_dict.update((key, copied(each)) for key, each in value.items())
+            return own_dict
         if isinstance(value, list | tuple):
             return type(value)(copied(each) for each in value)
         return value
 
     with torch.no_grad():
-        copy: State = copied(state)
+        on_host: State = copied(state)
     if pinned:
         torch.accelerator.synchronize(device)
-    return copy
+    return on_host

@@ -30,7 +30,9 @@ def test_a_checkpoint_holds_what_the_state_was(tmp_path: Path) -> None:
 
 def test_the_copy_has_the_layout_and_shares_nothing() -> None:
     weights = torch.randn(4, 3, 5, 5, requires_grad=True).to(memory_format=torch.channels_last)
-    copy = host_copy({"w": weights, "t": (weights, [weights])}, NOT_THE_CPU)
+    module = torch.nn.BatchNorm1d(2).state_dict()
+    copy = host_copy({"w": weights, "t": (weights, [weights]), "m": module}, NOT_THE_CPU)
+    assert copy["m"].keys() == module.keys() and copy["m"]._metadata == module._metadata
     for own in (copy["w"], copy["t"][0], copy["t"][1][0]):
         assert torch.equal(own, weights) and own.stride() == weights.stride()
         assert not own.requires_grad and own.data_ptr() != weights.data_ptr()
