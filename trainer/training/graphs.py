@@ -5,6 +5,7 @@ other numbers in the same places. So all that changes is a tensor (`MicroBatch`)
 is used, two other batches with other timesteps and weights have to give what they give plainly.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -55,19 +56,20 @@ class Graphs:
         self._pool: Any = None
 
     def prepare(self, micro: MicroBatch) -> None:
-        """Record the graph of a micro-batch's size, if there is none. Leaves the gradients 0."""
+        """Record the graph of a micro-batch's size, if there is none. Leaves the gradients 0.
+
+        Raises:
+            OutOfMemoryError: Recording needs more memory than there is, and smaller ones may not.
+        """
         if self.refused or len(micro.t) in self._recorded:
             return
         try:
             recorded = self._record(moved(micro, self.gradients.device))
-        except _Unequal as error:
-            self.refused = str(error)
         except RuntimeError as error:
-            # An error inside a capture comes out as that of the capture, which it made invalid.
-            cause = error
-            while isinstance(cause.__context__, RuntimeError):
-                cause = cause.__context__
-            self.refused = f"recording: {str(cause).splitlines()[0]}"
+            no_memory, self.refused = _explained(error)
+            if no_memory and len(micro.t) > 1:
+                self.refused = None
+                raise torch.OutOfMemoryError("recording a graph") from None
         else:
             self._recorded[len(micro.t)] = recorded
         self.gradients.zero_()
@@ -98,9 +100,9 @@ class Graphs:
     def _record(self, micro: MicroBatch) -> Recorded:
         others = [_varied(micro, by, self.step.process.num_timesteps) for by in (1, 2)]
         expected = []
-        # On another stream, as torch's documentation asks for: what a first pass sets up (FFT
-        # plans, tables, workspaces) must not be recorded.
-        stream = torch.cuda.Stream()
+        # On the stream that records: what a first pass sets up there (FFT plans, tables) must not be
+        # recorded, and every other stream would be given 64 MiB of workspace for ever.
+        stream = _recording_stream(self.gradients.device)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for other in others:
@@ -114,7 +116,9 @@ class Graphs:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         # thread_local: the thread that prefetches may pin memory meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
+        ):
             result = self._plain(inputs)
         recorded = Recorded(graph, inputs, result)
         for other, (plain, gradients) in zip(others, expected, strict=True):
@@ -124,6 +128,11 @@ class Graphs:
             _compare("losses", result.losses, plain.losses, SUMS_TOLERANCE)
             _compare("gradients", self.gradients, gradients, GRADIENT_TOLERANCE)
         return recorded
+
+
+@cache
+def _recording_stream(device: torch.device) -> "torch.cuda.Stream":
+    return torch.cuda.Stream(device)
 
 
 def no_graph(config: TrainConfig, device: torch.device) -> str | None:
@@ -137,15 +146,23 @@ def no_graph(config: TrainConfig, device: torch.device) -> str | None:
     return None
 
 
-class _Unequal(Exception):
-    """A graph does not compute what the plain pass does."""
+def _explained(error: BaseException) -> tuple[bool, str]:
+    """Return whether memory was too small, and what went wrong, in a line.
+
+    An error in a recording makes the recording's end fail too: the first one tells. It is not kept
+    where it was caught, as an error that a local variable of its own traceback names is not freed,
+    nor is what its pass had allocated.
+    """
+    while error.__context__ is not None:
+        error = error.__context__
+    return isinstance(error, torch.OutOfMemoryError), str(error).splitlines()[0]
 
 
 def _compare(what: str, got: Tensor, expected: Tensor, tolerance: float) -> None:
     scale = expected.double().norm().item()
     difference = (got.double() - expected.double()).norm().item()
     if not difference <= tolerance * scale:
-        raise _Unequal(f"its {what} differ by {difference:.1e} of {scale:.1e}")
+        raise RuntimeError(f"its {what} differ by {difference:.1e} of {scale:.1e}")
 
 
 def _varied(micro: MicroBatch, by: int, num_timesteps: int) -> MicroBatch:
