@@ -11,7 +11,7 @@ from importlib import import_module
 
 from tests.bench.row import show
 
-BENCHES = ("store", "trainable", "step", "ensemble", "memory", "scale", "pictures")
+BENCHES = ("store", "trainable", "step", "ensemble", "scoring", "memory", "scale", "pictures")
 
 
 def main(words: Sequence[str] | None = None) -> int:
