@@ -1,0 +1,229 @@
+"""`segtune check`: does this machine train as it should? Run it first on a new one."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.report.check_table import Row
+
+if TYPE_CHECKING:
+    import torch
+
+WRITTEN_MB = 64
+"""Of the file by which a disk is measured."""
+LEDGER_LINES = 20
+LIMITED_SHARE = 0.5
+"""Of a GPU's memory, for the check of its limit."""
+
+Check = tuple[str, Callable[[], Iterable[Row]]]
+"""What is looked at, and the function that does."""
+
+
+def check(runs: Path) -> list[Row]:
+    """Look at this machine: torch, GPUs, an optimizer step, its speed, Ray, disks.
+
+    Args:
+        runs: Where studies are to lie.
+    """
+    import torch
+
+    from search.workflows.check_gpu import build_rows, look
+    from trainer.progress import tracked
+
+    torch.set_num_threads(1)  # as trials have
+    seen = look()
+    rows = build_rows(seen)
+    device = torch.device("cpu")
+    if seen.devices and (here := torch.accelerator.current_accelerator()):
+        device = torch.device(here.type, 0)
+    checks: list[Check] = [
+        ("step", lambda: step_rows(device)),
+        ("memory limit", lambda: limit_rows(device)),
+        ("NCCL", lambda: exchange_rows(device)),
+        ("speed", lambda: [speed_row(device)]),
+        ("Ray", lambda: [ray_row(len(seen.devices))]),
+        ("disk", lambda: map(disk_row, places(runs))),
+    ]
+    for what, run in tracked(checks, "checking"):
+        try:
+            rows += run()
+        except Exception as error:  # whatever is wrong with a machine, the rest is looked at too
+            said = str(error).strip().splitlines() or [""]
+            rows.append(Row(what, f"{type(error).__name__}: {said[-1][:200]}", "wrong"))
+    return rows
+
+
+def step_rows(device: "torch.device") -> Iterable[Row]:
+    """Compare a step of V1 with the CPU's in full precision."""
+    import torch
+
+    from search.workflows.check_step import (
+        TOLERANCES,
+        noise_store,
+        settings,
+        take_step,
+        without_tf32,
+    )
+
+    cpu = torch.device("cpu")
+    with noise_store(64) as store, without_tf32():
+        reference = take_step(settings(store, precision="fp32"), cpu)
+        for precision, (terms_most, gradient_most) in TOLERANCES.items():
+            if precision == "fp32" and device == cpu:
+                continue
+            step = take_step(settings(store, precision=precision), device)
+            terms, gradient = step.errors(reference)
+            good = terms <= terms_most and gradient <= gradient_most
+            yield Row(
+                f"step in {precision}",
+                f"loss terms {terms:.1e} and gradient {gradient:.1e} from the CPU's fp32 "
+                f"(at most {terms_most:.0e} and {gradient_most:.0e})",
+                "ok" if good else "wrong",
+                "" if good else "do not train here: this device computes something else",
+            )
+
+
+def limit_rows(device: "torch.device") -> Iterable[Row]:
+    """See that a GPU refuses a process more memory than its share."""
+    import torch
+
+    from search.workflows.check_step import limit_holds, noise_store, settings
+
+    if device.type != "cuda":
+        return
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    what = f"{LIMITED_SHARE:.0%} of {total / 2**30:.1f} GiB"
+    if free < LIMITED_SHARE * total:
+        yield Row("memory limit", f"not tried: {free / 2**30:.1f} GiB are free, others have more")
+        return
+    with noise_store(64) as store:
+        holds = limit_holds(settings(store, memory_share=LIMITED_SHARE), device)
+    if holds:
+        yield Row("memory limit", f"{what}: more is refused", "ok")
+    else:
+        remedy = "trials that share this GPU can end each other: gpus_per_trial must be 1"
+        yield Row("memory limit", f"{what}: more is given all the same", "wrong", remedy)
+
+
+def exchange_rows(device: "torch.device") -> Iterable[Row]:
+    """Let two GPUs sum their numbers, as a trial on both does at every step."""
+    import torch
+
+    from search.workflows.check_step import exchange_bytes_per_s
+
+    if device.type != "cuda" or torch.cuda.device_count() < 2:
+        return
+    pair = [torch.device("cuda", number) for number in range(2)]
+    try:
+        rate = exchange_bytes_per_s(pair)
+    except Exception as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        remedy = "gpus_per_trial: 1 does without; NCCL_DEBUG=INFO tells more"
+        yield Row("NCCL", f"two GPUs: {said[-1][:200]}", "wrong", remedy)
+    else:
+        yield Row("NCCL", f"two GPUs sum {rate / 1e9:.1f} GB/s", "ok")
+
+
+def speed_row(device: "torch.device") -> Row:
+    """Measure how many images a second V1 trains on, and what share of the device that is."""
+    from search.workflows.check_step import (
+        images_per_s,
+        matmul_flops_per_s,
+        noise_store,
+        settings,
+    )
+
+    small = device.type == "cpu"
+    size, width, depth, batch, steps = (64, 16, 4, 4, 4) if small else (128, 64, 5, 8, 12)
+    with noise_store(size) as store:
+        sizes = {"model__width": width, "model__depth": depth, "batch__effective": batch}
+        rate, flops = images_per_s(settings(store, **sizes), device, steps)
+    best = matmul_flops_per_s(device)
+    kind = "one thread's fp32" if small else "bf16"
+    return Row(
+        "speed",
+        f"V1 of width {width}, {size} px, batch {batch}: {rate:.0f} images/s, "
+        f"{rate * flops / best:.1%} of {best / 1e12:.3g} TFLOP/s (products in {kind})",
+    )
+
+
+def ray_row(num_gpus: int) -> Row:
+    """Start Ray as `launch` does, and see whether it counts the GPUs that torch sees."""
+    from search.execution.session import before_ray, ray_session
+
+    begun = time.perf_counter()
+    before_ray("local")
+    import ray
+
+    with ray_session("local"):
+        resources = ray.cluster_resources()
+    cpus, gpus = (int(resources.get(name, 0)) for name in ("CPU", "GPU"))
+    found = (
+        f"{ray.__version__} counts {cpus} CPUs and {gpus} GPUs "
+        f"(began and ended in {time.perf_counter() - begun:.0f} s)"
+    )
+    if gpus == num_gpus:
+        return Row("Ray", found, "ok")
+    return Row(
+        "Ray",
+        f"{found}, torch {num_gpus}",
+        "wrong",
+        "trials are placed by Ray's count: look at CUDA_VISIBLE_DEVICES and at the rows above",
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder whose disk is measured."""
+
+    what: str
+    folder: Path
+
+
+def places(runs: Path) -> list[Place]:
+    """Return where studies are to lie, and this machine's temporary folder if that is elsewhere."""
+    above = runs.absolute()
+    while not above.is_dir():
+        above = above.parent
+    own = Path(tempfile.gettempdir())
+    found = [Place("disk of --runs", above), Place("disk of this machine", own)]
+    return found[: 1 if above.stat().st_dev == own.stat().st_dev else 2]
+
+
+def disk_row(place: Place) -> Row:
+    """Write and read a file, and append lines to one as a ledger does."""
+    data = os.urandom(1 << 20)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place.folder, prefix=".segtune-check-") as file:
+            begun = time.perf_counter()
+            for _ in range(WRITTEN_MB):
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            written = WRITTEN_MB * 1.048576 / (time.perf_counter() - begun)
+            if hasattr(os, "posix_fadvise"):  # so that the disk is read, not memory
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            begun = time.perf_counter()
+            with open(file.name, "rb") as again:
+                while again.read(1 << 20):
+                    pass
+            read = WRITTEN_MB * 1.048576 / (time.perf_counter() - begun)
+            begun = time.perf_counter()
+            for _ in range(LEDGER_LINES):
+                file.write(b"{}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            line_ms = (time.perf_counter() - begun) / LEDGER_LINES * 1e3
+    except OSError as error:
+        remedy = "make room there, or name another folder"
+        return Row(place.what, f"{place.folder}: {error.strerror}", "wrong", remedy)
+    found = (
+        f"{place.folder}: {written:.0f} MB/s written, {read:.0f} MB/s read, "
+        f"{line_ms:.1f} ms a line of a ledger"
+    )
+    return Row(place.what, found, "ok")
