@@ -1,11 +1,14 @@
 """`segtune check`: does this machine train as it should? Run it first on a new one."""
 
+import io
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from search.report.check_table import Row
@@ -57,13 +60,42 @@ def check(runs: Path) -> list[Row]:
     return rows
 
 
+@contextmanager
+def noise_store(image_size: int) -> Iterator[Path]:
+    """Prepare a data set of noise, eight pictures with a disc as lesion, for as long as it lasts.
+
+    Yields:
+        The store's folder.
+    """
+    import numpy as np
+    from PIL import Image
+    from rich.console import Console
+
+    from trainer.data.prepare import prepare
+
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:image_size, :image_size] / image_size
+    with TemporaryDirectory(prefix="segtune-check-") as folder:
+        for name in ("images", "masks"):
+            Path(folder, "noise", name).mkdir(parents=True)
+        for number in range(8):
+            disc = (y - 0.4) ** 2 + (x - 0.6) ** 2 < (0.1 + 0.01 * number) ** 2
+            noise = random.integers(0, 128, disc.shape) + 100 * disc
+            for name, pixels in (("images", noise), ("masks", 255 * disc)):
+                picture = Image.fromarray(pixels.astype(np.uint8))
+                picture.save(Path(folder, "noise", name, f"{number}.png"))
+        quiet = Console(file=io.StringIO())
+        store = Path(folder, "store")
+        prepare(Path(folder, "noise"), store, image_size=image_size, workers=1, console=quiet)
+        yield store
+
+
 def step_rows(device: "torch.device") -> Iterable[Row]:
     """Compare a step of V1 with the CPU's in full precision."""
     import torch
 
     from search.workflows.check_step import (
         TOLERANCES,
-        noise_store,
         settings,
         take_step,
         without_tf32,
@@ -91,7 +123,7 @@ def limit_rows(device: "torch.device") -> Iterable[Row]:
     """See that a GPU refuses a process more memory than its share."""
     import torch
 
-    from search.workflows.check_step import limit_holds, noise_store, settings
+    from search.workflows.check_step import limit_holds, settings
 
     if device.type != "cuda":
         return
@@ -134,7 +166,6 @@ def speed_row(device: "torch.device") -> Row:
     from search.workflows.check_step import (
         images_per_s,
         matmul_flops_per_s,
-        noise_store,
         settings,
     )
 

@@ -1,9 +1,8 @@
 """What a device makes of training: its step against the CPU's, its speed, its memory's limit.
 
-Imports neither Ray nor click, so that the tests of GPUs can use it where neither is installed.
+Imports nothing but torch and the trainer, so that the tests of GPUs run where there is no more.
 """
 
-import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from rich.console import Console
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,7 +19,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest
 from trainer.data.batches import Batch, Draws, rows_of
-from trainer.data.prepare import prepare
 from trainer.data.store import Store
 from trainer.devices import limit_memory
 from trainer.training.distributed import group
@@ -37,30 +32,6 @@ NCCL_S = 90.0
 
 EXCHANGED = 64 << 20
 """float32 numbers: 256 MiB."""
-
-
-@contextmanager
-def noise_store(image_size: int) -> Iterator[Path]:
-    """Prepare a data set of noise, eight pictures with a disc as lesion, for as long as it lasts.
-
-    Yields:
-        The store's folder.
-    """
-    random = np.random.default_rng(0)
-    y, x = np.mgrid[:image_size, :image_size] / image_size
-    with TemporaryDirectory(prefix="segtune-check-") as folder:
-        for name in ("images", "masks"):
-            Path(folder, "noise", name).mkdir(parents=True)
-        for number in range(8):
-            disc = (y - 0.4) ** 2 + (x - 0.6) ** 2 < (0.1 + 0.01 * number) ** 2
-            noise = random.integers(0, 128, disc.shape) + 100 * disc
-            for name, pixels in (("images", noise), ("masks", 255 * disc)):
-                picture = Image.fromarray(pixels.astype(np.uint8))
-                picture.save(Path(folder, "noise", name, f"{number}.png"))
-        quiet = Console(file=io.StringIO())
-        store = Path(folder, "store")
-        prepare(Path(folder, "noise"), store, image_size=image_size, workers=1, console=quiet)
-        yield store
 
 
 def settings(store: Path, **changes: Any) -> TrainConfig:

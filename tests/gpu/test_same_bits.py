@@ -1,0 +1,88 @@
+"""What runs again on one card gives the same bits."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search.workflows.check_step import settings, training
+from tests.trainer.tiny import without_times
+from trainer.config import TrainConfig
+from trainer.loop import fit
+
+pytestmark = pytest.mark.gpu
+
+STEPS = 4
+
+
+def weights(config: TrainConfig, device: torch.device) -> torch.Tensor:
+    """Train for some steps and return the weights and their average."""
+    state, batches = training(config, device)
+    for _ in range(STEPS):
+        state.step(next(batches))
+    networks = (state.model, state.ema)
+    return torch.cat([p.detach().flatten().cpu() for n in networks for p in n.parameters()])
+
+
+@pytest.fixture
+def algorithms() -> Iterator[None]:
+    """Put back what a deterministic run sets for its process."""
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
+
+
+@pytest.mark.parametrize("family", ["medsegdiff_v1", "medsegdiff_v2", "diffusion_unet", "unet"])
+def test_steps_twice(family, store, device):
+    config = settings(store, model__family=family, batch__effective=8)
+    assert torch.equal(weights(config, device), weights(config, device))
+
+
+@pytest.mark.skipif("deterministic" not in TrainConfig.model_fields, reason="no such setting yet")
+def test_steps_twice_where_that_is_asked_for(store, device, algorithms):
+    config = settings(store, deterministic=True, batch__effective=8)
+    assert torch.equal(weights(config, device), weights(config, device))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"diffusion__self_conditioning": 0.5, "model__dropout": 0.1},
+        {"diffusion__timestep_sampling": "loss_second_moment", "loss__weighting": "learned"},
+    ],
+    ids=["plain", "self-conditioning and dropout", "histories"],
+)
+def test_a_run_that_was_stopped_and_resumed(changes: dict[str, Any], store, device, tmp_path):
+    config = settings(
+        store,
+        model__width=8,
+        batch__effective=8,
+        epochs=2,
+        epoch_images=32,
+        sampling__timestep_respacing=3,
+        **changes,
+    )
+    whole = without_times([*fit(config, tmp_path / "whole")])
+    part = fit(config, tmp_path / "parts")
+    first = next(part)
+    part.close()
+    assert without_times([first, *fit(config, tmp_path / "parts", received=1)]) == whole
+
+
+def test_a_run_whose_folder_was_copied_after_each_epoch_is_no_other(store, device, tmp_path):
+    """Pictures and replays read checkpoints: weights come back with their bits."""
+    config = settings(store, model__width=8, epochs=1, epoch_images=16)
+    state, batches = training(config, device)
+    state.step(next(batches))
+    path = Path(tmp_path, "state.pt")
+    torch.save(state.state_dict(), path)
+    again, _ = training(config, device)
+    again.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    batch = next(batches)
+    state.step(batch)
+    again.step(batch)
+    for mine, theirs in zip(state.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
