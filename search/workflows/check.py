@@ -164,6 +164,7 @@ def exchange_rows(device: "torch.device") -> Iterable[Row]:
 def speed_row(device: "torch.device") -> Row:
     """Measure how many images a second V1 trains on, and what share of the device that is."""
     from search.workflows.check_step import (
+        flops_per_image,
         images_per_s,
         matmul_flops_per_s,
         settings,
@@ -173,7 +174,9 @@ def speed_row(device: "torch.device") -> Row:
     size, width, depth, batch, steps = (64, 16, 4, 4, 4) if small else (128, 64, 5, 8, 12)
     with noise_store(size) as store:
         sizes = {"model__width": width, "model__depth": depth, "batch__effective": batch}
-        rate, flops = images_per_s(settings(store, **sizes), device, steps)
+        config = settings(store, **sizes)
+        rate = images_per_s(config, device, steps)
+        flops = flops_per_image(config, device)
     best = matmul_flops_per_s(device)
     kind = "one thread's fp32" if small else "bf16"
     return Row(

@@ -100,16 +100,8 @@ def without_tf32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def images_per_s(config: TrainConfig, device: torch.device, steps: int) -> tuple[float, float]:
-    """Return the images a second of so many steps, and the FLOPs of one image.
-
-    FLOPs are those of convolutions and products, forward and backward, as torch counts them.
-    """
-    one = config.model_copy(update={"batch": config.batch.model_copy(update={"effective": 1})})
-    state, batches = training(one, device)
-    batch = next(batches)
-    with FlopCounterMode(display=False) as counter:
-        state.step(batch)
+def images_per_s(config: TrainConfig, device: torch.device, steps: int) -> float:
+    """Return the images a second of so many steps, after two to warm up."""
     state, batches = training(config, device)
     ready = [next(batches) for _ in range(2)]
     for batch in ready:
@@ -119,8 +111,17 @@ def images_per_s(config: TrainConfig, device: torch.device, steps: int) -> tuple
         for number in range(steps):
             state.step(ready[number % 2])
 
-    rate = steps * config.batch.effective / seconds(run, device)
-    return rate, float(counter.get_total_flops())
+    return steps * config.batch.effective / seconds(run, device)
+
+
+def flops_per_image(config: TrainConfig, device: torch.device) -> float:
+    """Return the FLOPs of convolutions and products, forward and backward, as torch counts them."""
+    batch = config.batch.model_copy(update={"effective": 1, "micro": None})
+    state, batches = training(config.model_copy(update={"batch": batch}), device)
+    image = next(batches)
+    with FlopCounterMode(display=False) as counter:
+        state.step(image)
+    return float(counter.get_total_flops())
 
 
 def matmul_flops_per_s(device: torch.device) -> float:
