@@ -345,6 +345,9 @@ class TrainConfig(Section):
     segment directly do not use it."""
     compile: bool = False
     """torch.compile: a minute at the start, faster steps after it."""
+    norm_kernel: bool = True
+    """On a GPU, norms, the timestep's scale and shift, and SiLU are one kernel; elsewhere nothing
+    changes. Needs channels_last, and Triton, which comes with torch for CUDA."""
     gradient_checkpointing: bool = False
     """Keep only each level's input for the backward pass and compute the rest again."""
     memory_share: float = Field(default=1.0, gt=0, le=1)

@@ -5,22 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.config import ModelConfig
-
-MAX_GROUPS = 8
-"""Most groups of a GroupNorm."""
+from trainer.models.norm_silu import Norm, largest_divisor
 
 HEAD_CHANNELS = 32
 """Fewest channels per attention head, where there is more than one."""
-
-
-def largest_divisor(number: int, limit: int) -> int:
-    """Return the largest divisor of `number` that is at most `limit`, and at least 1."""
-    return next((d for d in range(limit, 1, -1) if number % d == 0), 1)
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Return a GroupNorm for any number of channels: 8 groups, or the next fewer that divide it."""
-    return nn.GroupNorm(largest_divisor(channels, MAX_GROUPS), channels)
 
 
 def level_widths(width: int, depth: int) -> list[int]:
@@ -85,21 +73,21 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, time_channels: int | None, dropout: float):
         super().__init__()
-        self.norm1 = group_norm(channels)
+        self.norm1 = Norm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.time = nn.Linear(time_channels, 2 * channels) if time_channels else None
-        self.norm2 = group_norm(channels)
+        self.norm2 = Norm(channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """Map (b, c, H, W) and the timestep embedding (b, time_channels) to (b, c, H, W)."""
-        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        film = None
         if self.time is not None:
             assert time is not None
-            scale, shift = self.time(F.silu(time))[..., None, None].chunk(2, dim=1)
-            h = h * (1 + scale) + shift
-        out: Tensor = x + self.conv2(self.dropout(F.silu(h)))
+            film = self.time(F.silu(time))
+        h = self.norm2.after_convolution(self.conv1, self.norm1(x), film)
+        out: Tensor = x + self.conv2(self.dropout(h))
         return out
 
 
@@ -109,7 +97,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.num_heads = largest_divisor(channels, channels // HEAD_CHANNELS)
-        self.norm = group_norm(channels)
+        self.norm = Norm(channels, silu=False)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zero_init(nn.Conv2d(channels, channels, 1))
 

@@ -11,11 +11,11 @@ from trainer.models.blocks import (
     ChannelNorm,
     Level,
     TimeEmbedding,
-    group_norm,
     in_full_precision,
     level_widths,
 )
 from trainer.models.network import ImageItself, Network
+from trainer.models.norm_silu import Norm
 
 
 class FFParser(nn.Module):
@@ -122,7 +122,7 @@ class MedSegDiffV1(Network):
         self.decoder_levels = levels()
         self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths[:-1])
-        self.head_norm = group_norm(config.width)
+        self.head_norm = Norm(config.width)
         self.head = nn.Conv2d(config.width, out_channels, 3, padding=1)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
@@ -146,4 +146,4 @@ class MedSegDiffV1(Network):
         for level in reversed(range(len(self.ups))):
             x = F.interpolate(self.ups[level](x), scale_factor=2.0, mode="nearest")
             x = self.decoder_levels[level](x + self.skips[level](encoded[level]), time)
-        return in_full_precision(self.head, F.silu(self.head_norm(x)))
+        return in_full_precision(self.head, self.head_norm(x))

@@ -8,6 +8,7 @@ from trainer.devices import dtype
 from trainer.diffusion.process import Process
 from trainer.models import build_model
 from trainer.models.network import Network
+from trainer.models.norm_silu import use_kernels
 
 
 def new_network(config: TrainConfig, inputs: InputSpec, device: torch.device) -> Network:
@@ -30,4 +31,5 @@ def new_network(config: TrainConfig, inputs: InputSpec, device: torch.device) ->
     layout = torch.channels_last if last else torch.contiguous_format
     # torch's types lack the argument.
     network.to(device, dtype(config), memory_format=layout)  # type: ignore[call-overload]
+    use_kernels(network, config.norm_kernel and last)
     return network
