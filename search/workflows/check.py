@@ -16,6 +16,8 @@ from search.report.check_table import Row
 if TYPE_CHECKING:
     import torch
 
+    from search.workflows.check_step import Step
+
 WRITTEN_MB = 64
 """Of the file by which a disk is measured."""
 LEDGER_LINES = 20
@@ -45,6 +47,7 @@ def check(runs: Path) -> list[Row]:
         device = torch.device(here.type, 0)
     checks: list[Check] = [
         ("step", lambda: step_rows(device)),
+        ("fast step", lambda: fast_rows(device)),
         ("memory limit", lambda: limit_rows(device)),
         ("NCCL", lambda: exchange_rows(device)),
         ("speed", lambda: [speed_row(device)]),
@@ -104,19 +107,51 @@ def step_rows(device: "torch.device") -> Iterable[Row]:
     cpu = torch.device("cpu")
     with noise_store(64) as store, without_tf32():
         reference = take_step(settings(store, precision="fp32"), cpu)
-        for precision, (terms_most, gradient_most) in TOLERANCES.items():
+        for precision, most in TOLERANCES.items():
             if precision == "fp32" and device == cpu:
                 continue
             step = take_step(settings(store, precision=precision), device)
-            terms, gradient = step.errors(reference)
-            good = terms <= terms_most and gradient <= gradient_most
-            yield Row(
-                f"step in {precision}",
-                f"loss terms {terms:.1e} and gradient {gradient:.1e} from the CPU's fp32 "
-                f"(at most {terms_most:.0e} and {gradient_most:.0e})",
-                "ok" if good else "wrong",
-                "" if good else "do not train here: this device computes something else",
-            )
+            yield compared(f"step in {precision}", step, reference, most, "the CPU's in fp32")
+
+
+def fast_rows(device: "torch.device") -> Iterable[Row]:
+    """See that what makes steps faster on a GPU is used, and computes the same."""
+    from search.workflows.check_step import PLAIN, SAME, settings, take_step
+
+    if device.type != "cuda":
+        return
+    with noise_store(64) as store:
+        plain = take_step(settings(store, **PLAIN), device)
+        kernel = take_step(settings(store, **PLAIN | {"norm_kernel": True}), device)
+        graph = take_step(settings(store, **PLAIN | {"cuda_graph": True}), device)
+    unused = "" if kernel.norm_kernel else "Triton is not installed, or not for this GPU"
+    for what, step, reason in (("norm kernel", kernel, unused), ("graph", graph, graph.no_graph)):
+        if reason:
+            yield Row(what, f"not used: {reason}", "wrong", "training is right without, and slower")
+        else:
+            yield compared(what, step, plain, SAME[what], "the plain step's")
+
+
+def compared(
+    what: str, step: "Step", reference: "Step", most: tuple[float, float], whose: str
+) -> Row:
+    """Return a row about a step that should compute what another does.
+
+    Args:
+        what: The step.
+        step: What it computed.
+        reference: What the other did.
+        most: Largest relative error of its loss terms, and of its gradient.
+        whose: Result the other's is.
+    """
+    terms, gradient = step.errors(reference)
+    found = (
+        f"loss terms {terms:.1e} and gradient {gradient:.1e} from {whose} "
+        f"(at most {most[0]:.0e} and {most[1]:.0e})"
+    )
+    if terms <= most[0] and gradient <= most[1]:
+        return Row(what, found, "ok")
+    return Row(what, found, "wrong", "do not train here: this device computes something else")
 
 
 def limit_rows(device: "torch.device") -> Iterable[Row]:

@@ -18,14 +18,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest
-from trainer.data.batches import Batch, Draws, rows_of
+from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
 from trainer.devices import limit_memory
+from trainer.models.norm_silu import Norm
 from trainer.training.distributed import group
 from trainer.training.train_state import TrainState
 
 TOLERANCES = {"fp32": (1e-5, 1e-4), "bf16": (1e-2, 5e-2)}
 """Largest relative error of the loss terms, and of the gradient; an H200 had a tenth to a third."""
+
+PLAIN = {"norm_kernel": False, "cuda_graph": False}
+"""Settings of a step that is torch's own operations, one launch each."""
+
+SAME = {"norm kernel": TOLERANCES["bf16"], "graph": (1e-4, 1e-3)}
+"""As TOLERANCES, of what makes a step faster against the plain step on the same device."""
 
 NCCL_S = 90.0
 """Longer than two processes take to start and to meet."""
@@ -48,20 +55,24 @@ def settings(store: Path, **changes: Any) -> TrainConfig:
     return build(TrainConfig, nest(values | changed), "check")
 
 
-def training(config: TrainConfig, device: torch.device) -> tuple[TrainState, Iterator[Batch]]:
-    """Return what a run begins with on a device, and its batches there."""
+def training(config: TrainConfig, device: torch.device) -> tuple[TrainState, Draws]:
+    """Return what a run begins with on a device, and its batches."""
     store = Store.open(config.data.store)
     draws = Draws(store, config, rows_of(store.split(config.data.fold)[0]))
-    return TrainState(config, store, device), draws.batches(0, device)
+    return TrainState(config, store, device), draws
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step computed."""
+    """What one optimizer step computed, and by what."""
 
     terms: dict[str, float]
     gradient: Tensor
     """(parameters,) float64, on the CPU."""
+    norm_kernel: bool
+    """The network's norms were a kernel."""
+    no_graph: str | None
+    """Why it was no CUDA graph; None if it was one."""
 
     def errors(self, reference: "Step") -> tuple[float, float]:
         """Return the largest relative error of a loss term, and the gradient's."""
@@ -74,19 +85,29 @@ class Step:
 
 
 def take_step(config: TrainConfig, device: torch.device) -> Step:
-    """Take a run's first step, from weights that are equal on every device."""
-    state, batches = training(config, device)
+    """Take a run's first step, from weights, images and noise that are equal on every device."""
+    state, draws = training(config, device)
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():  # branches that begin at zero would hide what their layers compute
         for parameter in state.model.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=random).to(parameter))
-    state.step(next(batches))
-    gradients = [
-        p.grad.flatten().double().cpu() for p in state.model.parameters() if p.grad is not None
-    ]
+    # The noise as a GPU draws it: it differs between devices in the last bits.
+    state.step(draws.batch(0, draws_noise=False))
     means = state.epoch_means()
     by_step = {"train/grad_norm", "train/lr"}
-    return Step({k: v for k, v in means.items() if k not in by_step}, torch.cat(gradients))
+    norms = [module for module in state.model.modules() if isinstance(module, Norm)]
+    return Step(
+        {name: mean for name, mean in means.items() if name not in by_step},
+        torch.cat(
+            [
+                p.grad.flatten().double().cpu()
+                for p in state.model.parameters()
+                if p.grad is not None
+            ]
+        ),
+        bool(norms) and all(norm.fused for norm in norms),
+        state.graphs.refused,
+    )
 
 
 @contextmanager
@@ -101,26 +122,25 @@ def without_tf32() -> Iterator[None]:
 
 
 def images_per_s(config: TrainConfig, device: torch.device, steps: int) -> float:
-    """Return the images a second of so many steps, after two to warm up."""
-    state, batches = training(config, device)
-    ready = [next(batches) for _ in range(2)]
-    for batch in ready:
-        state.step(batch)
+    """Return the images a second of so many steps, after some to warm up."""
+    state, draws = training(config, device)
+    batch = next(draws.batches(0, device))
 
-    def run() -> None:
-        for number in range(steps):
-            state.step(ready[number % 2])
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            state.step(batch)
+        state.settle()
 
-    return steps * config.batch.effective / seconds(run, device)
+    run(3)
+    return steps * config.batch.effective / seconds(lambda: run(steps), device)
 
 
 def flops_per_image(config: TrainConfig, device: torch.device) -> float:
     """Return the FLOPs of convolutions and products, forward and backward, as torch counts them."""
-    batch = config.batch.model_copy(update={"effective": 1, "micro": None})
-    state, batches = training(config.model_copy(update={"batch": batch}), device)
-    image = next(batches)
+    one = config.batch.model_copy(update={"effective": 1, "micro": None})
+    state, draws = training(config.model_copy(update={"batch": one} | PLAIN), device)
     with FlopCounterMode(display=False) as counter:
-        state.step(image)
+        state.step(draws.batch(0, draws_noise=False))
     return float(counter.get_total_flops())
 
 

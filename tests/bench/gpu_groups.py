@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ from torch.nn import functional as F
 from search.workflows.check_gpu import look
 from search.workflows.check_step import seconds, synchronize, training
 from tests.bench.gpu_measure import VARIANTS, Bench, clean, median_s, step_rows
-from trainer.data.batches import Draws, prefetch, rows_of
+from trainer.data.batches import Batch, prefetch
 from trainer.data.inputs import InputSpec
 from trainer.data.store import Store
 from trainer.evaluation.validate import Validator
 from trainer.loop import fit
 from trainer.models.new_network import new_network
 from trainer.saved import checkpoint
+from trainer.training.train_state import TrainState
 
 Rows = Iterator[tuple[str, str]]
 
@@ -85,9 +87,9 @@ def epoch(bench: Bench) -> Rows:
     for size, batch in ((32, 4),) if bench.dry else ((128, 32), (256, 32)):
         store_path = str(bench.store(size, num_slices=40))
         config = bench.config(size, batch, data__store=store_path)
-        state, batches = training(config, bench.device)
-        for _ in range(3):
-            state.step(next(batches))
+        state, draws = training(config, bench.device)
+        for number in range(3):
+            state.step(draws.batch(number * batch))
         store = Store.open(store_path)
         cases = store.split(0)[1]
         validator = Validator(store, cases, config, state.process, bench.device)
@@ -120,7 +122,7 @@ def epoch(bench: Bench) -> Rows:
         num_bytes = max(file.stat().st_size for file in folder.glob("*.pt"))
         yield f"{size} px: a checkpoint", f"{min(save_s):.2f} s ({num_bytes / 1e6:.0f} MB)"
         shutil.rmtree(folder)
-        del state, batches, validator
+        del state, draws, validator
         clean(bench.device)
         yield from epochs_of_fit(bench, size, batch, store_path)
 
@@ -145,43 +147,35 @@ def epochs_of_fit(bench: Bench, size: int, batch: int, store: str) -> Rows:
 
 
 def data(bench: Bench) -> Rows:
-    """Batches: drawn on the host, copied, and in a thread beside the steps."""
+    """Batches: drawn on the host, and in a thread beside the steps."""
     for size, batch in ((32, 4),) if bench.dry else ((256, 32), (128, 32), (128, 8)):
         config = bench.config(size, batch)
-        store = Store.open(config.data.store)
-        draws = Draws(store, config, rows_of(store.split(0)[0]))
-        draws.batch(0)
+        state, draws = training(config, bench.device)
+        batches = draws.batches(0, bench.device)
+        ready = next(batches)
         begun = time.thread_time()
         count = bench.times(8)
-        for number in range(count):
-            drawn = draws.batch(number * batch)
+        for _ in range(count):
+            next(batches)
         draw_ms = (time.thread_time() - begun) / count * 1e3
-        copy_ms = median_s(lambda drawn=drawn: drawn.to(bench.device), bench.device, 5) * 1e3
-        state, batches = training(config, bench.device)
-        ready = next(batches)
         count = bench.times(12)
-        for _ in range(3):
-            state.step(ready)
 
-        def ready_steps(state: Any = state, ready: Any = ready, count: int = count) -> None:
+        def run(items: Iterator[Batch], state: TrainState = state, count: int = count) -> None:
             for _ in range(count):
-                state.step(ready)
+                state.step(next(items))
+            state.settle()
 
-        ready_s = seconds(ready_steps, bench.device) / count
+        run(repeat(ready))
+        ready_s = seconds(lambda ready=ready, run=run: run(repeat(ready)), bench.device)
         with closing(prefetch(batches)) as ahead:
-            state.step(next(ahead))
-
-            def steps(state: Any = state, ahead: Any = ahead, count: int = count) -> None:
-                for _ in range(count):
-                    state.step(next(ahead))
-
-            prefetched_s = seconds(steps, bench.device) / count
+            run(ahead)
+            ahead_s = seconds(lambda ahead=ahead, run=run: run(ahead), bench.device)
         yield (
             f"batches of {batch} at {size} px",
-            f"drawn in {draw_ms:.1f} ms of a thread, copied in {copy_ms:.1f} ms; a step takes "
-            f"{prefetched_s / ready_s - 1:+.0%} with the thread beside it",
+            f"drawn in {draw_ms:.1f} ms of a thread; a step takes {ready_s / count * 1e3:.1f} ms, "
+            f"{ahead_s / ready_s - 1:+.0%} with the thread beside it",
         )
-        del state, batches, ready
+        del state, draws, batches, ready
 
 
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -232,11 +226,14 @@ def package(bench: Bench, size: int) -> tuple[nn.Module, Predict]:
 def peers(bench: Bench) -> Rows:
     """Forward, backward and AdamW beside others' networks, each also in its other layout."""
     sides: dict[str, Callable[..., tuple[nn.Module, Predict]]] = {}
-    for name, changes in VARIANTS.items():
-        for layout, last in (("NHWC", True), ("NCHW", False)):
-            sides[f"V1 {name}, {layout}"] = lambda b, s, c=changes, last=last: v1(
-                b, s, channels_last=last, **c
-            )
+    for name, kernel, last in (
+        ("V1 with its kernel, NHWC", True, True),
+        ("V1 plain, NHWC", False, True),
+        ("V1 plain, NCHW", False, False),
+    ):
+        sides[name] = lambda b, s, kernel=kernel, last=last: v1(
+            b, s, channels_last=last, norm_kernel=kernel
+        )
     if importlib.util.find_spec("monai"):
         sides |= {"MONAI, NCHW": monai, "MONAI, NHWC": lambda b, s: monai(b, s, True)}
     if importlib.util.find_spec("med_seg_diff_pytorch"):
@@ -288,17 +285,17 @@ def peer_step(
 
     for _ in range(bench.times(4)):
         once()
-    repeat = bench.times(6)
-    step_s = min(seconds(lambda: [once() for _ in range(repeat)], device) for _ in range(3))
+    count = bench.times(6)
+    step_s = min(seconds(lambda: [once() for _ in range(count)], device) for _ in range(3))
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
-    return step_s / repeat, memory, sum(p.numel() for p in network.parameters())
+    return step_s / count, memory, sum(p.numel() for p in network.parameters())
 
 
 def share(bench: Bench) -> Rows:
     """Several trials on one card."""
     context = multiprocessing.get_context("spawn")
     alone: dict[str, float] = {}
-    for name in VARIANTS:
+    for name in ("both", "plain"):
         for number in (1, 2) if bench.dry else (1, 2, 4):
             barrier, answers = context.Barrier(number), context.Queue()
             arguments = (bench, name, barrier, answers)
@@ -321,8 +318,8 @@ def one_share(bench: Bench, variant: str, barrier: Any, answers: Any) -> None:
     """Be one of the trials on a card."""
     torch.set_num_threads(1)
     config = bench.config(32 if bench.dry else 128, 8, **VARIANTS[variant])
-    state, batches = training(config, bench.device)
-    batch = next(batches)
+    state, draws = training(config, bench.device)
+    batch = next(draws.batches(0, bench.device))
     for _ in range(4):
         state.step(batch)
     synchronize(bench.device)
@@ -335,6 +332,7 @@ def one_share(bench: Bench, variant: str, barrier: Any, answers: Any) -> None:
     while time.perf_counter() < begun + limit_s:
         state.step(batch)
         steps += 1
+    state.settle()
     synchronize(bench.device)
     answers.put((8 * steps / (time.perf_counter() - begun), beside_mib))
 

@@ -11,12 +11,17 @@ import torch
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as recorder
 
-from search.workflows.check_step import flops_per_image, seconds, synchronize, training
+from search.workflows.check_step import PLAIN, flops_per_image, seconds, synchronize, training
 from tests.gpu.noise import write_store
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest
 
-VARIANTS: dict[str, dict[str, Any]] = {"plain": {}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": PLAIN,
+    "kernel": PLAIN | {"norm_kernel": True},
+    "graph": PLAIN | {"cuda_graph": True},
+    "both": {"norm_kernel": True, "cuda_graph": True},
+}
 """Settings of TrainConfig under which the same step is measured, by name."""
 
 KINDS = {
@@ -156,34 +161,36 @@ def step_rows(bench: Bench, what: str, config: TrainConfig, detail: bool) -> lis
         Rows: what, and what was found.
     """
     device, batch = bench.device, config.batch.effective
-    plain = config.model_copy(update=VARIANTS["plain"])
-    flops = flops_per_image(plain, device)
+    flops = flops_per_image(config, device)
     clean(device)
     begun = time.perf_counter()
-    state, batches = training(config, device)
+    state, draws = training(config, device)
+    batches = draws.batches(0, device)
     ready = [next(batches) for _ in range(bench.times(4))]
-    for each in ready:
-        state.step(each)
+
+    def run(steps: int) -> None:
+        for number in range(steps):
+            state.step(ready[number % len(ready)])
+        state.settle()
+
+    run(len(ready))
     synchronize(device)
     first_s = time.perf_counter() - begun
-    once_s = median_s(lambda: state.step(ready[0]), device, 3)
-    repeat = bench.times(max(5, min(30, round(2 / once_s))))
-
-    def run() -> None:
-        for number in range(repeat):
-            state.step(ready[number % len(ready)])
-
-    step_s = min(seconds(run, device) for _ in range(2)) / repeat
+    few = bench.times(3)
+    repeat = bench.times(max(5, min(30, round(1.5 * few / seconds(lambda: run(few), device)))))
+    step_s = min(seconds(lambda: run(repeat), device) for _ in range(2)) / repeat
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
     found = profile(lambda: state.step(ready[0]), device)
+    note = f"; micro-batch {state.micro}" if state.micro < batch else ""
+    if config.cuda_graph and state.graphs.refused:
+        note += f"; no graph: {state.graphs.refused}"
     share = f"{flops * batch / step_s / bench.peak:.1%} of the peak" if bench.peak else "-"
     rows = [
         (
             what,
             f"{step_s * 1e3:.1f} ms, {batch / step_s:.0f} images/s, {share}, {memory:.1f} GiB, "
             f"busy {found.busy_ms / (step_s * 1e3):.0%}, {found.kernels} kernels, "
-            f"{found.waits:.0f} waits; first four steps {first_s:.1f} s"
-            + (f"; micro-batch {state.micro}" if state.micro < batch else ""),
+            f"{found.waits:.0f} waits; first four steps {first_s:.1f} s{note}",
         )
     ]
     if detail:

@@ -1,5 +1,6 @@
 """A GPU computes what the CPU computes: losses, gradients, hashes, augmentation."""
 
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import get_args
@@ -73,8 +74,10 @@ def test_normal_numbers_from_counters_differ_by_rounding(device):
 
 def test_heavy_augmentation_differs_by_rounding(store, device):
     config = settings(store, data__augment="heavy", batch__effective=8)
-    (here, batches), (there, other_batches) = training(config, CPU), training(config, device)
-    images, mask = augmented(next(batches), here.inputs)
-    other_images, other_mask = augmented(next(other_batches), there.inputs)
+    (here, draws), (there, _) = training(config, CPU), training(config, device)
+    batch = draws.batch(0)
+    moved = replace(batch, **{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+    images, mask = augmented(batch, here.inputs)
+    other_images, other_mask = augmented(moved, there.inputs)
     torch.testing.assert_close(other_images.cpu(), images, atol=1e-4, rtol=0)
     assert (other_mask.cpu() != mask).float().mean() < 1e-3

@@ -1,6 +1,7 @@
 """What runs again on one card gives the same bits."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ STEPS = 4
 
 def weights(config: TrainConfig, device: torch.device) -> torch.Tensor:
     """Train for some steps and return the weights and their average."""
-    state, batches = training(config, device)
-    for _ in range(STEPS):
-        state.step(next(batches))
+    state, draws = training(config, device)
+    for batch in islice(draws.batches(0, device), STEPS):
+        state.step(batch)
+    state.settle()
     networks = (state.model, state.ema)
     return torch.cat([p.detach().flatten().cpu() for n in networks for p in n.parameters()])
 
@@ -72,17 +74,16 @@ def test_a_run_that_was_stopped_and_resumed(changes: dict[str, Any], store, devi
     assert without_times([first, *fit(config, tmp_path / "parts", received=1)]) == whole
 
 
-def test_a_run_whose_folder_was_copied_after_each_epoch_is_no_other(store, device, tmp_path):
-    """Pictures and replays read checkpoints: weights come back with their bits."""
+def test_weights_that_were_written_and_read_train_on_alike(store, device, tmp_path):
     config = settings(store, model__width=8, epochs=1, epoch_images=16)
-    state, batches = training(config, device)
-    state.step(next(batches))
+    state, draws = training(config, device)
+    first, second = islice(draws.batches(0, device), 2)
+    state.step(first)
     path = Path(tmp_path, "state.pt")
     torch.save(state.state_dict(), path)
     again, _ = training(config, device)
     again.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    batch = next(batches)
-    state.step(batch)
-    again.step(batch)
+    for each in (state, again):
+        each.step(second)
     for mine, theirs in zip(state.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
