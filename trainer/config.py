@@ -348,6 +348,9 @@ class TrainConfig(Section):
     norm_kernel: bool = True
     """On a GPU, norms, the timestep's scale and shift, and SiLU are one kernel; elsewhere nothing
     changes. Needs channels_last, and Triton, which comes with torch for CUDA."""
+    cuda_graph: bool = True
+    """On a GPU, a micro-batch's forward and backward pass is launched as a whole; elsewhere nothing
+    changes. Not with loss.boundary."""
     gradient_checkpointing: bool = False
     """Keep only each level's input for the backward pass and compute the rest again."""
     memory_share: float = Field(default=1.0, gt=0, le=1)

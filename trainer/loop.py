@@ -34,7 +34,16 @@ from trainer.training.train_state import TrainState
 
 __all__ = ["Diverged", "OutOfMemory", "Validation", "fit"]
 
-MAY_CHANGE = {"epochs", "device", "num_threads", "data.store", "compile", "memory_share"}
+MAY_CHANGE = {
+    "epochs",
+    "device",
+    "num_threads",
+    "data.store",
+    "compile",
+    "memory_share",
+    "norm_kernel",
+    "cuda_graph",
+}
 """Settings with which a run may be continued otherwise than it was begun."""
 
 

@@ -56,8 +56,8 @@ class Norm(nn.GroupNorm):
             (b, c, H, W), of x's precision where fused.
         """
         if self.fused and x.dim() == 4:
-            out: Tensor = _Fused.apply(x, self.weight, self.bias, film, conv_bias, self)
-            return out
+            fused: Tensor = _Fused.apply(x, self.weight, self.bias, film, conv_bias, self)  # type: ignore[no-untyped-call]
+            return fused
         assert conv_bias is None
         h = self._plain(x)
         if film is not None:
@@ -78,10 +78,14 @@ class Norm(nn.GroupNorm):
 
         cuDNN does not add it: that would be a kernel that reads and writes the whole map.
         """
-        if not self.fused:
-            return self(conv(x), film)
-        h = F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
-        return self(h, film, conv.bias)
+        bias = None
+        if self.fused:
+            h = F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation)
+            bias = conv.bias
+        else:
+            h = conv(x)
+        out: Tensor = self(h, film, bias)
+        return out
 
 
 class _Fused(torch.autograd.Function):

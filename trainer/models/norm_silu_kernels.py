@@ -52,7 +52,7 @@ class Shape(NamedTuple):
 
     @property
     def channel_blocks(self) -> int:
-        return triton.cdiv(self.channels, self.block_c)
+        return -(-self.channels // self.block_c)
 
 
 def divided(x: Tensor, groups: int) -> Shape:
