@@ -1,5 +1,6 @@
 """`segtune check`: does this machine train as it should? Run it first on a new one."""
 
+import gc
 import io
 import os
 import tempfile
@@ -162,6 +163,7 @@ def limit_rows(device: "torch.device") -> Iterable[Row]:
 
     if device.type != "cuda":
         return
+    gc.collect()
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
     what = f"{LIMITED_SHARE:.0%} of {total / 2**30:.1f} GiB"

@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from search.workflows.check_step import matmul_flops_per_s
 from tests.bench.gpu_groups import GROUPS, broken
 from tests.bench.gpu_measure import Bench
 
@@ -80,8 +79,7 @@ def run_group(name: str, folder: Path, dry: bool, out: Path | None) -> int:
     torch.set_num_threads(1)
     device = torch.device("cpu" if dry else "cuda")
     begun = time.monotonic()
-    peak = matmul_flops_per_s(device)
-    rows = GROUPS[name][0](Bench(device, dry, folder, peak))
+    rows = GROUPS[name][0](Bench(device, dry, folder))
     status = 0
 
     def say(what: str, found: str) -> None:
@@ -90,8 +88,6 @@ def run_group(name: str, folder: Path, dry: bool, out: Path | None) -> int:
             with out.open("a") as file:
                 file.write(json.dumps({"group": name, "what": what, "found": found}) + "\n")
 
-    if name == "about":
-        say("product of matrices, the peak of shares", f"{peak / 1e12:.4g} TFLOP/s")
     try:
         for what, found in rows:
             say(what, found)

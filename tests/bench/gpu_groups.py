@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.workflows.check_gpu import look
-from search.workflows.check_step import seconds, synchronize, training
+from search.workflows.check_step import (
+    flops_per_image,
+    matmul_flops_per_s,
+    seconds,
+    synchronize,
+    training,
+)
 from tests.bench.gpu_measure import VARIANTS, Bench, clean, median_s, step_rows
 from trainer.data.batches import Batch, prefetch
 from trainer.data.inputs import InputSpec
@@ -59,27 +65,54 @@ def pinned(tensor: Tensor, device: torch.device) -> Tensor:
 def step(bench: Bench) -> Rows:
     """V1's step, in every variant: what matters most."""
     sizes = ((256, 32, 64), (128, 8, 64), (128, 32, 64), (256, 32, 128))
-    for size, batch, width in ((32, 4, 8),) if bench.dry else sizes:
-        for name, changes in VARIANTS.items():
-            what = f"V1 w{width} {size} px b{batch}, {name}"
-            config = bench.config(size, batch, model__width=width, **changes)
-            try:
-                yield from step_rows(bench, what, config, detail=width != 128)
-            except Exception as error:
-                yield what, broken(error)
+    yield from steps(
+        bench,
+        "V1 w{model__width} {size} px b{batch}",
+        [(size, batch, {"model__width": w}) for size, batch, w in sizes],
+        [*VARIANTS],
+    )
 
 
 def families(bench: Bench) -> Rows:
-    """The steps of other families, in the first and the last variant."""
-    for size, batch in ((32, 4),) if bench.dry else ((128, 8), (256, 32), (128, 32)):
-        for family in ("medsegdiff_v2", "diffusion_unet", "unet"):
-            for name in dict.fromkeys((next(iter(VARIANTS)), next(reversed(VARIANTS)))):
-                what = f"{family} w64 {size} px b{batch}, {name}"
-                config = bench.config(size, batch, model__family=family, **VARIANTS[name])
-                try:
-                    yield from step_rows(bench, what, config, detail=size == 256)
-                except Exception as error:
-                    yield what, broken(error)
+    """The steps of other families."""
+    yield from steps(
+        bench,
+        "{model__family} w64 {size} px b{batch}",
+        [
+            (size, batch, {"model__family": family})
+            for size, batch in ((128, 8), (256, 32), (128, 32))
+            for family in ("medsegdiff_v2", "diffusion_unet", "unet")
+        ],
+        ["as shipped", "plain"],
+    )
+
+
+def steps(
+    bench: Bench, name: str, sizes: list[tuple[int, int, dict[str, Any]]], variants: list[str]
+) -> Rows:
+    """Yield the rows of some configurations in some variants; one that breaks costs its own."""
+    peak = matmul_flops_per_s(bench.device)
+    yield "product of matrices, the peak of shares", f"{peak / 1e12:.4g} TFLOP/s"
+    if bench.dry:
+        families = {changes.get("model__family"): changes for _, _, changes in sizes}
+        sizes = [(32, 4, changes | {"model__width": 8}) for changes in families.values()]
+    for size, batch, changes in sizes:
+        what = name.format(size=size, batch=batch, **changes)
+        flops = flops_per_image(bench.config(size, batch, **changes), bench.device)
+        for variant in variants:
+            config = bench.config(size, batch, **changes, **VARIANTS[variant])
+            rows = step_rows(
+                bench,
+                f"{what}, {variant}",
+                config,
+                flops=flops,
+                peak=peak,
+                detail=variant in ("as shipped", "plain"),
+            )
+            try:
+                yield from rows
+            except Exception as error:
+                yield f"{what}, {variant}", broken(error)
 
 
 def epoch(bench: Bench) -> Rows:
@@ -238,12 +271,21 @@ def peers(bench: Bench) -> Rows:
         sides |= {"MONAI, NCHW": monai, "MONAI, NHWC": lambda b, s: monai(b, s, True)}
     if importlib.util.find_spec("med_seg_diff_pytorch"):
         sides["med-seg-diff-pytorch"] = package
+    graphs = {
+        f"{name.replace(',', ' as a graph,')}": make
+        for name, make in sides.items()
+        if "kernel" in name or "MONAI" in name
+    }
+    if bench.device.type == "cuda":
+        sides |= graphs
     for size, batch in ((32, 2),) if bench.dry else ((256, 16), (128, 8), (128, 32)):
         best: dict[str, float] = {}
         for side, make in sides.items():
             what = f"{side}, {size} px b{batch}"
             try:
-                step_s, memory_gib, parameters = peer_step(bench, make, size, batch)
+                step_s, memory_gib, parameters = peer_step(
+                    bench, make, size, batch, graph="graph" in side
+                )
             except Exception as error:
                 yield what, broken(error)
                 continue
@@ -254,18 +296,31 @@ def peers(bench: Bench) -> Rows:
                 f"{batch / step_s:.0f} images/s, {step_s * 1e3:.1f} ms, {memory_gib:.1f} GiB, "
                 f"{parameters / 1e6:.1f} M parameters",
             )
-        ours = {name: rate for name, rate in best.items() if name.startswith("V1")}
-        for name, rate in best.items():
-            if name not in ours and ours:
-                mine = max(ours, key=lambda each: ours[each])
-                found = f"{ours[mine] / rate:.2f} times as fast"
-                yield f"{mine} against {name}, {size} px b{batch}", found
+        for how in ("", " as a graph"):
+            mine = best.get(f"V1 with its kernel{how}")
+            for name in ("V1 plain", f"MONAI{how}", "med-seg-diff-pytorch"):
+                if mine and (rate := best.get(name)):
+                    what = f"V1 with its kernel{how} against {name}, {size} px b{batch}"
+                    yield what, f"{mine / rate:.2f} times as fast"
 
 
 def peer_step(
-    bench: Bench, make: Callable[..., tuple[nn.Module, Predict]], size: int, batch: int
+    bench: Bench,
+    make: Callable[..., tuple[nn.Module, Predict]],
+    size: int,
+    batch: int,
+    *,
+    graph: bool,
 ) -> tuple[float, float, int]:
-    """Return a step's seconds, its peak memory in GiB, and the number of parameters."""
+    """Return a step's seconds, its peak memory in GiB, and the number of parameters.
+
+    Args:
+        bench: Where.
+        make: The network's builder.
+        size: Image side in pixels.
+        batch: Images a step.
+        graph: Forward and backward are one CUDA graph.
+    """
     device = bench.device
     clean(device)
     torch.manual_seed(0)
@@ -276,26 +331,48 @@ def peer_step(
     image = torch.rand(batch, IMAGE_CHANNELS, size, size, device=device) * 2 - 1
     t = torch.randint(1000, (batch,), device=device)
 
-    def once() -> None:
-        optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16):
+    def both() -> None:
+        with torch.autocast(device.type, torch.bfloat16, cache_enabled=not graph):
             predicted = predict(x_t, t, image)
         F.mse_loss(predicted.float(), target).backward()
+
+    def once() -> None:
+        optimizer.zero_grad()
+        both()
         optimizer.step()
 
-    for _ in range(bench.times(4)):
-        once()
-    count = bench.times(6)
-    step_s = min(seconds(lambda: [once() for _ in range(count)], device) for _ in range(3))
+    if graph:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                once()
+        torch.cuda.current_stream().wait_stream(side)
+        optimizer.zero_grad()
+        recorded = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(recorded):
+            both()
+
+        def once() -> None:
+            recorded.replay()
+            optimizer.step()
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            once()
+
+    run(bench.times(4))
+    count = bench.times(8)
+    step_s = min(seconds(lambda: run(count), device) for _ in range(3)) / count
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
-    return step_s / count, memory, sum(p.numel() for p in network.parameters())
+    return step_s, memory, sum(p.numel() for p in network.parameters())
 
 
 def share(bench: Bench) -> Rows:
     """Several trials on one card."""
     context = multiprocessing.get_context("spawn")
     alone: dict[str, float] = {}
-    for name in ("both", "plain"):
+    for name in ("as shipped", "plain"):
         for number in (1, 2) if bench.dry else (1, 2, 4):
             barrier, answers = context.Barrier(number), context.Queue()
             arguments = (bench, name, barrier, answers)

@@ -3,7 +3,7 @@
 import gc
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,18 +11,18 @@ import torch
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as recorder
 
-from search.workflows.check_step import PLAIN, flops_per_image, seconds, synchronize, training
+from search.workflows.check_step import PLAIN, seconds, synchronize, training
 from tests.gpu.noise import write_store
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest
 
 VARIANTS: dict[str, dict[str, Any]] = {
+    "as shipped": {},
     "plain": PLAIN,
-    "kernel": PLAIN | {"norm_kernel": True},
-    "graph": PLAIN | {"cuda_graph": True},
-    "both": {"norm_kernel": True, "cuda_graph": True},
+    "norm kernel alone": PLAIN | {"norm_kernel": True},
+    "graph alone": PLAIN | {"cuda_graph": True},
 }
-"""Settings of TrainConfig under which the same step is measured, by name."""
+"""Settings of TrainConfig under which the same step is measured, by name; what matters first."""
 
 KINDS = {
     "optimizer": r"[Aa]dam|lerp|LpNorm|lpnorm|multi_tensor",
@@ -48,8 +48,6 @@ class Bench(NamedTuple):
     dry: bool
     folder: Path
     """Where stores are written, for all groups."""
-    peak: float
-    """FLOPs a second of a large product of matrices; 0 before it is measured."""
 
     def store(self, image_size: int, num_slices: int = 12, native_size: int = 512) -> Path:
         """Return a store of noise, the same for all groups."""
@@ -148,20 +146,23 @@ def profile(function: Callable[[], object], device: torch.device, repeat: int = 
     )
 
 
-def step_rows(bench: Bench, what: str, config: TrainConfig, detail: bool) -> list[tuple[str, str]]:
+def step_rows(
+    bench: Bench, what: str, config: TrainConfig, *, flops: float, peak: float, detail: bool
+) -> Iterator[tuple[str, str]]:
     """Measure optimizer steps on batches that are ready.
 
     Args:
         bench: Where.
         what: Name of the row.
         config: What is trained.
+        flops: Of one image.
+        peak: FLOPs a second of the device at best.
         detail: Also say which kinds of kernels and which kernels take the time.
 
-    Returns:
+    Yields:
         Rows: what, and what was found.
     """
     device, batch = bench.device, config.batch.effective
-    flops = flops_per_image(config, device)
     clean(device)
     begun = time.perf_counter()
     state, draws = training(config, device)
@@ -180,22 +181,23 @@ def step_rows(bench: Bench, what: str, config: TrainConfig, detail: bool) -> lis
     repeat = bench.times(max(5, min(30, round(1.5 * few / seconds(lambda: run(few), device)))))
     step_s = min(seconds(lambda: run(repeat), device) for _ in range(2)) / repeat
     memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
-    found = profile(lambda: state.step(ready[0]), device)
-    note = f"; micro-batch {state.micro}" if state.micro < batch else ""
+    notes = [f"first four steps {first_s:.1f} s"]
+    if state.micro < batch:
+        notes.append(f"micro-batch {state.micro}")
     if config.cuda_graph and state.graphs.refused:
-        note += f"; no graph: {state.graphs.refused}"
-    share = f"{flops * batch / step_s / bench.peak:.1%} of the peak" if bench.peak else "-"
-    rows = [
-        (
-            what,
-            f"{step_s * 1e3:.1f} ms, {batch / step_s:.0f} images/s, {share}, {memory:.1f} GiB, "
-            f"busy {found.busy_ms / (step_s * 1e3):.0%}, {found.kernels} kernels, "
-            f"{found.waits:.0f} waits; first four steps {first_s:.1f} s{note}",
-        )
-    ]
-    if detail:
-        kinds = ", ".join(f"{kind} {ms:.1f}" for kind, ms in found.by_kind.items())
-        rows.append((f"{what}: ms by kind", kinds))
-        for ms, count, name in found.longest:
-            rows.append((f"{what}: long kernel", f"{ms:.2f} ms in {count} x {name}"))
-    return rows
+        notes.append(f"no graph: {state.graphs.refused}")
+    found = (
+        f"{step_s * 1e3:.1f} ms, {batch / step_s:.0f} images/s, "
+        f"{flops * batch / step_s / peak:.1%} of the peak, {memory:.1f} GiB"
+    )
+    yield what, "; ".join([found, *notes])
+    profiled = profile(lambda: state.step(ready[0]), device)
+    state.settle()
+    yield (
+        f"{what}: profile",
+        f"busy {profiled.busy_ms / (step_s * 1e3):.0%}, {profiled.kernels} kernels, "
+        f"{profiled.waits:.1f} waits a step; ms by kind: "
+        + ", ".join(f"{kind} {ms:.1f}" for kind, ms in profiled.by_kind.items()),
+    )
+    for ms, count, name in profiled.longest if detail else ():
+        yield f"{what}: long kernel", f"{ms:.2f} ms in {count} x {name}"

@@ -66,7 +66,7 @@ def test_distances_on_the_cpu_are_no_graph_and_train(store, device):
 
 
 SHAPES = [
-    (1, 8, 1, 1),
+    (1, 64, 1, 2),
     (2, 16, 7, 9),
     (3, 24, 33, 17),
     (2, 64, 256, 256),
