@@ -109,7 +109,8 @@ def test_the_kernel_agrees_with_float64_and_with_itself(shape, kind):
         assert all(map(torch.equal, first, gradients()))
 
     exact = [
-        each.double().requires_grad_() for each in (x, film, conv_bias, norm.weight, norm.bias)
+        each.detach().double().requires_grad_()
+        for each in (x, film, conv_bias, norm.weight, norm.bias)
     ]
     h = F.group_norm(
         exact[0] + exact[2][None, :, None, None], norm.num_groups, *exact[3:], norm.eps
