@@ -1,11 +1,16 @@
 """Building blocks of the diffusion networks. Legend: b batch, c channels, H W feature map."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.config import ModelConfig
 from trainer.models.norm_silu import Norm, largest_divisor
+
+ALIGNED = 8
+"""Channels of which tensor cores take a multiple."""
 
 HEAD_CHANNELS = 32
 """Fewest channels per attention head, where there is more than one."""
@@ -24,11 +29,42 @@ def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
+class AlignedConv(nn.Conv2d):
+    """A convolution from or to few channels.
+
+    On a GPU it is computed with zeros up to a multiple of 8, for which there are fast kernels: 64
+    channels to 1 take 7 ms of a step at 256 px and batch 32 on an H200, and to 8 a tenth of it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, in_channels, H, W) to (b, out_channels, H', W')."""
+        if not x.is_cuda:
+            return super().forward(x)
+        more_in, more_out = -self.in_channels % ALIGNED, -self.out_channels % ALIGNED
+        weight = F.pad(self.weight, (0, 0, 0, 0, 0, more_in, 0, more_out))
+        bias = None if self.bias is None else F.pad(self.bias, (0, more_out))
+        x = F.pad(x, (0, 0, 0, 0, 0, more_in)).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, weight, bias, self.stride, self.padding)[:, : self.out_channels]
+
+
 def in_full_precision(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """Apply a layer in its weights' precision, at least float32, also under autocast."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         out: Tensor = layer(x.to(layer.weight.dtype))
         return out
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Compute in the precision of what is given; some devices (meta) know nothing else."""
+    kind = x.device.type
+    known = torch.amp.is_autocast_available(kind)
+    return torch.autocast(kind, enabled=False) if known else nullcontext()
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Return how a feature map (b, c, H, W) lies in memory."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 class TimeEmbedding(nn.Module):
@@ -112,15 +148,28 @@ class SelfAttention(nn.Module):
         return out
 
 
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` in its input's precision, which autocast would leave for float32.
+
+    What it sums is float32 in any case.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., c) to the same shape and precision."""
+        with without_autocast(x):
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+
+
 class ChannelNorm(nn.Module):
     """LayerNorm over the channels at each position, with learnable gain and bias."""
 
     def __init__(self, channels: int):
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (b, c, H, W) to the same shape."""
+        """Map (b, c, H, W) to the same shape and precision."""
         out: Tensor = self.norm(x.movedim(1, -1)).movedim(-1, 1)
         return out
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
-from trainer.models.blocks import HEAD_CHANNELS, in_full_precision, level_widths
+from trainer.models.blocks import HEAD_CHANNELS, AlignedConv, in_full_precision, level_widths
 from trainer.models.network import ImageItself, Network
 from trainer.models.norm_silu import MAX_GROUPS, Norm, largest_divisor
 
@@ -56,7 +56,7 @@ class DiffusionUNet(Network):
                 norm = Norm(channels, silu=False, groups=groups, eps=eps)
                 self.body.set_submodule(name, norm)
         self.head_norm = Norm(config.width)
-        self.head = nn.Conv2d(config.width, out_channels, 3, padding=1)
+        self.head = AlignedConv(config.width, out_channels, 3, padding=1)
 
     def levels(self) -> Iterable[nn.Module]:
         yield from (*self.body.down_blocks, self.body.middle_block, *self.body.up_blocks)

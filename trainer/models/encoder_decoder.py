@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.config import ModelConfig
-from trainer.models.blocks import Level, level_widths
+from trainer.models.blocks import AlignedConv, Level, level_widths
 
 
 def levels(config: ModelConfig, time_channels: int | None) -> nn.ModuleList:
@@ -25,7 +25,7 @@ class Encoder(nn.Module):
     def __init__(self, in_channels: int, config: ModelConfig, time_channels: int | None = None):
         super().__init__()
         widths = level_widths(config.width, config.depth)
-        self.enter = nn.ModuleList([nn.Conv2d(in_channels, config.width, 3, padding=1)])
+        self.enter = nn.ModuleList([AlignedConv(in_channels, config.width, 3, padding=1)])
         self.enter.extend(
             nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
         )

@@ -8,10 +8,12 @@ from torch.nn import functional as F
 
 from trainer.config import ModelConfig
 from trainer.models.blocks import (
+    AlignedConv,
     ChannelNorm,
     Level,
     TimeEmbedding,
     in_full_precision,
+    layout_of,
     level_widths,
 )
 from trainer.models.network import ImageItself, Network
@@ -35,11 +37,15 @@ class FFParser(nn.Module):
     # Inductor (torch 2.13) computes a wrong gradient of complex weights.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, m: Tensor) -> Tensor:
-        """Filter (b, c, size, size); at least float32, also under autocast."""
-        m = m.to(torch.promote_types(m.dtype, torch.float32))
-        spectrum = torch.fft.rfft2(m) * torch.complex(self.real, self.imag)
+        """Filter (b, c, size, size) in at least float32; the result has m's precision and layout.
+
+        As every layer's under autocast; what is around it would go on in float32 otherwise.
+        """
+        precision = torch.promote_types(m.dtype, torch.float32)
+        whole = m.to(precision, memory_format=torch.contiguous_format)
+        spectrum = torch.fft.rfft2(whole) * torch.complex(self.real, self.imag)
         filtered: Tensor = torch.fft.irfft2(spectrum, s=m.shape[-2:])
-        return filtered
+        return filtered.to(m.dtype, memory_format=layout_of(m))
 
 
 class AttentiveFusion(nn.Module):
@@ -109,9 +115,9 @@ class MedSegDiffV1(Network):
 
         self.condition = ImageItself()
         self.time = TimeEmbedding(time_channels)
-        self.image_stem = nn.Conv2d(in_channels, config.width, 3, padding=1)
+        self.image_stem = AlignedConv(in_channels, config.width, 3, padding=1)
         self.image_levels, self.image_downs = levels(), downs()
-        self.mask_stem = nn.Conv2d(mask_channels, config.width, 3, padding=1)
+        self.mask_stem = AlignedConv(mask_channels, config.width, 3, padding=1)
         self.mask_levels, self.mask_downs = levels(), downs()
 
         middle = (config.depth - 1) // 2
@@ -123,7 +129,7 @@ class MedSegDiffV1(Network):
         self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths[:-1])
         self.head_norm = Norm(config.width)
-        self.head = nn.Conv2d(config.width, out_channels, 3, padding=1)
+        self.head = AlignedConv(config.width, out_channels, 3, padding=1)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
         (cond,) = condition

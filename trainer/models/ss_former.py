@@ -69,8 +69,8 @@ class NeuralBandPassFilter(nn.Module):
         Rows run from -1 to 1 and columns from 0 to 1, so that neighbours are neighbours in
         frequency too.
         """
-        rows = torch.fft.fftshift(torch.fft.fftfreq(height, 0.5))
-        columns = torch.fft.rfftfreq(width, 0.5)
+        rows = torch.fft.fftshift(torch.fft.fftfreq(height, 0.5, device=like.device))
+        columns = torch.fft.rfftfreq(width, 0.5, device=like.device)
         return torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(like)
 
     def forward(self, height: int, width: int, time: Tensor) -> Tensor:
