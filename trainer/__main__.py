@@ -101,11 +101,15 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
     """
     settings = load_config(config, overrides)
     from trainer.devices import pick_device
+    from trainer.gpus import driver_version, look
     from trainer.loop import fit
     from trainer.training.distributed import processes, rank
 
-    with processes(pick_device(settings)):
+    device = pick_device(settings)
+    with processes(device):
         say = click.echo if rank() == 0 else lambda text: None
+        if device.type == "cpu" and settings.device == "auto" and driver_version():
+            click.echo(f"note: it trains on the CPU: {look()}", err=True)
         for validation in fit(settings, Path(out)):
             m = validation.metrics
             loss = f"loss {m['train/loss']:.4f}  " if "train/loss" in m else ""

@@ -133,6 +133,8 @@ class WorkerGroup:
                     continue
                 alone = OutOfMemory if ending == MEMORY else RuntimeError
                 blame.put(alone(f"rank {rank}: alone {ending}"))
+                if ending == MEMORY and not returned.wait(BLAME_S):
+                    self.end()
             if not returned.wait(GRACE_S):
                 os._exit(1)
             return

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search.cli.main import main
-from search.execution.gpus import automatic, with_gpus
+from search.execution.gpus import automatic, device_for, with_gpus
 from search.execution.worker import check_accelerator, on_its_devices
 from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
@@ -98,6 +98,43 @@ def test_auto_that_a_budget_contradicts(store: Path) -> None:
     assert with_gpus(study, 1, "toy").trials.gpus == 1
     with pytest.raises(ConfigError, match=r"budget\.gpu_hours: 2: trials\.gpus_per_trial is 0"):
         with_gpus(study, 0, "toy")
+
+
+SMI = """#!/bin/sh
+echo "0, GPU-aaaa, 40960"
+echo "1, GPU-bbbb, 3"
+echo "2, GPU-cccc, 0"
+"""
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "device", "left"),
+    [
+        (1, None, "auto", "GPU-bbbb"),
+        (0.5, "0,2", "auto", "GPU-cccc"),
+        (1, "GPU-cc", "auto", "GPU-cccc"),
+        (1, "0", "cpu", "0"),
+        (1, "", "cpu", ""),
+        (0, "1", "cpu", "1"),
+    ],
+)
+def test_work_beside_a_study_takes_a_gpu_that_is_free(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: float,
+    visible: str | None,
+    device: str,
+    left: str,
+) -> None:
+    """If the trial had one, and of those that this process may use."""
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert device_for(gpus) == device
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left
 
 
 def test_a_process_without_a_gpu_hides_them_from_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,8 +203,8 @@ def test_memory_that_is_too_small_for_one_rank_alone_is_no_death(
 ) -> None:
     study = Study(tmp_path, phantom_store, [*FULL, PLAIN], cluster, mlflow_uri)
     study.finish()
-    assert study.ended() == ["completed", "infeasible", "infeasible", "completed"]
     assert not study.interrupted()
+    assert study.ended() == ["completed", "infeasible", "infeasible", "completed"]
     reasons = {event["trial"]: event["reason"] for event in study.events("ended")}
     assert reasons[1] == "the memory is too small: CUDA error: out of memory"
     assert reasons[2] == "rank 1: alone out of memory"
