@@ -44,7 +44,7 @@ def check(runs: Path) -> list[Row]:
     seen = look()
     rows = build_rows(seen)
     device = torch.device("cpu")
-    if seen.devices and (here := torch.accelerator.current_accelerator()):
+    if seen.gpus.names and (here := torch.accelerator.current_accelerator()):
         device = torch.device(here.type, 0)
     checks: list[Check] = [
         ("step", lambda: step_rows(device)),
@@ -52,7 +52,7 @@ def check(runs: Path) -> list[Row]:
         ("memory limit", lambda: limit_rows(device)),
         ("NCCL", lambda: exchange_rows(device)),
         ("speed", lambda: [speed_row(device)]),
-        ("Ray", lambda: [ray_row(len(seen.devices))]),
+        ("Ray", lambda: [ray_row(len(seen.gpus.names))]),
         ("disk", lambda: map(disk_row, places(runs))),
     ]
     for what, run in tracked(checks, "checking"):

@@ -15,7 +15,6 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.workflows.check_gpu import look
 from search.workflows.check_step import (
     flops_per_image,
     matmul_flops_per_s,
@@ -28,6 +27,7 @@ from trainer.data.batches import Batch, prefetch
 from trainer.data.inputs import InputSpec
 from trainer.data.store import Store
 from trainer.evaluation.validate import Validator
+from trainer.gpus import look
 from trainer.loop import fit
 from trainer.models.new_network import new_network
 from trainer.saved import checkpoint
@@ -38,10 +38,9 @@ Rows = Iterator[tuple[str, str]]
 
 def about(bench: Bench) -> Rows:
     """The machine, and what its card can do at best."""
-    seen = look()
-    yield "torch", f"{seen.torch}, CUDA {seen.cuda}, cuDNN {torch.backends.cudnn.version()}"
-    for card in seen.cards:
-        yield "card", f"{card.name}, driver {card.driver}, {card.memory_mib} MiB"
+    yield "machine", f"{look()}; cuDNN {torch.backends.cudnn.version()}"
+    if bench.device.type == "cuda":
+        yield "memory", f"{torch.cuda.get_device_properties(0).total_memory / 2**30:.1f} GiB"
     device = bench.device
     numbers = torch.empty((1 << 20) if bench.dry else (1 << 29), device=device)
     other = torch.empty_like(numbers)
