@@ -133,7 +133,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         metrics = pending.metrics | (summarize(scores) if first else {})
         metrics |= {"time/case_s": pending.case_s}
         metrics |= {"time/validate_s": pending.sampling_s + time.perf_counter() - waited}
-        validation = from_first(Validation(pending.epoch, metrics))
+        validation = from_first(Validation(pending.epoch, metrics, state.path))
         signs.check_own()
         writer.wait()
         if first and record.is_best(validation):
