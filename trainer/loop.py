@@ -160,7 +160,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
                         validator.probabilities(
                             state.ema,
                             epoch,
-                            batch_size=4 * state.micro,
+                            batch_size=state.sampling_batch,
                             autocast=state.autocast,
                             alive=signs.live,
                         )

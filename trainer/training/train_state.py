@@ -123,6 +123,14 @@ class TrainState:
         """Sums since the last validation: terms by image, gradient norm by step, and counts."""
 
     @property
+    def sampling_batch(self) -> int:
+        """Masks to sample together: without a backward pass, four times the micro-batch fits.
+
+        On a GPU enough to keep it busy while the next kernels are launched, one by one.
+        """
+        return max(4 * self.micro, 128 if self.gradients.is_cuda else 1)
+
+    @property
     def path(self) -> str:
         """How a GPU's steps are computed, for the record; empty for a CPU."""
         if not self.gradients.is_cuda:
