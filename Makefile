@@ -1,5 +1,5 @@
 # make search  - a phantom study from nothing to a leaderboard; DATASET=path searches your own data
-# make test    - the tests;  make test-slow, make nightly, make bench, make lint
+# make test    - the tests;  make test-slow, make test-gpu, make nightly, make bench, make lint
 # make chaos   - sixty faults on three hosts in namespaces; needs root; half an hour
 PYTHON ?= python3
 VENV := .venv
@@ -10,19 +10,24 @@ STORE ?= prepared/$(notdir $(abspath $(DATASET)))
 # Pixels of a slice: small, for two CPU cores.
 SIZE ?= 48
 
+# PyTorch's index for the driver here (cluster/README.md): PyPI's build needs one of 580, or none.
+DRIVER := $(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1 | cut -d . -f 1)
+TORCH_INDEX ?= $(if $(DRIVER),$(shell test $(DRIVER) -ge 580 || echo https://download.pytorch.org/whl/cu126))
+
 # Tests run in so many processes; one file is quicker in one: python -m pytest FILE.
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup search test test-slow nightly coverage chaos bench lint format
+.PHONY: setup search test test-slow test-gpu nightly coverage chaos bench lint format
 
 setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	@echo 'Setting up $(VENV), once: about two minutes.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(addprefix --extra-index-url ,$(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m trainer.gpus
 	touch $@
 
 datasets/phantom: | setup
@@ -42,6 +47,10 @@ ALONE := tests/chaos tests/cluster/test_slurm.py
 test-slow: setup
 	$(PYTEST) -m 'slow and not nightly' $(addprefix --ignore ,$(ALONE))
 	$(BIN)/python -m pytest -m 'slow and not nightly' $(ALONE)
+
+# What only a GPU shows; a minute or two.
+test-gpu: setup
+	$(BIN)/python -m pytest tests/gpu
 
 nightly: setup
 	$(PYTEST) -m nightly $(addprefix --ignore ,$(ALONE))

@@ -7,13 +7,16 @@
 #   cluster/local.sh stop                               # ends what the above started here, no other Ray
 #
 # More words go to `ray start`: --port 6380, --num-gpus 4. The dashboard listens on loopback, and
-# Ray's client server is off. Log: ~/.ray/segtune.log.
+# Ray's client server is off. Log: ~/.ray/segtune.log. SEGTUNE_MPS=1 before `start` or `join` lets
+# trials that share a GPU compute at the same time (cluster/node.env).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PATH=$root/.venv/bin:$PATH
 # shellcheck source=cluster/ray.env
 . "$root/cluster/ray.env"
+# shellcheck source=cluster/node.env
+. "$root/cluster/node.env"
 pid_file=$HOME/.ray/segtune.pid
 log=$HOME/.ray/segtune.log
 
@@ -24,6 +27,7 @@ run() {
     echo "$0: runs already; end it with: $0 stop" >&2
     exit 2
   fi
+  make_node_folder && start_mps || exit
   (cd "$root" && python -m search.execution.auth)
   (umask 077 && : >"$log")
   # --block: this process ends its own Ray when it ends, where `ray stop` would end everybody's.
@@ -34,6 +38,7 @@ run() {
       echo "$0: $(grep . "$log" | tail -n 1)" >&2
       echo "$0: more in $log" >&2
       rm "$pid_file"
+      end_mps
       exit 1
     fi
     sleep 0.2
@@ -56,6 +61,7 @@ stop() {
     sleep 0.1
   done
   rm "$pid_file"
+  end_mps
 }
 
 case ${1-} in

@@ -7,7 +7,8 @@
 # Ten minutes before the wall the trials write their checkpoints, the job requeues itself and the
 # same words continue the study. `segtune stop STUDY` ends it for now, and the job with it.
 # A crash, such as of Ray's head, is repeated here (cluster/relaunch.sh); after the loss of a
-# node Slurm requeues the job.
+# node Slurm requeues the job. With SEGTUNE_MPS=1 in the environment of `sbatch`, trials that share
+# a GPU compute on it at the same time (cluster/node.env).
 #SBATCH --job-name=segtune
 #SBATCH --output=segtune-%j.log
 #SBATCH --open-mode=append
@@ -56,6 +57,7 @@ everywhere() {
   [[ ! -e $state/told ]] || return 0 # during the pause after a crash
   rm -f "$state/pid" "$state/status"
   srun --cpus-per-task="$SLURM_CPUS_ON_NODE" \
+    bash -c '. cluster/node.env && on_node "$@"' on_node \
     ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus="$SLURM_CPUS_ON_NODE" --include-dashboard=false \
     -- bash -c 'driver "$@"' driver "$@" 2>&1 | grep --line-buffered -v VINFO

@@ -73,10 +73,12 @@ def cli() -> None:
 
 def load_config(path: str, overrides: tuple[str, ...]) -> "TrainConfig":
     """Read CONFIG (dotted or nested keys) with overrides on top."""
-    from trainer.config import TrainConfig
+    from trainer.config import TrainConfig, note_gone
     from trainer.configfile import build, nest, parse_overrides, read_yaml
 
-    return build(TrainConfig, nest(parse_overrides(overrides), nest(read_yaml(path))), path)
+    values = nest(parse_overrides(overrides), nest(read_yaml(path)))
+    note_gone(values, f"{path}: ")
+    return build(TrainConfig, values, path)
 
 
 @cli.command()
@@ -99,11 +101,15 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
     """
     settings = load_config(config, overrides)
     from trainer.devices import pick_device
+    from trainer.gpus import driver_version, look
     from trainer.loop import fit
     from trainer.training.distributed import processes, rank
 
-    with processes(pick_device(settings)):
+    device = pick_device(settings)
+    with processes(device):
         say = click.echo if rank() == 0 else lambda text: None
+        if device.type == "cpu" and settings.device == "auto" and driver_version():
+            click.echo(f"note: it trains on the CPU: {look()}", err=True)
         for validation in fit(settings, Path(out)):
             m = validation.metrics
             loss = f"loss {m['train/loss']:.4f}  " if "train/loss" in m else ""

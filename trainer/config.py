@@ -5,6 +5,7 @@ Imports neither torch nor monai, so that a study is checked without them.
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -23,12 +24,27 @@ from trainer.respacing import timesteps
 
 MAX_PATH = 512
 
+GONE = {"compile": "torch.compile made steps slower"}
+"""Settings of earlier versions, and why they went. They rounded otherwise and no more: what has one
+goes on without it."""
+
 
 def absolute(path: str) -> str:
     """Return a path as every process and machine of a study means it."""
     if len(path) > MAX_PATH:
         raise ValueError(f"{path[:80]}…: must be at most {MAX_PATH} characters")
     return path if path.startswith("s3://") else os.path.realpath(os.path.expanduser(path))
+
+
+def without_gone(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by dotted path without those of earlier versions."""
+    return {name: value for name, value in settings.items() if name not in GONE}
+
+
+def note_gone(settings: Mapping[str, Any], where: str) -> None:
+    """Say on stderr, in a line, which of some settings are those of earlier versions."""
+    for name in settings.keys() & GONE.keys():
+        print(f"note: {where}{name}: is gone ({GONE[name]}), and left out", file=sys.stderr)
 
 
 def _window(given: Any) -> Any:
@@ -343,18 +359,24 @@ class TrainConfig(Section):
     channels_last: bool = True
     """Memory layout; other rounding, and faster convolutions on most devices. The families that
     segment directly do not use it."""
-    compile: bool = False
-    """torch.compile: a minute at the start, faster steps after it."""
     norm_kernel: bool = True
     """On a GPU, norms, the timestep's scale and shift, and SiLU are one kernel; elsewhere nothing
     changes. Needs channels_last, and Triton, which comes with torch for CUDA."""
     cuda_graph: bool = True
     """On a GPU, a micro-batch's forward and backward pass is launched as a whole; elsewhere nothing
     changes. Not with loss.boundary."""
+    deterministic: bool = False
+    """Only algorithms that give the same bits again on a GPU of the same model (on an H200 11 %
+    slower). On a CPU all do."""
     gradient_checkpointing: bool = False
     """Keep only each level's input for the backward pass and compute the rest again."""
     memory_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the GPU's memory that this process may take, where several trials share one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_gone(cls, values: Any) -> Any:
+        return without_gone(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _check(self) -> Self:

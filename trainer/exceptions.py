@@ -1,5 +1,26 @@
 """How a training ends before its last epoch, other than by being stopped."""
 
+import functools
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Item = TypeVar("Item")
+
+OUT_OF_MEMORY = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # of cublasCreate, which allocates its workspace
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "ALLOCATION_FAILED",  # cuDNN 9's CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED
+    "unable to find an engine to execute this computation",  # cuDNN: none whose workspace fits
+    "CUFFT_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator",
+)
+"""What messages of torch and of CUDA's libraries have in common where memory is short; but for
+torch's own allocator, all are RuntimeErrors."""
+
 
 class Diverged(ArithmeticError):
     """A loss or gradient is not finite; the message names the step and the term."""
@@ -11,3 +32,30 @@ class Replaced(RuntimeError):
 
 class OutOfMemory(MemoryError):
     """One image does not fit on the device."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that the memory of the device, or of the host, is too small."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+def naming_out_of_memory(
+    function: Callable[Arguments, Iterator[Item]],
+) -> Callable[Arguments, Iterator[Item]]:
+    """Let a generator function raise OutOfMemory wherever memory is too small."""
+
+    @functools.wraps(function)
+    def named(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Iterator[Item]:
+        try:
+            yield from function(*args, **kwargs)
+        except OutOfMemory:
+            raise
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise OutOfMemory(f"the memory is too small: {first}") from error
+
+    return named

@@ -14,14 +14,14 @@ import torch
 import yaml
 
 from trainer.atomic import write_atomically
-from trainer.config import TrainConfig
+from trainer.config import GONE, DataConfig, TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
-from trainer.devices import limit_memory, pick_device
+from trainer.devices import limit_memory, pick_device, set_determinism
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.validate import Validator, summarize
-from trainer.exceptions import Diverged, OutOfMemory, Replaced
+from trainer.exceptions import Diverged, OutOfMemory, Replaced, naming_out_of_memory
 from trainer.run_log import RunLog, Validation
 from trainer.saved import checkpoint
 from trainer.saved.checkpoint_writer import CheckpointWriter, host_copy
@@ -42,14 +42,15 @@ MAY_CHANGE = {
     "device",
     "num_threads",
     "data.store",
-    "compile",
     "memory_share",
     "norm_kernel",
     "cuda_graph",
+    *GONE,
 }
 """Settings with which a run may be continued otherwise than it was begun."""
 
 
+@naming_out_of_memory
 def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[Validation]:
     """Train one configuration, or continue it from the newest checkpoint in its folder.
 
@@ -80,12 +81,13 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         ValueError: The folder holds another configuration's run, or the store other data than
             were asked for.
         Diverged: A loss is not finite.
-        OutOfMemory: One image does not fit on the device.
+        OutOfMemory: The memory is too small, even for one image at a time.
         Replaced: Another process trains in the folder since.
         RuntimeError: The process that scores validations has ended.
         OSError: The disk is full or fails.
     """
     torch.set_num_threads(config.num_threads)
+    set_determinism(config)
     device, first = pick_device(config), rank() == 0
     limit_memory(config, device)
     store = Store.open(config.data.store)
@@ -286,7 +288,10 @@ def claim(run_dir: Path, config: TrainConfig) -> None:
     mine = config.model_dump(mode="json")
     path = run_dir / "config.yaml"
     if path.exists():
-        flat, found = flatten(mine), flatten(yaml.safe_load(path.read_text()))
+        # What the version that began it did not have was as it is by default.
+        new = TrainConfig(data=DataConfig(store=config.data.store)).model_dump(mode="json")
+        flat = flatten(mine)
+        found = {**flatten(new), **flatten(yaml.safe_load(path.read_text()))}
         for key in sorted(flat.keys() | found.keys()):
             if key not in MAY_CHANGE and flat.get(key) != found.get(key):
                 raise ValueError(

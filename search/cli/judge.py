@@ -173,10 +173,13 @@ def respace(
 )
 @RUNS
 def replay(study: str, trial: int | None, epochs: int | None, runs: Path) -> None:
-    """Train a trial again, and compare its metrics to the last bit.
+    """Train a trial again, and compare its metrics.
+
+    To the last bit on CPUs, and with `deterministic` on the same model of GPU; elsewhere on GPUs
+    within a tolerance that is stated.
 
     The trial is STUDY:7, STUDY 7, or STUDY for its best. Says what differs: code, store, versions,
-    processor, threads. The exit status is 1 unless all is identical.
+    processor, threads. The exit status is 1 unless all is the same.
     """
     from search.workflows.model_ref import find_trial
     from search.workflows.replay import replay as run

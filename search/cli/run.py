@@ -55,7 +55,7 @@ def launch(
     from search.study.load import load_study
     from search.study.sampler_limits import warnings
     from search.study.shipped import find_space
-    from search.workflows.dry_run import preview, store_problems
+    from search.workflows.dry_run import preview, store_problems, with_its_gpus
     from trainer.configfile import ConfigError
 
     if probe and not dry_run:
@@ -72,9 +72,11 @@ def launch(
         sys.exit(Cluster(submit).launch(study, runs, earlier, dry_run=dry_run, probe=probe))
     problems = [f"{file}: {problem}" for problem in store_problems(study)]
     folders = [find_study(name, runs) for name in earlier]
+    notes: list[str] = []
     if dry_run:
+        study, notes = with_its_gpus(study, runs.expanduser() / study.study, address)
         click.echo(preview(study))
-    for line in warnings(study):
+    for line in [*warnings(study), *notes]:
         click.echo(f"{file}: {line}")
     if problems:
         raise ConfigError(problems)

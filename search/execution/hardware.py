@@ -1,9 +1,7 @@
 """What a process computes on: other processors round otherwise."""
 
-import os
 import platform
-import subprocess
-from contextlib import suppress
+import sys
 from pathlib import Path
 
 
@@ -17,13 +15,10 @@ def cpu_model() -> str:
     return names[0] if names else platform.processor()
 
 
-def gpu_model() -> str:
-    """Return the model of the first GPU that this process may use, without importing torch."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
-    if not first:
+def gpu_in_use() -> str:
+    """Return the model of the GPU on which torch computes in this process; empty for none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
         return ""
-    command = ["nvidia-smi", f"--id={first}", "--query-gpu=name", "--format=csv,noheader"]
-    with suppress(OSError, subprocess.SubprocessError):
-        names = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        return names.stdout.splitlines()[0].strip() if names.stdout else ""
-    return ""
+    name: str = torch.cuda.get_device_name()
+    return name

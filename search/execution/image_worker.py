@@ -2,7 +2,8 @@
 
 One process beside the trials, of the lowest priority, with one thread, on the driver's CPU. It may
 take 2 % of the seconds that attempts had: what is wanted waits until that is enough, the newest
-first. At the end, when no trial is slowed any more, the best one's are painted if they are not yet.
+first. At the end, when no trial is slowed any more, the best one's are painted if they are not yet:
+on a GPU of the driver's machine if the trials had some and one is free, else on all its CPUs.
 """
 
 import os
@@ -14,11 +15,13 @@ from typing import Any, Literal
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.execution.worker import on_its_devices
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import TrialState
 from search.storage.dataset_cache import address_for_all_nodes
 from search.storage.trial_images import Painted, paint_trial, to_paint
+from trainer.cpus import num_cpus
 
 SHARE = 0.02
 """Of the attempts' seconds, that painting may take, in CPU seconds."""
@@ -130,6 +133,8 @@ class ImageWorker:
         self._queue = PaintQueue(session)
         self._store = address_for_all_nodes(session.study.data.store)
         self._painter: Any = None
+        self._alone = False
+        """No trial runs any more."""
         self._task: Any = None
         self._number = 0
         self._limit_s = 0.0
@@ -148,9 +153,12 @@ class ImageWorker:
     def finish(self) -> None:
         """Wait for what is being painted, the best trial's, and those for which there is time."""
         end_s = time.monotonic() + self.FINISH_S
+        self._alone = True
+        if self._task is None and self._free_gpus():
+            self.close()  # the next process has one
         while (left_s := end_s - time.monotonic()) > 0 and not self._session.stopping:
             if self._task is None:
-                number, limit_s = self._queue.take_best(), left_s
+                number, limit_s = self._queue.take_best(), left_s * num_cpus()
                 if number is None:
                     number, limit_s = self._queue.take_next(), self._queue.left_s
                 if number is None or self._failures >= self.MOST_FAILURES:
@@ -172,11 +180,21 @@ class ImageWorker:
         if self._painter is None:
             here = ray.get_runtime_context().get_node_id()
             strategy = NodeAffinitySchedulingStrategy(here, soft=False)
-            painter = ray.remote(Painter)
-            self._painter = painter.options(num_cpus=0, scheduling_strategy=strategy).remote()
+            gpus = self._free_gpus() if self._alone else 0.0
+            options = {"num_cpus": 0, "num_gpus": gpus, "scheduling_strategy": strategy}
+            self._painter = ray.remote(Painter).options(**options).remote(gpus)
         self._number, self._limit_s, self._begun_s = number, limit_s, time.monotonic()
         before = self._queue.epochs.get(number)
-        self._task = self._painter.paint.remote(run_dir, self._store, before, limit_s)
+        threads = num_cpus() if self._alone else 1
+        self._task = self._painter.paint.remote(run_dir, self._store, before, limit_s, threads)
+
+    def _free_gpus(self) -> float:
+        """Return the GPUs of a trial, one at most, if the driver's node has them free."""
+        gpus = min(1.0, self._session.study.trials.gpus)
+        here = ray.get_runtime_context().get_node_id()
+        [node] = [node for node in ray.nodes() if node["NodeID"] == here]
+        there = node["Resources"].get("GPU", 0) >= gpus
+        return gpus if there and ray.available_resources().get("GPU", 0) >= gpus else 0.0
 
     def _collect(self, wait_s: float) -> None:
         if self._task is None:
@@ -217,22 +235,29 @@ class ImageWorker:
 
 
 class Painter:
-    """The process that paints; it keeps torch and the store's pages warm."""
+    """The process that paints; it keeps torch and the store's pages warm.
 
-    def __init__(self) -> None:
+    Args:
+        gpus: That Ray gave to it.
+    """
+
+    def __init__(self, gpus: float):
         os.nice(19)
         os.environ["OMP_NUM_THREADS"] = "1"
+        self._device: str = on_its_devices({}, gpus).get("device", "auto")
         self._counted_s = 0.0
 
     def paint(
-        self, run_dir: Path, store: str, before: int | None, limit_s: float
+        self, run_dir: Path, store: str, before: int | None, limit_s: float, threads: int
     ) -> tuple[Painted, float]:
         """Paint a trial; arguments as for `paint_trial`.
 
         Returns:
             What came of it, and this process's CPU time since it last returned.
         """
-        painted = paint_trial(run_dir, store, before, limit_s - self._since())
+        left_s = limit_s - self._since()
+        device = self._device
+        painted = paint_trial(run_dir, store, before, left_s, device=device, threads=threads)
         seconds = self._since()
         self._counted_s += seconds
         return painted, seconds

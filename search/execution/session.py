@@ -14,6 +14,7 @@ from typing import Any
 
 from search.execution.auth import use_token
 from trainer.configfile import ConfigError
+from trainer.cpus import num_cpus
 
 RAY_SWITCHES = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every process
@@ -66,7 +67,7 @@ def ray_session(address: str) -> Iterator[None]:
     """Start or join Ray, quietly, and leave it; one that was started here ends here."""
     import ray
 
-    local: dict[str, Any] = {"num_cpus": os.cpu_count(), "include_dashboard": False}
+    local: dict[str, Any] = {"num_cpus": num_cpus(), "include_dashboard": False}
     # Ray's daemons inherit the mask. Else a SIGTERM to the process group would end them first.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:

@@ -16,7 +16,7 @@ from ray import tune
 
 from search.execution.environment import code_here
 from search.execution.failures import STORAGE_ERRORS
-from search.execution.hardware import cpu_model, gpu_model
+from search.execution.hardware import cpu_model, gpu_in_use
 from search.execution.worker import check_memory, ending_of, gpu_memory_bytes, load
 from search.execution.worker_group import WorkerGroup
 from search.storage import dataset_cache, run_folders
@@ -56,8 +56,9 @@ class Trainable(tune.Trainable):
         """Train until the next validation.
 
         Returns:
-            `{"epoch", "metrics"}` of a validation, the metrics as pairs, or `{"done": True,
-            "ending", "reason"}` with one of interrupted, diverged and infeasible.
+            `{"epoch", "metrics", "gpu"}` of a validation, the metrics as pairs and the GPU's model,
+            empty for the CPU; or `{"done": True, "ending", "reason"}` with one of interrupted,
+            diverged and infeasible.
         """
         if self._validations is None:
             self._spec = run_folders.on_this_node(self.config)
@@ -80,7 +81,8 @@ class Trainable(tune.Trainable):
                 raise
         else:
             # Pairs, because Tune would flatten a dict and keep statistics on every number in it.
-            return {"epoch": validation.epoch, "metrics": [*validation.metrics.items()]}
+            metrics = [*validation.metrics.items()]
+            return {"epoch": validation.epoch, "metrics": metrics, "gpu": gpu_in_use()}
         self._release()  # only here is the exception gone, and with it what its frames held
         return _end(ending, reason)
 
@@ -92,14 +94,13 @@ class Trainable(tune.Trainable):
         """Return where this process trains: what decides the last bits of its numbers.
 
         Returns:
-            host, pid, cpu and gpu (model names, empty where there is none), threads, and the code:
-            commit and versions.
+            host, pid, cpu (the model's name, empty if not known), threads, and the code: commit and
+            versions. The GPU is known, and reported, once torch computes.
         """
         return {
             "host": tune.Trainable.get_current_ip_pid(self)[0],
             "pid": os.getpid(),
             "cpu": cpu_model(),
-            "gpu": gpu_model(),
             "threads": self.config["train"]["num_threads"],
             **code_here(),
         }
@@ -108,7 +109,8 @@ class Trainable(tune.Trainable):
         """Start `fit`; its imports belong into the first step, where a hang is noticed."""
         spec = self._spec = dataset_cache.with_store_here(self._spec)
         if spec["workers"] > 1:
-            self._group = self._group or WorkerGroup(spec)
+            if self._group is None or self._group.ended:
+                self._group = WorkerGroup(spec)
             self._group.load(spec)  # while this process loads it as well
         fit = load(spec)
         self._memory = gpu_memory_bytes()

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Callable, Generator
 from functools import partial
@@ -16,15 +17,53 @@ WORKSPACE_BYTES = 128 << 20
 
 
 def load(spec: dict[str, Any]) -> Callable[[], Generator[Any, None, None]]:
-    """Import what trains a trial, and return it ready to begin."""
+    """Import what trains a trial, and return it ready to begin.
+
+    Raises:
+        RuntimeError: Ray gave this process a GPU, and torch sees none here.
+    """
+    train = on_its_devices(spec["train"], spec["gpus"])
     module, _, name = spec["fit"].partition(":")
     fit = getattr(importlib.import_module(module), name)
     gc.freeze()  # what is imported stays: to search it for garbage at each reset costs 0.1 s
-    config = TrainConfig.model_validate(spec["train"])
+    config = TrainConfig.model_validate(train)
+    if spec["gpus"] and module.startswith("trainer.") and config.device != "cpu":
+        check_accelerator()
     # Of a GPU that trials share, a trial may take no more than what was reserved for it.
     share = min(config.memory_share, spec["gpus"] or 1)
     config = config.model_copy(update={"memory_share": share})
     return partial(fit, config, Path(spec["run_dir"]), received=spec["received"])
+
+
+def on_its_devices(train: dict[str, Any], gpus: float) -> dict[str, Any]:
+    """Keep this process to the CPU if it has no GPU, before torch starts CUDA.
+
+    Ray shows a process that asked for no GPU all of the machine's.
+
+    Args:
+        train: A TrainConfig's settings.
+        gpus: That Ray gave to this process.
+
+    Returns:
+        The settings, `device: auto` as the CPU where that is meant.
+    """
+    if gpus:
+        return train
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    return {**train, "device": "cpu"} if train.get("device", "auto") == "auto" else train
+
+
+def check_accelerator() -> None:
+    """Check that torch sees what Ray gave to this process: a trial is not to go on the CPU instead.
+
+    Raises:
+        RuntimeError: It does not: the node is at fault, not the trial's settings.
+    """
+    import torch
+
+    if not torch.accelerator.is_available():
+        given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        raise RuntimeError(f"Ray gave this process GPU {given}, but torch sees none")
 
 
 def ending_of(error: Exception) -> str | None:

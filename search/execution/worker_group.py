@@ -11,7 +11,7 @@ abort a collective from outside could let a step with half its gradients pass as
 
 import gc
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -23,8 +23,9 @@ from ray.exceptions import RayError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from search.execution.worker import check_memory, ending_of, load
+from search.execution.worker import check_memory, ending_of, load, on_its_devices
 from trainer.config import TrainConfig
+from trainer.exceptions import OutOfMemory
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -33,6 +34,8 @@ GRACE_S = 30.0
 """In which all ranks have to come to an end that one of them came to."""
 BLAME_S = 2.0
 """Which rank 0 waits, when its own part fails, to hear whether another rank is the cause."""
+MEMORY = "out of memory"
+"""The ending of a rank's trial that may be its alone: not all GPUs are equally full."""
 HOST = "127.0.0.1"
 """Where the ranks meet: all are on one node."""
 
@@ -94,15 +97,17 @@ class WorkerGroup:
     def _step(self, own: Generator[Any, None, None]) -> Any:
         """Return rank 0's next validation once all ranks have it; None at the end."""
         steps = [actor.step.remote() for actor in self._actors]
-        returned, blame = Event(), Queue[str]()
+        returned, blame = Event(), Queue[Exception]()
         Thread(target=self._watch, args=(steps, returned, blame), daemon=True).start()
         try:
             validation = next(own, None)
         except Exception as error:
             if ending_of(error) is None:
                 with suppress(Empty):
-                    error = RuntimeError(blame.get(timeout=BLAME_S))
+                    error = blame.get(timeout=BLAME_S)
                 self.end()
+            elif not _all_answer(steps):
+                self.end()  # they waited for this rank, which alone had too little memory
             raise error
         finally:
             returned.set()
@@ -110,7 +115,7 @@ class WorkerGroup:
         return validation
 
     def _watch(
-        self, steps: list[ray.ObjectRef[str | None]], returned: Event, blame: Queue[str]
+        self, steps: list[ray.ObjectRef[str | None]], returned: Event, blame: Queue[Exception]
     ) -> None:
         """Wait for the other ranks' answers; see to it that rank 0 ends when one of them does."""
         left = steps
@@ -121,15 +126,23 @@ class WorkerGroup:
                 ending = ray.get(answered)
             except RayError as error:
                 cause = str(getattr(error, "cause", None) or error).splitlines()
-                blame.put(f"rank {rank}: {' '.join(cause[:1])}")
+                blame.put(RuntimeError(f"rank {rank}: {' '.join(cause[:1])}"))
                 self.end()  # at which gloo, if not nccl, breaks off what the others wait for
             else:
                 if ending is None:
                     continue
-                blame.put(f"rank {rank}: alone {ending}")
+                alone = OutOfMemory if ending == MEMORY else RuntimeError
+                blame.put(alone(f"rank {rank}: alone {ending}"))
+                if ending == MEMORY and not returned.wait(BLAME_S):
+                    self.end()
             if not returned.wait(GRACE_S):
                 os._exit(1)
             return
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other ranks are gone, so that another trial needs another group."""
+        return not self._actors
 
     def end(self) -> None:
         """End all ranks but the first, which trains no further trial without them."""
@@ -171,7 +184,7 @@ class Rank:
         except Exception as error:
             if (ending := ending_of(error)) is None:
                 raise
-            return ending
+            return MEMORY if isinstance(error, MemoryError) else ending
         return None
 
     def release(self) -> None:
@@ -185,6 +198,15 @@ class Rank:
         check_memory()
 
 
+def _all_answer(steps: Sequence[ray.ObjectRef[str | None]]) -> bool:
+    """Say whether all ranks come to an end by themselves."""
+    try:
+        ray.get(steps, timeout=GRACE_S)
+    except RayError:
+        return False
+    return True
+
+
 def _in_group(
     spec: dict[str, Any], fit: Fit, store: "Store", rank: int
 ) -> Generator[Any, None, None]:
@@ -194,7 +216,7 @@ def _in_group(
     from trainer.devices import pick_device
     from trainer.training.distributed import group
 
-    device = pick_device(TrainConfig.model_validate(spec["train"]))
+    device = pick_device(TrainConfig.model_validate(on_its_devices(spec["train"], spec["gpus"])))
     if device.type != "cpu":
         [given] = ray.get_runtime_context().get_accelerator_ids()["GPU"]
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", given).split(",")

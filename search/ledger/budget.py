@@ -19,7 +19,7 @@ HEADS = {"gpu_hours": "GPU-h", "cpu_hours": "CPU-h"}
 
 def cost_key(trials: Trials) -> Literal["gpu_hours", "cpu_hours"]:
     """Return in what a study's cost is shown: GPU-hours where its trials have GPUs."""
-    return "gpu_hours" if trials.gpus_per_trial else "cpu_hours"
+    return "gpu_hours" if trials.gpus else "cpu_hours"
 
 
 def cost_hours(trials: Trials, attempt_s: float) -> dict[str, float]:
@@ -31,7 +31,7 @@ def cost_hours(trials: Trials, attempt_s: float) -> dict[str, float]:
     """
     hours = attempt_s / 3600
     return {
-        "gpu_hours": hours * trials.gpus_per_trial,
+        "gpu_hours": hours * trials.gpus,
         "cpu_hours": hours * trials.cpus_per_trial,
     }
 

@@ -158,13 +158,13 @@ def _limits_s(
     spent = snapshot.state.meter.spent(study.trials, now)
     seconds_each = {
         "epochs": pace_s / at_once,
-        "gpu_hours": 3600 / at_once / (study.trials.gpus_per_trial or 1),
+        "gpu_hours": 3600 / at_once / (study.trials.gpus or 1),
         "wall_hours": 3600.0,
     }
     return [
         (what, max(0.0, limit - spent[what]) * seconds_each[what])
         for what, limit in study.budget.model_dump().items()
-        if limit is not None and (what != "gpu_hours" or study.trials.gpus_per_trial)
+        if limit is not None and (what != "gpu_hours" or study.trials.gpus)
     ]
 
 

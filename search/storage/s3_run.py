@@ -54,9 +54,7 @@ INDEX = ".objects.json"
 """In a run folder: the objects that its files were equal to when it was last fetched or sent."""
 HERE = {"alive", "stop", "owner"}
 """Files of a run folder that mean something on its node alone."""
-FREE = {"epochs", "device", "num_threads", "data.store", "data.store_hash", "compile"} | {
-    "memory_share"
-}
+FREE = {"epochs", "device", "num_threads", "data.store", "data.store_hash", "memory_share"}
 """Settings in which two attempts of one trial may differ."""
 
 

@@ -38,28 +38,44 @@ def to_paint(run_dir: Path) -> bool:
     return remote_of(run_dir.parents[1]) is not None or (run_dir / BEST).exists()
 
 
-def paint_trial(run_dir: Path, store: str, before: int | None, limit_s: float) -> Painted:
-    """Paint a trial's best weights into its folder, on one thread of this machine's CPU.
+def paint_trial(
+    run_dir: Path,
+    store: str,
+    before: int | None,
+    limit_s: float,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+) -> Painted:
+    """Paint a trial's best weights into its folder.
 
     Args:
         run_dir: The trial's folder, in the study's or in the mirror of one in S3.
         store: The study's, also in S3.
         before: The epoch whose weights were painted last.
-        limit_s: Of CPU time.
+        limit_s: Of CPU time, of all threads together.
+        device: As the setting `device`.
+        threads: On a CPU.
 
     Raises:
         ConfigError: The store has other data than the weights were trained on.
         OSError: The disk is full, or S3 does not answer.
     """
     with trial_files(run_dir, (BEST, CASES)) as weights:
-        painted = _paint(weights, run_dir, store, before, limit_s)
+        painted = _paint(weights, run_dir, store, before, limit_s, device, threads)
     _send(run_dir, painted.files)
     return painted
 
 
-def _paint(weights: Path, run_dir: Path, store: str, before: int | None, limit_s: float) -> Painted:
-    import torch
-
+def _paint(
+    weights: Path,
+    run_dir: Path,
+    store: str,
+    before: int | None,
+    limit_s: float,
+    device: str,
+    threads: int,
+) -> Painted:
     from search.storage.dataset_cache import open_store
     from trainer.images.sample_images import FOLDER, paint
     from trainer.saved.model_io import load, with_settings
@@ -67,10 +83,10 @@ def _paint(weights: Path, run_dir: Path, store: str, before: int | None, limit_s
     if not (weights / BEST).exists():
         return Painted(None, [], 0.0)
     begun_s = time.process_time()
-    trained = load(weights / BEST, torch.device("cpu"))
+    trained = load(weights / BEST, device)
     if trained.epoch is not None and trained.epoch == before:
         return Painted(trained.epoch, [], time.process_time() - begun_s)
-    trained = with_settings(trained, {"num_threads": 1})
+    trained = with_settings(trained, {"num_threads": threads})
     try:
         files = paint(trained, open_store(store), run_dir / FOLDER, limit_s=limit_s)
     except TimeoutError:

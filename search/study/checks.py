@@ -11,7 +11,7 @@ from search.study.space import (
     circle,
     context,
 )
-from trainer.config import DataConfig, TrainConfig
+from trainer.config import GONE, DataConfig, TrainConfig
 from trainer.configfile import ConfigError, did_you_mean, field_names, flatten, quoted
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ OWNED = {
 }
 """Trainer settings that the study file has elsewhere."""
 
-FIDELITY = ("epoch_images", "validate_every")
-"""Trainer settings that must be equal in all trials, or an epoch would not compare."""
+FIDELITY = ("epoch_images", "validate_every", "deterministic")
+"""Trainer settings that must be equal in all trials: else an epoch would not compare, and a process
+that has started CUDA cannot become deterministic."""
 
 TABLES = {
     name
@@ -117,6 +118,8 @@ def _check_dimension(
     if name in names and not _is_setting(name):
         below = [other for other in names if other.startswith(f"{name}.")]
         problems.append(f"{where}: is a section; search its settings ({', '.join(below)})")
+    elif name in GONE:
+        problems.append(f"{where}: is gone ({GONE[name]}): take it out")
     elif not _is_setting(name):
         problems.append(f"{where}: no such trainer setting{did_you_mean(name, names)}")
     if name in study.train:
@@ -157,6 +160,11 @@ def _check_sections(study: "StudyConfig", where: str) -> list[str]:
                 "is an objective already"
             )
         metrics.append(objective.metric)
+    if study.train.get("device") in ("cuda", "mps") and study.trials.gpus_per_trial == 0:
+        problems.append(
+            f"{where}: train.device: {study.train['device']}: trials.gpus_per_trial is 0, so that "
+            "trials run on the CPU; give them 1, or auto"
+        )
     if study.budget.gpu_hours is not None and not study.trials.gpus_per_trial:
         problems.append(
             f"{where}: budget.gpu_hours: {study.budget.gpu_hours:g}: trials.gpus_per_trial is 0, "

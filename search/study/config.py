@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,7 +147,20 @@ class Budget(Section):
 
 
 def _worker_a_gpu(trials: dict[str, Any]) -> int:
-    return max(1, int(trials.get("gpus_per_trial", 0)))
+    return max(1, int(_number(trials.get("gpus_per_trial", 0))))
+
+
+def _number(gpus: float | Literal["auto"]) -> float:
+    """Return the GPUs of a trial, or for auto as many as it can come to."""
+    return 1 if isinstance(gpus, str) else gpus
+
+
+def _no_fewer_than_none(gpus: Any) -> Any:
+    if gpus != "auto" and (isinstance(gpus, str | bool) or not isinstance(gpus, int | float)):
+        raise ValueError(f"{quoted(gpus)}: must be a number, or auto")
+    if gpus != "auto" and not 0 <= gpus < math.inf:
+        raise ValueError(f"{gpus}: must be at least 0")
+    return gpus
 
 
 class Trials(Section):
@@ -155,18 +169,27 @@ class Trials(Section):
     cpus_per_trial: int = Field(default=1, ge=1)
     """Set aside for a trial; torch computes with `num_threads` of them. Two on a GPU let
     validations be scored while the next epoch trains."""
-    gpus_per_trial: float = Field(default=0, ge=0)
-    """Below 1, trials share a device; above 1, a whole number."""
+    gpus_per_trial: Annotated[float | Literal["auto"], BeforeValidator(_no_fewer_than_none)] = 0.0
+    """0: trials run on the CPU, also where there are GPUs. Below 1, trials share a GPU; above 1, a
+    whole number. auto is 1 where Ray has GPUs that torch can use, else 0, and stays what it is at
+    the first launch."""
     workers_per_trial: int = Field(default_factory=_worker_a_gpu, ge=1)
     """Processes that share every batch of a trial, each with its part of the trial's CPUs and, of
     several GPUs, one: by default as many as GPUs, else 1."""
     hang_timeout_s: float = Field(default=600, gt=0)
     """A trial's process that gives no sign of life for so long hangs, and is replaced. Training
-    gives one a second; long are only the start of a process and, where used, compilation."""
+    gives one a second; long is only the start of a process."""
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a trial; auto is resolved before a study has a trial."""
+        assert not isinstance(self.gpus_per_trial, str), "auto is not resolved"
+        return self.gpus_per_trial
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:
-        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+        gpus = _number(self.gpus_per_trial)
+        if gpus > 1 and gpus % 1:
             raise ValueError(
                 f"gpus_per_trial is {self.gpus_per_trial}, but above 1 must be a whole number"
             )
@@ -174,11 +197,13 @@ class Trials(Section):
 
     @model_validator(mode="after")
     def _equal_workers(self) -> Self:
-        workers, gpus = self.workers_per_trial, max(1, int(self.gpus_per_trial))
+        workers, gpus = self.workers_per_trial, max(1, int(_number(self.gpus_per_trial)))
         if self.gpus_per_trial and workers != gpus:
+            given = (
+                self.gpus_per_trial if isinstance(self.gpus_per_trial, str) else f"{self.gpus:g}"
+            )
             raise ValueError(
-                f"workers_per_trial is {workers}, but must be {gpus} with gpus_per_trial "
-                f"{self.gpus_per_trial:g}"
+                f"workers_per_trial is {workers}, but must be {gpus} with gpus_per_trial {given}"
             )
         if self.cpus_per_trial % workers:
             raise ValueError(

@@ -10,7 +10,7 @@ from search.study import semantics
 from search.study.checks import OWNED, TABLES
 from search.study.config import StudyConfig
 from search.study.semantics import Frozen
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, without_gone
 from trainer.configfile import ConfigError, build, field_names, flatten
 
 
@@ -39,7 +39,7 @@ def frozen_of(event: Mapping[str, Any]) -> Frozen:
 
 def _settings(event: Mapping[str, Any]) -> dict[str, Any]:
     if "settings" in event:
-        return dict(event["settings"])
+        return without_gone(event["settings"])
     text = resources.files("search.study").joinpath("defaults_v1.json").read_text()
     return dict(json.loads(text))
 

@@ -11,6 +11,7 @@ from search.study.init_from import inherited
 from search.study.old_keys import HANG_TIMEOUT, origins, renamed
 from search.study.semantics import Frozen
 from search.study.space import Dimension
+from trainer.config import note_gone
 from trainer.configfile import (
     ConfigError,
     build,
@@ -43,6 +44,9 @@ def load_study(
     """
     values, given = _rename_hang_timeout(read_yaml(path), parse_overrides(overrides), path)
     problems = _override(values, given)
+    for section in ("train", "control"):
+        if isinstance(settings := values.get(section), Mapping):
+            note_gone(settings, f"{path}: {section}.")
     values, unfit = inherited(values, str(path))
     problems += unfit
     study, broken = _build(values, str(path))

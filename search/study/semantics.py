@@ -1,8 +1,9 @@
 """What the settings of a study mean, as a number: raised when an unchanged one means another thing.
 
 A study is trained under the semantics of its birth and no others. So raise SEMANTICS whenever the
-same settings would train something else than before, and also when a trainer setting goes; a new
-setting whose default keeps things as they were needs no raise, since a study is frozen without it.
+same settings would train something else than before, and also when a trainer setting goes that says
+what is trained, not one that only rounded (`trainer.config.GONE`). A new setting whose default
+keeps things as they were needs no raise, since a study is frozen without it.
 """
 
 from typing import Any, NamedTuple

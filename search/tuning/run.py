@@ -14,6 +14,7 @@ from ray import tune
 from ray.tune.execution import class_cache
 
 from search.execution.capacity import Slots
+from search.execution.gpus import check_gpus, gpus_of_ray
 from search.execution.preflight import check_shared
 from search.execution.session import ray_session
 from search.execution.trainable import Trainable
@@ -31,6 +32,8 @@ class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
     [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
 )
 
+TRAINER = "trainer.loop:fit"
+"""What trains by default, with torch; what another `fit` computes on is its own affair."""
 SLOTS_WAIT_S = 60.0
 """In which the nodes of a cluster join whose head was started again."""
 
@@ -53,14 +56,23 @@ def run_trials(
         fit: `module:function` with the contract of `trainer.loop.fit`.
 
     Raises:
-        ValueError: Ray cannot be reached, or no node has what one trial needs.
+        ValueError: Ray cannot be reached, no node has what one trial needs, or torch cannot use
+            the GPUs.
         OSError: The ledger cannot be written.
     """
     with ray_session(address):
-        slots = Slots(session.study.trials.cpus_per_trial, session.study.trials.gpus_per_trial)
+        gpus = session.study.trials.gpus
+        slots = Slots(session.study.trials.cpus_per_trial, gpus)
+        if not gpus and (there := gpus_of_ray()):
+            progress.print_line(
+                f"note: the trials use none of Ray's {there:g} GPUs (trials.gpus_per_trial 0); "
+                "those of a new study do with 1, or auto"
+            )
         # Trials that ran once fit on nodes which may have yet to join again.
         again = session.state.trials and address != "local"
         slots.check(wait_s=SLOTS_WAIT_S if again else 0, say=progress.print_line)
+        if gpus and fit == TRAINER:
+            check_gpus(gpus, address)
         if address != "local":
             check_shared(session.folder, session.study.data.store)
         sampler = Sampler(session.study)

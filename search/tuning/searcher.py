@@ -56,7 +56,7 @@ def trial_spec(session: StudySession, number: int, fit: str) -> TrialSpec:
         received=trial.received,
         fit=fit,
         cpus=study.trials.cpus_per_trial,
-        gpus=study.trials.gpus_per_trial,
+        gpus=study.trials.gpus,
         workers=study.trials.workers_per_trial,
         storage=shared_place(session.folder),
         fence=session.ledger.fence,

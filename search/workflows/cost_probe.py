@@ -7,12 +7,13 @@ until they are free.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from search.report.text import align
@@ -21,6 +22,8 @@ from search.study.config import StudyConfig
 from search.study.rungs import expected_epochs, rung_table
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
+from trainer.cpus import num_cpus
+from trainer.gpus import look
 
 Order = dict[str, Any]
 """`train`, the settings of what is to be measured, and `trials`, the study's section."""
@@ -70,7 +73,11 @@ def probe(study: StudyConfig, address: str | None = None) -> str:
     if study.has_control:
         configs["control"] = study.train_config(study.control_params)
     orders = [_order(study, config) for config in configs.values()]
-    costs = _measure_there(orders, address) if address else [_measure(order) for order in orders]
+    share = sharing(orders[0]["trials"])
+    if address:
+        costs = _measure_there(orders, share, address)
+    else:
+        costs = [_measure(order, share) for order in orders]
     return cost_table(
         study, dict(zip(configs, zip(configs.values(), costs, strict=True), strict=True))
     )
@@ -111,12 +118,33 @@ def cost_table(study: StudyConfig, costs: Mapping[str, tuple[TrainConfig, Cost]]
     )
 
 
-def _measure(order: Order) -> Cost:
-    """Measure in a process of its own.
+def sharing(trials: Mapping[str, Any]) -> int:
+    """Return how many trials run at once on one GPU, and so are measured at once."""
+    gpus = trials["gpus_per_trial"]
+    return int(1 / gpus + 1e-9) if 0 < gpus < 1 else 1
+
+
+def _measure(order: Order, share: int) -> Cost:
+    """Measure in processes of their own, as many as share a GPU: they take turns on it.
 
     Raises:
         ConfigError: The settings do not suit the data or the device.
     """
+    share = min(share, max(1, num_cpus() // order["trials"]["cpus_per_trial"]))
+    with ThreadPoolExecutor(share) as threads:
+        return _mean([*threads.map(_measure_one, [order] * share)])
+
+
+def _mean(costs: Sequence[Cost]) -> Cost:
+    """Return the cost of one of several that were measured at once."""
+    return replace(
+        costs[0],
+        image_s=fmean(cost.image_s for cost in costs),
+        validation_s=fmean(cost.validation_s for cost in costs),
+    )
+
+
+def _measure_one(order: Order) -> Cost:
     child = subprocess.run(
         [sys.executable, "-m", "search.workflows.cost_probe"],
         input=json.dumps(order),
@@ -129,8 +157,8 @@ def _measure(order: Order) -> Cost:
     return Cost(**json.loads(child.stdout.splitlines()[-1]))
 
 
-def _measure_there(orders: Sequence[Order], address: str) -> list[Cost]:
-    """Measure on a cluster, one after the other.
+def _measure_there(orders: Sequence[Order], share: int, address: str) -> list[Cost]:
+    """Measure on a cluster, one after the other, each as often at once as trials share a GPU.
 
     Raises:
         ValueError: The cluster does not answer, cannot run a trial, or the measurement failed.
@@ -151,7 +179,10 @@ def _measure_there(orders: Sequence[Order], address: str) -> list[Cost]:
         there.check()
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_answer)
         try:
-            answers = [ray.get(task.remote(order)) for order in orders]
+            answers = [
+                _mean(ray.get([task.remote(order) for _ in range(min(share, there.count()))]))
+                for order in orders
+            ]
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             raise ConfigError([f"probe: {str(cause).splitlines()[-1]}"]) from error
@@ -159,7 +190,11 @@ def _measure_there(orders: Sequence[Order], address: str) -> list[Cost]:
 
 
 def _answer(order: Order) -> Cost:
-    return measure(TrainConfig.model_validate(order["train"]), order["trials"])
+    from search.execution.worker import on_its_devices
+
+    trials = order["trials"]
+    train = on_its_devices(order["train"], trials["gpus_per_trial"])
+    return measure(TrainConfig.model_validate(train), trials)
 
 
 def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
@@ -176,14 +211,17 @@ def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
 
     from search.execution.hardware import cpu_model
     from trainer.data.batches import Draws, prefetch, rows_of
-    from trainer.devices import limit_memory, pick_device
+    from trainer.devices import limit_memory, pick_device, set_determinism
     from trainer.evaluation.validate import Validator
     from trainer.training.train_state import TrainState
 
     workers = trials["workers_per_trial"]
     torch.set_num_threads(config.num_threads)
+    set_determinism(config)
     gpus = trials["gpus_per_trial"]
-    device = pick_device(config if gpus else config.model_copy(update={"device": "cpu"}))
+    if gpus and config.device != "cpu" and not torch.accelerator.is_available():
+        raise ConfigError([f"trials.gpus_per_trial: {gpus:g}: {look().problem}"])
+    device = pick_device(config)
     limit_memory(config.model_copy(update={"memory_share": min(1, gpus or 1)}), device)
     store = open_store(config.data.store)
     training, held_out = store.split(config.data.fold)
@@ -214,7 +252,7 @@ def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
         device=name,
         image_s=image_s,
         validation_s=slice_s * sum(case.num_slices for case in held_out),
-        slots=slots(trials, os.cpu_count() or 1, torch.cuda.device_count()),
+        slots=slots(trials, num_cpus(), torch.cuda.device_count()),
     )
 
 

@@ -1,14 +1,18 @@
 """What a study would do, before anything is spent: `segtune launch SPACE --dry-run`."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+from search.execution.session import ray_address
 from search.report.text import align
 from search.storage.dataset_cache import read_manifest
+from search.storage.studies import begun_under, read_study
 from search.study.config import StudyConfig
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension
 from trainer.configfile import did_you_mean, flatten
+from trainer.gpus import look
 
 
 def store_problems(study: StudyConfig) -> list[str]:
@@ -48,6 +52,46 @@ def store_problems(study: StudyConfig) -> list[str]:
     return problems
 
 
+def with_its_gpus(
+    study: StudyConfig, folder: Path, address: str | None
+) -> tuple[StudyConfig, list[str]]:
+    """Return a study with the GPUs that a launch would give its trials, and notes on them.
+
+    Args:
+        study: What would be launched.
+        folder: The study's, which may have begun it.
+        address: Of a Ray cluster; None for this machine.
+
+    Raises:
+        ValueError: The study does not suit what `auto` is, or the cluster does not answer.
+    """
+    from search.execution.gpus import automatic, with_gpus
+
+    notes: list[str] = []
+    if study.trials.gpus_per_trial == "auto":
+        if begun_under(folder):
+            gpus = read_study(folder)[0].trials.gpus
+        else:
+            gpus = automatic(study, ray_address(address), notes.append)
+        return with_gpus(study, gpus, study.study), notes
+    gpus = study.trials.gpus
+    if gpus and ray_address(address) == "local":
+        try:
+            found = look()
+        except (OSError, RuntimeError) as error:
+            return study, [str(error)]
+        if found.problem:
+            notes.append(
+                f"trials.gpus_per_trial: {gpus:g}: `launch` would be refused here: {found.problem}"
+            )
+        elif len(found.names) < gpus:
+            notes.append(
+                f"trials.gpus_per_trial: {gpus:g}: `launch` would be refused here: there are "
+                f"{len(found.names)}"
+            )
+    return study, notes
+
+
 def _possible(dimension: Dimension | None) -> list[Any]:
     return dimension.values() if dimension else []
 
@@ -81,7 +125,7 @@ def preview(study: StudyConfig) -> str:
 def _sections(study: StudyConfig) -> list[tuple[str, str]]:
     """Return what a study says beside its settings, a row a section."""
     trials = study.trials
-    each = f"{trials.cpus_per_trial} CPUs, {trials.gpus_per_trial:g} GPUs"
+    each = f"{trials.cpus_per_trial} CPUs, {trials.gpus:g} GPUs"
     if trials.workers_per_trial > 1:
         each += f", shared equally by {trials.workers_per_trial} workers"
     further = [("and", f"{o.metric} ({o.mode})") for o in study.further_objectives]

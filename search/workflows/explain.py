@@ -17,6 +17,7 @@ from search.analysis.results import LABEL
 from search.diagnosis import history, inputs, weights
 from search.diagnosis.finding import WORDS, Finding, in_order
 from search.diagnosis.neighbors import neighbours
+from search.execution.gpus import device_for
 from search.ledger.state import StudyState, TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.run_folders import checkpoints_of, fetch_cases, trial_files
@@ -58,7 +59,7 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
     run_dir = folder / "trials" / f"{number:04d}"
     data = _store(store or config.data.store, state, notes)
     with _weights_here(run_dir, notes) as here:
-        measured = _measured(here, data, notes)
+        measured = _measured(here, data, study.trials.gpus, notes)
     yard = history.yardstick(state, trial)
     findings = _findings(study, state, trial, config, run_dir, data, measured, yard)
     dice = trial.reports[-1].metrics.get("val/dice") if trial.reports else None
@@ -143,22 +144,25 @@ def _store(path: str, state: StudyState, notes: list[str]) -> "Store | None":
     return store
 
 
-def _measured(run_dir: Path, store: "Store | None", notes: list[str]) -> "Measured | None":
-    """Measure a trial's weights; where none are here, a note says so."""
+def _measured(
+    run_dir: Path, store: "Store | None", gpus: float, notes: list[str]
+) -> "Measured | None":
+    """Measure a trial's weights, which had so many GPUs; where none are here, a note says so."""
     if store is None:
         return None
     from trainer.diagnosis.measure import measure
 
     try:
-        measured = measure(run_dir, store)
+        measured = measure(run_dir, store, device=device_for(gpus))
     except ConfigError as error:
         notes.append(f"no weights are here, so only what the ledger and the store tell: {error}")
         return None
     part = "" if measured.complete else ", a part of them"
+    place = "CPU" if measured.device == "cpu" else "GPU"
     notes.append(
         f"weights of {measured.moment} on {measured.num_slices} slices of {measured.num_cases} "
-        f"validation cases with a lesion{part}, in {measured.seconds:.0f} s on the CPU; Dice here "
-        "is on the store's grid, from one sampled mask"
+        f"validation cases with a lesion{part}, in {measured.seconds:.0f} s on the {place}; Dice "
+        "here is on the store's grid, from one sampled mask"
     )
     return measured
 

@@ -12,6 +12,7 @@ import ray
 
 from search.execution.capacity import Slots
 from search.execution.session import ray_session
+from search.execution.worker import on_its_devices
 from search.ledger.session import StudySession
 from search.ledger.state import TrialState
 from search.storage.dataset_cache import with_store_here
@@ -46,8 +47,8 @@ def read_test_set(session: StudySession, trials: Sequence[TrialState], address: 
         return
     needs = session.study.trials
     with ray_session(address):
-        Slots(needs.cpus_per_trial, needs.gpus_per_trial).check()
-        read = _read.options(num_cpus=needs.cpus_per_trial, num_gpus=needs.gpus_per_trial)
+        Slots(needs.cpus_per_trial, needs.gpus).check()
+        read = _read.options(num_cpus=needs.cpus_per_trial, num_gpus=needs.gpus)
         tasks = {
             read.remote(asdict(trial_spec(session, trial.number, ""))): trial for trial in unread
         }
@@ -80,16 +81,22 @@ def record(session: StudySession, trial: TrialState, reading: dict[str, Any]) ->
 
 @ray.remote
 def _read(spec: dict[str, Any]) -> dict[str, Any]:
-    spec = with_store_here(on_this_node(spec))
+    train = on_its_devices(spec["train"], spec["gpus"])
+    spec = with_store_here(on_this_node(spec | {"train": train}))
     with hold_run_folder(spec):
-        return read_one(Path(spec["run_dir"]), spec["train"]["data"]["store"])
+        return read_one(Path(spec["run_dir"]), train["data"]["store"], train["device"])
 
 
-def read_one(run_dir: Path, store: str) -> dict[str, Any]:
+def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
     """Freeze a trial's threshold on its validation fold, then read the test set with it.
 
     The weights are those of the last epoch, which the verdict on the validation folds is about;
     choosing the best epoch there would be one more choice on these cases.
+
+    Args:
+        run_dir: The trial's.
+        store: Its data.
+        device: As the trainer's setting.
 
     Returns:
         `metrics` of the test cases at the frozen `threshold`, `dice` of each case with a lesion,
@@ -102,7 +109,7 @@ def read_one(run_dir: Path, store: str) -> dict[str, Any]:
     from trainer.saved.model_io import load
 
     checkpoints = sorted((run_dir / "checkpoints").glob("*.pt"))
-    trained = load(checkpoints[-1] if checkpoints else run_dir)
+    trained = load(checkpoints[-1] if checkpoints else run_dir, device)
     data = Store.open(store)
     evaluate(trained, data, run_dir, split="val")
     evaluation = evaluate(trained, data, run_dir, split="test")

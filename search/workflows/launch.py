@@ -24,6 +24,7 @@ from search.study.frozen import birth, check_trainable, frozen_of, study_of
 from search.tracking.address import ui_command
 from search.tracking.tracker import Tracker
 from trainer.atomic import write_atomically
+from trainer.config import note_gone
 from trainer.configfile import ConfigError, flatten
 
 BROKEN = 3
@@ -70,6 +71,8 @@ def launch(
     store_hash = content_hash(study.data.store)
     folder = runs.expanduser().resolve() / study.study
     with open_as_driver(folder) as ledger:
+        if study.trials.gpus_per_trial == "auto":
+            study = _with_its_gpus(study, StudyState.of(ledger), address)
         study = _create_or_continue(study, store_hash, folder, ledger, warm_start)
         return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
 
@@ -86,6 +89,7 @@ def reopened(folder: Path) -> Iterator[StudySession]:
     study, state = read_study(folder)
     assert state.study is not None
     check_trainable(state.study, folder)
+    note_gone(state.study["config"].get("train", {}), f"{folder}: train.")
     _check_data(state.study, content_hash(study.data.store), study, folder)
     with open_as_driver(folder) as ledger:
         yield StudySession(study, folder.resolve(), ledger)
@@ -116,6 +120,21 @@ def run_study(
     session.listeners.append(progress.observe)
     _run_trials(session, progress, address, fit)
     return _conclude(session, show)
+
+
+def _with_its_gpus(study: StudyConfig, state: StudyState, address: str) -> StudyConfig:
+    """Return a study whose file says `gpus_per_trial: auto` with the number that it has for good.
+
+    Raises:
+        ValueError: The cluster does not answer, or the study does not suit the number.
+    """
+    from search.execution.gpus import automatic, with_gpus
+
+    if state.study and state.trials:
+        gpus = study_of(state.study, study.study).trials.gpus
+    else:
+        gpus = automatic(study, address, lambda line: print(f"note: {line}", flush=True))
+    return with_gpus(study, gpus, study.study)
 
 
 def _create_or_continue(

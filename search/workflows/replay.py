@@ -1,15 +1,17 @@
 """`segtune replay`: train one trial again, and see whether it gives the same numbers.
 
 On the same kind of CPU, with the same code, store, versions and number of threads, a trial gives
-the same bits again, however often it was interrupted or resumed. Where it does not, one of these is
-not the same, and which is said first.
+the same bits again, however often it was interrupted or resumed; so it does with `deterministic` on
+the same model of GPU. Where it does not, one of these is not the same, and which is said first.
+Elsewhere on GPUs sums are rounded in another order, and TOLERANCE is what two trainings may differ
+by.
 """
 
 import importlib
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ from search.study.frozen import frozen_of
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
+TOLERANCE = 0.05
+"""Where bits are not promised: a metric's difference, as a share of the larger of the two, or in
+itself where both are below 1. Differences of the last bit grow with every step."""
 UNKNOWN = {"gpu": "none", "cpu": "none"}
 """What an empty text is called; elsewhere it is unknown."""
 
@@ -37,6 +42,12 @@ class TrainedSegment:
     config: TrainConfig
     reports: list[Report]
     """In the ledger, at least one."""
+
+    def on_cpu(self) -> "TrainedSegment":
+        """Return it as a trial trained it that had no GPU."""
+        if self.config.device != "auto":
+            return self
+        return replace(self, config=self.config.model_copy(update={"device": "cpu"}))
 
 
 def replay(
@@ -51,7 +62,8 @@ def replay(
         fit: `module:function` with the contract of `trainer.loop.fit`.
 
     Returns:
-        Whether every metric of every epoch, except times, is the same to the last bit.
+        Whether every metric of every epoch, except times, is the same: to the last bit, or within
+        TOLERANCE where bits are not promised.
 
     Raises:
         ValueError: There is no such trial, or nothing to compare with.
@@ -67,24 +79,39 @@ def replay(
     started = [
         event
         for event in Ledger.open(folder / "ledger.jsonl", writer=False).events
-        if event["event"] == "started" and event["trial"] == number
+        if event["event"] in ("started", "reported") and event["trial"] == number
     ]
+    if not study.trials.gpus:
+        parts = [part.on_cpu() for part in parts]
     for line in environment(state.study, trial.attempts, started, parts[0].config):
         print(f"note       {line}", flush=True)
+    tolerance = 0.0 if promises_bits(parts[0].config, _gpus(started)) else TOLERANCE
+    if tolerance:
+        print(
+            f"note       on GPUs bits are the same only with `deterministic` and the same model: "
+            f"here differences of up to {tolerance:.0%}, or {tolerance:g} below 1, pass",
+            flush=True,
+        )
     if study.trials.workers_per_trial > 1:
         print("note       1 worker now: sums over several are rounded otherwise")
-    same = True
+    same = identical = True
     try:
         for report, metrics in train_again(parts, number, fit):
-            found = differences(report.metrics, metrics)
+            exact = not differences(report.metrics, metrics)
+            identical = identical and exact
+            found = differences(report.metrics, metrics, tolerance)
             same = same and not found
-            print(f"epoch {report.epoch:4d} {found[0] if found else 'identical'}", flush=True)
+            told = [*found, "identical" if exact else "within the tolerance"]
+            print(f"epoch {report.epoch:4d} {told[0]}", flush=True)
             for line in found[1:]:
                 print(f"{'':10s} {line}", flush=True)
     except (ArithmeticError, MemoryError) as error:  # diverged, or out of memory
-        same = False
+        same = identical = False
         print(f"ended now, unlike then: {type(error).__name__}: {error}")
-    print("identical" if same else "not identical")
+    if same and not identical:
+        print("the same within the tolerance")
+    else:
+        print("identical" if same else "not the same" if tolerance else "not identical")
     return same
 
 
@@ -125,8 +152,16 @@ def train_again(
             validations.close()
 
 
-def differences(then: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
-    """Return a line for every metric that is not the same to the last bit, times excepted."""
+def differences(
+    then: Mapping[str, float], now: Mapping[str, float], tolerance: float = 0.0
+) -> list[str]:
+    """Return a line for every metric that is not the same, times excepted.
+
+    Args:
+        then: Metrics.
+        now: Metrics.
+        tolerance: As TOLERANCE; 0 asks for the same bits.
+    """
     lines = []
     for key in sorted(then.keys() | now.keys()):
         one, other = then.get(key), now.get(key)
@@ -134,6 +169,8 @@ def differences(then: Mapping[str, float], now: Mapping[str, float]) -> list[str
             continue
         if one is None or other is None:
             lines.append(f"{key}: only {'now' if one is None else 'then'}")
+        elif abs(one - other) <= tolerance * max(1.0, abs(one), abs(other)):
+            continue
         elif not (math.isnan(one) and math.isnan(other)):
             lines.append(f"{key}: {one!r} then, {other!r} now ({other - one:+.2g})")
     return lines
@@ -147,17 +184,18 @@ def environment(
     Args:
         begun: The study's newest `study` event.
         attempts: The trial's.
-        started: Their events.
+        started: Their events, and those of the trial's reports.
         config: What is trained again.
     """
     store = open_store(config.data.store).content_hash[:12]
     code = {"commit": code_commit(), **package_versions()}
-    here = {"cpu": cpu_model(), "gpu": _gpu(config), "threads": config.num_threads}
-    now = {"semantics": semantics.SEMANTICS, "store": store, **code, **here}
+    here = {"cpu": cpu_model(), "threads": config.num_threads}
+    now = {"semantics": semantics.SEMANTICS, "store": store, **code, **here, "gpu": _gpu(config)}
     then: list[Mapping[str, Any]] = [
         {"semantics": frozen_of(begun).semantics, "store": begun["store_hash"][:12]},
         *({"commit": attempt.commit, **attempt.versions} for attempt in attempts),
         *({key: event[key] for key in here if key in event} for event in started),
+        *({"gpu": gpu} for gpu in _gpus(started)),
     ]
     lines = []
     for key, value in now.items():
@@ -168,6 +206,24 @@ def environment(
     if code["commit"].endswith("-dirty") and all(a.commit == code["commit"] for a in attempts):
         lines.append("commit: has changes that are not in git, which may have been others then")
     return lines
+
+
+def promises_bits(config: TrainConfig, gpus: set[str]) -> bool:
+    """Say whether training again gives the same bits: on CPUs, or if asked for on the same GPU.
+
+    Args:
+        config: What is trained again.
+        gpus: Models on which the trial was trained; empty text for a CPU.
+    """
+    here = _gpu(config)
+    return not (here or any(gpus)) or (config.deterministic and gpus == {here})
+
+
+def _gpus(events: Sequence[Event]) -> set[str]:
+    """Return the GPUs of a trial's reports; in version 0.1 `started` has them."""
+    old = any("gpu" in event for event in events if event["event"] == "started")
+    kind = "started" if old else "reported"
+    return {event.get("gpu", "") for event in events if event["event"] == kind}
 
 
 def _gpu(config: TrainConfig) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.sampling_options import Setting, choose, evaluated
+from search.execution.gpus import device_for
 from search.report.sampling_plot import table
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, read_study, shared_place
@@ -97,7 +98,7 @@ def respace(
 
     how = options.choose, options.margin, display_path(folder)
     status = launch(study, runs, address, show=lambda folder: table(evaluated(folder), *how))
-    _, state = read_study(folder)
+    study, state = read_study(folder)
     if status or not state.finished(study):
         return status
     settings = evaluated(folder)
@@ -168,11 +169,11 @@ def plan(model: ModelRef, config: TrainConfig, options: RespaceOptions, runs: Pa
             raise ConfigError([f"--eta {options.choices['--eta']}: only ddim has it (--methods)"])
         space["sampling.eta"] = None
     within = [e for e in entries if all(e[key] in space[key]["choices"] for key in e)]
-    needs = {"cpus_per_trial": 1, "gpus_per_trial": 0, "num_trials": 1}
+    needs: dict[str, Any] = {"cpus_per_trial": 1, "gpus_per_trial": "auto", "num_trials": 1}
     if model.origin:
         theirs = model.origin.study.trials
         needs["cpus_per_trial"] = theirs.cpus_per_trial // theirs.workers_per_trial
-        needs["gpus_per_trial"] = 1 if theirs.gpus_per_trial else 0
+        needs["gpus_per_trial"] = 1 if theirs.gpus else 0
     settings: dict[str, Any] = {
         "study": options.name or f"{model.name}-respacing",
         "data": {"store": config.data.store, "fold": config.data.fold},
@@ -271,7 +272,7 @@ def _store(
     from trainer.saved.model_io import load, run_folder, with_settings
 
     sampling = chosen.sampling.model_dump(mode="json", exclude={"threshold"})
-    trained = load(model.path)
+    trained = load(model.path, device_for(study.trials.gpus))
     run_dir = run_folder(trained.path)
     frozen = FrozenThreshold.load(run_dir)
     if frozen is None or (frozen.weights, frozen.sampling) != (weights, sampling):

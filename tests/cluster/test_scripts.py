@@ -19,7 +19,7 @@ SCRIPTS = [*sorted(CLUSTER.glob("*.sh")), Path(__file__).with_name("one_node_slu
 RELAUNCH = CLUSTER / "relaunch.sh"
 
 
-@pytest.mark.parametrize("path", [*SCRIPTS, CLUSTER / "ray.env", ROOT / ".ci" / "run"], ids=str)
+@pytest.mark.parametrize("path", [*SCRIPTS, *CLUSTER.glob("*.env"), ROOT / ".ci" / "run"], ids=str)
 def test_shell_is_clean(path: Path) -> None:
     subprocess.run(["bash", "-n", path], check=True)
     assert os.access(path, os.X_OK) == (path.suffix != ".env")
@@ -28,6 +28,43 @@ def test_shell_is_clean(path: Path) -> None:
     command = ["shellcheck", "--external-sources", "--shell=bash", path]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
+
+
+MPS = """#!/bin/bash
+echo "$* $CUDA_MPS_PIPE_DIRECTORY $([[ $1 == -d ]] || cat)" >>calls
+"""
+
+
+@pytest.mark.parametrize(("asked", "calls"), [("1", 2), ("", 0)])
+def test_mps_runs_as_long_as_the_command_and_only_if_asked_for(
+    tmp_path: Path, asked: str, calls: int
+) -> None:
+    (tmp_path / "nvidia-cuda-mps-control").write_text(MPS)
+    (tmp_path / "nvidia-cuda-mps-control").chmod(0o755)
+    pipes = tmp_path / "pipes"
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SEGTUNE_MPS": asked}
+    env["CUDA_MPS_PIPE_DIRECTORY"] = str(pipes)
+    words = ['. "$0" && on_node "$@"', CLUSTER / "node.env", "bash", "-c"]
+    command = ["bash", "-c", *words, "[[ ! -d pipes ]] || ls pipes; exit 3"]
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (3, "")
+    if not calls:
+        assert not (tmp_path / "calls").exists() and not result.stdout
+        return
+    assert result.stdout == "log\n"
+    assert (tmp_path / "calls").read_text() == f"-d {pipes} \n {pipes} quit\n"
+    assert not pipes.exists()
+
+
+def test_mps_that_is_not_here_is_said_before_ray_starts(tmp_path: Path) -> None:
+    if shutil.which("nvidia-cuda-mps-control"):
+        pytest.skip("it is here")
+    env = {**os.environ, "SEGTUNE_MPS": "1", "HOME": str(tmp_path)}
+    (tmp_path / ".ray").mkdir()
+    command = [CLUSTER / "local.sh", "start"]
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("SEGTUNE_MPS=1: nvidia-cuda-mps-control is not here")
 
 
 def test_readme_names_every_file() -> None:

@@ -76,7 +76,7 @@ def run_study(
 def train(session: StudySession, trial: TrialState, fit: Any = toy.fit) -> None:
     about = {"trial": trial.number}
     config = trial.config(session.study)
-    where = {"host": "h", "pid": 1, "cpu": cpu_model(), "gpu": "", "threads": config.num_threads}
+    where = {"host": "h", "pid": 1, "cpu": cpu_model(), "threads": config.num_threads}
     where |= {"commit": code_commit(), "versions": package_versions()}
     session.record({"event": "started", **about, "attempt": len(trial.attempts) + 1, **where})
     try:

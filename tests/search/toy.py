@@ -37,7 +37,8 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Va
     checkpoints = run_dir / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     with open(run_dir / "begun", "a") as file:
-        file.write(f"{os.getpid()} {config.memory_share}\n")
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "all") or "none"
+        file.write(f"{os.getpid()} {config.memory_share} {config.device} {gpus}\n")
     done = max((int(path.stem) for path in checkpoints.glob("*.pt")), default=0)
     for epoch in range(max(1, received + 1), done + 1):
         yield Validation(epoch, _metrics(config, epoch))

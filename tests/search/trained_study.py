@@ -7,6 +7,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from search.cli.main import main
+from search.execution.gpus import with_gpus
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
 from search.tuning.searcher import StudySearcher
@@ -68,7 +69,9 @@ def launch(
     *,
     show: Callable[[Path], str],
 ) -> int:
-    """Do as `workflows.launch.launch`: the same proposals and evaluations, without Ray."""
+    """Do as `workflows.launch.launch`: the same proposals and evaluations, without Ray or GPUs."""
+    if study.trials.gpus_per_trial == "auto":
+        study = with_gpus(study, 0, study.study)
     folder = runs / study.study
     with offline.opened(study, folder) as session:
         sampler = Sampler(study)

@@ -86,7 +86,7 @@ class Loop:
         attempt.trainable.config = attempt.config
         attempt.trainable.setup(attempt.config)
         about = {key: attempt.config[key] for key in ("trial", "attempt")}
-        where = {"host": "here", "pid": 1, "cpu": "", "gpu": "", "threads": 1}
+        where = {"host": "here", "pid": 1, "cpu": "", "threads": 1}
         self.live.record({"event": "started", **about, **where})
         self.running.append(attempt)
 

@@ -191,6 +191,19 @@ def test_another_configuration_does_not_continue_the_run(
     assert list(fit(tiny_config(phantom_store), whole[0], received=4)) == []
 
 
+def test_a_run_of_an_earlier_version_goes_on(phantom_store: Path, tmp_path: Path) -> None:
+    """Its config.yaml has a setting that is gone, and lacks one that is new."""
+    assert len(list(fit(tiny_config(phantom_store, epochs=1), tmp_path))) == 1
+    values = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del values["memory_share"], values["diffusion"]["recycling"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values | {"compile": True}))
+    assert [v.epoch for v in fit(tiny_config(phantom_store, epochs=2), tmp_path, received=1)] == [2]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    changed = tiny_config(phantom_store, diffusion__recycling=0.5, diffusion__target="x_start")
+    with pytest.raises(ValueError, match=r"recycling: 0\.0: this run was begun so"):
+        next(fit(changed, tmp_path))
+
+
 def test_more_epochs_continue_a_finished_run(
     whole: tuple[Path, list[Validation]], phantom_store: Path, tmp_path: Path
 ) -> None:
@@ -244,6 +257,34 @@ def test_one_image_too_large(
 
     monkeypatch.setattr(MedSegDiffV1, "forward", no_memory)
     with pytest.raises(OutOfMemory, match="one image does not fit"):
+        list(fit(config, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "trainer.training.train_state.new_network",
+        "trainer.data.batches.Batch.to",
+        "trainer.training.train_state.make_optimizer",
+        "torch.nn.utils.clip_grad_norm_",
+        "torch.optim.AdamW.step",
+        "trainer.loop.Validator.validate",
+    ],
+)
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_out_of_memory_anywhere_is_named(
+    phantom_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    error: type[Exception],
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise error("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(place, no_memory)
+    config = tiny_config(phantom_store, epochs=1)
+    with pytest.raises(OutOfMemory, match=r"memory is too small: CUDA error: out of memory$"):
         list(fit(config, tmp_path))
 
 

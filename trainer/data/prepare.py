@@ -23,6 +23,7 @@ from rich.console import Console
 
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
+from trainer.cpus import num_cpus
 from trainer.data.case_file import CaseSettings, fingerprint, finished, prepare_case
 from trainer.data.content_hash import content_hash
 from trainer.data.formats import find_cases
@@ -143,7 +144,7 @@ def _prepare_cases(
     kept = f", {len(results)} of them finished earlier" if results else ""
     _say(console, f"{dataset}: {format}, {len(cases)} cases{kept}")
     todo = [case for case in cases if case.case_id not in results]
-    jobs = _run(todo, folder, settings, prints, workers or _num_cpus())
+    jobs = _run(todo, folder, settings, prints, workers or num_cpus())
     results |= dict(_with_progress(jobs, len(todo), console))
     in_order = [results[case.case_id] for case in cases]
     return (
@@ -338,7 +339,3 @@ def _say(console: Console, text: str) -> None:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _num_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""All that a diagnosis measures with a run's weights, in bounded time on the CPU."""
+"""All that a diagnosis measures with a run's weights, in bounded time."""
 
 import time
 from dataclasses import dataclass
@@ -45,6 +45,8 @@ class Measured:
 
     moment: str
     """Of training, whose weights these are."""
+    device: str
+    """Where it was measured: cpu or cuda."""
     images: int | None
     """Training images seen, None if not known."""
     num_cases: int
@@ -74,19 +76,22 @@ class Measured:
         return float(np.sqrt((differences**2).sum() / 2) / len(differences))
 
 
-def measure(run_dir: Path, store: Store, budget_s: float = BUDGET_S) -> Measured:
+def measure(
+    run_dir: Path, store: Store, budget_s: float = BUDGET_S, device: str = "cpu"
+) -> Measured:
     """Predict validation slices with a run's newest weights in several ways.
 
     Args:
         run_dir: The run's folder.
         store: Its data, wherever they are now.
         budget_s: Seconds of forward passes, about; 2 slices of each case are predicted anyway.
+        device: Where, as the setting `device`.
 
     Raises:
         ConfigError: No weights are here; or the store is not theirs.
     """
     begun = time.perf_counter()
-    weights = newest(run_dir)
+    weights = newest(run_dir, device)
     trained, direct = weights.ema, weights.ema.model.segments_directly
     expected = trained.config.data.store_hash
     if expected not in (None, store.content_hash):
@@ -111,6 +116,7 @@ def measure(run_dir: Path, store: Store, budget_s: float = BUDGET_S) -> Measured
         raw = slices.dice(sampled(weights.raw, slices, 0) >= threshold)
     return Measured(
         moment=weights.moment,
+        device=trained.device.type,
         images=weights.images,
         num_cases=len(slices.cases),
         num_slices=len(slices.rows),

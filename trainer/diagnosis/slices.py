@@ -29,7 +29,7 @@ class Slices:
     case_of: NDArray[np.int64]
     """(n,) place in `cases`."""
     cond: Tensor
-    """(n, C, H, W), what the model sees."""
+    """(n, C, H, W), what the model sees; on the CPU."""
     masks: NDArray[np.bool_]
     """(n, H, W)."""
     brain: NDArray[np.bool_]
@@ -53,7 +53,7 @@ class Slices:
             cases=cases,
             rows=rows,
             case_of=np.repeat(np.arange(len(cases)), [len(part) for part in chosen]),
-            cond=inputs.window(inputs.gather(rows)),
+            cond=inputs.window(inputs.gather(rows).to(trained.device)).cpu(),
             masks=store.masks(rows).astype(bool),
             brain=store.brain(rows).astype(bool),
             complete=len(rows) == sum(case.num_slices for case in cases),
@@ -102,7 +102,7 @@ def sampled(trained: TrainedModel, slices: Slices, draw: int) -> NDArray[np.floa
         noise = [[generator(seed, "diagnose", *name, draw) for name in names[part]]]
         return sample_members(
             trained.model,
-            slices.cond[part],
+            slices.cond[part].to(trained.device),
             process=trained.process,
             sampling=trained.config.sampling,
             noise=noise,
@@ -128,21 +128,21 @@ def by_timestep(
     """
     process, seed, names = trained.process, trained.config.seed, slices.numbers()
     truth = torch.from_numpy(slices.masks)[:, None].float() * 2 - 1
-    dtype = next(trained.model.parameters()).dtype
+    dtype, device = next(trained.model.parameters()).dtype, trained.device
 
     def some(part: slice, timestep: int | None) -> Tensor:
-        x_start = truth[part].to(dtype)
+        x_start = truth[part].to(device, dtype)
         shape = tuple(x_start.shape[1:])
         drawn = [
             generator(seed, "diagnose", *name, "noised").standard_normal(shape, np.float32)
             for name in names[part]
         ]
-        noise = torch.from_numpy(np.stack(drawn)).to(dtype)
+        noise = torch.from_numpy(np.stack(drawn)).to(device, dtype)
         at = process.num_timesteps - 1 if timestep is None else timestep
-        t = torch.full((len(x_start),), at, dtype=torch.int64)
+        t = torch.full((len(x_start),), at, dtype=torch.int64, device=device)
         x_t = noise if timestep is None else process.q_sample(x_start, t, noise)
         with trained.autocast:
-            condition = trained.model.condition(slices.cond[part].to(dtype))
+            condition = trained.model.condition(slices.cond[part].to(device, dtype))
             output = trained.model(process.model_input(x_t), t, condition)
         return (process.x_start(output, x_t, t)[:, 0].clamp(-1, 1) + 1) / 2
 
@@ -156,10 +156,11 @@ def by_timestep(
 
 
 def pass_s(store: Store, trained: TrainedModel) -> float:
-    """Return the CPU seconds that a forward pass takes for a slice, in a small batch.
+    """Return the seconds that a forward pass takes for a slice, in a small batch.
 
-    The process's own, so that the answer is the same on a busy machine.
+    On a CPU the process's own, so that the answer is the same on a busy machine.
     """
+    clock = time.process_time if trained.device.type == "cpu" else time.perf_counter
     slices = Slices.choose(store, trained, 2)
     few = Slices(**vars(slices) | {"rows": slices.rows[:4], "case_of": slices.case_of[:4],
                  "cond": slices.cond[:4], "masks": slices.masks[:4]})  # fmt: skip
@@ -168,14 +169,14 @@ def pass_s(store: Store, trained: TrainedModel) -> float:
         **vars(trained) | {"config": trained.config.model_copy(update={"sampling": one})}
     )
     sampled(once, few, 0)
-    begun = time.process_time()
+    begun = clock()
     sampled(once, few, 0)
-    return (time.process_time() - begun) / len(few.rows)
+    return (clock() - begun) / len(few.rows)
 
 
 def _in_batches(number: int, predict: Callable[[slice], Tensor]) -> NDArray[np.float32]:
     parts = [predict(slice(start, start + BATCH)) for start in range(0, number, BATCH)]
-    return torch.cat(parts).float().numpy()
+    return torch.cat(parts).float().cpu().numpy()
 
 
 def _thinned(store: Store, case: Case, limit: int) -> NDArray[np.int64]:

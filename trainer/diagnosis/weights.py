@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from trainer.configfile import ConfigError
+from trainer.devices import pick_device, wants_bf16
 from trainer.models.new_network import new_network
 from trainer.randomness import torch_seed
 from trainer.saved import checkpoint
@@ -51,12 +52,29 @@ class Weights:
         return f"epoch {self.images / self.ema.config.epoch_images:.3g}"
 
 
-def newest(run_dir: Path) -> Weights:
-    """Load the newest readable checkpoint on the CPU, or else best.pt.
+def newest(run_dir: Path, device: str = "cpu") -> Weights:
+    """Load the newest readable checkpoint, or else best.pt.
+
+    Args:
+        run_dir: The run's folder.
+        device: Where to predict, as the setting `device`.
 
     Raises:
         ConfigError: There is neither.
     """
+    found = _newest(run_dir)
+    place = pick_device(found.ema.config.model_copy(update={"device": device}))
+    raw = found.raw and _moved(found.raw, place)
+    return replace(found, ema=_moved(found.ema, place), raw=raw)
+
+
+def _moved(trained: TrainedModel, device: torch.device) -> TrainedModel:
+    bf16 = wants_bf16(trained.config, device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    return replace(trained, model=trained.model.to(device), device=device, autocast=autocast)
+
+
+def _newest(run_dir: Path) -> Weights:
     for path in sorted((run_dir / "checkpoints").glob("*.pt"), reverse=True):
         try:
             ema, saved = load(path, "cpu"), checkpoint.read(path)

@@ -18,7 +18,7 @@ from trainer.config import SamplingConfig
 from trainer.diffusion.process import Process, at_least_float32
 from trainer.diffusion.sampling import State, states
 from trainer.evaluation.staple import staple
-from trainer.exceptions import OutOfMemory
+from trainer.exceptions import OutOfMemory, is_out_of_memory
 from trainer.models.network import Network
 
 VOTE = 0.5
@@ -130,6 +130,7 @@ def in_batches(
     members: int,
     batch_size: int,
     sample_some: Callable[[range, range], Tensor],
+    halved: Callable[[int], object] = lambda batch_size: None,
 ) -> Iterator[Tensor]:
     """Sample slices in order, as many at a time as fit.
 
@@ -139,6 +140,7 @@ def in_batches(
         batch_size: Masks sampled together: slices times members. Halved while they do not fit; the
             members of a slice are parted only where they do not fit together.
         sample_some: Samples (members, slices), both ranges: returns (members, slices, ...).
+        halved: Is told of each smaller batch size.
 
     Yields:
         All members of the next slices, (members, slices, ...).
@@ -154,13 +156,18 @@ def in_batches(
                 sample_some(range(first, min(first + batch_size, members)), slices)
                 for first in range(0, members, batch_size)
             ]
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if batch_size == 1:
                 raise OutOfMemory("one image does not fit on the device") from error
             batch_size //= 2
+        else:
+            yield torch.cat(parts)
+            start = slices.stop
             continue
-        yield torch.cat(parts)
-        start = slices.stop
+        halved(batch_size)
+        torch.cuda.empty_cache()  # what cuBLAS and cuDNN allocate is not torch's to find
 
 
 def fuse(members: Tensor, how: Literal["mean", "majority", "staple"]) -> Prediction:

@@ -65,6 +65,7 @@ class Validator:
         self.inputs = Inputs(store, config, device)
         self.rows = rows_of(cases)
         self.case_s = 0.0
+        self._fits: int | None = None
 
     def validate(
         self,
@@ -131,7 +132,8 @@ class Validator:
             return masks
 
         with bar("sampling", len(self.rows) * count) as advance:
-            batches = in_batches(len(self.rows), count, batch_size, sample_some)
+            most = batch_size if self._fits is None else min(batch_size, self._fits)
+            batches = in_batches(len(self.rows), count, most, sample_some, self._remember)
             # A batch may end within a case, and STAPLE needs all of it.
             sampled, probabilities = next(batches), []
             for case in self.cases:
@@ -142,6 +144,10 @@ class Validator:
                 sampled = sampled[:, case.num_slices :]
         self.case_s = (time.perf_counter() - begun) / len(self.cases)
         return np.concatenate(probabilities)
+
+    def _remember(self, batch_size: int) -> None:
+        """Begin the next validation with a batch that is known not to be too large."""
+        self._fits = batch_size
 
     def scores(
         self, probability: NDArray[np.float32], thresholds: Sequence[float] | None = None

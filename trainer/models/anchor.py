@@ -30,8 +30,6 @@ class LearnableGaussian(nn.Module):
         offsets = torch.arange(-self.radius, self.radius + 1, device=self.log_sigma.device)
         return torch.softmax(-0.5 * (offsets / self.log_sigma.exp()) ** 2, dim=1)
 
-    # Inductor (torch 2.13) expects another layout of the padding's gradient, and fails.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         """Smooth (b, c, H, W)."""
         weights, channels, radius = self.weights(), x.shape[1], self.radius

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
-from trainer.models.blocks import HEAD_CHANNELS, AlignedConv, in_full_precision, level_widths
+from trainer.models.blocks import HEAD_CHANNELS, in_full_precision, level_widths
+from trainer.models.conv import Conv
 from trainer.models.network import ImageItself, Network
 from trainer.models.norm_silu import MAX_GROUPS, Norm, largest_divisor
 
@@ -51,12 +52,14 @@ class DiffusionUNet(Network):
                 block.conv2 = nn.Sequential(nn.Dropout(config.dropout), block.conv2)
         self.body.set_submodule("out", nn.Identity())
         for name, module in list(self.body.named_modules()):
+            if type(module) is nn.Conv2d:
+                module.__class__ = Conv
             if isinstance(module, nn.GroupNorm):
                 channels, groups, eps = module.num_channels, module.num_groups, module.eps
                 norm = Norm(channels, silu=False, groups=groups, eps=eps)
                 self.body.set_submodule(name, norm)
         self.head_norm = Norm(config.width)
-        self.head = AlignedConv(config.width, out_channels, 3, padding=1)
+        self.head = Conv(config.width, out_channels, 3, padding=1)
 
     def levels(self) -> Iterable[nn.Module]:
         yield from (*self.body.down_blocks, self.body.middle_block, *self.body.up_blocks)

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from trainer.config import ModelConfig
 from trainer.models.blocks import (
-    AlignedConv,
     ChannelNorm,
     Level,
     TimeEmbedding,
@@ -16,6 +15,7 @@ from trainer.models.blocks import (
     layout_of,
     level_widths,
 )
+from trainer.models.conv import Conv
 from trainer.models.network import ImageItself, Network
 from trainer.models.norm_silu import Norm
 
@@ -34,8 +34,6 @@ class FFParser(nn.Module):
         self.real = nn.Parameter(torch.ones(channels, size, size // 2 + 1))
         self.imag = nn.Parameter(torch.zeros(channels, size, size // 2 + 1))
 
-    # Inductor (torch 2.13) computes a wrong gradient of complex weights.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, m: Tensor) -> Tensor:
         """Filter (b, c, size, size) in at least float32; the result has m's precision and layout.
 
@@ -110,14 +108,14 @@ class MedSegDiffV1(Network):
 
         def downs() -> nn.ModuleList:
             return nn.ModuleList(
-                nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
+                Conv(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
             )
 
         self.condition = ImageItself()
         self.time = TimeEmbedding(time_channels)
-        self.image_stem = AlignedConv(in_channels, config.width, 3, padding=1)
+        self.image_stem = Conv(in_channels, config.width, 3, padding=1)
         self.image_levels, self.image_downs = levels(), downs()
-        self.mask_stem = AlignedConv(mask_channels, config.width, 3, padding=1)
+        self.mask_stem = Conv(mask_channels, config.width, 3, padding=1)
         self.mask_levels, self.mask_downs = levels(), downs()
 
         middle = (config.depth - 1) // 2
@@ -126,10 +124,10 @@ class MedSegDiffV1(Network):
         self.fusions = nn.ModuleList(AttentiveFusion(widths[i]) for i in self.fused)
 
         self.decoder_levels = levels()
-        self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
-        self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths[:-1])
+        self.ups = nn.ModuleList(Conv(coarse, fine, 1) for fine, coarse in pairwise(widths))
+        self.skips = nn.ModuleList(Conv(width, width, 1) for width in widths[:-1])
         self.head_norm = Norm(config.width)
-        self.head = AlignedConv(config.width, out_channels, 3, padding=1)
+        self.head = Conv(config.width, out_channels, 3, padding=1)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
         (cond,) = condition
@@ -151,5 +149,5 @@ class MedSegDiffV1(Network):
         x = self.decoder_levels[-1](encoded[-1], time)
         for level in reversed(range(len(self.ups))):
             x = F.interpolate(self.ups[level](x), scale_factor=2.0, mode="nearest")
-            x = self.decoder_levels[level](x + self.skips[level](encoded[level]), time)
+            x = self.decoder_levels[level](self.skips[level](encoded[level], x), time)
         return in_full_precision(self.head, self.head_norm(x))

@@ -4,7 +4,8 @@ from torch import Tensor, nn
 
 from trainer.config import ModelConfig
 from trainer.models.anchor import UncertainSpatialAttention
-from trainer.models.blocks import AlignedConv, TimeEmbedding, in_full_precision, level_widths
+from trainer.models.blocks import TimeEmbedding, in_full_precision, level_widths
+from trainer.models.conv import Conv
 from trainer.models.encoder_decoder import Decoder, Encoder
 from trainer.models.network import Network
 from trainer.models.norm_silu import Norm
@@ -21,7 +22,7 @@ class ConditionUNet(nn.Module):
         self.encoder = Encoder(in_channels, config)
         self.decoder = Decoder(config)
         self.mask_norm = Norm(config.width)
-        self.mask_head = AlignedConv(config.width, 1, 3, padding=1)
+        self.mask_head = Conv(config.width, 1, 3, padding=1)
 
     def forward(self, cond: Tensor) -> tuple[Tensor, ...]:
         """Map images (b, in_channels, H, W) to what the Diffusion U-Net needs of them.
@@ -76,7 +77,7 @@ class MedSegDiffV2(Network):
         self.ss_former = SSFormer(widths[-1], time_channels, config.v2)
         self.decoder = Decoder(config, time_channels)
         self.head_norm = Norm(config.width)
-        self.head = AlignedConv(config.width, out_channels, 3, padding=1)
+        self.head = Conv(config.width, out_channels, 3, padding=1)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
         _, semantic, *anchoring = condition

@@ -7,8 +7,8 @@ from trainer.data.inputs import InputSpec
 from trainer.devices import dtype
 from trainer.diffusion.process import Process
 from trainer.models import build_model
+from trainer.models.fused import use_kernels
 from trainer.models.network import Network
-from trainer.models.norm_silu import use_kernels
 
 
 def new_network(config: TrainConfig, inputs: InputSpec, device: torch.device) -> Network:

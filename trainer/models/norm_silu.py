@@ -1,12 +1,12 @@
 """GroupNorm with what stands around it: scale and shift before SiLU, a convolution's bias after."""
 
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from trainer.models.conv import Conv
 
 MAX_GROUPS = 8
 """Most groups of a GroupNorm."""
@@ -25,7 +25,7 @@ class Norm(nn.GroupNorm):
     Attributes:
         silu: SiLU is applied.
         fused: On a GPU all of it is one kernel forward and one backward, from and to channels-last
-            maps (norm_silu_kernels.py); see `use_kernels`. Otherwise torch's operations.
+            maps (norm_silu_kernels.py). Otherwise torch's operations.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Norm(nn.GroupNorm):
             weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
             return F.group_norm(x, self.num_groups, weight, bias, self.eps)
 
-    def after_convolution(self, conv: nn.Conv2d, x: Tensor, film: Tensor | None = None) -> Tensor:
+    def after_convolution(self, conv: Conv, x: Tensor, film: Tensor | None = None) -> Tensor:
         """Convolve x and normalise, the convolution's bias added in the norm where that is fused.
 
         cuDNN does not add it: that would be a kernel that reads and writes the whole map.
         """
         bias = None
         if self.fused:
-            h = F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation)
+            h = conv.without_bias(x)
             bias = conv.bias
         else:
             h = conv(x)
@@ -99,8 +99,8 @@ class _Fused(torch.autograd.Function):
         conv_bias: Tensor | None,
         norm: Norm,
     ) -> Tensor:
-        kernels = _kernels()
-        assert kernels is not None
+        from trainer.models import norm_silu_kernels as kernels
+
         x = x.contiguous(memory_format=torch.channels_last)
         y, saved = kernels.forward(
             x,
@@ -120,8 +120,8 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        kernels = _kernels()
-        assert kernels is not None
+        from trainer.models import norm_silu_kernels as kernels
+
         x, weight, bias, film, *saved = ctx.saved_tensors
         gradients = kernels.backward(
             dy.contiguous(memory_format=torch.channels_last),
@@ -135,33 +135,3 @@ class _Fused(torch.autograd.Function):
             has_conv_bias=ctx.has_conv_bias,
         )
         return *gradients, None
-
-
-def use_kernels(model: nn.Module, wanted: bool) -> bool:
-    """Let a model's norms be fused where its device and this installation can.
-
-    Args:
-        model: On its device, in its precision.
-        wanted: The setting.
-
-    Returns:
-        Whether they are fused.
-    """
-    norms = [module for module in model.modules() if isinstance(module, Norm)]
-    fused = wanted and all(
-        norm.weight.is_cuda and norm.weight.dtype == torch.float32 for norm in norms
-    )
-    fused = fused and bool(norms) and _kernels() is not None
-    for norm in norms:
-        norm.fused = fused
-    return fused
-
-
-@cache
-def _kernels() -> ModuleType | None:
-    """Return the Triton kernels; None without Triton, which comes with torch for CUDA on Linux."""
-    try:
-        from trainer.models import norm_silu_kernels
-    except ImportError:
-        return None
-    return norm_silu_kernels

@@ -101,7 +101,6 @@ class AttentionProduct(nn.Module):
         self.k = nn.Conv2d(channels, channels, 1, bias=False)
         self.v = nn.Conv2d(channels, channels, 1, bias=False)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # as V1's FFParser
     def forward(self, query: Tensor, key: Tensor, value: Tensor, time: Tensor) -> Tensor:
         """Map three (b, c, h, w) to one, at least float32."""
         (b, c, height, width), n = query.shape, query[0, 0].numel()
@@ -127,7 +126,6 @@ class ElementwiseProduct(nn.Module):
         self.k = nn.Conv2d(channels, channels, 1, bias=False)
         self.v = nn.Conv2d(channels, channels, 1, bias=False)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # as V1's FFParser
     def forward(self, query: Tensor, key: Tensor, value: Tensor, time: Tensor) -> Tensor:
         """Map three (b, c, h, w) to one, at least float32; the timestep does not matter."""
         q, k, v = _full(self.q(query)), _full(self.k(key)), _full(self.v(value))

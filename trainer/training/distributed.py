@@ -38,8 +38,8 @@ def processes(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not dist.is_available():
         yield
         return
-    if "LOCAL_RANK" in os.environ and device.type != "cpu":
-        torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]))
+    if device.index is not None:
+        torch.accelerator.set_device_index(device.index)
     with group(device):
         yield
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import TrainConfig
+from trainer.exceptions import is_out_of_memory
 from trainer.training.micro_batch import MicroBatch, MicroStep, Pass, moved, pinned
 
 SUMS_TOLERANCE = 1e-4
@@ -100,7 +101,7 @@ class Graphs:
     def _record(self, micro: MicroBatch) -> Recorded:
         others = [_varied(micro, by, self.step.process.num_timesteps) for by in (1, 2)]
         expected = []
-        # On the stream that records: what a first pass sets up there (FFT plans, tables) must not be
+        # On the stream that records: what a first pass sets up (FFT plans, tables) must not be
         # recorded, and every other stream would be given 64 MiB of workspace for ever.
         stream = _recording_stream(self.gradients.device)
         stream.wait_stream(torch.cuda.current_stream())
@@ -155,7 +156,7 @@ def _explained(error: BaseException) -> tuple[bool, str]:
     """
     while error.__context__ is not None:
         error = error.__context__
-    return isinstance(error, torch.OutOfMemoryError), str(error).splitlines()[0]
+    return is_out_of_memory(error), str(error).splitlines()[0]
 
 
 def _compare(what: str, got: Tensor, expected: Tensor, tolerance: float) -> None:

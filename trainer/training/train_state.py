@@ -17,7 +17,7 @@ from trainer.data.store import Store
 from trainer.devices import dtype, wants_bf16
 from trainer.diffusion.process import Process
 from trainer.diffusion.timestep_sampling import TimestepSampler
-from trainer.exceptions import Diverged, OutOfMemory
+from trainer.exceptions import Diverged, OutOfMemory, is_out_of_memory
 from trainer.models.new_network import new_network
 from trainer.randomness import torch_seed
 from trainer.training.distributed import rank, sum_over_processes, world_size
@@ -92,10 +92,6 @@ class TrainState:
         self.term_weights = TermWeights(config.loss, names).to(device, self.dtype)
         self.timestep_sampler = TimestepSampler(config.diffusion)
         self.optimizer = make_optimizer(config.optimizer, self.model, self.term_weights)
-        if config.compile:
-            for network in (self.model, self.ema):
-                network.compile()
-                network.condition.compile()
         self.autocast = torch.autocast(
             device.type,
             torch.bfloat16,
@@ -228,7 +224,7 @@ class TrainState:
 
     def _fit_in_memory(
         self, batch: Batch, t: Tensor, importance: Tensor, term_weights: Tensor
-    ) -> tuple[Tensor, Tensor, torch.OutOfMemoryError | None]:
+    ) -> tuple[Tensor, Tensor, Exception | None]:
         """Accumulate over micro-batches, smaller ones while they do not fit.
 
         Returns:
@@ -239,7 +235,9 @@ class TrainState:
             parts = micro_batches(batch, self.micro, t, importance, term_weights)
             try:
                 return *self._accumulate(parts), None
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 self.graphs.release()
                 if self.micro == 1:
                     self.gradients.zero_()
@@ -248,6 +246,7 @@ class TrainState:
                 self.micro = next(
                     d for d in range(self.micro // 2, 0, -1) if self.config.batch.effective % d == 0
                 )
+            torch.cuda.empty_cache()  # what cuBLAS and cuDNN allocate is not torch's to find
 
     def _accumulate(self, parts: Sequence[MicroBatch]) -> tuple[Tensor, Tensor]:
         self.model.train()

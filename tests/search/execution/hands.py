@@ -13,14 +13,21 @@ from trainer.config import TrainConfig
 Answer = tuple[Painted, float]
 
 
-class Crashing:
+class Hand:
+    """What every process that paints is told."""
+
+    def __init__(self, gpus: float):
+        assert gpus == 0
+
+
+class Crashing(Hand):
     """Dies at once."""
 
     def paint(self, *_: Any) -> Answer:
         os._exit(1)
 
 
-class Hanging:
+class Hanging(Hand):
     """Never answers."""
 
     def paint(self, *_: Any) -> Answer:
@@ -28,7 +35,7 @@ class Hanging:
         raise AssertionError
 
 
-class Failing:
+class Failing(Hand):
     """Can paint trial 3 alone."""
 
     def paint(self, run_dir: Path, *_: Any) -> Answer:

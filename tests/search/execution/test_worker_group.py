@@ -34,6 +34,8 @@ WITHOUT_MEMORY = PLAIN | {"optimizer.lr": 1e-2}
 BROKEN = PLAIN | {"optimizer.lr": 2e-2}
 ALONE = PLAIN | {"optimizer.lr": 3e-2}
 UNHEARD = PLAIN | {"optimizer.lr": 4e-2}
+FULL = [PLAIN | {"optimizer.lr": 5e-2}, PLAIN | {"optimizer.lr": 6e-2}]
+"""Rank 0's GPU, or rank 1's, is too full for the optimizer."""
 FIT = "tests.search.execution.test_worker_group:noting"
 
 
@@ -49,9 +51,14 @@ def noting(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterato
             raise torch.OutOfMemoryError("injected")
         return forward(self, *args)
 
+    def full(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
     with pytest.MonkeyPatch.context() as patch:
         if rank() == 1 and lr == WITHOUT_MEMORY["optimizer.lr"]:
             patch.setattr(MedSegDiffV1, "forward", exhausted)
+        if lr == FULL[rank()]["optimizer.lr"]:
+            patch.setattr("torch.optim.AdamW.step", full)
         if lr == UNHEARD["optimizer.lr"]:
             patch.setattr("search.execution.worker_group.GRACE_S", 1.0)
         for validation in loop.fit(config, run_dir, received=received):
@@ -188,6 +195,21 @@ def test_a_bundle_a_worker(tmp_path: Path) -> None:
     request = Trainable.default_resource_request(told)
     assert request.bundles == [{"CPU": 2, "GPU": 1}] * 4
     assert request.strategy == "STRICT_PACK"
+
+
+@pytest.mark.slow
+def test_memory_that_is_too_small_for_one_rank_alone_is_no_death(
+    tmp_path: Path, phantom_store: Path, cluster: str, mlflow_uri: str
+) -> None:
+    study = Study(tmp_path, phantom_store, [*FULL, PLAIN], cluster, mlflow_uri)
+    study.finish()
+    assert not study.interrupted()
+    assert study.ended() == ["completed", "infeasible", "infeasible", "completed"]
+    reasons = {event["trial"]: event["reason"] for event in study.events("ended")}
+    assert reasons[1] == "the memory is too small: CUDA error: out of memory"
+    assert reasons[2] == "rank 1: alone out of memory"
+    first, *others = (study.pids(trial)[0][-1] for trial in range(4))
+    assert others == [first] * 3, "rank 0's process stays"
 
 
 def shares(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[Any]:

@@ -448,6 +448,17 @@ def test_the_keys_of_version_0_1_are_read(example, capsys):
     assert not capsys.readouterr().err
 
 
+def test_torch_compile_is_gone_with_a_note(example, capsys):
+    """An earlier version's file goes on; the same study as without."""
+    plain = load_study(example)
+    example.write_text(EXAMPLE.replace("\ntrain:\n", "\ntrain:\n  compile: true\n"))
+    assert load_study(example) == plain
+    note = f"note: {example}: train.compile: is gone (torch.compile made steps slower), and left"
+    assert capsys.readouterr().err == f"{note} out\n"
+    with pytest.raises(ConfigError, match=r"space\.compile: is gone .*: take it out"):
+        load_study(example, ["space.compile={type: categorical, choices: [true, false]}"])
+
+
 def test_config_hash_is_that_of_version_0_1(example):
     """What commit ecb9b6d gave for this file, its reference an entry of `enqueue`."""
     values = read_yaml(example) | {"data": {"store": "/store", "fold": 1}}

@@ -310,7 +310,7 @@ def test_a_reading_of_the_test_set(
     live_folder = tmp_path / "toy"
     run_dir = live_folder / "trials" / "0000"
     list(fit(config, run_dir))
-    readings = [read_one(run_dir, str(store)) for _ in range(2)]
+    readings = [read_one(run_dir, str(store), "cpu") for _ in range(2)]
     assert [reading["reading"] for reading in readings] == [1, 2]
     assert readings[0]["dice"] == readings[1]["dice"] and len(readings[0]["dice"]) == 2
     assert readings[0]["metrics"]["test/dice"] == pytest.approx(

@@ -1,8 +1,11 @@
 """What a study will cost: the arithmetic in closed form, and a real, short measurement."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import search.workflows.cost_probe
@@ -103,6 +106,40 @@ def test_a_real_measurement(phantom_store, monkeypatch):
     # Of two workers each has half of the images, and of the cases.
     shared = measure(config.train_config({}), trials | {"workers_per_trial": 2})
     assert 0 < shared.image_s < found.image_s * 2
+
+
+def test_trials_that_share_a_gpu_are_measured_at_once(monkeypatch):
+    """Each of them is slower than alone, since they take turns."""
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def measured(order):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            number = most
+        time.sleep(0.2)
+        with lock:
+            running -= 1
+        return cost(float(number), 30.0 * number)
+
+    monkeypatch.setattr(search.workflows.cost_probe, "_measure_one", measured)
+    monkeypatch.setattr(search.workflows.cost_probe, "num_cpus", lambda: 8)
+    config = study(trials={"num_trials": 24, "gpus_per_trial": 0.25}, enqueue=[])
+    text = probe(config)
+    assert most == 4
+    assert "fixed settings 2.5 s 75 s" in " ".join(text.split())
+    most = 0
+    probe(study(trials={"num_trials": 24}, enqueue=[]))
+    assert most == 1
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
+def test_a_gpu_that_is_not_here_is_not_measured_on_the_cpu(phantom_store):
+    with pytest.raises(ConfigError, match=r"^probe: trials\.gpus_per_trial: 1: torch "):
+        trials = {"num_trials": 24, "gpus_per_trial": 1}
+        probe(study(phantom_store, train={"device": "auto"}, trials=trials, enqueue=[]))
 
 
 def test_one_line_where_it_cannot_be_measured(tmp_path):

@@ -17,7 +17,7 @@ from search.ledger.session import StudySession
 from search.storage.studies import read_study
 from search.study import semantics
 from search.study.config import StudyConfig
-from search.workflows.launch import launch
+from search.workflows.launch import launch, reopened
 from search.workflows.replay import replay
 from tests.search import offline, toy
 from trainer.config import OptimizerConfig, TrainConfig
@@ -218,6 +218,31 @@ def test_a_study_of_a_newer_version_is_read_and_not_trained(
         assert said in run(command, tmp_path, store, "toy", *words, status=2)
     for command, *words in READ:
         run(command, tmp_path, store, "toy", *words)
+
+
+def test_a_study_that_was_begun_with_torch_compile_goes_on(
+    store: Path,
+    tmp_path: Path,
+    trained: list[tuple[str, float]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Set in its file, frozen at its birth, and in a trial's parameters."""
+    folder = tmp_path / "toy"
+    of_version_0_1(store, folder)
+    with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+        [begun] = [event for event in ledger.events if event["event"] == "study"]
+        config = begun["config"] | {"train": {**begun["config"]["train"], "compile": True}}
+        frozen = study(store).train_config({}).model_dump(mode="json")
+        settings = {"compile": True, "optimizer.weight_decay": frozen["optimizer"]["weight_decay"]}
+        about = {key: begun[key] for key in ("uid", "store_hash", "commit", "versions")}
+        event = {"event": "study", **about, "config": config, "semantics": 1}
+        ledger.append(event | {"settings": settings})
+    with reopened(folder) as session:
+        assert session.state.trials[0].config(session.study)
+    assert f"note: {folder}: train.compile: is gone" in capsys.readouterr().err
+    launch(study(store, 4), tmp_path)
+    assert [name for name, _ in trained] == ["0003"]
+    assert not {"compile"} & events(folder, "study")[-1]["settings"].keys()
 
 
 def test_a_study_is_continued_in_either_spelling(

@@ -242,7 +242,7 @@ def test_trials_share_a_gpu(tmp_path: Path, store: Path, drive: Drive) -> None:
     at_once = [sum(begin <= other < end for begin, end in spans) for other, _ in spans]
     assert max(at_once) == 2
     for path in driver.folder.glob("trials/*/begun"):
-        assert path.read_text().split()[1] == "0.5"
+        assert path.read_text().split()[1:] == ["0.5", "auto", "0"]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import search.workflows.replay
 from search.cli.main import main
 from search.storage.studies import read_study
-from search.workflows.replay import differences, replay, trained_segments
+from search.workflows.replay import differences, promises_bits, replay, trained_segments
 from search.workflows.resume import resumed_events
 from tests.search import offline, toy
 from trainer.config import TrainConfig
@@ -126,6 +126,46 @@ def test_one_bit_of_difference_is_shown(
     assert second.startswith("epoch    2 train/loss: 0.6") and "e-1" in second
 
 
+def test_on_a_gpu_the_tolerance_is_stated_and_judges(
+    tmp_path: Path,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    offline.finished(tmp_path, store, trials={"num_trials": 5, "gpus_per_trial": 1})
+    monkeypatch.setattr(search.workflows.replay, "_gpu", lambda config: "NVIDIA H200")
+    assert replay(tmp_path, 2, fit="tests.search.workflows.test_replay:nudged")
+    out = capsys.readouterr().out
+    assert "note       gpu: none then, NVIDIA H200 now" in out
+    assert "here differences of up to 5%, or 0.05 below 1, pass" in out
+    assert out.splitlines()[-3:] == [
+        "epoch    2 within the tolerance",
+        "epoch    3 identical",
+        "the same within the tolerance",
+    ]
+    assert not replay(tmp_path, 2, fit="tests.search.workflows.test_replay:diverging")
+    assert said(capsys)[-1] == "not the same"
+
+
+def test_bits_are_promised_on_cpus_and_if_asked_for_on_one_model_of_gpu(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = offline.study(store).train_config({})
+    asked = plain.model_copy(update={"deterministic": True})
+    cpu, card = "", "NVIDIA H200"
+    promised = [(plain, {cpu}, cpu), (asked, {card}, card), (plain, set(), cpu)]
+    not_promised = [
+        (plain, {card}, card),
+        (asked, {card, "NVIDIA A100"}, card),
+        (asked, {card}, cpu),
+        (plain, {cpu}, card),
+    ]
+    for promises, rows in ((True, promised), (False, not_promised)):
+        for config, then, now in rows:
+            monkeypatch.setattr(search.workflows.replay, "_gpu", lambda _, now=now: now)
+            assert promises_bits(config, then) == promises, (then, now)
+
+
 def test_another_ending_is_shown(
     tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,7 +181,9 @@ def test_differences_leave_times_out_and_equal_nans() -> None:
     assert differences(then, now) == [
         "c: 2.0 then, 2.5 now (+0.5)", "new: only now", "old: only then"
     ]  # fmt: skip
-    assert differences({"a": nan}, {"a": 1.0})
+    assert differences({"a": nan}, {"a": 1.0}, 0.05)
+    assert not differences({"a": 0.5, "b": 100.0}, {"a": 0.54, "b": 96.0}, 0.05)
+    assert differences({"a": 0.5}, {"a": 0.56}, 0.05) and differences({"b": 9.0}, {"b": 8.0}, 0.05)
 
 
 def test_what_differs_is_named(

@@ -66,14 +66,20 @@ def test_a_batch_that_does_not_fit_is_halved(store: Store, monkeypatch: pytest.M
     expected = validator.probabilities(state.ema, 1, batch_size=2, autocast=FP32)
     forward = MedSegDiffV1.forward
 
+    refused = []
+
     def small_device(self: MedSegDiffV1, x_t: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         if len(x_t) > 2:
-            raise torch.OutOfMemoryError("out of memory")
+            refused.append(len(x_t))
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`")
         return forward(self, x_t, *rest)
 
     monkeypatch.setattr(MedSegDiffV1, "forward", small_device)
     halved = validator.probabilities(state.ema, 1, batch_size=8, autocast=FP32)
     assert np.array_equal(halved, expected)
+    assert refused == [8, 4]
+    validator.probabilities(state.ema, 2, batch_size=8, autocast=FP32)
+    assert refused == [8, 4], "the next validation does not begin with what did not fit"
 
 
 def test_the_true_mask_scores_high_on_the_native_grid(store: Store) -> None:
