@@ -127,8 +127,6 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         if pending is None:
             return
         waited = time.perf_counter()
-        while not scoring.ready(RunControl.PERIOD_S):
-            signs.live()
         scores = gather_by_case(scoring.scores())
         metrics = pending.metrics | (summarize(scores) if first else {})
         metrics |= {"time/case_s": pending.case_s}
