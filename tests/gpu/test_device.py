@@ -23,10 +23,9 @@ def sees_cuda(gpus: float) -> tuple[bool, str]:
     return torch.cuda.is_available(), device
 
 
-@pytest.mark.parametrize(("gpus", "expected"), [(0, (False, "cpu")), (1, (True, "auto"))])
-def test_a_trial_sees_a_gpu_if_it_has_one(gpus, expected):
+def test_a_trial_without_a_gpu_sees_none():
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        assert process.submit(sees_cuda, gpus).result(timeout=120) == expected
+        assert process.submit(sees_cuda, 0).result(timeout=120) == (False, "cpu")
 
 
 def test_what_is_said_of_the_card_is_what_torch_computes_on(store):
@@ -54,8 +53,17 @@ def test_a_step_that_is_not_finite_changes_nothing(changes, store, device):
     assert all(map(torch.equal, before, after))
 
 
-@pytest.mark.parametrize("family", ["medsegdiff_v1", "medsegdiff_v2", "diffusion_unet", "unet"])
-@pytest.mark.parametrize("changes", [{}, PLAIN], ids=["as shipped", "plain"])
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("medsegdiff_v1", {}),
+        ("medsegdiff_v1", PLAIN),
+        ("medsegdiff_v2", PLAIN),
+        ("diffusion_unet", PLAIN),
+        ("unet", PLAIN),
+    ],
+    ids=["as shipped", "V1", "V2", "diffusion_unet", "unet"],
+)
 def test_a_step_waits_for_the_device_nowhere_but_for_its_word(family, changes, store):
     """What torch calls a synchronization raises; the word's event is none."""
     device = torch.device("cuda", 0)
