@@ -53,10 +53,14 @@ def same_twice(store: Path, changes: dict[str, Any], device: torch.device) -> bo
     "changes",
     [
         {},
-        {"diffusion__self_conditioning": 0.5, "model__dropout": 0.1},
-        {"diffusion__timestep_sampling": "loss_second_moment", "loss__weighting": "learned"},
+        {
+            "diffusion__self_conditioning": 0.5,
+            "diffusion__timestep_sampling": "loss_second_moment",
+            "loss__weighting": "learned",
+            "model__dropout": 0.1,
+        },
     ],
-    ids=["plain", "self-conditioning and dropout", "histories"],
+    ids=["plain", "with histories and counters"],
 )
 def test_a_run_that_was_stopped_and_resumed(changes: dict[str, Any], store, device, tmp_path):
     config = settings(
