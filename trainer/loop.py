@@ -127,13 +127,11 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         if pending is None:
             return
         waited = time.perf_counter()
-        while not scoring.ready(RunControl.PERIOD_S):
-            signs.live()
         scores = gather_by_case(scoring.scores())
         metrics = pending.metrics | (summarize(scores) if first else {})
         metrics |= {"time/case_s": pending.case_s}
         metrics |= {"time/validate_s": pending.sampling_s + time.perf_counter() - waited}
-        validation = from_first(Validation(pending.epoch, metrics))
+        validation = from_first(Validation(pending.epoch, metrics, state.path))
         signs.check_own()
         writer.wait()
         if first and record.is_best(validation):
@@ -160,7 +158,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
                         validator.probabilities(
                             state.ema,
                             epoch,
-                            batch_size=4 * state.micro,
+                            batch_size=state.sampling_batch,
                             autocast=state.autocast,
                             alive=signs.live,
                         )

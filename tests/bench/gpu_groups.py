@@ -130,7 +130,7 @@ def epoch(bench: Bench) -> Rows:
             validator: Validator = validator, state: Any = state, epoch: int = 1
         ) -> "np.ndarray[Any, Any]":
             return validator.probabilities(
-                state.ema, epoch, batch_size=4 * state.micro, autocast=state.autocast
+                state.ema, epoch, batch_size=state.sampling_batch, autocast=state.autocast
             )
 
         probability = sample(epoch=0)

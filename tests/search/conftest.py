@@ -24,6 +24,16 @@ from tests.search.s3 import AWS, Moto
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(autouse=True)
+def same_gpus_for_the_next_test() -> Iterator[None]:
+    """What a trial hides from its process is hidden from this one where it runs here."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    yield
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    if before is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared folder of 12 pictures with a bright square."""

@@ -236,7 +236,6 @@ def test_what_keeps_a_case_from_its_score_is_told_as_in_one_process(
         with pytest.raises(RuntimeError, match=r"^scoring: AssertionError"):
             scoring.scores()
         scoring.begin(probability)
-        assert scoring.ready(60)
         assert [s.case_id for s in scoring.scores()] == [c.case_id for c in cases]
         (folder / "cases" / f"{cases[0].case_id}.npz").unlink()
         scoring.begin(probability)

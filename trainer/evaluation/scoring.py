@@ -60,8 +60,8 @@ class ScoringHere:
         cases = tracked(self._cases, "scoring")
         self._scores = score_cases(self._store, cases, probability, self._thresholds)
 
-    def ready(self, timeout_s: float = 0.0) -> bool:
-        """Say whether `scores` would return at once, after waiting for it so long."""
+    def ready(self) -> bool:
+        """Say whether `scores` would return at once."""
         return True
 
     def scores(self) -> list[CaseScore]:

@@ -37,7 +37,7 @@ class ScoringProcess:
         self._connection, theirs = Pipe()
         environment = {"PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": ""}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(theirs.fileno())],
+            [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
@@ -53,12 +53,12 @@ class ScoringProcess:
         """
         self._send(probability)
 
-    def ready(self, timeout_s: float = 0.0) -> bool:
-        """Say whether `scores` would return at once, after waiting for it so long."""
-        return self._connection.poll(timeout_s)
+    def ready(self) -> bool:
+        """Say whether `scores` would return at once."""
+        return self._connection.poll()
 
     def scores(self) -> list[CaseScore]:
-        """Return the scores of what was begun, when they are there.
+        """Return the scores of what was begun, as soon as they are there.
 
         Raises:
             RuntimeError: Scoring failed, or the process has ended.

@@ -35,6 +35,19 @@ def use_kernels(model: nn.Module, wanted: bool) -> bool:
     return fused
 
 
+def has_kernels(model: nn.Module) -> bool:
+    """Say whether a network is fused."""
+    return any(layer.fused for layer in _layers(model))
+
+
+def _layers(model: nn.Module) -> list[Norm | Conv]:
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, Norm) or (isinstance(module, Conv) and module.bias is not None)
+    ]
+
+
 @cache
 def _has_triton() -> bool:
     """Say whether Triton is here; it comes with torch for CUDA on Linux."""

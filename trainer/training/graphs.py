@@ -167,13 +167,15 @@ def _compare(what: str, got: Tensor, expected: Tensor, tolerance: float) -> None
 
 
 def _varied(micro: MicroBatch, by: int, num_timesteps: int) -> MicroBatch:
-    """Return another micro-batch of the same shapes: other images' noise, timesteps, weights."""
+    """Return another micro-batch of the same shapes, of which everything is another."""
     t = (micro.t * (2 * by + 1) + 17 * by) % num_timesteps
+    is_key = micro.noise.dtype == torch.int64
+    noise = (micro.noise + by) % 2**24 if is_key else micro.noise / -by
     return micro._replace(
-        images=micro.images.flip(0),
-        masks=micro.masks.flip(0),
+        images=micro.images.flip(-by),
+        masks=micro.masks.flip(-by),
         numbers=micro.numbers + by,
-        noise=micro.noise.roll(by, 1).flip(-1),
+        noise=noise,
         coins=(micro.coins + 0.3 * by) % 1,
         t=t,
         importance=micro.importance * (1 + by),

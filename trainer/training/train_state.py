@@ -18,6 +18,7 @@ from trainer.devices import dtype, wants_bf16
 from trainer.diffusion.process import Process
 from trainer.diffusion.timestep_sampling import TimestepSampler
 from trainer.exceptions import Diverged, OutOfMemory, is_out_of_memory
+from trainer.models.fused import has_kernels, use_kernels
 from trainer.models.new_network import new_network
 from trainer.randomness import torch_seed
 from trainer.training.distributed import rank, sum_over_processes, world_size
@@ -82,6 +83,7 @@ class TrainState:
         torch.manual_seed(torch_seed(config.seed, "weights"))
         self.model = new_network(config, self.inputs.spec, device)
         self.dtype = dtype(config)
+        self.has_kernels = has_kernels(self.model)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         names = term_names(
             config.loss,
@@ -119,6 +121,22 @@ class TrainState:
         """Images per forward pass of one process."""
         self.totals: dict[str, float] = {}
         """Sums since the last validation: terms by image, gradient norm by step, and counts."""
+
+    @property
+    def sampling_batch(self) -> int:
+        """Masks to sample together: without a backward pass, four times the micro-batch fits.
+
+        On a GPU enough to keep it busy while the next kernels are launched, one by one.
+        """
+        return max(4 * self.micro, 128 if self.gradients.is_cuda else 1)
+
+    @property
+    def path(self) -> str:
+        """How a GPU's steps are computed, for the record; empty for a CPU."""
+        if not self.gradients.is_cuda:
+            return ""
+        used = {"graph": self.graphs.refused is None, "kernels": self.has_kernels}
+        return "+".join(name for name, uses in used.items() if uses) or "plain"
 
     @property
     def step_number(self) -> int:
@@ -322,6 +340,7 @@ class TrainState:
             "images": self.images,
             "micro": self.micro,
             "totals": self.totals,
+            "path": self.path,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -332,3 +351,14 @@ class TrainState:
         self.timestep_sampler.load_state_dict(state["timestep_sampler"])
         self.images, self.micro = state["images"], state["micro"]
         self.totals = dict(state["totals"])
+        if path := state.get("path"):
+            self._take(path)
+
+    def _take(self, path: str) -> None:
+        """Go on as a run was computed until here, if this device can."""
+        if "graph" not in path:
+            self.graphs.refused = "this run was begun without one"
+        if "kernels" not in path:
+            self.has_kernels = any([use_kernels(each, False) for each in (self.model, self.ema)])
+        if self.gradients.is_cuda and self.path != path:
+            print(f"note: this run was computed by {path}, and goes on by {self.path}", flush=True)

@@ -3,15 +3,19 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from search.cli.main import main
 from search.execution.gpus import automatic, device_for, with_gpus
+from search.execution.hardware import gpu_in_use
 from search.execution.worker import check_accelerator, on_its_devices
 from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
 from search.study.load import load_study
+from search.tuning.scheduler import Scheduler
 from search.workflows.launch import _with_its_gpus
 from tests.search import offline
 from tests.search.conftest import Driver, write_study
@@ -100,6 +104,22 @@ def test_auto_that_a_budget_contradicts(store: Path) -> None:
         with_gpus(study, 0, "toy")
 
 
+@pytest.mark.parametrize("gpu", ["NVIDIA H200", ""])
+def test_the_ledger_has_the_gpu_on_which_torch_computed(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, gpu: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(gpu))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: gpu)
+    with offline.opened(offline.study(store), tmp_path) as session:
+        offline.propose(session)
+        trial = SimpleNamespace(config={"trial": 0})
+        metrics = [("val/dice", 0.5)]
+        result = {"epoch": 1, "metrics": metrics, "gpu": gpu_in_use()}
+        Scheduler(session).on_trial_result(None, trial, result)  # type: ignore[arg-type]
+        [reported] = [e for e in session.ledger.events if e["event"] == "reported"]
+    assert reported.get("gpu", "") == gpu and ("gpu" in reported) == bool(gpu)
+
+
 SMI = """#!/bin/sh
 echo "0, GPU-aaaa, 40960"
 echo "1, GPU-bbbb, 3"
@@ -148,8 +168,6 @@ def test_a_process_without_a_gpu_hides_them_from_torch(monkeypatch: pytest.Monke
 def test_a_process_whose_gpu_torch_does_not_see_trains_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import torch
-
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(RuntimeError, match="Ray gave this process GPU 3, but torch sees none"):
