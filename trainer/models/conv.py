@@ -15,7 +15,7 @@ class Conv(nn.Conv2d):
 
     Attributes:
         fused: On a GPU the bias is added and its gradient summed by kernels of our own
-            (bias_kernels.py), and few channels are padded with zeros to a multiple of 8: 64 to 1
+            (kernels/bias.py), and few channels are padded with zeros to a multiple of 8: 64 to 1
             take cuDNN 7 ms at 256 px and batch 32 on an H200, and to 8 a tenth of it.
     """
 
@@ -45,18 +45,18 @@ class Conv(nn.Conv2d):
 class _Biased(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
-        from trainer.models import bias_kernels
+        from trainer.models.kernels import bias as kernels
 
         x = x.contiguous(memory_format=torch.channels_last)
         if residual is not None:
             residual = residual.to(x.dtype, memory_format=torch.channels_last)
         ctx.has_residual = residual is not None
-        return bias_kernels.add(x, bias, residual)
+        return kernels.add(x, bias, residual)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        from trainer.models import bias_kernels
+        from trainer.models.kernels import bias as kernels
 
         dy = dy.contiguous(memory_format=torch.channels_last)
-        dbias = bias_kernels.sum_channels(dy)
+        dbias = kernels.sum_channels(dy)
         return dy, dbias, dy if ctx.has_residual else None

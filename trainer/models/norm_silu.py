@@ -25,7 +25,7 @@ class Norm(nn.GroupNorm):
     Attributes:
         silu: SiLU is applied.
         fused: On a GPU all of it is one kernel forward and one backward, from and to channels-last
-            maps (norm_silu_kernels.py). Otherwise torch's operations.
+            maps (kernels/). Otherwise torch's operations.
     """
 
     def __init__(
@@ -99,10 +99,10 @@ class _Fused(torch.autograd.Function):
         conv_bias: Tensor | None,
         norm: Norm,
     ) -> Tensor:
-        from trainer.models import norm_silu_kernels as kernels
+        from trainer.models.kernels import norm_forward
 
         x = x.contiguous(memory_format=torch.channels_last)
-        y, saved = kernels.forward(
+        y, saved = norm_forward.forward(
             x,
             weight,
             bias,
@@ -120,16 +120,16 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        from trainer.models import norm_silu_kernels as kernels
+        from trainer.models.kernels import norm_backward, norm_forward
 
         x, weight, bias, film, *saved = ctx.saved_tensors
-        gradients = kernels.backward(
+        gradients = norm_backward.backward(
             dy.contiguous(memory_format=torch.channels_last),
             x,
             weight,
             bias,
             film,
-            kernels.Saved(*saved),
+            norm_forward.Saved(*saved),
             groups=ctx.norm.num_groups,
             silu=ctx.norm.silu,
             has_conv_bias=ctx.has_conv_bias,

@@ -9,28 +9,28 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from trainer.models import bias_kernels, norm_silu_kernels
+from trainer.models.kernels import bias, norm_backward, norm_forward
 
 NORM = {"C": 64, "BLOCK_R": 64, "BLOCK_C": 64}
 GROUPED = NORM | {"PER_GROUP": 8, "SILU": True}
 COMBINED = {"C": 64, "PER_GROUP": 8, "BLOCK_S": 32, "BLOCK_G": 8, "FILM": True}
 KERNELS: list[tuple[ModuleType, str, dict[str, Any], bool]] = [
     # module, kernel, its constants, whether it goes through a map
-    (norm_silu_kernels, "_moments", NORM, True),
-    (norm_silu_kernels, "_combine", COMBINED | {"CONV_BIAS": True}, False),
-    (norm_silu_kernels, "_apply", NORM | {"SILU": True}, True),
-    (norm_silu_kernels, "_reduce", GROUPED, True),
-    (norm_silu_kernels, "_combine_backward", COMBINED, False),
-    (norm_silu_kernels, "_apply_backward", GROUPED, True),
+    (norm_forward, "_moments", NORM, True),
+    (norm_forward, "_combine", COMBINED | {"CONV_BIAS": True}, False),
+    (norm_forward, "_apply", NORM | {"SILU": True}, True),
+    (norm_backward, "_reduce", GROUPED, True),
+    (norm_backward, "_combine_backward", COMBINED, False),
+    (norm_backward, "_apply_backward", GROUPED, True),
     (
-        norm_silu_kernels,
+        norm_backward,
         "_parameters",
         {"C": 64, "PER_GROUP": 8, "BLOCK_N": 32, "BLOCK_C": 64, "FILM": True, "CONV_BIAS": True},
         False,
     ),
-    (bias_kernels, "_add", NORM | {"RESIDUAL": True}, True),
-    (bias_kernels, "_sum", NORM, True),
-    (bias_kernels, "_total", {"C": 64, "BLOCK_P": 256, "BLOCK_C": 16}, False),
+    (bias, "_add", NORM | {"RESIDUAL": True}, True),
+    (bias, "_sum", NORM, True),
+    (bias, "_total", {"C": 64, "BLOCK_P": 256, "BLOCK_C": 16}, False),
 ]
 MAPS = {"x", "y", "dx", "dy", "residual"}
 NUMBERS = {"rows", "stretch", "stretches", "images", "parts"}

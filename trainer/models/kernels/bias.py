@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trainer.models.norm_silu_kernels import divided
+from trainer.models.kernels.tiles import divided
 
 
 def add(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:

@@ -1,0 +1,1 @@
+"""Triton kernels over channels-last feature maps, for GPUs."""
