@@ -1,5 +1,5 @@
 # make search  - a phantom study from nothing to a leaderboard; DATASET=path searches your own data
-# make test    - the tests;  make test-slow, make nightly, make bench, make lint
+# make test    - the tests;  make test-slow, make test-gpu, make nightly, make bench, make lint
 # make chaos   - sixty faults on three hosts in namespaces; needs root; half an hour
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +18,7 @@ TORCH_INDEX ?= $(if $(DRIVER),$(shell test $(DRIVER) -ge 580 || echo https://dow
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup search test test-slow nightly coverage chaos bench lint format
+.PHONY: setup search test test-slow test-gpu nightly coverage chaos bench lint format
 
 setup: $(VENV)/.done
 
@@ -47,6 +47,10 @@ ALONE := tests/chaos tests/cluster/test_slurm.py
 test-slow: setup
 	$(PYTEST) -m 'slow and not nightly' $(addprefix --ignore ,$(ALONE))
 	$(BIN)/python -m pytest -m 'slow and not nightly' $(ALONE)
+
+# What only a GPU shows; a minute or two.
+test-gpu: setup
+	$(BIN)/python -m pytest tests/gpu
 
 nightly: setup
 	$(PYTEST) -m nightly $(addprefix --ignore ,$(ALONE))

@@ -359,6 +359,12 @@ class TrainConfig(Section):
     channels_last: bool = True
     """Memory layout; other rounding, and faster convolutions on most devices. The families that
     segment directly do not use it."""
+    norm_kernel: bool = True
+    """On a GPU, norms, the timestep's scale and shift, and SiLU are one kernel; elsewhere nothing
+    changes. Needs channels_last, and Triton, which comes with torch for CUDA."""
+    cuda_graph: bool = True
+    """On a GPU, a micro-batch's forward and backward pass is launched as a whole; elsewhere nothing
+    changes. Not with loss.boundary."""
     deterministic: bool = False
     """Only algorithms that give the same bits again on a GPU of the same model (on an H200 11 %
     slower). On a CPU all do."""

@@ -6,7 +6,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -22,6 +24,7 @@ from trainer.evaluation.validate import Validator, summarize
 from trainer.exceptions import Diverged, OutOfMemory, Replaced, naming_out_of_memory
 from trainer.run_log import RunLog, Validation
 from trainer.saved import checkpoint
+from trainer.saved.checkpoint_writer import CheckpointWriter, host_copy
 from trainer.saved.model_io import BEST, initial_weights
 from trainer.training.distributed import (
     first_says,
@@ -34,7 +37,16 @@ from trainer.training.train_state import TrainState
 
 __all__ = ["Diverged", "OutOfMemory", "Validation", "fit"]
 
-MAY_CHANGE = {"epochs", "device", "num_threads", "data.store", "memory_share", *GONE}
+MAY_CHANGE = {
+    "epochs",
+    "device",
+    "num_threads",
+    "data.store",
+    "memory_share",
+    "norm_kernel",
+    "cuda_graph",
+    *GONE,
+}
 """Settings with which a run may be continued otherwise than it was begun."""
 
 
@@ -43,9 +55,12 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     """Train one configuration, or continue it from the newest checkpoint in its folder.
 
     A checkpoint is written after the epoch's last optimizer step, before its validation, so a run
-    killed during a validation repeats the validation and no training. Between optimizer steps the
-    loop touches `run_dir/alive` and looks for `run_dir/stop`: then it checkpoints and ends. Whoever
-    calls it later for the same folder owns the folder, and the earlier call writes nothing more.
+    killed during a validation repeats the validation and no training. On a GPU, a validation is
+    scored while the next epoch trains (validate.py: `scores_beside`) and yielded between two of
+    its steps; the next checkpoint waits for that, and a run killed meanwhile repeats it as well.
+    Between optimizer steps the loop touches `run_dir/alive` and looks for `run_dir/stop`: then it
+    checkpoints and ends. Whoever calls it later for the same folder owns the folder, and the
+    earlier call writes nothing more.
 
     In several processes (training/distributed.py) all call it and get the same validations; the
     first alone reads and writes the folder.
@@ -68,6 +83,8 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         Diverged: A loss is not finite.
         OutOfMemory: The memory is too small, even for one image at a time.
         Replaced: Another process trains in the folder since.
+        RuntimeError: The process that scores validations has ended.
+        OSError: The disk is full or fails.
     """
     torch.set_num_threads(config.num_threads)
     set_determinism(config)
@@ -101,46 +118,90 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     record.forget_after(state.images // config.epoch_images)
     yield from [v for v in record.validations if v.epoch > received]
 
-    with closing(prefetch(draws.batches(state.images, device, rank(), world_size()))) as batches:
-        begun = time.perf_counter()
+    pending: Pending | None = None
+    begun = time.perf_counter()
+
+    def report() -> Iterator[Validation]:
+        """Record and yield the pending validation, if there is one, once it is scored."""
+        nonlocal pending, begun
+        if pending is None:
+            return
+        waited = time.perf_counter()
+        scores = gather_by_case(scoring.scores())
+        metrics = pending.metrics | (summarize(scores) if first else {})
+        metrics |= {"time/case_s": pending.case_s}
+        metrics |= {"time/validate_s": pending.sampling_s + time.perf_counter() - waited}
+        validation = from_first(Validation(pending.epoch, metrics, state.path))
+        signs.check_own()
+        writer.wait()
+        if first and record.is_best(validation):
+            best = pending.weights | {"epoch": pending.epoch, "metrics": metrics}
+            checkpoint.write(run_dir / BEST, best)
+        record.add(validation, scores)
+        pending = None
+        if validation.epoch > received:  # not so after a damaged checkpoint
+            yield validation
+        begun += time.perf_counter() - waited  # an epoch's time is that of its training
+
+    with (
+        closing(prefetch(draws.batches(state.images, device, rank(), world_size()))) as batches,
+        closing(validator.scoring()) as scoring,
+        CheckpointWriter(device) as writer,
+    ):
         while True:
             epoch, ended = state.images // config.epoch_images, due(config, state)
             if ended:
                 metrics = state.epoch_means() | {"time/epoch_s": time.perf_counter() - begun}
+                begun = time.perf_counter()
                 if not record.has(epoch):
-                    begun = time.perf_counter()
-                    scores = gather_by_case(
-                        validator.validate(
+                    scoring.begin(
+                        validator.probabilities(
                             state.ema,
                             epoch,
-                            batch_size=4 * state.micro,
+                            batch_size=state.sampling_batch,
                             autocast=state.autocast,
                             alive=signs.live,
                         )
                     )
-                    metrics |= summarize(scores) if first else {}
-                    metrics |= {"time/case_s": validator.case_s}
-                    metrics |= {"time/validate_s": time.perf_counter() - begun}
-                    validation = from_first(Validation(epoch, metrics))
-                    signs.check_own()
-                    if first and record.is_best(validation):
-                        best = state.for_use() | {"epoch": epoch, "metrics": metrics}
-                        checkpoint.write(run_dir / BEST, best)
-                    record.add(validation, scores)
-                    if epoch > received:  # not so after a damaged checkpoint
-                        yield validation
+                    weights = (
+                        state.for_use() if scoring.ready() else host_copy(state.for_use(), device)
+                    )
+                    sampling_s = time.perf_counter() - begun
+                    pending = Pending(epoch, metrics, weights, sampling_s, validator.case_s)
                 begun = time.perf_counter()
+            if epoch >= config.epochs or scoring.ready():
+                yield from report()
             if epoch >= config.epochs:
                 return
             if first_says(signs.live(), device):
+                yield from report()
                 if first and not ended:
                     signs.check_own()
-                    checkpoint.save(run_dir / "checkpoints", state.images, state.state_dict())
+                    writer.save(run_dir / "checkpoints", state.images, state.state_dict())
                 return
-            state.step(next(batches))
-            if first and due(config, state):
-                signs.check_own()
-                checkpoint.save(run_dir / "checkpoints", state.images, state.state_dict())
+            try:
+                state.step(next(batches))
+            except (Diverged, OutOfMemory):
+                yield from report()
+                raise
+            if due(config, state):
+                yield from report()
+                if first:
+                    signs.check_own()
+                    writer.save(run_dir / "checkpoints", state.images, state.state_dict())
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A validation whose cases are sampled, and scored while the next epoch trains."""
+
+    epoch: int
+    metrics: dict[str, float]
+    """Of the epoch's training."""
+    weights: dict[str, Any]
+    """Of `TrainState.for_use`, as they were sampled from."""
+    sampling_s: float
+    case_s: float
 
 
 def gather_by_case(scores: list[CaseScore]) -> list[CaseScore]:

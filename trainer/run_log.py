@@ -21,6 +21,8 @@ class Validation:
 
     epoch: int
     metrics: dict[str, float]
+    path: str = ""
+    """How a GPU's steps were computed: `graph`, `kernels`, both, or `plain`; empty for a CPU."""
 
 
 class RunLog:
@@ -37,7 +39,8 @@ class RunLog:
         if keeps and self.metrics_path.exists():
             for line in self.metrics_path.read_text().splitlines():
                 values = from_json(line)
-                self.validations.append(Validation(values.pop("epoch"), values))
+                epoch, path = values.pop("epoch"), values.pop("path", "")
+                self.validations.append(Validation(epoch, values, path))
         self.validations = from_first(self.validations)
 
     def forget_after(self, epoch: int) -> None:
@@ -79,7 +82,12 @@ class RunLog:
         if not self.keeps:
             return
         lines = [
-            to_json({"epoch": v.epoch} | v.metrics, indent=None, allow_nan=True) + "\n"
+            to_json(
+                {"epoch": v.epoch} | v.metrics | ({"path": v.path} if v.path else {}),
+                indent=None,
+                allow_nan=True,
+            )
+            + "\n"
             for v in self.validations
         ]
         write_atomically(self.metrics_path, lambda path: path.write_text("".join(lines)))

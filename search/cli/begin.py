@@ -1,8 +1,34 @@
-"""Begin: data that trials can train on."""
+"""Begin: a machine that trains as it should, and data that trials can train on."""
 
+import sys
 from pathlib import Path
 
 import click
+
+from search.cli.options import JSON, RUNS
+
+
+@click.command()
+@RUNS
+@JSON
+def check(runs: Path, as_json: bool) -> None:
+    """Check this machine: torch, driver, GPUs, Ray and disks.
+
+    Run it first on a new machine. It compares an optimizer step on the GPU with the CPU's, and
+    measures the speed of training and of the disk of --runs; half a minute. Exit status 1 where
+    something is wrong.
+    """
+    from search.report.check_table import table
+    from search.report.leaderboard import terminal_width
+    from search.workflows.check import check as run
+    from trainer.documents import to_json
+
+    rows = run(runs)
+    if as_json:
+        click.echo(to_json({"checks": [row._asdict() for row in rows]}))
+    else:
+        click.echo(table(rows, terminal_width()))
+    sys.exit(any(row.state == "wrong" for row in rows))
 
 
 @click.command()

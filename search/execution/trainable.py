@@ -56,9 +56,9 @@ class Trainable(tune.Trainable):
         """Train until the next validation.
 
         Returns:
-            `{"epoch", "metrics", "gpu"}` of a validation, the metrics as pairs and the GPU's model,
-            empty for the CPU; or `{"done": True, "ending", "reason"}` with one of interrupted,
-            diverged and infeasible.
+            `{"epoch", "metrics", "gpu", "path"}` of a validation, the metrics as pairs, the GPU's
+            model and how its steps were computed, both empty for the CPU; or
+            `{"done": True, "ending", "reason"}` with one of interrupted, diverged and infeasible.
         """
         if self._validations is None:
             self._spec = run_folders.on_this_node(self.config)
@@ -86,7 +86,8 @@ class Trainable(tune.Trainable):
         else:
             # Pairs, because Tune would flatten a dict and keep statistics on every number in it.
             metrics = [*validation.metrics.items()]
-            return {"epoch": validation.epoch, "metrics": metrics, "gpu": gpu_in_use()}
+            where = {"gpu": gpu_in_use(), "path": validation.path}
+            return {"epoch": validation.epoch, "metrics": metrics, **where}
         self._release()  # only here is the exception gone, and with it what its frames held
         return _end(ending, reason)
 

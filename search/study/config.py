@@ -167,7 +167,8 @@ class Trials(Section):
     num_trials: int = Field(ge=1, le=100_000)
     """Searched trials: sampled and enqueued ones. The control and the references come on top."""
     cpus_per_trial: int = Field(default=1, ge=1)
-    """Set aside for a trial; torch computes with `num_threads` of them."""
+    """Set aside for a trial; torch computes with `num_threads` of them. Two on a GPU let
+    validations be scored while the next epoch trains."""
     gpus_per_trial: Annotated[float | Literal["auto"], BeforeValidator(_no_fewer_than_none)] = 0.0
     """0: trials run on the CPU, also where there are GPUs. Below 1, trials share a GPU; above 1, a
     whole number. auto is 1 where Ray has GPUs that torch can use, else 0, and stays what it is at

@@ -42,10 +42,10 @@ class Scheduler(TrialScheduler):
         number, epoch, metrics = trial.config["trial"], result["epoch"], dict(result["metrics"])
         session = self._session
         report = Report(epoch, metrics[session.study.objective.metric], metrics)
-        gpu = {"gpu": result["gpu"]} if result.get("gpu") else {}
+        where = {key: result[key] for key in ("gpu", "path") if result.get(key)}
         decision = session.pruner.decide(session.state.trials[number], report)
         session.record(
-            {"event": "reported", "trial": number, **report._asdict(), **gpu},
+            {"event": "reported", "trial": number, **report._asdict(), **where},
             *decision_events(number, report, decision),
         )
         return self.CONTINUE if decision.action == "continue" else self.STOP

@@ -242,7 +242,7 @@ def measure(config: TrainConfig, trials: Mapping[str, Any]) -> Cost:
     slices, begun = 0, time.perf_counter()
     for case in held_out:
         validator = Validator(store, [case], own, state.process, device)
-        validator.validate(state.ema, 0, batch_size=4 * state.micro, autocast=state.autocast)
+        validator.validate(state.ema, 0, batch_size=state.sampling_batch, autocast=state.autocast)
         slices += case.num_slices
         if time.perf_counter() > begun + VALIDATION_S:
             break

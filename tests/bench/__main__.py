@@ -1,6 +1,7 @@
 """`make bench`: every benchmark as a ratio measured in one run, since machines are noisy.
 
-`python -m tests.bench step ensemble` runs those two alone.
+`python -m tests.bench step ensemble` runs those two alone, `python -m tests.bench gpu` what a GPU
+makes of the trainer (tests/bench/bench_gpu.py, which has options of its own).
 """
 
 import argparse
@@ -11,7 +12,7 @@ from importlib import import_module
 
 from tests.bench.row import show
 
-BENCHES = ("store", "trainable", "step", "ensemble", "memory", "scale", "pictures")
+BENCHES = ("store", "trainable", "step", "ensemble", "scoring", "memory", "scale", "pictures")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -20,6 +21,11 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns:
         1 where a benchmark broke; the others are run all the same.
     """
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["gpu"]:
+        from tests.bench.bench_gpu import main as gpu
+
+        return gpu(words[1:])
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHES)}")
     names = parser.parse_args(words).names or BENCHES

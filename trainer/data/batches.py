@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Batch:
-    """One optimizer step's images, before windowing; `b` is the effective batch."""
+    """One optimizer step's images, before windowing, on the CPU; `b` is the effective batch."""
 
     images: Tensor
     """(b, C, H, W) float16, physical units."""
@@ -32,18 +32,18 @@ class Batch:
     numbers: Tensor
     """(b,) int64: which training image each is, counted from 0 over the whole training."""
     position: Tensor
-    """(b,) float64 in [0, T): its integer part is a uniform timestep. Stays on the CPU, since
-    Apple's GPUs have no float64."""
+    """(b,) float64 in [0, T): its integer part is a uniform timestep."""
     noise: Tensor
-    """(b, 1, H, W) float32."""
+    """(b, 1, H, W) float32; for a GPU the keys, (b, 2) int64, from which `counter_normal` draws it
+    there: that takes a millisecond, and numpy up to 50 of a thread that others wait for."""
     coins: Tensor
     """(b,) float32 in [0, 1): below a share, the image belongs to it (self-conditioning...)."""
     augmentation: Tensor
     """(b, P) float32, as `trainer.data.augment` draws them; P = 0 for none."""
 
-    def to(self, device: torch.device) -> "Batch":
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
-        return Batch(**moved | {"position": self.position})
+    def pinned(self) -> "Batch":
+        """Return it in memory that a GPU copies from without anyone waiting."""
+        return Batch(*(getattr(self, f.name).pin_memory() for f in fields(self)))
 
     def micro(self, size: int) -> Iterator["Batch"]:
         """Split into micro-batches of `size` images."""
@@ -51,7 +51,20 @@ class Batch:
             yield Batch(*parts)
 
 
-def augmented(batch: Batch, inputs: Inputs) -> tuple[Tensor, Tensor]:
+class Augmentable(Protocol):
+    """What `augmented` needs of a batch; see `Batch`."""
+
+    @property
+    def images(self) -> Tensor: ...
+
+    @property
+    def masks(self) -> Tensor: ...
+
+    @property
+    def augmentation(self) -> Tensor: ...
+
+
+def augmented(batch: Augmentable, inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Return cond, windowed images (b, C, H, W), and x_start, (b, 1, H, W), -1 or 1."""
     images, masks = inputs.window(batch.images), batch.masks.float()
     if batch.augmentation.shape[1]:
@@ -86,29 +99,32 @@ class Draws:
         lesion = rng.random() < self.config.data.foreground_fraction
         return int(rng.choice(self.lesion_rows if lesion else self.rows))
 
-    def batch(self, first: int, rank: int = 0, world_size: int = 1) -> Batch:
+    def batch(
+        self, first: int, rank: int = 0, world_size: int = 1, *, draws_noise: bool = True
+    ) -> Batch:
         """Gather a rank's images of the optimizer step that begins with image number `first`.
 
         Ranks take contiguous shares, which differ by one image where they must.
+
+        Args:
+            first: Number of the step's first image.
+            rank: This process's number.
+            world_size: How many there are.
+            draws_noise: Draw the noise here; otherwise the keys that draw it elsewhere.
         """
-        seed, size = self.config.seed, self.store.image_size
         start, stop = (
             first + share * self.config.batch.effective // world_size for share in (rank, rank + 1)
         )
         numbers = range(start, stop)
-        noise = [
-            generator(seed, "noise", n).standard_normal((1, size, size), np.float32)
-            for n in numbers
-        ]
         rows = np.array([self.row(number) for number in numbers])
         return Batch(
             images=self.inputs.gather(rows),
             masks=torch.from_numpy(self.store.masks(rows))[:, None],
             numbers=torch.tensor(numbers, dtype=torch.int64),
             position=torch.tensor([self._position(n) for n in numbers], dtype=torch.float64),
-            noise=torch.from_numpy(np.stack(noise)),
+            noise=torch.from_numpy(np.stack([self._noise(n, draws_noise) for n in numbers])),
             coins=torch.tensor(
-                [generator(seed, "coin", n).random(dtype=np.float32) for n in numbers]
+                [generator(self.config.seed, "coin", n).random(dtype=np.float32) for n in numbers]
             ),
             augmentation=torch.from_numpy(np.stack([self._augmentation(n) for n in numbers])),
         )
@@ -116,10 +132,21 @@ class Draws:
     def batches(
         self, first: int, device: torch.device, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
-        """Yield a rank's share of the steps from image number `first` on, for ever."""
+        """Yield a rank's share of the steps from image number `first` on, for ever.
+
+        They are on the CPU; for a GPU in pinned memory, the noise as keys.
+        """
+        on_gpu = device.type == "cuda"
         while True:
-            yield self.batch(first, rank, world_size).to(device)
+            batch = self.batch(first, rank, world_size, draws_noise=not on_gpu)
+            yield batch.pinned() if on_gpu else batch
             first += self.config.batch.effective
+
+    def _noise(self, image: int, draws: bool) -> NDArray[np.float32] | NDArray[np.int64]:
+        rng, size = generator(self.config.seed, "noise", image), self.store.image_size
+        if draws:
+            return rng.standard_normal((1, size, size), np.float32)
+        return rng.integers(2**24, size=2)
 
     def _position(self, image: int) -> float:
         rng = generator(self.config.seed, "timestep", image)

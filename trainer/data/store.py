@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from trainer.configfile import ConfigError, did_you_mean
-from trainer.data.geometry import Box, to_volume
+from trainer.data.geometry import Box, to_mask, to_volume
 
 MANIFEST = "manifest.json"
 FORMAT = "segtune-store-1"
@@ -190,6 +190,13 @@ class Store:
         assert prob.shape[0] == case.num_slices, (prob.shape, case.num_slices)
         return to_volume(prob, case.box, case.native_spacing_mm, case.native_shape)
 
+    def to_native_mask(
+        self, case: Case, prob: NDArray[np.float32], threshold: float
+    ) -> NDArray[np.bool_]:
+        """Return where `to_native` is at least the threshold, sooner: bool (X, Y, Z)."""
+        assert prob.shape[0] == case.num_slices, (prob.shape, case.num_slices)
+        return to_mask(prob, threshold, case.box, case.native_spacing_mm, case.native_shape)
+
     def _map(self, case: Case) -> dict[str, NDArray[Any]]:
         batch = map_batch(self.path / "cases" / f"{case.case_id}.arrow")
         shape = (case.num_slices, self.image_size, self.image_size)
@@ -220,7 +227,7 @@ class Store:
         # By itself, np.load leaves a file open that turns out to be no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
             bits = np.unpackbits(packed[name], count=int(np.prod(case.native_shape)))
-        return bits.astype(bool).reshape(case.native_shape)
+        return bits.view(bool).reshape(case.native_shape)
 
 
 def map_batch(path: Path) -> pa.RecordBatch:

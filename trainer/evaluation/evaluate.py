@@ -6,7 +6,6 @@ test set be read, and each reading leaves a line in the run's folder.
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,8 +95,7 @@ def evaluate(
         batch_size=4 * (config.batch.micro or config.batch.effective),
         autocast=trained.autocast,
     )
-    at_fixed = [config.sampling.threshold] * len(cases)
-    fixed = _scores_at(validator, probability, at_fixed)
+    fixed = validator.scores(probability)
     if frozen is None:
         by_case = tracked(cases, "choosing the threshold")
         dice = np.stack([_dice_by_threshold(validator, case, probability) for case in by_case])
@@ -114,18 +112,9 @@ def evaluate(
         fixed=fixed,
         calibration="cross-fitted" if split == "val" else "frozen",
         thresholds=thresholds,
-        calibrated=_scores_at(validator, probability, thresholds),
+        calibrated=validator.scores(probability, thresholds),
         frozen=frozen,
     )
-
-
-def _scores_at(
-    validator: Validator, probability: NDArray[np.float32], thresholds: Sequence[float]
-) -> list[CaseScore]:
-    return [
-        validator.score(case, validator.to_native(case, probability), threshold)
-        for case, threshold in zip(tracked(validator.cases, "scoring"), thresholds, strict=True)
-    ]
 
 
 def _dice_by_threshold(

@@ -47,7 +47,7 @@ def best_threshold(store: Store, fold: int) -> dict[str, str | bool | float]:
         rows = case.rows
         image = store.images(rows, (modality,))[:, 0].astype(np.float32)
         lesion = (image >= threshold) == above
-        native = store.to_native(case, lesion.astype(np.float32)) >= 0.5
+        native = store.to_native_mask(case, lesion.astype(np.float32), 0.5)
         scores.append(
             score_case(
                 case.case_id,

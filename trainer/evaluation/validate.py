@@ -1,5 +1,6 @@
 """A validation: whole cases, predicted on the store's grid, scored on the native one."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from statistics import fmean
@@ -20,18 +21,32 @@ from trainer.evaluation.ensemble import (
     num_members,
     sample_members,
 )
-from trainer.evaluation.metrics import CaseScore, score_case
+from trainer.evaluation.metrics import CaseScore
+from trainer.evaluation.scoring import ScoringHere, score_cases
+from trainer.evaluation.scoring_process import ScoringProcess
 from trainer.models.network import Network
 from trainer.progress import bar, tracked
 from trainer.randomness import generator
+from trainer.training.distributed import world_size
+
+
+def scores_beside(device: torch.device) -> bool:
+    """Say whether a training has the CPU to score beside it: one process on a GPU, with two CPUs.
+
+    Ray tells a trial's CPUs by OMP_NUM_THREADS, Slurm by the affinity.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    cpus = min(cpus, int(told)) if told.isdecimal() else cpus
+    return device.type != "cpu" and world_size() == 1 and cpus > 1
 
 
 class Validator:
     """Scores weights on a fixed list of cases.
 
     Attributes:
-        case_s: Seconds that sampling a case took, scoring apart, on average over the cases when
-            they were last validated.
+        case_s: Seconds that sampling a case took, on average over the cases when they were last
+            predicted.
     """
 
     def __init__(
@@ -62,14 +77,9 @@ class Validator:
         alive: Callable[[], object] = lambda: None,
     ) -> list[CaseScore]:
         """Predict and score every case; arguments as for `probabilities`."""
-        if not self.cases:  # more processes than cases
-            return []
-        begun = time.perf_counter()
-        probability = self.probabilities(
-            model, epoch, batch_size=batch_size, autocast=autocast, alive=alive
+        return self.scores(
+            self.probabilities(model, epoch, batch_size=batch_size, autocast=autocast, alive=alive)
         )
-        self.case_s = (time.perf_counter() - begun) / len(self.cases)
-        return self.scores(probability)
 
     def probabilities(
         self,
@@ -93,6 +103,9 @@ class Validator:
         Returns:
             Lesion probability in the order of `rows`, float32 (n, H, W).
         """
+        if not self.cases:  # more processes than cases
+            return np.empty((0, self.store.image_size, self.store.image_size), np.float32)
+        begun = time.perf_counter()
         model.eval()
         sampling = self.config.sampling
         names = [(case.case_id, index) for case in self.cases for index in range(case.num_slices)]
@@ -129,34 +142,31 @@ class Validator:
                 fused = fuse(sampled[:, : case.num_slices], sampling.fuse)
                 probabilities.append(fused.probability.numpy())
                 sampled = sampled[:, case.num_slices :]
+        self.case_s = (time.perf_counter() - begun) / len(self.cases)
         return np.concatenate(probabilities)
 
     def _remember(self, batch_size: int) -> None:
         """Begin the next validation with a batch that is known not to be too large."""
         self._fits = batch_size
 
-    def scores(self, probability: NDArray[np.float32]) -> list[CaseScore]:
-        """Score what `probabilities` predicted, case by case on the native grid."""
-        threshold = self.config.sampling.threshold
-        return [
-            self.score(case, self.to_native(case, probability), threshold)
-            for case in tracked(self.cases, "scoring")
-        ]
+    def scores(
+        self, probability: NDArray[np.float32], thresholds: Sequence[float] | None = None
+    ) -> list[CaseScore]:
+        """Score what `probabilities` predicted, at the configured threshold or at each case's."""
+        fixed = [self.config.sampling.threshold] * len(self.cases)
+        return score_cases(
+            self.store, tracked(self.cases, "scoring"), probability, thresholds or fixed
+        )
+
+    def scoring(self) -> ScoringHere | ScoringProcess:
+        """Return what scores one validation after the other, beside the training if it can."""
+        scoring = ScoringProcess if scores_beside(self.device) else ScoringHere
+        return scoring(self.store, self.cases, self.config.sampling.threshold)
 
     def to_native(self, case: Case, probability: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring one case's part of what `probabilities` predicted to its native grid."""
         rows = np.searchsorted(self.rows, case.rows)
         return self.store.to_native(case, probability[rows])
-
-    def score(self, case: Case, native: NDArray[np.float32], threshold: float) -> CaseScore:
-        """Score one case where its probability on the native grid is at least the threshold."""
-        return score_case(
-            case.case_id,
-            self.store.native_mask(case),
-            native >= threshold,
-            self.store.native_brain(case),
-            case.native_spacing_mm,
-        )
 
 
 def summarize(scores: Sequence[CaseScore]) -> dict[str, float]:

@@ -27,7 +27,7 @@ class LearnableGaussian(nn.Module):
 
     def weights(self) -> Tensor:
         """Return the one-dimensional kernels, (channels, kernel)."""
-        offsets = torch.arange(-self.radius, self.radius + 1).to(self.log_sigma)
+        offsets = torch.arange(-self.radius, self.radius + 1, device=self.log_sigma.device)
         return torch.softmax(-0.5 * (offsets / self.log_sigma.exp()) ** 2, dim=1)
 
     def forward(self, x: Tensor) -> Tensor:

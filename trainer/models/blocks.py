@@ -1,26 +1,21 @@
 """Building blocks of the diffusion networks. Legend: b batch, c channels, H W feature map."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.config import ModelConfig
-
-MAX_GROUPS = 8
-"""Most groups of a GroupNorm."""
+from trainer.models.conv import Conv
+from trainer.models.norm_silu import Norm, largest_divisor
 
 HEAD_CHANNELS = 32
 """Fewest channels per attention head, where there is more than one."""
 
 
-def largest_divisor(number: int, limit: int) -> int:
-    """Return the largest divisor of `number` that is at most `limit`, and at least 1."""
-    return next((d for d in range(limit, 1, -1) if number % d == 0), 1)
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Return a GroupNorm for any number of channels: 8 groups, or the next fewer that divide it."""
-    return nn.GroupNorm(largest_divisor(channels, MAX_GROUPS), channels)
+ConvLayer = TypeVar("ConvLayer", bound=nn.Conv2d)
 
 
 def level_widths(width: int, depth: int) -> list[int]:
@@ -28,7 +23,7 @@ def level_widths(width: int, depth: int) -> list[int]:
     return [width * min(2**level, 8) for level in range(depth)]
 
 
-def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_init(layer: ConvLayer) -> ConvLayer:
     """Zero a convolution, so that its residual branch begins as the identity."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
@@ -38,9 +33,22 @@ def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
 
 def in_full_precision(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """Apply a layer in its weights' precision, at least float32, also under autocast."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         out: Tensor = layer(x.to(layer.weight.dtype))
         return out
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Compute in the precision of what is given; some devices (meta) know nothing else."""
+    kind = x.device.type
+    known = torch.amp.is_autocast_available(kind)
+    return torch.autocast(kind, enabled=False) if known else nullcontext()
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Return how a feature map (b, c, H, W) lies in memory."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 class TimeEmbedding(nn.Module):
@@ -85,21 +93,21 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, time_channels: int | None, dropout: float):
         super().__init__()
-        self.norm1 = group_norm(channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm1 = Norm(channels)
+        self.conv1 = Conv(channels, channels, 3, padding=1)
         self.time = nn.Linear(time_channels, 2 * channels) if time_channels else None
-        self.norm2 = group_norm(channels)
+        self.norm2 = Norm(channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+        self.conv2 = zero_init(Conv(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """Map (b, c, H, W) and the timestep embedding (b, time_channels) to (b, c, H, W)."""
-        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        film = None
         if self.time is not None:
             assert time is not None
-            scale, shift = self.time(F.silu(time))[..., None, None].chunk(2, dim=1)
-            h = h * (1 + scale) + shift
-        out: Tensor = x + self.conv2(self.dropout(F.silu(h)))
+            film = self.time(F.silu(time))
+        h = self.norm2.after_convolution(self.conv1, self.norm1(x), film)
+        out: Tensor = self.conv2(self.dropout(h), x)
         return out
 
 
@@ -109,9 +117,9 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.num_heads = largest_divisor(channels, channels // HEAD_CHANNELS)
-        self.norm = group_norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = zero_init(nn.Conv2d(channels, channels, 1))
+        self.norm = Norm(channels, silu=False)
+        self.qkv = Conv(channels, 3 * channels, 1)
+        self.out = zero_init(Conv(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, H, W) to the same shape."""
@@ -120,8 +128,21 @@ class SelfAttention(nn.Module):
         # (3, b, heads, positions, channels per head)
         q, k, v = qkv.view(b, 3, self.num_heads, c // self.num_heads, -1).permute(1, 0, 2, 4, 3)
         attended = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = x + self.out(attended.transpose(2, 3).reshape(b, c, height, width))
+        out: Tensor = self.out(attended.transpose(2, 3).reshape(b, c, height, width), x)
         return out
+
+
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` in its input's precision, which autocast would leave for float32.
+
+    What it sums is float32 in any case.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., c) to the same shape and precision."""
+        with without_autocast(x):
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
 class ChannelNorm(nn.Module):
@@ -129,10 +150,10 @@ class ChannelNorm(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (b, c, H, W) to the same shape."""
+        """Map (b, c, H, W) to the same shape and precision."""
         out: Tensor = self.norm(x.movedim(1, -1)).movedim(-1, 1)
         return out
 

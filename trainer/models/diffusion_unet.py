@@ -4,18 +4,12 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainer.config import ModelConfig
-from trainer.models.blocks import (
-    HEAD_CHANNELS,
-    MAX_GROUPS,
-    group_norm,
-    in_full_precision,
-    largest_divisor,
-    level_widths,
-)
+from trainer.models.blocks import HEAD_CHANNELS, in_full_precision, level_widths
+from trainer.models.conv import Conv
 from trainer.models.network import ImageItself, Network
+from trainer.models.norm_silu import MAX_GROUPS, Norm, largest_divisor
 
 
 class DiffusionUNet(Network):
@@ -57,8 +51,15 @@ class DiffusionUNet(Network):
             if isinstance(block, DiffusionUNetResnetBlock):
                 block.conv2 = nn.Sequential(nn.Dropout(config.dropout), block.conv2)
         self.body.set_submodule("out", nn.Identity())
-        self.head_norm = group_norm(config.width)
-        self.head = nn.Conv2d(config.width, out_channels, 3, padding=1)
+        for name, module in list(self.body.named_modules()):
+            if type(module) is nn.Conv2d:
+                module.__class__ = Conv
+            if isinstance(module, nn.GroupNorm):
+                channels, groups, eps = module.num_channels, module.num_groups, module.eps
+                norm = Norm(channels, silu=False, groups=groups, eps=eps)
+                self.body.set_submodule(name, norm)
+        self.head_norm = Norm(config.width)
+        self.head = Conv(config.width, out_channels, 3, padding=1)
 
     def levels(self) -> Iterable[nn.Module]:
         yield from (*self.body.down_blocks, self.body.middle_block, *self.body.up_blocks)
@@ -66,4 +67,4 @@ class DiffusionUNet(Network):
     def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
         (cond,) = condition
         x = self.body(torch.cat([x_t, cond], dim=1), t)
-        return in_full_precision(self.head, F.silu(self.head_norm(x)))
+        return in_full_precision(self.head, self.head_norm(x))

@@ -11,6 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from trainer.models.blocks import layout_of
 from trainer.randomness import torch_seed
 
 
@@ -35,10 +36,15 @@ class CountedDropout(nn.Module):
             return x
         assert self.keys is not None, "set_images comes before a forward pass in training"
         positions = mix(torch.arange(x.numel() // len(self.keys), device=x.device).int())
-        hashed = mix(positions ^ self.keys[:, None])
+        keys = self.keys[:, None]
+        if x.shape[0] == len(self.keys) and x.dim() == 4:
+            # As x lies in memory, so that what is kept is read beside it.
+            positions = positions.view(1, *x.shape[1:]).contiguous(memory_format=layout_of(x))
+            keys = keys[..., None, None]
         # The hash is uniform over the integers of 32 bits, of which the lowest are kept.
         highest = min(int((1 - self.p) * 2**32) - 2**31, 2**31 - 1)
-        return x * (hashed < highest).view(x.shape) * (1 / (1 - self.p))
+        kept = mix(positions ^ keys) < highest
+        return x * kept.view(x.shape) * (1 / (1 - self.p))
 
 
 def mix(x: Tensor) -> Tensor:
@@ -86,13 +92,14 @@ def set_images(model: nn.Module, seed: int, numbers: Tensor) -> None:
     layers = [module for module in model.modules() if isinstance(module, CountedDropout)]
     if not layers:
         return
-    words = torch.tensor([_word(seed, layer.layer) for layer in layers], dtype=torch.int32)
-    keys = mix(words.to(numbers.device)[:, None] ^ numbers.int())
+    words = _words(seed, tuple(layer.layer for layer in layers), numbers.device)
+    keys = mix(words[:, None] ^ numbers.int())
     for layer, of_layer in zip(layers, keys, strict=True):
         layer.keys = of_layer
 
 
 @cache
-def _word(seed: int, layer: int) -> int:
-    """31 random bits of (seed, layer)."""
-    return torch_seed(seed, "dropout", layer) >> 32
+def _words(seed: int, layers: tuple[int, ...], device: torch.device) -> Tensor:
+    """31 random bits of (seed, layer) for each layer, int32 (layers,): brought to a device once."""
+    words = [torch_seed(seed, "dropout", layer) >> 32 for layer in layers]
+    return torch.tensor(words, dtype=torch.int32, device=device)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from trainer.config import ModelConfig
 from trainer.models.blocks import Level, level_widths
+from trainer.models.conv import Conv
 
 
 def levels(config: ModelConfig, time_channels: int | None) -> nn.ModuleList:
@@ -25,9 +26,9 @@ class Encoder(nn.Module):
     def __init__(self, in_channels: int, config: ModelConfig, time_channels: int | None = None):
         super().__init__()
         widths = level_widths(config.width, config.depth)
-        self.enter = nn.ModuleList([nn.Conv2d(in_channels, config.width, 3, padding=1)])
+        self.enter = nn.ModuleList([Conv(in_channels, config.width, 3, padding=1)])
         self.enter.extend(
-            nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
+            Conv(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
         )
         self.levels = levels(config, time_channels)
 
@@ -47,8 +48,8 @@ class Decoder(nn.Module):
         super().__init__()
         widths = level_widths(config.width, config.depth)
         self.levels = levels(config, time_channels)
-        self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
-        self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths[:-1])
+        self.ups = nn.ModuleList(Conv(coarse, fine, 1) for fine, coarse in pairwise(widths))
+        self.skips = nn.ModuleList(Conv(width, width, 1) for width in widths[:-1])
 
     def forward(self, encoded: Sequence[Tensor], time: Tensor | None = None) -> list[Tensor]:
         """Map the encoder's features of each level to decoded ones, both finest first."""
@@ -56,6 +57,6 @@ class Decoder(nn.Module):
         decoded = [x]
         for level in reversed(range(len(self.ups))):
             x = F.interpolate(self.ups[level](x), scale_factor=2.0, mode="nearest")
-            x = self.levels[level](x + self.skips[level](encoded[level]), time)
+            x = self.levels[level](self.skips[level](encoded[level], x), time)
             decoded.insert(0, x)
         return decoded

@@ -11,11 +11,13 @@ from trainer.models.blocks import (
     ChannelNorm,
     Level,
     TimeEmbedding,
-    group_norm,
     in_full_precision,
+    layout_of,
     level_widths,
 )
+from trainer.models.conv import Conv
 from trainer.models.network import ImageItself, Network
+from trainer.models.norm_silu import Norm
 
 
 class FFParser(nn.Module):
@@ -33,11 +35,15 @@ class FFParser(nn.Module):
         self.imag = nn.Parameter(torch.zeros(channels, size, size // 2 + 1))
 
     def forward(self, m: Tensor) -> Tensor:
-        """Filter (b, c, size, size); at least float32, also under autocast."""
-        m = m.to(torch.promote_types(m.dtype, torch.float32))
-        spectrum = torch.fft.rfft2(m) * torch.complex(self.real, self.imag)
+        """Filter (b, c, size, size) in at least float32; the result has m's precision and layout.
+
+        As every layer's under autocast; what is around it would go on in float32 otherwise.
+        """
+        precision = torch.promote_types(m.dtype, torch.float32)
+        whole = m.to(precision, memory_format=torch.contiguous_format)
+        spectrum = torch.fft.rfft2(whole) * torch.complex(self.real, self.imag)
         filtered: Tensor = torch.fft.irfft2(spectrum, s=m.shape[-2:])
-        return filtered
+        return filtered.to(m.dtype, memory_format=layout_of(m))
 
 
 class AttentiveFusion(nn.Module):
@@ -102,14 +108,14 @@ class MedSegDiffV1(Network):
 
         def downs() -> nn.ModuleList:
             return nn.ModuleList(
-                nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
+                Conv(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths)
             )
 
         self.condition = ImageItself()
         self.time = TimeEmbedding(time_channels)
-        self.image_stem = nn.Conv2d(in_channels, config.width, 3, padding=1)
+        self.image_stem = Conv(in_channels, config.width, 3, padding=1)
         self.image_levels, self.image_downs = levels(), downs()
-        self.mask_stem = nn.Conv2d(mask_channels, config.width, 3, padding=1)
+        self.mask_stem = Conv(mask_channels, config.width, 3, padding=1)
         self.mask_levels, self.mask_downs = levels(), downs()
 
         middle = (config.depth - 1) // 2
@@ -118,10 +124,10 @@ class MedSegDiffV1(Network):
         self.fusions = nn.ModuleList(AttentiveFusion(widths[i]) for i in self.fused)
 
         self.decoder_levels = levels()
-        self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
-        self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths[:-1])
-        self.head_norm = group_norm(config.width)
-        self.head = nn.Conv2d(config.width, out_channels, 3, padding=1)
+        self.ups = nn.ModuleList(Conv(coarse, fine, 1) for fine, coarse in pairwise(widths))
+        self.skips = nn.ModuleList(Conv(width, width, 1) for width in widths[:-1])
+        self.head_norm = Norm(config.width)
+        self.head = Conv(config.width, out_channels, 3, padding=1)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
         (cond,) = condition
@@ -143,5 +149,5 @@ class MedSegDiffV1(Network):
         x = self.decoder_levels[-1](encoded[-1], time)
         for level in reversed(range(len(self.ups))):
             x = F.interpolate(self.ups[level](x), scale_factor=2.0, mode="nearest")
-            x = self.decoder_levels[level](x + self.skips[level](encoded[level]), time)
-        return in_full_precision(self.head, F.silu(self.head_norm(x)))
+            x = self.decoder_levels[level](self.skips[level](encoded[level], x), time)
+        return in_full_precision(self.head, self.head_norm(x))

@@ -1,13 +1,14 @@
 """MedSegDiff-V2 (Wu et al. 2024, arXiv 2301.11798)."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainer.config import ModelConfig
 from trainer.models.anchor import UncertainSpatialAttention
-from trainer.models.blocks import TimeEmbedding, group_norm, in_full_precision, level_widths
+from trainer.models.blocks import TimeEmbedding, in_full_precision, level_widths
+from trainer.models.conv import Conv
 from trainer.models.encoder_decoder import Decoder, Encoder
 from trainer.models.network import Network
+from trainer.models.norm_silu import Norm
 from trainer.models.ss_former import SSFormer
 
 
@@ -20,8 +21,8 @@ class ConditionUNet(nn.Module):
         self.anchor_levels = config.v2.anchor_levels
         self.encoder = Encoder(in_channels, config)
         self.decoder = Decoder(config)
-        self.mask_norm = group_norm(config.width)
-        self.mask_head = nn.Conv2d(config.width, 1, 3, padding=1)
+        self.mask_norm = Norm(config.width)
+        self.mask_head = Conv(config.width, 1, 3, padding=1)
 
     def forward(self, cond: Tensor) -> tuple[Tensor, ...]:
         """Map images (b, in_channels, H, W) to what the Diffusion U-Net needs of them.
@@ -35,7 +36,7 @@ class ConditionUNet(nn.Module):
             x = self.encoder(level, x)
             encoded.append(x)
         decoded = self.decoder(encoded)
-        mask = in_full_precision(self.mask_head, F.silu(self.mask_norm(decoded[0])))
+        mask = in_full_precision(self.mask_head, self.mask_norm(decoded[0]))
         return mask, encoded[-1], *decoded[: self.anchor_levels]
 
 
@@ -75,8 +76,8 @@ class MedSegDiffV2(Network):
         )
         self.ss_former = SSFormer(widths[-1], time_channels, config.v2)
         self.decoder = Decoder(config, time_channels)
-        self.head_norm = group_norm(config.width)
-        self.head = nn.Conv2d(config.width, out_channels, 3, padding=1)
+        self.head_norm = Norm(config.width)
+        self.head = Conv(config.width, out_channels, 3, padding=1)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
         _, semantic, *anchoring = condition
@@ -91,4 +92,4 @@ class MedSegDiffV2(Network):
         for level, f_c in enumerate(anchoring[: len(encoded) - 1]):
             encoded[level] = encoded[level] + f_c
         x = self.decoder(encoded, time)[0]
-        return in_full_precision(self.head, F.silu(self.head_norm(x)))
+        return in_full_precision(self.head, self.head_norm(x))

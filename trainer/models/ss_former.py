@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.config import V2Config
-from trainer.models.blocks import ChannelNorm, zero_init
+from trainer.models.blocks import ChannelNorm, without_autocast, zero_init
 
 FILTER_CHANNELS = 32
 """Width of the network that computes a band-pass filter; not in the paper."""
@@ -69,8 +69,8 @@ class NeuralBandPassFilter(nn.Module):
         Rows run from -1 to 1 and columns from 0 to 1, so that neighbours are neighbours in
         frequency too.
         """
-        rows = torch.fft.fftshift(torch.fft.fftfreq(height, 0.5))
-        columns = torch.fft.rfftfreq(width, 0.5)
+        rows = torch.fft.fftshift(torch.fft.fftfreq(height, 0.5, device=like.device))
+        columns = torch.fft.rfftfreq(width, 0.5, device=like.device)
         return torch.stack(torch.meshgrid(rows, columns, indexing="ij")).to(like)
 
     def forward(self, height: int, width: int, time: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class AttentionProduct(nn.Module):
         (b, c, height, width), n = query.shape, query[0, 0].numel()
         gate = _full(self.filter(height, width, time))
         q, k, v = _full(self.q(query)), _full(self.k(key)), _full(self.v(value))
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q):
             q = torch.fft.irfft2(torch.fft.rfft2(q) * gate[:, :1], s=(height, width)).flatten(2)
             k = torch.fft.irfft2(torch.fft.rfft2(k) * gate[:, 1:], s=(height, width)).flatten(2)
             mixed = torch.einsum("bkn,bvn->bkv", k, v.flatten(2)) / (n * c**0.5)

@@ -55,17 +55,20 @@ class TermWeights(nn.Module):
         learned = [name for name in self.names if config.weighting == "learned" and name != "vb"]
         self.log_variance = nn.ParameterDict({s: nn.Parameter(torch.zeros(())) for s in learned})
 
-    def forward(self, raw: dict[str, Tensor], progress: float) -> Tensor:
+    def forward(self, raw: dict[str, Tensor], given: Tensor) -> Tensor:
         """Return each image's loss: its weighted terms, and once the penalty.
 
         Args:
             raw: The terms, each (b,).
-            progress: Share of training that is over, in [0, 1].
+            given: Their weights before anything learned, (terms,): those of `given`. A tensor, as
+                a CUDA graph would keep the first numbers for ever.
 
         Returns:
             Loss, (b,).
         """
-        terms = {name: self._given(name, progress) * term for name, term in raw.items()}
+        terms = {
+            name: weight * term for (name, term), weight in zip(raw.items(), given, strict=True)
+        }
         for name, s in self.log_variance.items():
             terms[name] = torch.exp(-s) * terms[name]
         return torch.stack(list(terms.values())).sum(0) + self.penalty()
@@ -75,14 +78,28 @@ class TermWeights(nn.Module):
         total: Tensor | int = sum(self.log_variance.values())
         return total
 
+    def given(self, progress: float) -> dict[str, float]:
+        """Return each term's weight before anything learned, after this share of training."""
+        return {name: self._given(name, progress) for name in self.names}
+
+    def log_variances(self) -> Tensor:
+        """Return all s, (learned terms,), as they are now."""
+        values = [s.detach() for s in self.log_variance.values()]
+        return torch.stack(values) if values else torch.zeros(0)
+
+    def with_learned(
+        self, given: dict[str, float], log_variances: Sequence[float]
+    ) -> dict[str, float]:
+        """Return the weight that multiplies each raw term, from both of its parts."""
+        learned = dict(zip(self.log_variance, log_variances, strict=True))
+        return {
+            name: weight * math.exp(-learned[name]) if name in learned else weight
+            for name, weight in given.items()
+        }
+
     def current(self, progress: float) -> dict[str, float]:
         """Return the weight that multiplies each raw term after this share of training."""
-        weights = {name: self._given(name, progress) for name in self.names}
-        if self.log_variance:
-            values = torch.stack(list(self.log_variance.values())).tolist()
-            for name, s in zip(self.log_variance, values, strict=True):
-                weights[name] *= math.exp(-s)
-        return weights
+        return self.with_learned(self.given(progress), self.log_variances().tolist())
 
     @torch.no_grad()
     def clamp_(self) -> None:

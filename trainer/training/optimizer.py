@@ -1,13 +1,18 @@
 """AdamW over the network and the learned loss weights, and its learning rate over training."""
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, assert_never
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.config import OptimizerConfig
 from trainer.training.loss_weighting import OPTIMIZER, TermWeights
+
+ALIGNED = 32
+"""Elements; 128 bytes."""
 
 
 def make_optimizer(
@@ -55,3 +60,16 @@ def learning_rate_share(config: OptimizerConfig, images: int, batch: int, total:
             return ramp * left
         case _:
             assert_never(config.lr_schedule)
+
+
+def static_gradients(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Give parameters gradients of 0 that are views of one tensor, which is returned.
+
+    A gradient has its parameter's layout, and begins where a GPU's widest loads do.
+    """
+    places = [0, *accumulate(-(-p.numel() // ALIGNED) * ALIGNED for p in parameters)]
+    flat = torch.zeros(places[-1], dtype=parameters[0].dtype, device=parameters[0].device)
+    for parameter, place in zip(parameters, places, strict=False):
+        view = flat[place : place + parameter.numel()]
+        parameter.grad = view.as_strided(parameter.shape, parameter.stride())
+    return flat

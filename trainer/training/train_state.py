@@ -2,31 +2,70 @@
 
 import copy
 import math
-from typing import Any
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainer.config import TrainConfig
-from trainer.data.batches import Batch, augmented
+from trainer.data.batches import Batch
 from trainer.data.inputs import Inputs
 from trainer.data.store import Store
 from trainer.devices import dtype, wants_bf16
 from trainer.diffusion.process import Process
-from trainer.diffusion.self_conditioning import own_estimate, recycled
 from trainer.diffusion.timestep_sampling import TimestepSampler
 from trainer.exceptions import Diverged, OutOfMemory, is_out_of_memory
-from trainer.models.dropout import set_images
+from trainer.models.fused import has_kernels, use_kernels
 from trainer.models.new_network import new_network
 from trainer.randomness import torch_seed
 from trainer.training.distributed import rank, sum_over_processes, world_size
+from trainer.training.graphs import Graphs, no_graph
 from trainer.training.loss_weighting import TermWeights
-from trainer.training.losses import loss_terms, term_names
-from trainer.training.optimizer import learning_rate_share, make_optimizer, set_learning_rate
+from trainer.training.losses import term_names
+from trainer.training.micro_batch import MicroBatch, MicroStep, micro_batches
+from trainer.training.optimizer import (
+    learning_rate_share,
+    make_optimizer,
+    set_learning_rate,
+    static_gradients,
+)
 
 EMA_RAMP = 0.1
 """The half-life is at most this share of the images seen: early averages forget the start."""
+
+
+class Word:
+    """Numbers that the device has yet to say; on a GPU they are copied without waiting."""
+
+    def __init__(self, values: Tensor):
+        self._values = values
+        self._said: torch.cuda.Event | None = None
+        if values.is_cuda:
+            self._values = torch.empty_like(values, device="cpu", pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._said = torch.cuda.Event()
+            self._said.record()
+
+    def wait(self) -> list[float]:
+        """Return the numbers, once they are there."""
+        if self._said:
+            self._said.synchronize()
+        numbers: list[float] = self._values.tolist()
+        return numbers
+
+
+class Outcome(NamedTuple):
+    """What came of an optimizer step."""
+
+    word: Word
+    """The raw terms' sums, the gradient's norm and the learned log-variances, in this order."""
+    given: dict[str, float]
+    """The terms' weights before anything learned."""
+    lr: float
+    step: int
 
 
 class TrainState:
@@ -44,6 +83,7 @@ class TrainState:
         torch.manual_seed(torch_seed(config.seed, "weights"))
         self.model = new_network(config, self.inputs.spec, device)
         self.dtype = dtype(config)
+        self.has_kernels = has_kernels(self.model)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         names = term_names(
             config.loss,
@@ -55,14 +95,48 @@ class TrainState:
         self.timestep_sampler = TimestepSampler(config.diffusion)
         self.optimizer = make_optimizer(config.optimizer, self.model, self.term_weights)
         self.autocast = torch.autocast(
-            device.type, torch.bfloat16, enabled=wants_bf16(config, device)
+            device.type,
+            torch.bfloat16,
+            enabled=wants_bf16(config, device),
+            # In a graph, weights that were cast once would be cast never again.
+            cache_enabled=device.type != "cuda",
         )
+        self.gradients = static_gradients(self._parameters())
+        """Of all parameters, which hold views of it: zeroed at once, and never in another place."""
+        self.runs_ahead = device.type == "cuda"
+        """Steps are queued on the device, and what came of one is read after the next was."""
+        step = MicroStep(
+            config,
+            model=self.model,
+            term_weights=self.term_weights,
+            process=self.process,
+            inputs=self.inputs,
+            autocast=self.autocast,
+        )
+        self.graphs = Graphs(step, self.gradients, no_graph(config, device))
+        self._unread: deque[Outcome] = deque()
         self.images = 0
         """Training images seen."""
         self.micro = config.batch.micro or -(-config.batch.effective // world_size())
         """Images per forward pass of one process."""
         self.totals: dict[str, float] = {}
         """Sums since the last validation: terms by image, gradient norm by step, and counts."""
+
+    @property
+    def sampling_batch(self) -> int:
+        """Masks to sample together: without a backward pass, four times the micro-batch fits.
+
+        On a GPU enough to keep it busy while the next kernels are launched, one by one.
+        """
+        return max(4 * self.micro, 128 if self.gradients.is_cuda else 1)
+
+    @property
+    def path(self) -> str:
+        """How a GPU's steps are computed, for the record; empty for a CPU."""
+        if not self.gradients.is_cuda:
+            return ""
+        used = {"graph": self.graphs.refused is None, "kernels": self.has_kernels}
+        return "+".join(name for name, uses in used.items() if uses) or "plain"
 
     @property
     def step_number(self) -> int:
@@ -76,6 +150,9 @@ class TrainState:
     def step(self, batch: Batch) -> None:
         """Take one optimizer step.
 
+        A GPU is given the step and not waited for: a step that turns out not to be finite changed
+        nothing, and the next `step` or `settle` raises what it would have raised.
+
         Args:
             batch: This process's share of one effective batch.
 
@@ -84,49 +161,87 @@ class TrainState:
             OutOfMemory: One image does not fit.
         """
         config, size = self.config.optimizer, self.config.batch.effective
-        terms = self._gradients(batch)
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm))
-        if not math.isfinite(norm):
-            raise Diverged(f"step {self.step_number}: the gradient's norm is {norm}")
         total = self.config.epochs * self.config.epoch_images
-        set_learning_rate(self.optimizer, learning_rate_share(config, self.images, size, total))
+        share = learning_rate_share(config, self.images, size, total)
+        given = self.term_weights.given(self.progress)
+        sums = self._gradients(batch)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        values = torch.cat([sums, norm[None], self.term_weights.log_variances().to(sums)])
+        self._unread.append(Outcome(Word(values), given, config.lr * share, self.step_number))
+        skipped = None
+        if self.runs_ahead:
+            skipped = 1 - values.isfinite().all().float()
+            self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
+        else:
+            self.settle()
+        set_learning_rate(self.optimizer, share)
         self.optimizer.step()
         self.term_weights.clamp_()
         self.images += size
-        self._average(size)
-        by_step = {"grad_norm": norm, "lr": self.optimizer.param_groups[0]["lr"], "steps": 1}
-        for name, value in (terms | by_step | {"images": size}).items():
-            self.totals[name] = self.totals.get(name, 0.0) + value
+        self._average(size, skipped)
+        self.settle(but=1)
 
-    def _gradients(self, batch: Batch) -> dict[str, float]:
+    def settle(self, but: int = 0) -> None:
+        """Wait for the device's word on the steps taken, and count them.
+
+        Args:
+            but: Newest steps that are left for later.
+
+        Raises:
+            Diverged: One was not finite.
+        """
+        while len(self._unread) > but:
+            outcome = self._unread.popleft()
+            values = outcome.word.wait()
+            names = self.term_weights.names
+            raw = dict(zip(names, values, strict=False))
+            norm, log_variances = values[len(names)], values[len(names) + 1 :]
+            for name, value in raw.items():
+                if not math.isfinite(value):
+                    raise Diverged(f"step {outcome.step}: loss term {name} is {value}")
+            if not math.isfinite(norm):
+                raise Diverged(f"step {outcome.step}: the gradient's norm is {norm}")
+            weights = self.term_weights.with_learned(outcome.given, log_variances)
+            weighted = {f"{name}_weighted": weights[name] * value for name, value in raw.items()}
+            size = self.config.batch.effective
+            counted = raw | weighted | {"loss": sum(weighted.values())}
+            counted |= {"grad_norm": norm, "lr": outcome.lr, "steps": 1, "images": size}
+            for name, value in counted.items():
+                self.totals[name] = self.totals.get(name, 0.0) + value
+
+    def _gradients(self, batch: Batch) -> Tensor:
         """Fill the gradients of all processes' images.
 
         Returns:
-            Each raw and weighted term summed over the effective batch.
+            Each raw term summed over the effective batch, (terms,).
         """
         t, importance = self.timestep_sampler.draw(batch.position)
-        sums, losses, failed = self._fit_in_memory(batch, t, importance)
-        failures = sums.new_tensor([float(failed is not None)])
-        # What the timestep sampler must know of every image of the batch, whoever had it.
-        history = sums.new_zeros(2, self.config.batch.effective)
-        begin = rank() * self.config.batch.effective // world_size()
-        history[:, begin : begin + len(t)] = torch.stack([t.to(losses), losses])
-        sum_over_processes(
-            [*(p.grad for p in self._parameters() if p.grad is not None), sums, history, failures]
-        )
-        if failures.item():
+        given = self.term_weights.given(self.progress)
+        term_weights = torch.tensor(list(given.values()), dtype=self.dtype)
+        sums, losses, failed = self._fit_in_memory(batch, t, importance, term_weights)
+        if world_size() > 1:
+            failures = sums.new_tensor([float(failed is not None)])
+            sum_over_processes([self.gradients, sums, failures])
+            if failures.item():
+                raise OutOfMemory("one image does not fit on the device") from failed
+        elif failed:
             raise OutOfMemory("one image does not fit on the device") from failed
-        weight = self.term_weights.current(self.progress)
-        values = dict(zip(weight, sums.tolist(), strict=True))
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise Diverged(f"step {self.step_number}: loss term {name} is {value}")
-        self.timestep_sampler.update(history[0].round().long(), history[1])
-        weighted = {f"{name}_weighted": weight[name] * value for name, value in values.items()}
-        return values | weighted | {"loss": sum(weighted.values())}
+        if not self.timestep_sampler.uniform:
+            self._remember(t, losses, sums)
+        return sums
+
+    def _remember(self, t: Tensor, losses: Tensor, sums: Tensor) -> None:
+        """Tell the timestep sampler of every image of the batch, whoever had it."""
+        size = self.config.batch.effective
+        history = losses.new_zeros(2, size)
+        begin = rank() * size // world_size()
+        history[:, begin : begin + len(t)] = torch.stack([t.to(losses), losses])
+        sum_over_processes([history])
+        if sums.isfinite().all():
+            self.timestep_sampler.update(history[0].round().long(), history[1])
 
     def _fit_in_memory(
-        self, batch: Batch, t: Tensor, importance: Tensor
+        self, batch: Batch, t: Tensor, importance: Tensor, term_weights: Tensor
     ) -> tuple[Tensor, Tensor, Exception | None]:
         """Accumulate over micro-batches, smaller ones while they do not fit.
 
@@ -135,90 +250,55 @@ class TrainState:
             the error if not even one image fits, which the other processes must hear of.
         """
         while True:
+            parts = micro_batches(batch, self.micro, t, importance, term_weights)
             try:
-                return *self._accumulate(batch, t, importance), None
+                return *self._accumulate(parts), None
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                self.graphs.release()
                 if self.micro == 1:
-                    self._zero_gradients()
+                    self.gradients.zero_()
                     names = self.term_weights.names
-                    return batch.noise.new_zeros(len(names)), batch.noise.new_zeros(len(t)), error
+                    return self.gradients.new_zeros(len(names)), t.new_zeros(len(t)), error
                 self.micro = next(
                     d for d in range(self.micro // 2, 0, -1) if self.config.batch.effective % d == 0
                 )
             torch.cuda.empty_cache()  # what cuBLAS and cuDNN allocate is not torch's to find
 
-    def _accumulate(self, batch: Batch, t: Tensor, importance: Tensor) -> tuple[Tensor, Tensor]:
+    def _accumulate(self, parts: Sequence[MicroBatch]) -> tuple[Tensor, Tensor]:
         self.model.train()
-        self._zero_gradients()
-        sums: list[Tensor] = []
-        losses: list[Tensor] = []
-        parts = zip(
-            batch.micro(self.micro), t.split(self.micro), importance.split(self.micro), strict=True
-        )
-        for part, part_t, part_importance in parts:
-            device = part.images.device
-            raw = self._raw_terms(part, part_t.to(device))
-            per_image = self.term_weights(raw, self.progress)
-            # The denominator is the effective batch's, so that the micro-batch only rounds.
-            loss = (per_image * part_importance.to(device)).sum() / self.config.batch.effective
-            loss.backward()
-            losses.append((per_image - self.term_weights.penalty()).detach())
-            sums.append(torch.stack([term.detach().sum() for term in raw.values()]))
-        return torch.stack(sums).sum(0), torch.cat(losses)
-
-    def _raw_terms(self, batch: Batch, t: Tensor) -> dict[str, Tensor]:
-        cond, x_start = (x.to(self.dtype) for x in augmented(batch, self.inputs))
-        noise = batch.noise.to(self.dtype)
-        set_images(self.model, self.config.seed, batch.numbers)
-        with self.autocast:
-            condition = self.model.condition(cond)
-        x_t = self.process.q_sample(x_start, t, noise)
-        estimate = None
-
-        def model_fn(model_input: Tensor, t: Tensor) -> Tensor:
-            with self.autocast:
-                output: Tensor = self.model(model_input, t, condition)
-                return output
-
-        if (chosen := self._chosen(batch, self.config.diffusion.recycling)) is not None:
-            again = recycled(self.process, model_fn, noise, t)
-            x_t = torch.where(chosen, again, x_t)
-        if (chosen := self._chosen(batch, self.config.diffusion.self_conditioning)) is not None:
-            own = own_estimate(self.process, model_fn, x_t, t)
-            estimate = torch.where(chosen, own, 0)
-        output = model_fn(self.process.model_input(x_t, estimate), t)
-        return loss_terms(
-            output,
-            process=self.process,
-            x_start=x_start,
-            x_t=x_t,
-            noise=noise,
-            t=t,
-            config=self.config.loss,
-            segments_directly=self.model.segments_directly,
-            anchor_logits=condition[0] if self.model.has_anchor else None,
-        )
-
-    @staticmethod
-    def _chosen(batch: Batch, share: float) -> Tensor | None:
-        """Return which images belong to a share of all, (b, 1, 1, 1) bool; None if none does."""
-        chosen = batch.coins < share
-        return chosen[:, None, None, None] if chosen.any() else None
+        self.gradients.zero_()
+        for part in parts:
+            self.graphs.prepare(part)
+        diffusion = self.config.diffusion
+        passes = [
+            self.graphs(
+                part,
+                recycles=bool((part.coins < diffusion.recycling).any()),
+                conditions=bool((part.coins < diffusion.self_conditioning).any()),
+            )
+            for part in parts
+        ]
+        sums = torch.stack([each.sums for each in passes]).sum(0)
+        return sums, torch.cat([each.losses for each in passes])
 
     def _parameters(self) -> list[nn.Parameter]:
         return [*self.model.parameters(), *self.term_weights.parameters()]
 
-    def _zero_gradients(self) -> None:
-        """Set all gradients to 0, none to None: all processes' must have the same places."""
-        for parameter in self._parameters():
-            parameter.grad = torch.zeros_like(parameter)
-
-    def _average(self, size: int) -> None:
+    def _average(self, size: int, skipped: Tensor | None = None) -> None:
+        """Let the average follow the weights; not where `skipped` is 1 (0 or 1, on the device)."""
         half_life = min(self.config.optimizer.ema_half_life_images, EMA_RAMP * self.images)
-        average = get_ema_multi_avg_fn(0.5 ** (size / half_life))
-        average(list(self.ema.parameters()), list(self.model.parameters()), 0)
+        decay = 0.5 ** (size / half_life)
+        averages: list[Tensor] = list(self.ema.parameters())
+        weights: list[Tensor] = list(self.model.parameters())
+        if skipped is None:
+            get_ema_multi_avg_fn(decay)(averages, weights, 0)
+            return
+        with torch.no_grad():
+            ways = torch._foreach_sub(weights, averages)
+            torch._foreach_mul_(ways, (1 - skipped) * (1 - decay))
+            torch._foreach_add_(averages, ways)
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Begin with given weights, for training and as their average."""
@@ -226,7 +306,12 @@ class TrainState:
         self.ema.load_state_dict(weights)
 
     def epoch_means(self) -> dict[str, float]:
-        """Return the epoch's `train/*` means, none without training, and begin the next epoch's."""
+        """Return the epoch's `train/*` means, none without training, and begin the next epoch's.
+
+        Raises:
+            Diverged: As `settle`.
+        """
+        self.settle()
         totals, self.totals = self.totals, {}
         steps, images = totals.pop("steps", 0), totals.pop("images", 0)
         by_step = {"grad_norm", "lr"}
@@ -241,7 +326,12 @@ class TrainState:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a run needs to go on, and all that its use needs."""
+        """Return all that a run needs to go on, and all that its use needs.
+
+        Raises:
+            Diverged: As `settle`.
+        """
+        self.settle()
         return self.for_use() | {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -250,6 +340,7 @@ class TrainState:
             "images": self.images,
             "micro": self.micro,
             "totals": self.totals,
+            "path": self.path,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -260,3 +351,14 @@ class TrainState:
         self.timestep_sampler.load_state_dict(state["timestep_sampler"])
         self.images, self.micro = state["images"], state["micro"]
         self.totals = dict(state["totals"])
+        if path := state.get("path"):
+            self._take(path)
+
+    def _take(self, path: str) -> None:
+        """Go on as a run was computed until here, if this device can."""
+        if "graph" not in path:
+            self.graphs.refused = "this run was begun without one"
+        if "kernels" not in path:
+            self.has_kernels = any([use_kernels(each, False) for each in (self.model, self.ema)])
+        if self.gradients.is_cuda and self.path != path:
+            print(f"note: this run was computed by {path}, and goes on by {self.path}", flush=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.data.geometry import Box, fit_box, to_slices, to_volume
+from trainer.data.geometry import Box, bounding_box, fit_box, to_mask, to_slices, to_volume
 
 SPACING = (2.0, 3.0, 5.0)
 
@@ -68,6 +68,25 @@ def test_to_volume_is_zero_outside_the_box():
     expected = np.zeros((100, 100, 8), np.float32)
     expected[30:60, 40:70, 2:5] = 1
     np.testing.assert_array_equal(volume, expected)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 0.0, 0.02, 0.5])
+@pytest.mark.parametrize("size", [16, 90])
+def test_to_mask_is_to_volume_from_a_threshold_on(threshold: float, size: int):
+    box = Box(right_mm=60.0, anterior_mm=70.0, side_mm=55.0, first_slice=2, num_slices=3)
+    slices = np.random.default_rng(0).random((3, size, size), np.float32)
+    grid = (1.1, 0.9, 2.0), (71, 90, 8)
+
+    mask = to_mask(slices, threshold, box, *grid)
+
+    np.testing.assert_array_equal(mask, to_volume(slices, box, *grid) >= threshold)
+
+
+def test_bounding_box_holds_every_voxel_and_is_empty_without():
+    mask = np.zeros((5, 6, 7), bool)
+    assert mask[bounding_box(mask)].size == 0
+    mask[1, 2, 3] = mask[3, 2, 6] = True
+    assert bounding_box(mask) == (slice(1, 4), slice(2, 3), slice(3, 7))
 
 
 def test_beyond_the_volume_lies_the_outside_value():

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from scipy.spatial import KDTree
 
-from trainer.evaluation.metrics import (
-    dice,
-    hd95_mm,
-    lesion_f1,
-    score_case,
-)
+from trainer.evaluation import metrics, surface_distance
+from trainer.evaluation.metrics import dice, lesion_f1, score_case
+from trainer.evaluation.surface_distance import hd95_mm
 
 SPACING_MM = (0.5, 0.8, 2.0)
 
@@ -114,6 +112,72 @@ def test_hd95_equals_monai_and_a_brute_force(seed: int) -> None:
     assert found == pytest.approx(brute)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("cell_mm", [0.9, 3.0, 100.0])
+def test_hd95_is_the_same_however_it_is_found(
+    seed: int, cell_mm: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a tree of everything, by the neighbourhood of each voxel, and with few distances taken.
+
+    The neighbourhood ends before the nearest voxel in some of these, and a tree goes on.
+    """
+    rng = np.random.default_rng(seed)
+    truth, prediction = blobs(seed, 0.04), rng.random((24, 20, 12)) < 0.02 * (1 + seed)
+    if seed % 2:  # nothing near the lesion
+        prediction &= ndimage.distance_transform_edt(~truth, sampling=SPACING_MM) > 3
+    a, b = (
+        np.argwhere(mask & ~ndimage.binary_erosion(mask)) * SPACING_MM
+        for mask in (truth, prediction)
+    )
+    expected = max(
+        np.percentile(KDTree(end).query(start)[0], 95) for start, end in ((a, b), (b, a))
+    )
+    monkeypatch.setattr(surface_distance, "CELL_MM", cell_mm)
+    for dense, near_mm in ((10**9, 5.0), (0, 2.1), (0, 5.0), (0, 40.0)):
+        monkeypatch.setattr(surface_distance, "DENSE", dense)
+        monkeypatch.setattr(surface_distance, "NEAR_MM", near_mm)
+        assert hd95_mm(truth, prediction, SPACING_MM) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.3, 0.9])
+def test_components_and_sizes_are_those_of_scipy(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In noise, where one component holds nearly all and others are single voxels."""
+    truth, prediction = blobs(1, 0.1), np.random.default_rng(0).random((24, 20, 12)) < share
+    prediction |= truth & (np.arange(24) % 7 > 0)[:, None, None]
+    lesions, num_lesions = ndimage.label(truth, np.ones((3, 3, 3)))
+    found, num_found = ndimage.label(prediction, np.ones((3, 3, 3)))
+    iou = sorted(
+        (
+            (np.sum((lesions == i) & (found == j)) / np.sum((lesions == i) | (found == j)), i, j)
+            for i in range(1, num_lesions + 1)
+            for j in np.unique(found[lesions == i])
+            if j
+        ),
+        reverse=True,
+    )
+    matched: list[tuple[int, int]] = []
+    for value, i, j in iou:
+        if value >= 0.2 and all(i != a and j != b for a, b in matched):
+            matched.append((i, j))
+    expected = 2 * len(matched) / (num_lesions + num_found), abs(num_lesions - num_found)
+    for few in (0, 100):
+        monkeypatch.setattr(metrics, "FEW", few)
+        monkeypatch.setattr(metrics, "LABELS_AT_ONCE", 1000)
+        assert lesion_f1(truth, prediction) == expected
+
+
+def test_lesions_of_one_voxels_width_are_counted() -> None:
+    """In any direction, which are views of other strides."""
+    for axis in range(3):
+        truth = np.zeros((9, 9, 9), bool)
+        line = np.moveaxis(truth, axis, 0)
+        line[0:4, 1, 1] = line[5:9, 1, 1] = line[2, 6, 6] = True
+        assert lesion_f1(truth, truth) == (1, 0)
+        assert lesion_f1(truth, np.zeros_like(truth)) == (0, 3)
+
+
 def test_hd95_in_closed_form() -> None:
     """Two parallel plates, 3 slices of 2 mm apart."""
     truth, prediction = np.zeros((2, 6, 6, 8), bool)
@@ -126,5 +190,5 @@ def test_hd95_of_noise_is_quick_and_nearly_exact(monkeypatch: pytest.MonkeyPatch
     rng = np.random.default_rng(0)
     truth, noise = blobs(0, 0.05), rng.random((24, 20, 12)) < 0.3
     exact = hd95_mm(truth, noise, SPACING_MM)
-    monkeypatch.setattr("trainer.evaluation.metrics.MAX_SURFACE", 300)
+    monkeypatch.setattr(surface_distance, "MAX_SURFACE", 300)
     assert hd95_mm(truth, noise, SPACING_MM) == pytest.approx(exact, rel=0.1)

@@ -9,9 +9,9 @@ from trainer.models.blocks import (
     ResBlock,
     SelfAttention,
     TimeEmbedding,
-    group_norm,
     level_widths,
 )
+from trainer.models.norm_silu import Norm
 
 
 def test_level_widths_double_up_to_eightfold():
@@ -83,7 +83,7 @@ def test_channel_norm_standardises_each_position():
     ("channels", "groups"), [(8, 8), (64, 8), (12, 6), (20, 5), (7, 7), (13, 1), (26, 2)]
 )
 def test_group_norm_has_the_most_groups_up_to_8_that_divide(channels, groups):
-    assert group_norm(channels).num_groups == groups
+    assert Norm(channels).num_groups == groups
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,18 @@ def learned(*names: str, **settings: float) -> TermWeights:
     return TermWeights(LossConfig(weighting="learned", **settings), names)
 
 
+def paid(weights: TermWeights, raw: dict[str, Tensor], progress: float) -> Tensor:
+    """Each image's loss after a share of training."""
+    return weights(raw, torch.tensor(list(weights.given(progress).values()), dtype=torch.float64))
+
+
 def optimize(weights: TermWeights, losses: dict[str, float], steps: int) -> dict[str, float]:
     """Take AdamW's steps on the log-variances under constant losses; return the weighted terms."""
     optimizer = torch.optim.AdamW([{"params": weights.parameters(), **OPTIMIZER}])
     raw = {name: torch.full((4,), value) for name, value in losses.items()}
     for _ in range(steps):
         optimizer.zero_grad()
-        weights(raw, 0.5).mean().backward()
+        paid(weights, raw, 0.5).mean().backward()
         optimizer.step()
         weights.clamp_()
     return {name: weight * losses[name] for name, weight in weights.current(0.5).items()}
@@ -30,7 +35,7 @@ def test_fixed_weights_stay_and_sum_the_terms_of_each_image():
     weights = TermWeights(LossConfig(noise=2, dice=0.5, bce=0), ["noise", "dice"])
     assert weights.current(0.0) == weights.current(1.0) == {"noise": 2.0, "dice": 0.5}
     raw = {"noise": torch.tensor([1.0, 2.0]), "dice": torch.tensor([0.5, 0.25])}
-    assert weights(raw, 0.3).tolist() == [2.25, 4.125]
+    assert paid(weights, raw, 0.3).tolist() == [2.25, 4.125]
     assert not list(weights.parameters())
 
 
@@ -57,14 +62,14 @@ def test_warm_in_raises_all_but_noise_in_its_shape(shape, heights):
         assert weights.current(progress) == pytest.approx(expected | {"anchor": height}, abs=1e-12)
         raw = {name: torch.ones(2, dtype=torch.float64) for name in weights.names}
         total = sum(weights.current(progress).values())
-        assert weights(raw, progress).tolist() == pytest.approx([total] * 2, rel=1e-12)
+        assert paid(weights, raw, progress).tolist() == pytest.approx([total] * 2, rel=1e-12)
 
 
 def test_learned_weights_begin_as_configured():
     weights = learned("noise", "dice", noise=2, dice=0.5)
     assert weights.current(0.0) == {"noise": 2.0, "dice": 0.5}
     raw = {"noise": torch.tensor([1.0, 2.0]), "dice": torch.tensor([0.5, 0.25])}
-    assert weights(raw, 0.0).tolist() == [2.25, 4.125]
+    assert paid(weights, raw, 0.0).tolist() == [2.25, 4.125]
 
 
 def test_a_learned_weight_pays_its_log_variance_once_an_image():
@@ -78,7 +83,7 @@ def test_a_learned_weight_pays_its_log_variance_once_an_image():
         2 * math.exp(1.5) * noise + 0.5 * math.exp(-0.7) * dice - 1.5 + 0.7
         for noise, dice in [(1.0, 0.5), (2.0, 0.25)]
     ]
-    assert weights(raw, 0.0).tolist() == pytest.approx(expected, rel=1e-6)
+    assert paid(weights, raw, 0.0).tolist() == pytest.approx(expected, rel=1e-6)
     assert weights.penalty().item() == pytest.approx(-0.8)
     assert weights.current(0.0) == pytest.approx(
         {"noise": 2 * math.exp(1.5), "dice": 0.5 * math.exp(-0.7)}, rel=1e-6
@@ -131,7 +136,7 @@ def gradients(weights: TermWeights, raw: dict[str, Tensor], split: list[int]) ->
     weights.zero_grad()
     parts = zip(*(term.split(split) for term in raw.values()), strict=True)
     for part in parts:
-        (weights(dict(zip(raw, part, strict=True)), 0.5).sum() / sum(split)).backward()
+        (paid(weights, dict(zip(raw, part, strict=True)), 0.5).sum() / sum(split)).backward()
     return [s.grad.clone() for s in weights.parameters() if s.grad is not None]
 
 

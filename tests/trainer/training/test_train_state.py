@@ -1,6 +1,7 @@
 """An optimizer step: gradients, weights' average, learning rate, draws."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from trainer.configfile import ConfigError
 from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
 from trainer.devices import CONTEXT_BYTES, limit_memory, pick_device, set_determinism
+from trainer.exceptions import Diverged
 from trainer.training.loss_weighting import OPTIMIZER
 from trainer.training.optimizer import has_fused_adamw, learning_rate_share, set_learning_rate
 from trainer.training.train_state import TrainState
@@ -71,6 +73,60 @@ def test_one_fused_kernel_steps_as_the_plain_loop_does(phantom_store: Path) -> N
         state.step(batch)
     for one, other in zip(fused.model.parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
+
+
+def test_steps_that_run_ahead_compute_the_same(phantom_store: Path) -> None:
+    store = Store.open(phantom_store)
+    config = tiny_config(phantom_store, loss__weighting="learned", loss__bce=0.5)
+    draws = Draws(store, config, rows_of(store.split(0)[0]))
+    ahead, plain = TrainState(config, store, CPU), TrainState(config, store, CPU)
+    ahead.runs_ahead = True  # as on a GPU
+    for state in (ahead, plain):
+        for first in range(0, 12, 4):
+            state.step(draws.batch(first))
+    assert ahead.totals["steps"] == 2
+    assert ahead.epoch_means() == plain.epoch_means()
+    for one, other in zip(ahead.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(ahead.ema.parameters(), plain.ema.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("asked", ["step", "settle", "state_dict", "epoch_means"])
+def test_a_step_that_ran_ahead_and_is_not_finite_changes_nothing(
+    phantom_store: Path, asked: str
+) -> None:
+    store = Store.open(phantom_store)
+    config = tiny_config(phantom_store)
+    draws = Draws(store, config, rows_of(store.split(0)[0]))
+    state = TrainState(config, store, CPU)
+    state.runs_ahead = True
+    state.step(draws.batch(0))
+    before = [p.clone() for p in (*state.model.parameters(), *state.ema.parameters())]
+    bad = replace(draws.batch(4), images=draws.batch(4).images * float("nan"))
+    state.step(bad)
+    after = (*state.model.parameters(), *state.ema.parameters())
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    ask = {
+        "step": lambda: state.step(draws.batch(8)),
+        "settle": state.settle,
+        "state_dict": state.state_dict,
+        "epoch_means": state.epoch_means,
+    }
+    with pytest.raises(Diverged, match="step 1: loss term noise is nan"):
+        ask[asked]()
+
+
+def test_gradients_are_views_of_one_tensor_in_their_parameters_layout(phantom_store: Path) -> None:
+    state = TrainState(tiny_config(phantom_store), Store.open(phantom_store), CPU)
+    begin = state.gradients.data_ptr()
+    for parameter in state._parameters():
+        gradient = parameter.grad
+        assert gradient is not None
+        assert gradient.stride() == parameter.stride()
+        assert (gradient.data_ptr() - begin) % 128 == 0
+        gradient.fill_(1)
+    assert state.gradients.sum() == sum(p.numel() for p in state._parameters())
 
 
 def test_learned_loss_weights_have_their_own_optimizer_settings(phantom_store: Path) -> None:

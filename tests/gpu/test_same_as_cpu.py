@@ -1,0 +1,83 @@
+"""A GPU computes what the CPU computes: losses, gradients, hashes, augmentation."""
+
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from search.workflows.check_step import (
+    TOLERANCES,
+    Step,
+    settings,
+    take_step,
+    training,
+    without_tf32,
+)
+from trainer.config import ModelConfig
+from trainer.data.augment import counter_normal
+from trainer.data.batches import augmented
+from trainer.models.dropout import mix
+
+pytestmark = pytest.mark.gpu
+
+FAMILIES = get_args(ModelConfig.model_fields["family"].annotation)
+GRADIENT_IN_BF16 = {"dynunet": 0.15}
+"""Where it may be further off than elsewhere: an H200 had 0.11."""
+CPU = torch.device("cpu")
+
+
+@cache
+def on_cpu(store: Path, family: str) -> Step:
+    torch.set_num_threads(1)
+    return take_step(settings(store, model__family=family, precision="fp32"), CPU)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_in_fp32(family, store, device):
+    config = settings(store, model__family=family, precision="fp32")
+    with without_tf32():
+        terms, gradient = take_step(config, device).errors(on_cpu(store, family))
+    terms_most, gradient_most = TOLERANCES["fp32"]
+    assert terms <= terms_most and gradient <= gradient_most, (terms, gradient)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_in_bf16(family, store, device):
+    config = settings(store, model__family=family, precision="bf16")
+    terms, gradient = take_step(config, device).errors(on_cpu(store, family))
+    terms_most, gradient_most = TOLERANCES["bf16"]
+    gradient_most = GRADIENT_IN_BF16.get(family, gradient_most)
+    assert terms <= terms_most and gradient <= gradient_most, (terms, gradient)
+
+
+@pytest.mark.parametrize("micro", [1, 2])
+def test_micro_batches_change_nothing_but_rounding(micro, store, device):
+    config = settings(store, batch__micro=micro, precision="fp32")
+    with without_tf32():
+        terms, gradient = take_step(config, device).errors(on_cpu(store, "medsegdiff_v1"))
+    assert terms <= 1e-5 and gradient <= 1e-4, (terms, gradient)
+
+
+def test_the_hash_of_dropout_is_equal(device):
+    numbers = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32) * 65_537
+    assert torch.equal(mix(numbers.to(device)).cpu(), mix(numbers))
+
+
+def test_normal_numbers_from_counters_differ_by_rounding(device):
+    keys = torch.randint(2**24, (4, 2), generator=torch.Generator().manual_seed(0))
+    here, there = (counter_normal(k, torch.Size((1, 64, 64))) for k in (keys, keys.to(device)))
+    torch.testing.assert_close(there.cpu(), here, atol=1e-5, rtol=0)
+
+
+def test_heavy_augmentation_differs_by_rounding(store, device):
+    config = settings(store, data__augment="heavy", batch__effective=8)
+    (here, draws), (there, _) = training(config, CPU), training(config, device)
+    batch = draws.batch(0)
+    moved = replace(batch, **{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+    images, mask = augmented(batch, here.inputs)
+    other_images, other_mask = augmented(moved, there.inputs)
+    torch.testing.assert_close(other_images.cpu(), images, atol=1e-4, rtol=0)
+    assert (other_mask.cpu() != mask).float().mean() < 1e-3
