@@ -21,7 +21,13 @@ from trainer.data.store import Store
 from trainer.devices import limit_memory, pick_device, set_determinism
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.validate import Validator, summarize
-from trainer.exceptions import Diverged, OutOfMemory, Replaced, naming_out_of_memory
+from trainer.exceptions import (
+    Diverged,
+    OutOfMemory,
+    Replaced,
+    is_out_of_memory,
+    naming_out_of_memory,
+)
 from trainer.run_log import RunLog, Validation
 from trainer.saved import checkpoint
 from trainer.saved.checkpoint_writer import CheckpointWriter, host_copy
@@ -181,8 +187,9 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
                 return
             try:
                 state.step(next(batches))
-            except (Diverged, OutOfMemory):
-                yield from report()
+            except Exception as error:
+                if isinstance(error, Diverged) or is_out_of_memory(error):
+                    yield from report()
                 raise
             if due(config, state):
                 yield from report()

@@ -1,6 +1,7 @@
 """Begin: a machine that trains as it should, and data that trials can train on."""
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -23,7 +24,8 @@ def check(runs: Path, as_json: bool) -> None:
     from search.workflows.check import check as run
     from trainer.documents import to_json
 
-    rows = run(runs)
+    with redirect_stdout(sys.stderr):  # a step may print notes
+        rows = run(runs)
     if as_json:
         click.echo(to_json({"checks": [row._asdict() for row in rows]}))
     else:

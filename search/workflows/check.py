@@ -102,11 +102,10 @@ def step_rows(device: "torch.device") -> Iterable[Row]:
         TOLERANCES,
         settings,
         take_step,
-        without_tf32,
     )
 
     cpu = torch.device("cpu")
-    with noise_store(64) as store, without_tf32():
+    with noise_store(64) as store:
         reference = take_step(settings(store, precision="fp32"), cpu)
         for precision, most in TOLERANCES.items():
             if precision == "fp32" and device == cpu:

@@ -4,8 +4,7 @@ Imports nothing but torch and the trainer, so that the tests of GPUs run where t
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -108,17 +107,6 @@ def take_step(config: TrainConfig, device: torch.device) -> Step:
         bool(norms) and all(norm.fused for norm in norms),
         state.graphs.refused,
     )
-
-
-@contextmanager
-def without_tf32() -> Iterator[None]:
-    """Let convolutions compute float32 in full: TF32 has ten bits of mantissa."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def images_per_s(config: TrainConfig, device: torch.device, steps: int) -> float:

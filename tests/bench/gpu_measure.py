@@ -1,6 +1,7 @@
 """What the benchmarks of GPUs share: configurations, stores of noise, times and profiles."""
 
 import gc
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -55,13 +56,15 @@ class Bench(NamedTuple):
             num_slices, native_size = 6, 64
         folder = self.folder / f"{image_size}-{num_slices}-{native_size}"
         if not folder.exists():
+            unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
             write_store(
-                folder,
+                unfinished,
                 image_size=image_size,
                 num_cases=10,
                 num_slices=num_slices,
                 native_size=native_size,
             )
+            unfinished.rename(folder)  # a group may be ended meanwhile
         return folder
 
     def config(self, image_size: int, batch: int, **changes: Any) -> TrainConfig:

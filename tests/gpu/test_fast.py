@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from search.workflows.check_step import PLAIN, SAME, TOLERANCES, settings, take_step, without_tf32
+from search.workflows.check_step import PLAIN, SAME, TOLERANCES, settings, take_step
 from trainer.models.norm_silu import Norm
 
 pytestmark = pytest.mark.gpu
@@ -33,9 +33,8 @@ VARIED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_norms_are_a_kernel(family, precision, store, device):
     changes = {"model__family": family, "precision": precision}
-    with without_tf32():
-        plain = take_step(settings(store, **changes, **PLAIN), device)
-        fused = take_step(settings(store, **changes, **PLAIN | {"norm_kernel": True}), device)
+    plain = take_step(settings(store, **changes, **PLAIN), device)
+    fused = take_step(settings(store, **changes, **PLAIN | {"norm_kernel": True}), device)
     assert fused.norm_kernel == (device.type == "cuda") and not plain.norm_kernel
     terms, gradient = fused.errors(plain)
     assert terms <= TOLERANCES[precision][0] and gradient <= TOLERANCES[precision][1]

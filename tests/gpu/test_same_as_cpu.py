@@ -14,7 +14,6 @@ from search.workflows.check_step import (
     settings,
     take_step,
     training,
-    without_tf32,
 )
 from trainer.config import ModelConfig
 from trainer.data.augment import counter_normal
@@ -37,9 +36,9 @@ def on_cpu(store: Path, family: str) -> Step:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_step_in_fp32(family, store, device):
+    """Of convolutions in TF32 an H200's gradient was 1.4e-3 off."""
     config = settings(store, model__family=family, precision="fp32")
-    with without_tf32():
-        terms, gradient = take_step(config, device).errors(on_cpu(store, family))
+    terms, gradient = take_step(config, device).errors(on_cpu(store, family))
     terms_most, gradient_most = TOLERANCES["fp32"]
     assert terms <= terms_most and gradient <= gradient_most, (terms, gradient)
 
@@ -56,8 +55,7 @@ def test_a_step_in_bf16(family, store, device):
 @pytest.mark.parametrize("micro", [1, 2])
 def test_micro_batches_change_nothing_but_rounding(micro, store, device):
     config = settings(store, batch__micro=micro, precision="fp32")
-    with without_tf32():
-        terms, gradient = take_step(config, device).errors(on_cpu(store, "medsegdiff_v1"))
+    terms, gradient = take_step(config, device).errors(on_cpu(store, "medsegdiff_v1"))
     assert terms <= 1e-5 and gradient <= 1e-4, (terms, gradient)
 
 

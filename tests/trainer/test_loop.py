@@ -264,11 +264,11 @@ def test_one_image_too_large(
     "place",
     [
         "trainer.training.train_state.new_network",
-        "trainer.data.batches.Batch.to",
+        "trainer.training.train_state.micro_batches",
         "trainer.training.train_state.make_optimizer",
         "torch.nn.utils.clip_grad_norm_",
         "torch.optim.AdamW.step",
-        "trainer.loop.Validator.validate",
+        "trainer.loop.Validator.probabilities",
     ],
 )
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
