@@ -18,7 +18,7 @@ from search.execution.environment import code_here
 from search.execution.failures import STORAGE_ERRORS
 from search.execution.hardware import cpu_model, gpu_in_use
 from search.execution.worker import check_memory, ending_of, gpu_memory_bytes, load
-from search.execution.worker_group import WorkerGroup
+from search.execution.worker_group import UNHEARD, WorkerGroup
 from search.storage import dataset_cache, run_folders
 
 STORAGE_PAUSE_S = 10.0
@@ -64,6 +64,10 @@ class Trainable(tune.Trainable):
             self._spec = run_folders.on_this_node(self.config)
             if not self.config["storage"] and self._stop.exists():
                 return _end("interrupted", "stopped before it began")
+            if (unheard := Path(self._spec["run_dir"]) / UNHEARD).exists():
+                reason = unheard.read_text()
+                unheard.unlink()
+                return _end("infeasible", reason)
             self._validations = run_folders.sent_validations(self._fit, self._spec)
         try:
             received = self.config["received"]

@@ -13,6 +13,7 @@ import gc
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ BLAME_S = 2.0
 """Which rank 0 waits, when its own part fails, to hear whether another rank is the cause."""
 MEMORY = "out of memory"
 """The ending of a rank's trial that may be its alone: not all GPUs are equally full."""
+UNHEARD = "out_of_memory"
+"""In the run folder: the next attempt ends as this one did, whose rank 0 had to be ended."""
 HOST = "127.0.0.1"
 """Where the ranks meet: all are on one node."""
 
@@ -122,6 +125,7 @@ class WorkerGroup:
         while left:
             [answered], left = ray.wait(left)
             rank = 1 + steps.index(answered)
+            ending = None
             try:
                 ending = ray.get(answered)
             except RayError as error:
@@ -136,6 +140,8 @@ class WorkerGroup:
                 if ending == MEMORY and not returned.wait(BLAME_S):
                     self.end()
             if not returned.wait(GRACE_S):
+                if ending == MEMORY:
+                    (Path(self._spec["run_dir"]) / UNHEARD).write_text(f"rank {rank}: {MEMORY}")
                 os._exit(1)
             return
 

@@ -30,7 +30,9 @@ from trainer.configfile import ConfigError
 
 TOLERANCE = 0.05
 """Where bits are not promised: a metric's difference, as a share of the larger of the two, or in
-itself where both are below 1. Differences of the last bit grow with every step."""
+itself where both are below 1. Differences of the last bit grow with every step: on a CPU in fp32 to
+8e-6 of a gradient, 4e-7 of a loss and no Dice in four epochs of 50 steps. bf16 rounds 65,536 times
+as coarsely, and a Dice may turn on a voxel."""
 UNKNOWN = {"gpu": "none", "cpu": "none"}
 """What an empty text is called; elsewhere it is unknown."""
 

@@ -39,6 +39,7 @@ class Validation:
 
     epoch: int
     metrics: dict[str, float]
+    path: str = ""
 
 
 def nothing(config: Any, run_dir: Path, *, received: int = -1) -> Iterator[Validation]:

@@ -25,6 +25,7 @@ class Validation:
 
     epoch: int
     metrics: dict[str, float]
+    path: str = ""
 
 
 def dice(lr: float, epoch: int, fold: int = 0) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from search.execution.trainable import Trainable
+from search.execution.worker_group import UNHEARD
 from search.tuning.searcher import TrialSpec
 from tests.search.toy import dice
 from trainer.config import TrainConfig
@@ -54,6 +55,16 @@ def test_continues_after_what_was_received(tmp_path: Path) -> None:
         (2, dice(1e-4, 2)),
         (3, dice(1e-4, 3)),
     ]
+
+
+def test_memory_that_one_rank_lacked_alone_ends_the_next_attempt(tmp_path: Path) -> None:
+    """Where rank 0 did not hear of it, its process was ended."""
+    run_dir = tmp_path / "trials" / "0007"
+    told = spec(run_dir)
+    (run_dir / UNHEARD).write_text("rank 1: out of memory")
+    result = Trainable(told).train()
+    assert (result["ending"], result["reason"]) == ("infeasible", "rank 1: out of memory")
+    assert epochs(Trainable(told), 1) == [(1, dice(1e-4, 1))]
 
 
 def repeating(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[Any]:
