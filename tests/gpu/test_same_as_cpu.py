@@ -23,8 +23,10 @@ from trainer.models.dropout import mix
 pytestmark = pytest.mark.gpu
 
 FAMILIES = get_args(ModelConfig.model_fields["family"].annotation)
-GRADIENT_IN_BF16 = {"dynunet": 0.15}
-"""Where it may be further off than elsewhere: an H200 had 0.11."""
+GRADIENT = {"fp32": {"dynunet": 1e-3}, "bf16": {"dynunet": 0.15}}
+"""Where it may be further off than elsewhere: an H200 had 1.7e-4 and 0.11. Both are ten to forty
+times those of other families: instance norms over the few pixels of its deepest level magnify what
+was rounded, in whichever precision."""
 CPU = torch.device("cpu")
 
 
@@ -36,10 +38,11 @@ def on_cpu(store: Path, family: str) -> Step:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_step_in_fp32(family, store, device):
-    """Of convolutions in TF32 an H200's gradient was 1.4e-3 off."""
+    """Of convolutions in TF32 an H200's gradient was 1.4e-3 off, of others 4e-6."""
     config = settings(store, model__family=family, precision="fp32")
     terms, gradient = take_step(config, device).errors(on_cpu(store, family))
     terms_most, gradient_most = TOLERANCES["fp32"]
+    gradient_most = GRADIENT["fp32"].get(family, gradient_most)
     assert terms <= terms_most and gradient <= gradient_most, (terms, gradient)
 
 
@@ -48,7 +51,7 @@ def test_a_step_in_bf16(family, store, device):
     config = settings(store, model__family=family, precision="bf16")
     terms, gradient = take_step(config, device).errors(on_cpu(store, family))
     terms_most, gradient_most = TOLERANCES["bf16"]
-    gradient_most = GRADIENT_IN_BF16.get(family, gradient_most)
+    gradient_most = GRADIENT["bf16"].get(family, gradient_most)
     assert terms <= terms_most and gradient <= gradient_most, (terms, gradient)
 
 

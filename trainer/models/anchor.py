@@ -6,6 +6,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.models.blocks import layout_of
+
+
+def with_borders_repeated(x: Tensor, radius: int) -> Tensor:
+    """Pad (b, c, H, W) by `radius` pixels, each as the nearest one inside; the layout stays.
+
+    As torch's own padding with `replicate`, but that a GPU adds up the gradient of with atomics, in
+    another order every time.
+    """
+    layout = layout_of(x)
+    for axis in (2, 3):
+        sides = [-1, -1, -1, -1]
+        sides[axis] = radius
+        ends = [x.narrow(axis, at, 1).expand(sides) for at in (0, -1)]
+        first, last = (end.contiguous(memory_format=layout) for end in ends)
+        x = torch.cat([first, x, last], axis)
+    return x
+
 
 class LearnableGaussian(nn.Module):
     """Smooths each channel with a Gaussian whose standard deviation is learned.
@@ -33,7 +51,10 @@ class LearnableGaussian(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Smooth (b, c, H, W)."""
         weights, channels, radius = self.weights(), x.shape[1], self.radius
-        x = F.pad(x, (radius, radius, radius, radius), mode="replicate")
+        if x.is_cuda:
+            x = with_borders_repeated(x, radius)
+        else:
+            x = F.pad(x, (radius, radius, radius, radius), mode="replicate")
         x = F.conv2d(x, weights[:, None, None, :], groups=channels)
         return F.conv2d(x, weights[:, None, :, None], groups=channels)
 

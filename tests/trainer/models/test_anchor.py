@@ -6,7 +6,11 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 from tests.trainer.models.families import awaken
-from trainer.models.anchor import LearnableGaussian, UncertainSpatialAttention
+from trainer.models.anchor import (
+    LearnableGaussian,
+    UncertainSpatialAttention,
+    with_borders_repeated,
+)
 
 
 @pytest.mark.parametrize(("kernel", "sigma"), [(3, 0.5), (5, 1.0), (7, 2.0)])
@@ -50,3 +54,17 @@ def test_removing_the_gaussian_or_the_maximum_changes_the_anchor():
     only_as_it_is = torch.sigmoid(anchor.gate(f_c)) * f_d + f_d
     assert (whole - only_smoothed).abs().max() > 1e-2
     assert (whole - only_as_it_is).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_borders_are_repeated_as_torch_does_in_the_same_layout(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 5, 4, dtype=torch.float64).to(memory_format=layout)
+    gradients = []
+    for pad in (with_borders_repeated, lambda x, r: F.pad(x, (r, r, r, r), mode="replicate")):
+        leaf = x.clone().requires_grad_()
+        padded = pad(leaf, 2)
+        assert padded.is_contiguous(memory_format=layout)
+        (padded * torch.arange(padded.numel()).view(padded.shape).cos()).sum().backward()
+        gradients.append((padded.detach(), leaf.grad))
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    torch.testing.assert_close(gradients[0][1], gradients[1][1], rtol=1e-12, atol=1e-12)
