@@ -24,9 +24,10 @@ OWNED = {
 }
 """Trainer settings that the study file has elsewhere."""
 
-FIDELITY = ("epoch_images", "validate_every", "deterministic")
-"""Trainer settings that must be equal in all trials: else an epoch would not compare, and a process
-that has started CUDA cannot become deterministic."""
+FIDELITY = ("epoch_images", "validate_every", "deterministic", "norm_kernel", "cuda_graph")
+"""Trainer settings that must be equal in all trials: else an epoch would not compare, a process
+that has started CUDA cannot become deterministic, and how a GPU computes what it computes is no
+question of a search."""
 
 TABLES = {
     name

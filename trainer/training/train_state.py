@@ -101,6 +101,9 @@ class TrainState:
             # In a graph, weights that were cast once would be cast never again.
             cache_enabled=device.type != "cuda",
         )
+        # Kept, since a walk through all layers takes 0.7 ms, and a step on a GPU takes 10.
+        self._weights: list[Tensor] = list(self.model.parameters())
+        self._averages: list[Tensor] = list(self.ema.parameters())
         self.gradients = static_gradients(self._parameters())
         """Of all parameters, which hold views of it: zeroed at once, and never in another place."""
         self.runs_ahead = device.type == "cuda"
@@ -165,7 +168,7 @@ class TrainState:
         share = learning_rate_share(config, self.images, size, total)
         given = self.term_weights.given(self.progress)
         sums = self._gradients(batch)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self._weights, config.clip_norm)
         values = torch.cat([sums, norm[None], self.term_weights.log_variances().to(sums)])
         self._unread.append(Outcome(Word(values), given, config.lr * share, self.step_number))
         skipped = None
@@ -290,15 +293,13 @@ class TrainState:
         """Let the average follow the weights; not where `skipped` is 1 (0 or 1, on the device)."""
         half_life = min(self.config.optimizer.ema_half_life_images, EMA_RAMP * self.images)
         decay = 0.5 ** (size / half_life)
-        averages: list[Tensor] = list(self.ema.parameters())
-        weights: list[Tensor] = list(self.model.parameters())
         if skipped is None:
-            get_ema_multi_avg_fn(decay)(averages, weights, 0)
+            get_ema_multi_avg_fn(decay)(self._averages, self._weights, 0)
             return
         with torch.no_grad():
-            ways = torch._foreach_sub(weights, averages)
+            ways = torch._foreach_sub(self._weights, self._averages)
             torch._foreach_mul_(ways, (1 - skipped) * (1 - decay))
-            torch._foreach_add_(averages, ways)
+            torch._foreach_add_(self._averages, ways)
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Begin with given weights, for training and as their average."""
