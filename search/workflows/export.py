@@ -36,7 +36,17 @@ if TYPE_CHECKING:
     from trainer.saved.model_io import TrainedModel
 
 PACKAGES = (
-    *("click", "einops", "matplotlib", "monai", "nibabel", "nilearn", "numpy", "openpyxl"),
+    *(
+        "click",
+        "connected-components-3d",
+        "einops",
+        "matplotlib",
+        "monai",
+        "nibabel",
+        "nilearn",
+        "numpy",
+        "openpyxl",
+    ),
     *("pillow", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors", "scipy", "torch"),
 )
 """What `trainer` imports, by the names under which they are installed."""

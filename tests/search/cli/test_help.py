@@ -14,7 +14,7 @@ from search.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[3]
 GROUPS = {
-    "Begin": ["prepare", "phantom"],
+    "Begin": ["check", "prepare", "phantom"],
     "Run": ["launch", "stop", "resume"],
     "Look": ["list", "status", "logs", "compare", "explain", "ui"],
     "Judge": ["evaluate", "confirm", "respace", "replay"],
