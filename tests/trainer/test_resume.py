@@ -29,6 +29,9 @@ VARIANTS: dict[str, dict[str, object]] = {
     "recycling": {"diffusion__recycling": 0.5},
 }
 
+RARER = {"swin_unetr", "dynunet", "warm_in", "recycling"}
+"""Left to `make test-slow`: what they resume is resumed by others too."""
+
 
 def train(config: TrainConfig, run_dir: Path, validations: int) -> list[Validation]:
     return [v for v, _ in zip(fit(config, run_dir), range(validations), strict=False)]
@@ -55,7 +58,7 @@ def larger_store(phantom_store: Path) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n == "swin_unetr" else n for n in VARIANTS],
+    [pytest.param(n, marks=pytest.mark.slow) if n in RARER else n for n in VARIANTS],
 )
 def test_interrupted_equals_whole(
     request: pytest.FixtureRequest, tmp_path: Path, name: str

@@ -53,6 +53,7 @@ class DiffusionUNet(Network):
         self.body.set_submodule("out", nn.Identity())
         for name, module in list(self.body.named_modules()):
             if type(module) is nn.Conv2d:
+                assert module.groups == 1 and module.dilation == (1, 1)
                 module.__class__ = Conv
             if isinstance(module, nn.GroupNorm):
                 channels, groups, eps = module.num_channels, module.num_groups, module.eps

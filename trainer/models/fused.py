@@ -1,4 +1,4 @@
-"""Whether a network computes with kernels of our own: on a GPU that has Triton."""
+"""Whether a network computes with kernels of our own: on a GPU where Triton's compiler works."""
 
 from functools import cache
 
@@ -19,24 +19,20 @@ def use_kernels(model: nn.Module, wanted: bool) -> bool:
     Returns:
         Whether they are.
     """
-    layers = [
-        m
-        for m in model.modules()
-        if isinstance(m, Norm) or (isinstance(m, Conv) and m.bias is not None)
-    ]
+    layers = _layers(model)
     fused = (
         wanted
         and bool(layers)
-        and _has_triton()
         and all(layer.weight.is_cuda and layer.weight.dtype == torch.float32 for layer in layers)
+        and _work(layers[0].weight.device)
     )
     for layer in layers:
         layer.fused = fused
     return fused
 
 
-def has_kernels(model: nn.Module) -> bool:
-    """Say whether a network is fused."""
+def are_fused(model: nn.Module) -> bool:
+    """Say whether a network computes with them."""
     return any(layer.fused for layer in _layers(model))
 
 
@@ -49,10 +45,19 @@ def _layers(model: nn.Module) -> list[Norm | Conv]:
 
 
 @cache
-def _has_triton() -> bool:
-    """Say whether Triton is here; it comes with torch for CUDA on Linux."""
+def _work(device: torch.device) -> bool:
+    """Say whether a kernel can be built and launched, and print why not, once.
+
+    Triton comes with torch for CUDA on Linux, but compiles its launcher with a C compiler and
+    Python's headers, which a container may lack.
+    """
     try:
-        import triton  # noqa: F401
-    except ImportError:
+        from trainer.models.kernels import bias
+
+        x = torch.zeros(1, 8, 1, 1, device=device)
+        bias.add(x, x.new_zeros(8), None)
+    except Exception as error:  # whatever Triton, its compiler or the driver raises
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        print(f"note: steps run without kernels of our own: {first}", flush=True)
         return False
     return True

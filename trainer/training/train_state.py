@@ -18,7 +18,7 @@ from trainer.devices import dtype, wants_bf16
 from trainer.diffusion.process import Process
 from trainer.diffusion.timestep_sampling import TimestepSampler
 from trainer.exceptions import Diverged, OutOfMemory, is_out_of_memory
-from trainer.models.fused import has_kernels, use_kernels
+from trainer.models.fused import are_fused, use_kernels
 from trainer.models.new_network import new_network
 from trainer.randomness import torch_seed
 from trainer.training.distributed import rank, sum_over_processes, world_size
@@ -83,7 +83,7 @@ class TrainState:
         torch.manual_seed(torch_seed(config.seed, "weights"))
         self.model = new_network(config, self.inputs.spec, device)
         self.dtype = dtype(config)
-        self.has_kernels = has_kernels(self.model)
+        self.has_kernels = are_fused(self.model)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         names = term_names(
             config.loss,
@@ -135,7 +135,7 @@ class TrainState:
 
     @property
     def path(self) -> str:
-        """How a GPU's steps are computed, for the record; empty for a CPU."""
+        """How a GPU's steps are computed, or will be, for the record; empty for a CPU."""
         if not self.gradients.is_cuda:
             return ""
         used = {"graph": self.graphs.refused is None, "kernels": self.has_kernels}
@@ -270,7 +270,6 @@ class TrainState:
             torch.cuda.empty_cache()  # what cuBLAS and cuDNN allocate is not torch's to find
 
     def _accumulate(self, parts: Sequence[MicroBatch]) -> tuple[Tensor, Tensor]:
-        self.model.train()
         self.gradients.zero_()
         for part in parts:
             self.graphs.prepare(part)
@@ -352,8 +351,9 @@ class TrainState:
         self.timestep_sampler.load_state_dict(state["timestep_sampler"])
         self.images, self.micro = state["images"], state["micro"]
         self.totals = dict(state["totals"])
-        if path := state.get("path"):
-            self._take(path)
+        if self.gradients.is_cuda:
+            # Before it was recorded, steps were plain.
+            self._take(state.get("path") or "plain")
 
     def _take(self, path: str) -> None:
         """Go on as a run was computed until here, if this device can."""
@@ -361,5 +361,5 @@ class TrainState:
             self.graphs.refused = "this run was begun without one"
         if "kernels" not in path:
             self.has_kernels = any([use_kernels(each, False) for each in (self.model, self.ema)])
-        if self.gradients.is_cuda and self.path != path:
+        if self.path != path:
             print(f"note: this run was computed by {path}, and goes on by {self.path}", flush=True)

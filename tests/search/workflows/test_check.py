@@ -102,6 +102,7 @@ def test_a_device_that_computes_something_else_is_wrong(monkeypatch):
     assert row.state == "wrong" and "do not train here" in row.remedy
 
 
+@pytest.mark.slow
 def test_two_processes_sum_their_numbers():
     assert check_step.exchange_bytes_per_s([CPU, CPU]) > 1e6
 

@@ -245,7 +245,13 @@ def test_lesion_slices_have_their_share_and_test_cases_none(phantom_store: Path)
     assert not kept & {case.case_id for case in store.test_cases()}
 
 
-@pytest.mark.parametrize("family", ["medsegdiff_v1", "medsegdiff_v2", "dynunet"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "medsegdiff_v2",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("medsegdiff_v1", "dynunet")),
+    ],
+)
 def test_deterministic_algorithms_are_enough(
     phantom_store: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:

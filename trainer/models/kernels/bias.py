@@ -20,7 +20,7 @@ def add(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
         bias: (C,).
         residual: Like x; None for 0.
     """
-    s = divided(x, 1)
+    s = divided(x)
     y = torch.empty_like(x)
     _add[(triton.cdiv(s.rows * s.images, s.block_r), s.channel_blocks)](
         x,
@@ -38,7 +38,7 @@ def add(x: Tensor, bias: Tensor, residual: Tensor | None) -> Tensor:
 
 def sum_channels(dy: Tensor) -> Tensor:
     """Return the sum of (n, C, H, W), channels last, over all but its channels, (C,) float32."""
-    s = divided(dy, 1)
+    s = divided(dy)
     partial = dy.new_empty(s.images * s.stretches, s.channels, dtype=torch.float32)
     _sum[(s.stretches, s.channel_blocks, s.images)](
         dy, partial, s.rows, s.stretch, s.channels, s.block_r, s.block_c

@@ -42,7 +42,7 @@ def backward(
     has_conv_bias: bool,
 ) -> Gradients:
     """Compute the gradients from y's, dy, channels last as x; the rest as for `forward`."""
-    s = divided(x, groups)
+    s = divided(x)
     per_group = s.channels // groups
     partial = x.new_empty(2, s.images, s.stretches, s.channels, dtype=torch.float32)
     sums = x.new_empty(2, s.images, s.channels, dtype=torch.float32)

@@ -60,7 +60,7 @@ def forward(
         eps: Added to the variance.
         silu: Apply SiLU.
     """
-    s = divided(x, groups)
+    s = divided(x)
     partial = x.new_empty(2, s.images, s.stretches, s.channels, dtype=torch.float32)
     a, o, q, mean = x.new_empty(4, s.images, s.channels, dtype=torch.float32)
     r = x.new_empty(s.images, groups, dtype=torch.float32)

@@ -21,7 +21,6 @@ class Shape(NamedTuple):
     images: int
     rows: int
     channels: int
-    groups: int
     block_c: int
     """Channels of a tile, a power of 2."""
     block_r: int
@@ -35,7 +34,7 @@ class Shape(NamedTuple):
         return -(-self.channels // self.block_c)
 
 
-def divided(x: Tensor, groups: int) -> Shape:
+def divided(x: Tensor) -> Shape:
     """Divide a map (n, C, H, W)."""
     images, channels, height, width = x.shape
     rows = height * width
@@ -43,6 +42,4 @@ def divided(x: Tensor, groups: int) -> Shape:
     block_r = max(1, min(TILE // block_c, triton.next_power_of_2(rows)))
     tiles = triton.cdiv(rows, block_r)
     stretch = triton.cdiv(tiles, min(tiles, MAX_STRETCHES)) * block_r
-    return Shape(
-        images, rows, channels, groups, block_c, block_r, stretch, triton.cdiv(rows, stretch)
-    )
+    return Shape(images, rows, channels, block_c, block_r, stretch, triton.cdiv(rows, stretch))
