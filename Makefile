@@ -11,7 +11,7 @@ STORE ?= prepared/$(notdir $(abspath $(DATASET)))
 SIZE ?= 48
 
 # PyTorch's index for the driver here (cluster/README.md): PyPI's build needs one of 580, or none.
-DRIVER := $(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1 | cut -d . -f 1)
+DRIVER := $(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | grep -Eo '^[0-9]+' | head -n 1)
 TORCH_INDEX ?= $(if $(DRIVER),$(shell test $(DRIVER) -ge 580 || echo https://download.pytorch.org/whl/cu126))
 
 # Tests run in so many processes; one file is quicker in one: python -m pytest FILE.

@@ -48,6 +48,7 @@ run() {
 stop() {
   if ! running; then
     echo "$0: nothing to stop" >&2
+    end_mps # of a Ray that did not end by itself
     return
   fi
   local pid tries=300

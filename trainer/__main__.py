@@ -108,7 +108,8 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
     device = pick_device(settings)
     with processes(device):
         say = click.echo if rank() == 0 else lambda text: None
-        if device.type == "cpu" and settings.device == "auto" and driver_version():
+        on_cpu = device.type == "cpu" and settings.device == "auto"
+        if rank() == 0 and on_cpu and driver_version():
             click.echo(f"note: it trains on the CPU: {look()}", err=True)
         for validation in fit(settings, Path(out)):
             m = validation.metrics

@@ -12,9 +12,11 @@ OUT_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",  # of cublasCreate, which allocates its workspace
     "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_INITIALIZED",  # of cudnnCreate, as for cuBLAS
     "ALLOCATION_FAILED",  # cuDNN 9's CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED
     "unable to find an engine to execute this computation",  # cuDNN: none whose workspace fits
     "CUFFT_ALLOC_FAILED",
+    "CUFFT_INTERNAL_ERROR",  # of making a plan, which allocates its workspace
     "CUSOLVER_STATUS_ALLOC_FAILED",
     "DefaultCPUAllocator",
 )

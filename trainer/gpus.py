@@ -88,13 +88,16 @@ def look() -> Gpus:
     """Ask torch in a process of its own, which takes seconds; none where there is no driver.
 
     Raises:
-        RuntimeError: torch cannot be imported.
+        RuntimeError: torch cannot be imported, or did not answer within ANSWER_S.
     """
     has_none = not driver_version() and not any(map(os.path.exists, DEVICES))
     if has_none and sys.platform == "linux":
         return Gpus(importlib.metadata.version("torch"), "", (), "")
     command = [sys.executable, "-m", "trainer.gpus", "--json"]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
+    try:
+        child = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"torch did not answer within {ANSWER_S:.0f} s") from None
     if child.returncode:
         last = (child.stderr.strip().splitlines() or ["ended without a word"])[-1]
         raise RuntimeError(f"torch cannot be asked for GPUs: {last}")
@@ -139,10 +142,12 @@ def has_kernels(capability: tuple[int, int], architectures: Sequence[str]) -> bo
 
     Args:
         capability: The GPU's, (8, 6).
-        architectures: As torch.cuda.get_arch_list: `sm_80`, or `compute_90` for what the driver
-            translates.
+        architectures: As torch.cuda.get_arch_list: `sm_80`, `compute_90` for what the driver
+            translates, or AMD's `gfx90a`, which a capability says nothing about.
     """
     for architecture in architectures:
+        if architecture.startswith("gfx"):
+            return True
         kind, _, number = architecture.partition("_")
         digits = re.sub(r"\D", "", number)
         major, minor = int(digits[:-1]), int(digits[-1])

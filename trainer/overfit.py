@@ -11,7 +11,7 @@ import torch
 from trainer.config import TrainConfig
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
-from trainer.devices import pick_device
+from trainer.devices import pick_device, set_determinism
 from trainer.evaluation.ensemble import predict
 from trainer.evaluation.metrics import dice
 from trainer.randomness import generator
@@ -40,6 +40,7 @@ def overfit(config: TrainConfig, *, max_images: int = 20_000) -> Iterator[Overfi
         Progress every 400 images; the last has `dice > GOAL`, or `images >= max_images`.
     """
     torch.set_num_threads(config.num_threads)
+    set_determinism(config)
     config = config.model_copy(
         update={
             "data": config.data.model_copy(update={"augment": "none"}),

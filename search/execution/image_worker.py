@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray
+from ray._private.state import available_resources_per_node  # the public one adds up all nodes
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.execution.worker import on_its_devices
@@ -192,9 +193,8 @@ class ImageWorker:
         """Return the GPUs of a trial, one at most, if the driver's node has them free."""
         gpus = min(1.0, self._session.study.trials.gpus)
         here = ray.get_runtime_context().get_node_id()
-        [node] = [node for node in ray.nodes() if node["NodeID"] == here]
-        there = node["Resources"].get("GPU", 0) >= gpus
-        return gpus if there and ray.available_resources().get("GPU", 0) >= gpus else 0.0
+        free = available_resources_per_node().get(here, {}).get("GPU", 0)
+        return gpus if free >= gpus else 0.0
 
     def _collect(self, wait_s: float) -> None:
         if self._task is None:

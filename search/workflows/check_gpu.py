@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from search.report.check_table import Row
+from trainer.configfile import ConfigError
 from trainer.gpus import Gpus
 
 QUERY = "name,compute_mode,mig.mode.current"
@@ -35,11 +36,15 @@ def look() -> Seen:
     """Ask torch and nvidia-smi.
 
     Raises:
-        RuntimeError: torch cannot be imported.
+        ConfigError: torch cannot be asked.
     """
     from trainer.gpus import look as ask
 
-    return Seen(ask(), *_cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    try:
+        gpus = ask()
+    except RuntimeError as error:
+        raise ConfigError([str(error)]) from error
+    return Seen(gpus, *_cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def _cards() -> tuple[list[Card], str]:

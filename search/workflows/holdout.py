@@ -12,7 +12,7 @@ import ray
 
 from search.execution.capacity import Slots
 from search.execution.session import ray_session
-from search.execution.worker import on_its_devices
+from search.execution.worker import check_accelerator, on_its_devices
 from search.ledger.session import StudySession
 from search.ledger.state import TrialState
 from search.storage.dataset_cache import with_store_here
@@ -82,6 +82,8 @@ def record(session: StudySession, trial: TrialState, reading: dict[str, Any]) ->
 @ray.remote
 def _read(spec: dict[str, Any]) -> dict[str, Any]:
     train = on_its_devices(spec["train"], spec["gpus"])
+    if spec["gpus"] and train["device"] != "cpu":
+        check_accelerator()
     spec = with_store_here(on_this_node(spec | {"train": train}))
     with hold_run_folder(spec):
         return read_one(Path(spec["run_dir"]), train["data"]["store"], train["device"])

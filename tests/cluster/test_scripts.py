@@ -41,17 +41,19 @@ def test_mps_runs_as_long_as_the_command_and_only_if_asked_for(
 ) -> None:
     (tmp_path / "nvidia-cuda-mps-control").write_text(MPS)
     (tmp_path / "nvidia-cuda-mps-control").chmod(0o755)
-    pipes = tmp_path / "pipes"
+    pipes, others = tmp_path / "node" / "mps", tmp_path / "others"
+    others.mkdir()
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SEGTUNE_MPS": asked}
-    env["CUDA_MPS_PIPE_DIRECTORY"] = str(pipes)
-    words = ['. "$0" && on_node "$@"', CLUSTER / "node.env", "bash", "-c"]
-    command = ["bash", "-c", *words, "[[ ! -d pipes ]] || ls pipes; exit 3"]
+    env["CUDA_MPS_PIPE_DIRECTORY"] = str(others)
+    words = ['. "$0" && node_folder=$PWD/node && on_node "$@"', CLUSTER / "node.env", "bash", "-c"]
+    command = ["bash", "-c", *words, "echo $CUDA_MPS_PIPE_DIRECTORY; ls node; exit 3"]
     result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (3, "")
+    assert others.is_dir()
     if not calls:
-        assert not (tmp_path / "calls").exists() and not result.stdout
+        assert not (tmp_path / "calls").exists() and result.stdout == f"{others}\n"
         return
-    assert result.stdout == "log\n"
+    assert result.stdout == f"{pipes}\nmps\n"
     assert (tmp_path / "calls").read_text() == f"-d {pipes} \n {pipes} quit\n"
     assert not pipes.exists()
 

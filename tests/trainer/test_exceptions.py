@@ -15,7 +15,9 @@ from trainer.exceptions import OutOfMemory, is_out_of_memory
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
         "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
         "GET was unable to find an engine to execute this computation",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
         "cuFFT error: CUFFT_ALLOC_FAILED",
+        "cuFFT error: CUFFT_INTERNAL_ERROR",
         "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory",
     ],
 )

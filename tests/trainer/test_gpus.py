@@ -54,6 +54,13 @@ def test_another_cause_is_told_in_torchs_words(
     )
 
 
+def test_a_torch_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, driver="580.159")
+    monkeypatch.setattr("trainer.gpus.ANSWER_S", 0.001)
+    with pytest.raises(RuntimeError, match="torch did not answer within 0 s"):
+        look()
+
+
 def test_no_driver() -> None:
     assert look().problem.endswith("finds no NVIDIA driver")
     assert "no torch of today" in Gpus("2.13.0+cpu", "", (), "470.1").problem
@@ -64,5 +71,6 @@ def test_no_driver() -> None:
     [((8, 0), True), ((8, 6), True), ((9, 0), False), ((7, 5), False), ((12, 0), True)],
 )
 def test_code_for_a_card(capability: tuple[int, int], runs: bool) -> None:
-    """Of its generation and no newer, or PTX."""
+    """Of its generation and no newer, or PTX; AMD's are not compared."""
     assert has_kernels(capability, ["sm_80", "compute_100"]) == runs
+    assert has_kernels(capability, ["gfx90a", "gfx1100"])

@@ -16,6 +16,7 @@ from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
 from search.study.load import load_study
 from search.tuning.scheduler import Scheduler
+from search.workflows.holdout import _read
 from search.workflows.launch import _with_its_gpus
 from tests.search import offline
 from tests.search.conftest import Driver, write_study
@@ -165,10 +166,12 @@ def test_a_process_without_a_gpu_hides_them_from_torch(monkeypatch: pytest.Monke
     assert on_its_devices({"device": "mps"}, 0) == {"device": "mps"}
 
 
-def test_a_process_whose_gpu_torch_does_not_see_trains_nothing(
+def test_a_process_whose_gpu_torch_does_not_see_trains_and_reads_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(RuntimeError, match="Ray gave this process GPU 3, but torch sees none"):
         check_accelerator()
+    with pytest.raises(RuntimeError, match="torch sees none"):  # and not of the sealed test set
+        _read._function({"train": {"device": "auto"}, "gpus": 1})
