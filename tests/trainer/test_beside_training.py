@@ -271,11 +271,13 @@ def test_a_child_ends_with_its_parent(phantom_store: Path) -> None:
 
 def test_who_scores_beside_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu, cpu = torch.device("cuda", 1), torch.device("cpu")
-    for allowed, told, expected in (
-        (4, "", True),
-        (4, "1", False),
-        (1, "8", False),
-        (2, "2", True),
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    for allowed, slurm, told, expected in (
+        (4, "", "", True),
+        (4, "", "1", False),
+        (4, "1", "", False),
+        (1, "", "8", False),
+        (2, "", "2", True),
     ):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=allowed: set(range(n)))
         monkeypatch.setenv("OMP_NUM_THREADS", told)
@@ -283,3 +285,4 @@ def test_who_scores_beside_the_training(monkeypatch: pytest.MonkeyPatch) -> None
         assert not scores_beside(cpu)
     monkeypatch.setattr("trainer.evaluation.validate.world_size", lambda: 2)
     assert not scores_beside(gpu)
+        monkeypatch.setenv("SLURM_CPUS_ON_NODE", slurm)
