@@ -4,9 +4,11 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +27,7 @@ from trainer.data.store import Store
 from trainer.evaluation.scoring_process import ScoringProcess
 from trainer.evaluation.validate import scores_beside
 from trainer.loop import Diverged, Validation, fit
+from trainer.exceptions import is_out_of_memory
 from trainer.run_log import RunLog
 from trainer.saved.checkpoint import load_latest, read
 from trainer.saved.checkpoint_writer import CheckpointWriter
@@ -237,7 +240,16 @@ def test_what_keeps_a_case_from_its_score_is_told_as_in_one_process(
             scoring.scores()
         scoring.begin(probability)
         assert [s.case_id for s in scoring.scores()] == [c.case_id for c in cases]
-        (folder / "cases" / f"{cases[0].case_id}.npz").unlink()
+        os.kill(scoring._process.pid, signal.SIGTERM)  # as when a whole process group is told
+        masks = folder / "cases" / f"{cases[0].case_id}.npz"
+        with zipfile.ZipFile(masks, "w") as packed, packed.open("mask.npy", "w") as array:
+            exbibyte = {"shape": (1 << 60,), "fortran_order": False, "descr": "|u1"}
+            np.lib.format.write_array_header_1_0(array, exbibyte)
+        scoring.begin(probability)
+        with pytest.raises(MemoryError, match=r"^scoring: Unable to allocate") as raised:
+            scoring.scores()
+        assert is_out_of_memory(raised.value)
+        masks.unlink()
         scoring.begin(probability)
         with pytest.raises(FileNotFoundError, match=cases[0].case_id):
             scoring.scores()
@@ -260,6 +272,19 @@ def test_a_child_ends_with_its_parent(phantom_store: Path) -> None:
     parent.wait()
     parent.stdout.close()
     until = time.monotonic() + 30
+def test_a_child_that_hangs_up_and_lives_is_ended(
+    phantom_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.evaluation.scoring_process.GRACE_S", 0.01)
+    store = Store.open(phantom_store)
+    with closing(ScoringProcess(store, store.cases, 0.5)) as scoring:
+        os.kill(scoring._process.pid, signal.SIGSTOP)
+        with socket.socket(fileno=os.dup(scoring._connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(RuntimeError, match="ended with status -9"):
+            scoring.scores()
+
+
     while Path(f"/proc/{child}/cmdline").exists() and time.monotonic() < until:
         if not Path(
             f"/proc/{child}/cmdline"
