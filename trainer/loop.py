@@ -152,7 +152,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     with (
         closing(prefetch(draws.batches(state.images, device, rank(), world_size()))) as batches,
         closing(validator.scoring()) as scoring,
-        CheckpointWriter(device) as writer,
+        CheckpointWriter(device, signs.check_own) as writer,
     ):
         while True:
             epoch, ended = state.images // config.epoch_images, due(config, state)
@@ -182,7 +182,6 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
             if first_says(signs.live(), device):
                 yield from report()
                 if first and not ended:
-                    signs.check_own()
                     writer.save(run_dir / "checkpoints", state.images, state.state_dict())
                 return
             try:
@@ -194,7 +193,6 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
             if due(config, state):
                 yield from report()
                 if first:
-                    signs.check_own()
                     writer.save(run_dir / "checkpoints", state.images, state.state_dict())
 
 

@@ -102,7 +102,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
     monkeypatch.setattr("trainer.evaluation.validate.scores_beside", lambda device: True)
     not_the_cpu = torch.device("meta")
     monkeypatch.setattr(
-        "trainer.loop.CheckpointWriter", lambda device: CheckpointWriter(not_the_cpu)
+        "trainer.loop.CheckpointWriter", lambda device, check: CheckpointWriter(not_the_cpu, check)
     )
     monkeypatch.setattr("trainer.loop.RunControl.PERIOD_S", 0.05)
     return children
