@@ -136,13 +136,13 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         scores = gather_by_case(scoring.scores())
         metrics = pending.metrics | (summarize(scores) if first else {})
         metrics |= {"time/case_s": pending.case_s}
-        metrics |= {"time/validate_s": pending.sampling_s + time.perf_counter() - waited}
-        validation = from_first(Validation(pending.epoch, metrics, state.path))
-        signs.check_own()
         writer.wait()
-        if first and record.is_best(validation):
+        signs.check_own()
+        if first and record.is_best(metrics):
             best = pending.weights | {"epoch": pending.epoch, "metrics": metrics}
             checkpoint.write(run_dir / BEST, best)
+        metrics |= {"time/validate_s": pending.sampling_s + time.perf_counter() - waited}
+        validation = from_first(Validation(pending.epoch, metrics, state.path))
         record.add(validation, scores)
         pending = None
         if validation.epoch > received:  # not so after a damaged checkpoint

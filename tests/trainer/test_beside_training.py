@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,9 +27,10 @@ from trainer.config import TrainConfig
 from trainer.data.store import Store
 from trainer.evaluation.scoring_process import ScoringProcess
 from trainer.evaluation.validate import scores_beside
-from trainer.loop import Diverged, Validation, fit
 from trainer.exceptions import is_out_of_memory
+from trainer.loop import Diverged, Validation, fit
 from trainer.run_log import RunLog
+from trainer.saved import checkpoint
 from trainer.saved.checkpoint import load_latest, read
 from trainer.saved.checkpoint_writer import CheckpointWriter
 
@@ -118,8 +120,22 @@ def test_the_same_bits_as_one_thing_after_the_other(
     children: Children,
     steps: Steps,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And the reports in order, each within the next epoch, and no second charged twice."""
+    """And the reports in order, each within the next epoch, and no second charged twice.
+
+    The first best.pt takes a thousand seconds, which are the validation's.
+    """
+    now, write, slow_s = time.perf_counter, checkpoint.write, [1000.0]
+
+    def slow(path: Path, state: dict[str, Any]) -> None:
+        write(path, state)
+        if path.name == "best.pt" and slow_s:
+            passed_s.append(slow_s.pop())
+
+    passed_s: list[float] = []
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + sum(passed_s))
+    monkeypatch.setattr(checkpoint, "write", slow)
     children.hold, steps.then = {1}, {STEPS + 2: children.go_on}
     begun, at, validations = time.perf_counter(), [], []
     for validation in fit(config, tmp_path):
@@ -138,6 +154,7 @@ def test_the_same_bits_as_one_thing_after_the_other(
     assert tables[0].equals(tables[1])
     charged_s = [v.metrics[key] for v in validations for key in ("time/epoch_s", "time/validate_s")]
     assert min(charged_s) > 0 and sum(charged_s) < whole_s
+    assert [s > 1000 for s in charged_s] == [False, True, False, False]
     with pytest.raises(ProcessLookupError):
         children.go_on()
 
@@ -255,6 +272,19 @@ def test_what_keeps_a_case_from_its_score_is_told_as_in_one_process(
             scoring.scores()
 
 
+def test_a_child_that_hangs_up_and_lives_is_ended(
+    phantom_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.evaluation.scoring_process.GRACE_S", 0.01)
+    store = Store.open(phantom_store)
+    with closing(ScoringProcess(store, store.cases, 0.5)) as scoring:
+        os.kill(scoring._process.pid, signal.SIGSTOP)
+        with socket.socket(fileno=os.dup(scoring._connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(RuntimeError, match="ended with status -9"):
+            scoring.scores()
+
+
 def test_a_child_ends_with_its_parent(phantom_store: Path) -> None:
     """Which the kernel may kill, so that it can close nothing."""
     code = (
@@ -272,19 +302,6 @@ def test_a_child_ends_with_its_parent(phantom_store: Path) -> None:
     parent.wait()
     parent.stdout.close()
     until = time.monotonic() + 30
-def test_a_child_that_hangs_up_and_lives_is_ended(
-    phantom_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trainer.evaluation.scoring_process.GRACE_S", 0.01)
-    store = Store.open(phantom_store)
-    with closing(ScoringProcess(store, store.cases, 0.5)) as scoring:
-        os.kill(scoring._process.pid, signal.SIGSTOP)
-        with socket.socket(fileno=os.dup(scoring._connection.fileno())) as line:
-            line.shutdown(socket.SHUT_RDWR)
-        with pytest.raises(RuntimeError, match="ended with status -9"):
-            scoring.scores()
-
-
     while Path(f"/proc/{child}/cmdline").exists() and time.monotonic() < until:
         if not Path(
             f"/proc/{child}/cmdline"
@@ -305,9 +322,9 @@ def test_who_scores_beside_the_training(monkeypatch: pytest.MonkeyPatch) -> None
         (2, "", "2", True),
     ):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=allowed: set(range(n)))
+        monkeypatch.setenv("SLURM_CPUS_ON_NODE", slurm)
         monkeypatch.setenv("OMP_NUM_THREADS", told)
         assert scores_beside(gpu) is expected
         assert not scores_beside(cpu)
     monkeypatch.setattr("trainer.evaluation.validate.world_size", lambda: 2)
     assert not scores_beside(gpu)
-        monkeypatch.setenv("SLURM_CPUS_ON_NODE", slurm)
