@@ -34,13 +34,14 @@ from trainer.saved import checkpoint
 from trainer.saved.checkpoint import load_latest, read
 from trainer.saved.checkpoint_writer import CheckpointWriter
 
-EPOCHS, STEPS = 2, 6
+EPOCHS, STEPS = 2, 4
 """Epochs of a run, optimizer steps of an epoch."""
 
 
 @pytest.fixture(scope="module")
 def config(phantom_store: Path) -> TrainConfig:
-    return tiny_config(phantom_store, epochs=EPOCHS, sampling__timestep_respacing=2)
+    smaller = {"model.depth": 2, "epoch_images": 4 * STEPS, "sampling.timestep_respacing": 1}
+    return tiny_config(phantom_store, epochs=EPOCHS, **smaller)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
     monkeypatch.setattr(
         "trainer.loop.CheckpointWriter", lambda device, check: CheckpointWriter(not_the_cpu, check)
     )
-    monkeypatch.setattr("trainer.loop.RunControl.PERIOD_S", 0.05)
+    monkeypatch.setattr("trainer.loop.RunControl.PERIOD_S", 0.0)
     return children
 
 
@@ -189,7 +190,7 @@ def test_a_stop_waits_for_the_score_and_then_saves(
 ) -> None:
     def stop() -> None:
         (tmp_path / "stop").touch()
-        Timer(0.3, children.go_on).start()
+        Timer(0.1, children.go_on).start()
 
     children.hold, steps.then = {1}, {STEPS + 2: stop}
     run = fit(config, tmp_path)
