@@ -160,6 +160,7 @@ def test_the_same_bits_as_one_thing_after_the_other(
         children.go_on()
 
 
+@pytest.mark.slow
 def test_killed_between_sampling_and_score_repeats_the_validation(
     config: TrainConfig,
     here: tuple[Path, list[Validation]],
@@ -181,6 +182,7 @@ def test_killed_between_sampling_and_score_repeats_the_validation(
     assert_equal_runs(tmp_path, here[0])
 
 
+@pytest.mark.slow
 def test_a_stop_waits_for_the_score_and_then_saves(
     config: TrainConfig,
     here: tuple[Path, list[Validation]],
