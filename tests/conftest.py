@@ -1,5 +1,6 @@
 """Fixtures shared by all tests, and which of them run in one process."""
 
+import fcntl
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -72,13 +73,19 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small prepared phantom: 10 cases, 32 x 32 pixels."""
+    """A small prepared phantom, one for all processes of the tests: 10 cases, 32 x 32 pixels."""
     from trainer.data.phantom import write_phantom
     from trainer.data.prepare import prepare
 
-    folder = tmp_path_factory.mktemp("phantom")
-    write_phantom(folder / "dataset", num_cases=10, seed=0)
-    prepare(folder / "dataset", folder / "store", image_size=32)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # there, each process has a folder in the same one
+        folder = folder.parent
+    folder /= "phantom"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write_phantom(folder / "dataset", num_cases=10, seed=0)
+        prepare(folder / "dataset", folder / "store", image_size=32)
     return folder / "store"
 
 

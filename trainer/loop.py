@@ -136,13 +136,13 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         scores = gather_by_case(scoring.scores())
         metrics = pending.metrics | (summarize(scores) if first else {})
         metrics |= {"time/case_s": pending.case_s}
-        metrics |= {"time/validate_s": pending.sampling_s + time.perf_counter() - waited}
-        validation = from_first(Validation(pending.epoch, metrics, state.path))
-        signs.check_own()
         writer.wait()
-        if first and record.is_best(validation):
+        signs.check_own()
+        if first and record.is_best(metrics):
             best = pending.weights | {"epoch": pending.epoch, "metrics": metrics}
             checkpoint.write(run_dir / BEST, best)
+        metrics |= {"time/validate_s": pending.sampling_s + time.perf_counter() - waited}
+        validation = from_first(Validation(pending.epoch, metrics, state.path))
         record.add(validation, scores)
         pending = None
         if validation.epoch > received:  # not so after a damaged checkpoint
@@ -152,7 +152,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     with (
         closing(prefetch(draws.batches(state.images, device, rank(), world_size()))) as batches,
         closing(validator.scoring()) as scoring,
-        CheckpointWriter(device) as writer,
+        CheckpointWriter(device, signs.check_own) as writer,
     ):
         while True:
             epoch, ended = state.images // config.epoch_images, due(config, state)
@@ -182,7 +182,6 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
             if first_says(signs.live(), device):
                 yield from report()
                 if first and not ended:
-                    signs.check_own()
                     writer.save(run_dir / "checkpoints", state.images, state.state_dict())
                 return
             try:
@@ -194,7 +193,6 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
             if due(config, state):
                 yield from report()
                 if first:
-                    signs.check_own()
                     writer.save(run_dir / "checkpoints", state.images, state.state_dict())
 
 

@@ -1,5 +1,6 @@
 """What a run measured: `metrics.jsonl`, a line a validation, and `cases.parquet`, a row a case."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -53,9 +54,9 @@ class RunLog:
     def has(self, epoch: int) -> bool:
         return any(v.epoch == epoch for v in self.validations)
 
-    def is_best(self, validation: Validation) -> bool:
-        """Say whether no recorded validation has a higher val/dice."""
-        return all(v.metrics[BY] < validation.metrics[BY] for v in self.validations)
+    def is_best(self, metrics: Mapping[str, float]) -> bool:
+        """Say whether no recorded validation has a val/dice as high as that of `metrics`."""
+        return all(v.metrics[BY] < metrics[BY] for v in self.validations)
 
     def add(self, validation: Validation, scores: list[CaseScore]) -> None:
         """Record one validation; cases first, so that a metrics line never lacks them."""

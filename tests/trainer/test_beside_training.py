@@ -4,13 +4,16 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,18 +27,21 @@ from trainer.config import TrainConfig
 from trainer.data.store import Store
 from trainer.evaluation.scoring_process import ScoringProcess
 from trainer.evaluation.validate import scores_beside
+from trainer.exceptions import is_out_of_memory
 from trainer.loop import Diverged, Validation, fit
 from trainer.run_log import RunLog
+from trainer.saved import checkpoint
 from trainer.saved.checkpoint import load_latest, read
 from trainer.saved.checkpoint_writer import CheckpointWriter
 
-EPOCHS, STEPS = 2, 6
+EPOCHS, STEPS = 2, 4
 """Epochs of a run, optimizer steps of an epoch."""
 
 
 @pytest.fixture(scope="module")
 def config(phantom_store: Path) -> TrainConfig:
-    return tiny_config(phantom_store, epochs=EPOCHS, sampling__timestep_respacing=2)
+    smaller = {"model.depth": 2, "epoch_images": 4 * STEPS, "sampling.timestep_respacing": 1}
+    return tiny_config(phantom_store, epochs=EPOCHS, **smaller)
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +105,9 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
     monkeypatch.setattr("trainer.evaluation.validate.scores_beside", lambda device: True)
     not_the_cpu = torch.device("meta")
     monkeypatch.setattr(
-        "trainer.loop.CheckpointWriter", lambda device: CheckpointWriter(not_the_cpu)
+        "trainer.loop.CheckpointWriter", lambda device, check: CheckpointWriter(not_the_cpu, check)
     )
-    monkeypatch.setattr("trainer.loop.RunControl.PERIOD_S", 0.05)
+    monkeypatch.setattr("trainer.loop.RunControl.PERIOD_S", 0.0)
     return children
 
 
@@ -115,8 +121,22 @@ def test_the_same_bits_as_one_thing_after_the_other(
     children: Children,
     steps: Steps,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And the reports in order, each within the next epoch, and no second charged twice."""
+    """And the reports in order, each within the next epoch, and no second charged twice.
+
+    The first best.pt takes a thousand seconds, which are the validation's.
+    """
+    now, write, slow_s = time.perf_counter, checkpoint.write, [1000.0]
+
+    def slow(path: Path, state: dict[str, Any]) -> None:
+        write(path, state)
+        if path.name == "best.pt" and slow_s:
+            passed_s.append(slow_s.pop())
+
+    passed_s: list[float] = []
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + sum(passed_s))
+    monkeypatch.setattr(checkpoint, "write", slow)
     children.hold, steps.then = {1}, {STEPS + 2: children.go_on}
     begun, at, validations = time.perf_counter(), [], []
     for validation in fit(config, tmp_path):
@@ -135,10 +155,12 @@ def test_the_same_bits_as_one_thing_after_the_other(
     assert tables[0].equals(tables[1])
     charged_s = [v.metrics[key] for v in validations for key in ("time/epoch_s", "time/validate_s")]
     assert min(charged_s) > 0 and sum(charged_s) < whole_s
+    assert [s > 1000 for s in charged_s] == [False, True, False, False]
     with pytest.raises(ProcessLookupError):
         children.go_on()
 
 
+@pytest.mark.slow
 def test_killed_between_sampling_and_score_repeats_the_validation(
     config: TrainConfig,
     here: tuple[Path, list[Validation]],
@@ -160,6 +182,7 @@ def test_killed_between_sampling_and_score_repeats_the_validation(
     assert_equal_runs(tmp_path, here[0])
 
 
+@pytest.mark.slow
 def test_a_stop_waits_for_the_score_and_then_saves(
     config: TrainConfig,
     here: tuple[Path, list[Validation]],
@@ -169,7 +192,7 @@ def test_a_stop_waits_for_the_score_and_then_saves(
 ) -> None:
     def stop() -> None:
         (tmp_path / "stop").touch()
-        Timer(0.3, children.go_on).start()
+        Timer(0.1, children.go_on).start()
 
     children.hold, steps.then = {1}, {STEPS + 2: stop}
     run = fit(config, tmp_path)
@@ -237,9 +260,31 @@ def test_what_keeps_a_case_from_its_score_is_told_as_in_one_process(
             scoring.scores()
         scoring.begin(probability)
         assert [s.case_id for s in scoring.scores()] == [c.case_id for c in cases]
-        (folder / "cases" / f"{cases[0].case_id}.npz").unlink()
+        os.kill(scoring._process.pid, signal.SIGTERM)  # as when a whole process group is told
+        masks = folder / "cases" / f"{cases[0].case_id}.npz"
+        with zipfile.ZipFile(masks, "w") as packed, packed.open("mask.npy", "w") as array:
+            exbibyte = {"shape": (1 << 60,), "fortran_order": False, "descr": "|u1"}
+            np.lib.format.write_array_header_1_0(array, exbibyte)
+        scoring.begin(probability)
+        with pytest.raises(MemoryError, match=r"^scoring: Unable to allocate") as raised:
+            scoring.scores()
+        assert is_out_of_memory(raised.value)
+        masks.unlink()
         scoring.begin(probability)
         with pytest.raises(FileNotFoundError, match=cases[0].case_id):
+            scoring.scores()
+
+
+def test_a_child_that_hangs_up_and_lives_is_ended(
+    phantom_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.evaluation.scoring_process.GRACE_S", 0.01)
+    store = Store.open(phantom_store)
+    with closing(ScoringProcess(store, store.cases, 0.5)) as scoring:
+        os.kill(scoring._process.pid, signal.SIGSTOP)
+        with socket.socket(fileno=os.dup(scoring._connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(RuntimeError, match="ended with status -9"):
             scoring.scores()
 
 
@@ -271,13 +316,16 @@ def test_a_child_ends_with_its_parent(phantom_store: Path) -> None:
 
 def test_who_scores_beside_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu, cpu = torch.device("cuda", 1), torch.device("cpu")
-    for allowed, told, expected in (
-        (4, "", True),
-        (4, "1", False),
-        (1, "8", False),
-        (2, "2", True),
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    for allowed, slurm, told, expected in (
+        (4, "", "", True),
+        (4, "", "1", False),
+        (4, "1", "", False),
+        (1, "", "8", False),
+        (2, "", "2", True),
     ):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=allowed: set(range(n)))
+        monkeypatch.setenv("SLURM_CPUS_ON_NODE", slurm)
         monkeypatch.setenv("OMP_NUM_THREADS", told)
         assert scores_beside(gpu) is expected
         assert not scores_beside(cpu)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
@@ -21,7 +22,7 @@ from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.scoring import score_cases
 
 GRACE_S = 10.0
-"""In which a process that hung up has ended."""
+"""In which a process that hung up has ended by itself."""
 
 
 class ScoringProcess:
@@ -62,6 +63,7 @@ class ScoringProcess:
 
         Raises:
             RuntimeError: Scoring failed, or the process has ended.
+            MemoryError: The host's memory is too small for it.
             OSError: The store cannot be read.
         """
         try:
@@ -86,31 +88,42 @@ class ScoringProcess:
             raise self._ended() from error
 
     def _ended(self) -> RuntimeError:
-        status = self._process.wait(GRACE_S)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_S)
+        self._process.kill()  # does nothing to what has ended
+        status = self._process.wait()
         return RuntimeError(f"the process that scores validations ended with status {status}")
 
 
 def main() -> None:
     """Score what comes, until nobody is there to send it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes this
+    # Ctrl-C, and what ends a whole process group, is for the parent, which closes this.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
     try:
         path, case_ids, threshold = connection.recv()
+        while True:
+            connection.send(_answer(path, case_ids, threshold, connection.recv()))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _answer(
+    path: str, case_ids: Sequence[str], threshold: float, probability: NDArray[np.float32]
+) -> list[CaseScore] | Exception:
+    """Score, or return what the parent is to raise."""
+    try:
         store = Store.open(path)
         by_id = {case.case_id: case for case in store.cases}
         cases = [by_id[case_id] for case_id in case_ids]
-        while True:
-            probability = connection.recv()
-            answer: list[CaseScore] | Exception
-            try:
-                answer = score_cases(store, cases, probability, [threshold] * len(cases))
-            except OSError as error:
-                answer = error
-            except Exception as error:
-                answer = RuntimeError(f"scoring: {type(error).__name__}: {error}")
-            connection.send(answer)
-    except (EOFError, ConnectionError):
-        return
+        return score_cases(store, cases, probability, [threshold] * len(cases))
+    except OSError as error:
+        return error
+    except MemoryError as error:
+        return MemoryError(f"scoring: {error}")
+    except Exception as error:
+        return RuntimeError(f"scoring: {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.config import TrainConfig
+from trainer.cpus import num_cpus
 from trainer.data.batches import rows_of
 from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
@@ -33,11 +34,10 @@ from trainer.training.distributed import world_size
 def scores_beside(device: torch.device) -> bool:
     """Say whether a training has the CPU to score beside it: one process on a GPU, with two CPUs.
 
-    Ray tells a trial's CPUs by OMP_NUM_THREADS, Slurm by the affinity.
+    Ray tells a trial's CPUs by OMP_NUM_THREADS.
     """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     told = os.environ.get("OMP_NUM_THREADS", "")
-    cpus = min(cpus, int(told)) if told.isdecimal() else cpus
+    cpus = min(num_cpus(), int(told)) if told.isdecimal() else num_cpus()
     return device.type != "cpu" and world_size() == 1 and cpus > 1
 
 

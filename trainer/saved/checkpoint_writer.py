@@ -1,6 +1,7 @@
 """Checkpoints written while the training goes on: copied to the host, then saved by a thread."""
 
 import copy
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,10 +19,15 @@ class CheckpointWriter:
 
     As a context it ends with the last checkpoint written, and raises what kept it from that unless
     something else was raised before.
+
+    Args:
+        device: Where the training is.
+        check: Called where a checkpoint is about to be written, which what it raises prevents.
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, check: Callable[[], None] = lambda: None):
         self.device = device
+        self._check = check
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
 
@@ -30,19 +36,25 @@ class CheckpointWriter:
 
         Raises:
             OSError: The disk is full or fails; of a thread, the checkpoint before this one did.
+            Exception: What `check` raised, likewise.
         """
         self.wait()
         if self.device.type == "cpu":
-            checkpoint.save(folder, images, state)
+            self._save(folder, images, state)
         else:
             on_host = host_copy(state, self.device)
-            self._writing = self._thread.submit(checkpoint.save, folder, images, on_host)
+            self._writing = self._thread.submit(self._save, folder, images, on_host)
+
+    def _save(self, folder: Path, images: int, state: dict[str, Any]) -> None:
+        self._check()
+        checkpoint.save(folder, images, state)
 
     def wait(self) -> None:
         """Wait until the checkpoint is on the disk.
 
         Raises:
             OSError: It could not be written.
+            Exception: What `check` raised.
         """
         writing, self._writing = self._writing, None
         if writing:

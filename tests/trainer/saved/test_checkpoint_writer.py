@@ -1,11 +1,13 @@
 """Checkpoints that a thread writes: what was, when it was, and what kept it from being written."""
 
 import errno
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
+from trainer.exceptions import Replaced
 from trainer.saved import checkpoint
 from trainer.saved.checkpoint_writer import CheckpointWriter, host_copy
 
@@ -64,6 +66,26 @@ def test_a_full_disk_is_told_once_to_whoever_waits(
             if other:
                 raise other
     assert not [*tmp_path.glob("*.pt")]
+
+
+@pytest.mark.parametrize("device", [NOT_THE_CPU, torch.device("cpu")])
+def test_who_no_longer_owns_the_folder_writes_and_removes_nothing(
+    tmp_path: Path, device: torch.device
+) -> None:
+    owner = threading.get_ident()
+    asked = []
+
+    def check() -> None:
+        asked.append(threading.get_ident())
+        if len(asked) > 3:
+            raise Replaced("another process trains this run now")
+
+    state = {"w": torch.ones(3)}
+    with pytest.raises(Replaced), CheckpointWriter(device, check) as writer:
+        for images in (1, 2, 3, 4):
+            writer.save(tmp_path, images, state)
+    assert sorted(path.stem[-1] for path in tmp_path.glob("*.pt")) == ["2", "3"]
+    assert (owner in asked) is (device.type == "cpu")  # as late as can be: where it is written
 
 
 def test_on_the_cpu_it_is_there_when_save_returns(tmp_path: Path) -> None:
