@@ -43,6 +43,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error says in its first line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def naming_out_of_memory(
     function: Callable[Arguments, Iterator[Item]],
 ) -> Callable[Arguments, Iterator[Item]]:
@@ -57,7 +62,6 @@ def naming_out_of_memory(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise OutOfMemory(f"the memory is too small: {first}") from error
+            raise OutOfMemory(f"the memory is too small: {first_line(error)}") from error
 
     return named

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.exceptions import first_line
+
 LEAST_DRIVER = {13: 580, 12: 525, 11: 450}
 """Oldest driver, by the major version of the CUDA that torch was built for (NVIDIA's minor version
 compatibility)."""
@@ -173,7 +175,7 @@ def _ask() -> Gpus:
             torch.cuda.init()
             names, reason = _usable(torch.cuda)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
     elif torch.accelerator.is_available():
         kind = torch.accelerator.current_accelerator()
         names = (kind.type if kind else "",) * torch.accelerator.device_count()

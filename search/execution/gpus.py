@@ -11,6 +11,7 @@ from search.execution.session import before_ray, ray_session
 from search.study.checks import check
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
+from trainer.exceptions import first_line
 from trainer.gpus import Gpus, free_gpu, look
 
 ANSWER_S = 180.0
@@ -142,5 +143,5 @@ def _look_there() -> dict[str, Answer]:
         except ray.exceptions.GetTimeoutError:
             answers[name] = f"does not answer within {ANSWER_S:.0f} s"
         except ray.exceptions.RayError as error:
-            answers[name] = str(error).splitlines()[0]
+            answers[name] = first_line(error)
     return answers

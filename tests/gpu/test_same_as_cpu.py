@@ -35,22 +35,14 @@ def on_cpu(store: Path, family: str) -> Step:
     return take_step(settings(store, model__family=family, precision="fp32"), CPU)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_in_fp32(family, store, device):
-    """Of convolutions in TF32 an H200's gradient was 1.4e-3 off, of others 4e-6."""
-    config = settings(store, model__family=family, precision="fp32")
+def test_a_step(family, precision, store, device):
+    """In fp32, of convolutions in TF32 an H200's gradient was 1.4e-3 off, of others 4e-6."""
+    config = settings(store, model__family=family, precision=precision)
     terms, gradient = take_step(config, device).errors(on_cpu(store, family))
-    terms_most, gradient_most = TOLERANCES["fp32"]
-    gradient_most = GRADIENT["fp32"].get(family, gradient_most)
-    assert terms <= terms_most and gradient <= gradient_most, (terms, gradient)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_in_bf16(family, store, device):
-    config = settings(store, model__family=family, precision="bf16")
-    terms, gradient = take_step(config, device).errors(on_cpu(store, family))
-    terms_most, gradient_most = TOLERANCES["bf16"]
-    gradient_most = GRADIENT["bf16"].get(family, gradient_most)
+    terms_most, gradient_most = TOLERANCES[precision]
+    gradient_most = GRADIENT[precision].get(family, gradient_most)
     assert terms <= terms_most and gradient <= gradient_most, (terms, gradient)
 
 

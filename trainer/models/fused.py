@@ -5,6 +5,7 @@ from functools import cache
 import torch
 from torch import nn
 
+from trainer.exceptions import first_line
 from trainer.models.conv import Conv
 from trainer.models.norm_silu import Norm
 
@@ -57,7 +58,6 @@ def _work(device: torch.device) -> bool:
         x = torch.zeros(1, 8, 1, 1, device=device)
         bias.add(x, x.new_zeros(8), None)
     except Exception as error:  # whatever Triton, its compiler or the driver raises
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        print(f"note: steps run without kernels of our own: {first}", flush=True)
+        print(f"note: steps run without kernels of our own: {first_line(error)}", flush=True)
         return False
     return True

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import TrainConfig
-from trainer.exceptions import is_out_of_memory
+from trainer.exceptions import first_line, is_out_of_memory
 from trainer.training.micro_batch import MicroBatch, MicroStep, Pass, moved, pinned
 
 SUMS_TOLERANCE = 1e-4
@@ -183,7 +183,7 @@ def _explained(error: BaseException) -> tuple[bool, str]:
     """
     while error.__context__ is not None:
         error = error.__context__
-    return is_out_of_memory(error), (str(error).splitlines() or [type(error).__name__])[0]
+    return is_out_of_memory(error), first_line(error)
 
 
 def _compare(what: str, got: Tensor, expected: Tensor, tolerance: float) -> None:

@@ -167,7 +167,7 @@ class TrainState:
         total = self.config.epochs * self.config.epoch_images
         share = learning_rate_share(config, self.images, size, total)
         given = self.term_weights.given(self.progress)
-        sums = self._gradients(batch)
+        sums = self._gradients(batch, given)
         norm = nn.utils.clip_grad_norm_(self._weights, config.clip_norm)
         values = torch.cat([sums, norm[None], self.term_weights.log_variances().to(sums)])
         self._unread.append(Outcome(Word(values), given, config.lr * share, self.step_number))
@@ -212,14 +212,17 @@ class TrainState:
             for name, value in counted.items():
                 self.totals[name] = self.totals.get(name, 0.0) + value
 
-    def _gradients(self, batch: Batch) -> Tensor:
+    def _gradients(self, batch: Batch, given: dict[str, float]) -> Tensor:
         """Fill the gradients of all processes' images.
+
+        Args:
+            batch: This process's share.
+            given: The loss terms' weights before anything learned.
 
         Returns:
             Each raw term summed over the effective batch, (terms,).
         """
         t, importance = self.timestep_sampler.draw(batch.position)
-        given = self.term_weights.given(self.progress)
         term_weights = torch.tensor(list(given.values()), dtype=self.dtype)
         sums, losses, failed = self._fit_in_memory(batch, t, importance, term_weights)
         if world_size() > 1:

@@ -51,7 +51,8 @@ def test_gradient_does_not_depend_on_the_micro_batch(phantom_store: Path, name: 
         config = tiny_config(phantom_store, batch__micro=micro, precision="fp64", **VARIANTS[name])
         state = shaken(TrainState(config, store, CPU))
         training, _ = store.split(0)
-        state._gradients(Draws(store, config, rows_of(training)).batch(0))
+        batch = Draws(store, config, rows_of(training)).batch(0)
+        state._gradients(batch, state.term_weights.given(state.progress))
         gradients.append(torch.cat([p.grad.flatten() for p in state._parameters()]))
     assert gradients[0].dtype == torch.float64
     assert gradients[0].abs().max() > 1e-3
