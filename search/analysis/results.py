@@ -29,7 +29,8 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     """Return a study's results as JSON values.
 
     A trial's numbers are those of its last epoch reported, whether it completed or was stopped
-    there; `epochs` says which. Trials without a finite value come last, without a rank.
+    there; `epochs` says which. It is ranked by its `value`, the mean over `value_epochs`. Trials
+    that failed, diverged or have no finite value come last, without a rank.
 
     Args:
         folder: The study's.
@@ -52,7 +53,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     study, state = read_study(folder)
     searched, best = state.searched(), ranked(study, state.searched())
     rest = [trial for trial in searched if trial not in best]
-    epoch = equal_epoch(study, searched)
+    epoch = equal_epoch(study, state)
     driven = any(trial.running for trial in state.trials.values()) and is_driven(folder)
     about = TrialRows(study, state, folder, epoch, best[0] if best else None, driven=driven)
     rows = [about.row(trial) for trial in [*best, *rest]]
@@ -63,7 +64,6 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     at_equal.sort(key=lambda row: sign * row["value_at_equal"])
     for rank, row in enumerate(at_equal, start=1):
         row["rank_at_equal"] = rank
-    objectives = [study.objective, *study.further_objectives]
     beside = [state.control(), *state.references()]
     shown_apart = [("best", best[0] if best else None), ("control", state.control())]
     shown_apart += [("reference", trial) for trial in state.references()]
@@ -82,7 +82,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "searched": list(study.space),
         "trials": rows,
         "equal_epoch": epoch,
-        "pareto": [t.number for t in pareto(objectives, searched)] if objectives[1:] else [],
+        "pareto": [t.number for t in pareto(study, searched)] if study.further_objectives else [],
         "references": [
             about.row(trial) | {"name": state.reference_name(study, trial) or "control"}
             for trial in beside

@@ -16,6 +16,7 @@ import ray
 from ray._private.state import available_resources_per_node  # the public one adds up all nodes
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.analysis.ranking import best_of
 from search.execution.worker import on_its_devices
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
@@ -97,20 +98,14 @@ class PaintQueue:
         self._want(self._session.state.trials[number], "completed")
 
     def _best(self) -> TrialState | None:
-        return self._session.state.best(self._session.study.objective.mode)
+        return best_of(self._session.study, self._session.state)
 
     def _want(self, trial: TrialState, why: Literal["best", "completed"]) -> None:
         if trial.kind == "confirm" or not self._session.study.trains:
             return
         self._wanted.pop(trial.number, None)
-        if self.epochs.get(trial.number) != _best_epoch(trial):
+        if self.epochs.get(trial.number) != trial.epoch:
             self._wanted[trial.number] = why
-
-
-def _best_epoch(trial: TrialState) -> int | None:
-    """Return the epoch whose weights a trial has kept: the first with the best val/dice."""
-    dice = {report.epoch: report.metrics.get("val/dice", 0.0) for report in trial.reports}
-    return max(dice, key=lambda epoch: dice[epoch], default=None)
 
 
 class ImageWorker:

@@ -25,7 +25,9 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
     budget       what, spent, limit: why the launch ended
     verdict      what `segtune confirm` found
     test_read    metrics on the sealed test set
-    painted      epoch, files (below the trial's folder), seconds: pictures of its best weights
+    painted      epoch, files (below the trial's folder), seconds: pictures of its weights
+    noise        epoch, metric, draws, mean, std, seconds: of its weights' validation, the noise
+                 redrawn; once a study
     mlflow       run_id with a trial, experiment_id without
 """
 
@@ -136,11 +138,6 @@ class TrialState:
         return self.reports[-1].epoch if self.reports else -1
 
     @property
-    def value(self) -> float | None:
-        """The objective at the last epoch reported."""
-        return self.reports[-1].value if self.reports else None
-
-    @property
     def hosts(self) -> list[str]:
         """Where it ran, in order, each once."""
         return list(dict.fromkeys(attempt.host for attempt in self.attempts if attempt.host))
@@ -188,6 +185,8 @@ class StudyState:
         self.study: Event | None = None
         """The newest `study` event."""
         self.threshold: Event | None = None
+        self.noise: Event | None = None
+        """What a validation's own noise was measured to be."""
         self.mlflow_experiment_id: str | None = None
         self.trials: dict[int, TrialState] = {}
         """By number, in the order of their proposal."""
@@ -267,6 +266,8 @@ class StudyState:
                 pass
             case "resumed", TrialState():
                 self._resume(trial, event)
+            case "noise", TrialState():
+                self.noise = event
             case "painted", TrialState():
                 trial.pictures = event["files"]
             case "mlflow", None:
@@ -359,12 +360,6 @@ class StudyState:
     def control(self) -> TrialState | None:
         """Return the plain U-Net, None before its proposal."""
         return next((trial for trial in self.trials.values() if trial.kind == "control"), None)
-
-    def best(self, mode: Literal["min", "max"]) -> TrialState | None:
-        """Return the searched trial with the best value at its last epoch, also while it runs."""
-        sign = 1 if mode == "max" else -1
-        finite = [t for t in self.searched() if t.value is not None and math.isfinite(t.value)]
-        return max(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.analysis.ranking import best_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, TrialState, threshold_rule
@@ -151,7 +152,7 @@ class StudyInMlflow:
     def _send_study(self) -> None:
         run_id = self._runs[None]
         tags = {"trials": str(len(self._state.trials))}
-        if best := self._state.best(self._study.objective.mode):
+        if best := best_of(self._study, self._state):
             tags["best_trial"] = str(best.number)
         if self._state.threshold:
             tags["threshold"] = threshold_rule(self._state.threshold)
