@@ -12,6 +12,7 @@ from search.analysis.ranking import (
     rung_correlation,
 )
 from search.analysis.trial_results import TrialRows, finite
+from search.analysis.validation_noise import noise_of
 from search.ledger.budget import cost_key
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
@@ -41,10 +42,11 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         with its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at
         which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
         other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
-        the test set; `epochs_saved`, the share that pruning spared; `spent`, and which of it is
-        shown as the `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
-        (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
-        the control and the references. What a trial has is in search/analysis/trial_results.py.
+        the test set; `noise` (search/analysis/validation_noise.py); `epochs_saved`, the share that
+        pruning spared; `spent`, and which of it is shown as the `cost`; `rung_correlation`
+        (search/analysis/ranking.py); `importance` (search/analysis/importance.py); `subgroups`, the
+        Dice by lesion volume of the best trial, the control and the references. What a trial has is
+        in search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)
@@ -89,6 +91,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
             if trial
         ],
         "threshold": state.threshold and _strict(state.threshold),
+        "noise": noise_of(study, state),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
         "spent": state.meter.spent(study.trials),

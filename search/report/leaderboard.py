@@ -99,6 +99,7 @@ def _notes(
         notes.append(
             f"differences between trials, of one seed on one fold each, are exploratory: {judged}"
         )
+    notes.append(noise_text(result))
     if threshold := result["threshold"]:
         notes.append(f"threshold: {threshold_rule(threshold)}, the best of a single modality")
     if common := _common(result):
@@ -108,6 +109,20 @@ def _notes(
     if result["importance"] is None and result["trials"] and result["searched"]:
         notes.append("parameter importance: too few trials share an epoch so far; it takes 12")
     return notes
+
+
+def noise_text(result: Mapping[str, Any]) -> str:
+    """Return in words what a study's validations vary by nothing but their noise."""
+    noise = result["noise"]
+    if "missing" in noise:
+        return f"validation noise: {noise['missing']}"
+    many = result["smoothing"]
+    mean = f" ({number(noise['std_of_value'])} of a mean of {many})" if many > 1 else ""
+    return (
+        f"validation noise: {noise['metric']} {number(noise['mean'])}, standard deviation "
+        f"{number(noise['std'])}{mean}, over {noise['draws']} noise seeds of the weights of "
+        f"{result['study']}:{noise['trial']}, epoch {noise['epoch']}"
+    )
 
 
 def _common(result: Mapping[str, Any]) -> str:
