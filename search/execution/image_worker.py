@@ -183,6 +183,8 @@ class ImageWorker:
         trial = to_measure(session.study, session.state)
         if trial is None or session.stopping or not to_paint(session.trial_dir(trial.number)):
             return
+        if self._failures >= self.MOST_FAILURES:
+            return
         limit_s = max(self.NOISE_S, SHARE * session.state.meter.attempt_s)
         begun_s = time.monotonic()
         run_dir = session.trial_dir(trial.number)

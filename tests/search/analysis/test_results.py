@@ -11,13 +11,14 @@ import pytest
 from scipy import stats
 
 from search.analysis.case_scores import bootstrap
-from search.analysis.ranking import pareto
+from search.analysis.ranking import best_of, pareto
 from search.analysis.results import compare
 from search.ledger.journal import Ledger
-from search.ledger.state import Report, TrialState
+from search.ledger.state import Report, StudyState, TrialState
 from search.monitor.status import render, status
 from search.report.csv_table import csv_table
 from search.report.leaderboard import leaderboard
+from search.report.page_data import gather
 from search.study.config import Objective, Stall, StudyConfig
 from trainer.evaluation.metrics import CaseScore
 from trainer.run_log import RunLog, Validation
@@ -212,6 +213,25 @@ def test_trials_rank_by_the_mean_that_asha_judges_with_the_last_epoch_beside(tmp
     assert told == ["3", "9", "0.45"] and float(rows[0]["value"]) == pytest.approx(0.475)
     assert status(folder)["best"]["value"] == first["value"]
     assert "val/dice 0.4750, mean of epochs 3, 9, demo:3" in render(status(folder))
+
+
+def test_the_best_is_a_searched_trial_with_a_finite_value():
+    state = StudyState()
+    for number, value in enumerate((0.9, math.inf, 0.2, 0.1)):
+        trial = TrialState(number, {}, "sampled" if number else "control", protected=not number)
+        trial.reports.append(Report(1, value, {}))
+        state.trials[number] = trial
+    low = STUDY.model_copy(update={"objective": Objective(metric="val/avd_ml", mode="min")})
+    assert best_of(STUDY, state) is state.trials[2] and best_of(low, state) is state.trials[3]
+    assert best_of(STUDY, StudyState()) is None
+
+
+def test_the_page_rounds_once_and_as_the_terminal(tmp_path):
+    """0.46514999 is 0.4651; by way of five digits it would be 0.4652."""
+    folder = write(tmp_path / "demo", {2: ("sampled", [0.46514999], "stopped")})
+    assert "  0.4651  " in leaderboard(folder)
+    [row] = gather(folder)["trials"]
+    assert row["value"] == row["dice"] == 0.46514999
 
 
 @pytest.mark.parametrize("ending", ["failed", "diverged", "infeasible"])
