@@ -19,8 +19,12 @@ SCORES = ("dice", "avd_ml", "lesion_f1", "lesion_count_diff", "hd95_mm", "predic
 """Columns of cases.parquet that the page shows."""
 
 
-def gather(folder: Path) -> dict[str, Any]:
+def gather(folder: Path, result: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return all that the page shows of a study but its pictures.
+
+    Args:
+        folder: The study's.
+        result: What `compare` has just found of it, if anyone asked.
 
     Returns:
         What `compare` returns and besides: `config` (the study's settings), `begun` (commit,
@@ -28,7 +32,7 @@ def gather(folder: Path) -> dict[str, Any]:
         (validation cases by lesion volume), and `details` by trial: its learning curve, decisions,
         and scores in the order of `cases`.
     """
-    result = compare(folder)
+    result = compare(folder) if result is None else result
     study, state = read_study(folder)
     assert state.study is not None
     trials = [state.trials[row["trial"]] for row in [*result["trials"], *result["references"]]]
