@@ -11,6 +11,7 @@ most 0.01 below that of ten (`trainer.config.EPS_STEPS`).
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.config import TrainConfig
@@ -22,7 +23,7 @@ from trainer.evaluation.validation_noise import validation_noise
 from trainer.loop import fit
 from trainer.saved.model_io import load, with_settings
 
-STEPS, MEMBERS = (1, 2, 3, 5, 10), (1, 8)
+STEPS = (1, 2, 3, 5, 10)
 TRAIN = {
     "device": "cpu",
     "model.family": "medsegdiff_v1",
@@ -40,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.validation_noise")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--targets", default="x_start,v,eps")
+    parser.add_argument("--members", default="1,8")
     parser.add_argument("--store", type=Path, help="instead of a phantom of 20 cases at 32 px")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -47,13 +49,9 @@ def main() -> None:
         print("| target | steps | members | Dice | standard deviation | s a validation |")
         print("|---|---|---|---|---|---|")
         for target in asked.targets.split(","):
-            settings = {
-                "data.store": str(store),
-                "epochs": asked.epochs,
-                "diffusion.target": target,
-            }
-            config = build(TrainConfig, nest(TRAIN | settings), "bench")
-            measure(config, Path(folder) / target)
+            settings = {"data.store": str(store), "diffusion.target": target}
+            config = build(TrainConfig, nest(TRAIN | settings | {"epochs": asked.epochs}), "bench")
+            measure(config, Path(folder) / target, [*map(int, asked.members.split(","))])
 
 
 def phantom(folder: Path) -> Path:
@@ -63,14 +61,14 @@ def phantom(folder: Path) -> Path:
     return folder / "store"
 
 
-def measure(config: TrainConfig, run_dir: Path) -> None:
+def measure(config: TrainConfig, run_dir: Path, numbers: Sequence[int]) -> None:
     """Print the rows of one target."""
     list(fit(config, run_dir))
     trained = load(run_dir, "cpu")
     store = Store.open(Path(config.data.store))
     cases = store.split(config.data.fold)[1]
     for steps in STEPS:
-        for members in MEMBERS:
+        for members in numbers:
             how = {"validation.steps": steps, "validation.members": members}
             begun = time.perf_counter()
             dice = validation_noise(with_settings(trained, how), store, cases)["val/dice"]

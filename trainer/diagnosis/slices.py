@@ -122,7 +122,8 @@ def by_timestep(
     Args:
         trained: The weights.
         slices: What to predict.
-        levels: Timesteps to each of which the true mask is noised; None is noise alone, given as T - 1.
+        levels: Timesteps to each of which the true mask is noised; None is noise alone, given as
+            T - 1.
 
     Returns:
         For each timestep (cases,).
