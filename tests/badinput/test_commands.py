@@ -51,6 +51,7 @@ def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def write_study(place: Path) -> None:
+    from search.study.frozen import birth
     from search.study.load import load_study
 
     study: StudyConfig = load_study(place / "study.yaml", [f"data.store={place}/store"])
@@ -62,6 +63,7 @@ def write_study(place: Path) -> None:
                 "uid": "0",
                 "config": study.model_dump(mode="json"),
                 "config_hash": study.config_hash(),
+                **birth(study)._asdict(),
                 "store_hash": Store.open(place / "store").content_hash,
                 "commit": "",
                 "versions": {},
