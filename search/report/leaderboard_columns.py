@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.analysis.intervals import TOO_FEW
 from search.ledger.budget import HEADS
 from search.report.text import align
 
@@ -71,7 +72,9 @@ class LeaderboardColumns:
             "status": [row["status"] for row in rows],
             "epochs": [epochs_text(row) for row in rows],
             "Dice": [number(row["dice"]) for row in rows],
-            "95 % interval": [interval(row["dice_interval"]) for row in rows],
+            "95 % interval": [
+                interval(row["dice_interval"], measured=row["num_cases"]) for row in rows
+            ],
         }
         if metric != "val/dice":
             columns[metric] = [number(row["value"]) for row in rows]
@@ -156,9 +159,11 @@ def number(value: float | None) -> str:
     return _short(value, "{:.4f}")
 
 
-def interval(ends: Sequence[float] | None, form: str = ".3f") -> str:
-    """Return [low, high], empty if there is none."""
-    return f"[{ends[0]:{form}}, {ends[1]:{form}}]" if ends else ""
+def interval(ends: Sequence[float] | None, form: str = ".3f", *, measured: Any = True) -> str:
+    """Return [low, high]; without one TOO_FEW, or if nothing was measured, nothing."""
+    if not ends:
+        return TOO_FEW if measured else ""
+    return f"[{ends[0]:{form}}, {ends[1]:{form}}]"
 
 
 def param(value: Any) -> str:

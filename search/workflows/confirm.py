@@ -2,9 +2,9 @@
 
 The search saw one seed and one validation fold, and its best is the best of many: optimistic. Here
 the best trials are trained again with other seeds on folds that did not select them, and so are the
-control and every protected reference, on the same pairs of seed and fold. Differences per case then
-give verdicts (analysis/significance.py), corrected by Holm over the candidates within each family:
-against the control, against each reference, and against the next best.
+control and every protected reference, on the same pairs of seed and fold. Differences per case of the study's objective then give verdicts (analysis/significance.py),
+corrected by Holm over the candidates within each family: against the control, against each
+reference, and against the next best. Dice stands beside another objective.
 
 A study that trains nothing (max_t 0) keeps its fold, since its weights were trained on the others,
 and varies the seed of the sampling.

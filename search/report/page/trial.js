@@ -45,7 +45,7 @@ function facts({ study, metricName }, row) {
     ["epochs", `${epochsText(row)} of ${row.goal}`.replace(/( of \d+)\1$/, "$1")],
     [metricName, number(row.value)],
     metricName === "Dice" ? null : ["Dice", number(row.dice)],
-    ["95 % interval", range(row.dice_interval)],
+    ["95 % interval", range(row.dice_interval, fixed, row.num_cases)],
     ["AVD mL", number(row.avd_ml, 2)],
     ["lesion F1", number(row.lesion_f1, 3)],
     [`${unitOf(study.cost)}-hours`, number(row[study.cost], 2)],
