@@ -63,10 +63,9 @@ def case_values(rows: Sequence[Mapping[str, Any]], metric: CaseMetric) -> dict[s
         metric: Of CASE_METRICS.
     """
     kept = [row for row in rows if metric.over in ("all", _kind(row))]
-    values = {row["case_id"]: row.get(metric.column) for row in kept}
-    if not values or not all(v is not None and math.isfinite(v) for v in values.values()):
-        return None
-    return {case: float(value) for case, value in values.items()}
+    # A run of an earlier version has no column for what that did not measure.
+    values = {row["case_id"]: float(row.get(metric.column, math.nan)) for row in kept}
+    return values if values and all(map(math.isfinite, values.values())) else None
 
 
 def _kind(row: Mapping[str, Any]) -> str:

@@ -69,7 +69,7 @@ class Plan:
         return folds * (len(self.pairs) // folds + 1), folds
 
     def unit(self, pair: Pair) -> int:
-        """Return the unit that a pair belongs to: its fold, or its seed where that does not vary."""
+        """Return the unit of a pair: its fold, or its seed where the fold does not vary."""
         return pair.fold if len({each.fold for each in self.pairs}) > 1 else pair.seed
 
     def role(self, number: int) -> str:
@@ -127,12 +127,13 @@ class Evidence:
 
     def difference(self, one: int, other: int | None = None) -> Difference:
         """Return what one has more than another over all units of both, or its own mean."""
+        scale, theirs = CASE_METRICS[self.metric].scale, None
         pairs = self.pairs(one) if other is None else self.pairs(one, other)
-        for pair in pairs if other is not None else ():
-            same = self.scores[one, pair].keys() == self.scores[other, pair].keys()
-            assert same, f"{pair}: trials {one} and {other} have other cases"
-        theirs = None if other is None else self.units(other, pairs)
-        scale = CASE_METRICS[self.metric].scale
+        if other is not None:
+            for pair in pairs:
+                same = self.scores[one, pair].keys() == self.scores[other, pair].keys()
+                assert same, f"{pair}: trials {one} and {other} have other cases"
+            theirs = self.units(other, pairs)
         return difference(self.units(one, pairs), theirs, scale, same_cases=self.same_cases)
 
     def num_units(self, one: int, other: int) -> int:
@@ -160,10 +161,11 @@ def verdict_event(
     comparisons: list[dict[str, Any]] = []
     for family in _families(plan, [row["trial"] for row in rows]):
         comparisons += _judge(evidence, family, margin)
-    for row in [*rows, *comparisons] if beside else ():
-        both = (row["trial"], *((row["other"],) if "other" in row else ()))
-        if beside.pairs(*both):
-            row["dice"] = _mean_and_interval(beside.difference(*both))
+    if beside is not None:
+        for row in [*rows, *comparisons]:
+            both = (row["trial"], *((row["other"],) if "other" in row else ()))
+            if beside.pairs(*both):
+                row["dice"] = _mean_and_interval(beside.difference(*both))
     return {
         "event": "verdict",
         "metric": evidence.metric,
@@ -248,6 +250,8 @@ def _judge(
         rows.append(row)
         if evidence.num_units(*both) >= MIN_UNITS:
             judged.append((row, evidence.difference(*both)))
+        elif not row["reason"]:
+            row["reason"] = f"before {MIN_UNITS} seeds"
     verdicts = decide([found for _, found in judged], _better(evidence), margin)
     for (row, found), verdict in zip(judged, verdicts, strict=True):
         row |= _values_of(found)

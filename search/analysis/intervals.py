@@ -104,7 +104,7 @@ def interval(
     """
     from scipy import stats
 
-    if (errors := _varying(errors)) is None:
+    if not (errors := _varying(errors)):
         return None
     ends = [
         _ends(mean, float(stats.t.isf(alpha / 2, df)) * error, limits.low, limits.high)
@@ -126,7 +126,7 @@ def p_value(mean: float, errors: Errors, num_cases: int, limits: Limits) -> floa
     """
     from scipy import stats
 
-    if (errors := _varying(errors)) is None or mean == 0:
+    if not (errors := _varying(errors)) or mean == 0:
         return 1.0
     distance, slope = _logit(mean, limits) - _logit(0.0, limits), _slope(mean, limits)
     ps = [2 * float(stats.t.sf(abs(distance) / (slope * error), df)) for error, df in errors]
@@ -138,7 +138,7 @@ def p_value(mean: float, errors: Errors, num_cases: int, limits: Limits) -> floa
 
 def unseen_share(num_cases: int, alpha: float) -> float:
     """Return the largest share of cases that may fail and show in none of some."""
-    return 1 - min(1.0, UNSEEN * alpha) ** (1 / num_cases)
+    return 1 - math.pow(min(1.0, UNSEEN * alpha), 1 / num_cases)
 
 
 def mean_interval(values: Sequence[float], scale: Scale) -> list[float] | None:
@@ -166,9 +166,9 @@ def student_error(values: Values) -> Errors:
     return [(float(values.std(ddof=1)) / math.sqrt(len(values)), df)] if df else []
 
 
-def _varying(errors: Errors) -> Errors | None:
-    """Return the errors that are more than rounding, None if none is."""
-    return [(error, df) for error, df in errors if error > EQUAL] or None
+def _varying(errors: Errors) -> Errors:
+    """Return the errors that are more than rounding."""
+    return [(error, df) for error, df in errors if error > EQUAL]
 
 
 def _ends(mean: float, half: float, low: float, high: float) -> tuple[float, float]:
