@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.case_scores import (
-    bootstrap,
+    DICE,
     lesion_dice,
     paired_difference,
     read_cases,
     volume_groups,
 )
+from search.analysis.intervals import mean_interval
 from search.analysis.ranking import standing, value_at, value_of
 from search.ledger.budget import cost_hours
 from search.ledger.state import StudyState, TrialState
@@ -81,7 +82,8 @@ class TrialRows:
             "value_at_equal": None if epoch is None else finite(value_at(study, trial, epoch)),
             "rank_at_equal": None,
             "dice": finite(metrics.get("val/dice")),
-            "dice_interval": bootstrap([*dice.values()], study.seed) if dice else None,
+            "dice_interval": mean_interval([*dice.values()], DICE.scale) if dice else None,
+            "num_cases": len(dice) if dice else None,
             "avd_ml": finite(metrics.get("val/avd_ml")),
             "lesion_f1": finite(metrics.get("val/lesion_f1")),
             "difference_to_best": self._difference_to_best(trial),
@@ -113,7 +115,7 @@ class TrialRows:
             return None
         epoch = max(shared)
         mine, theirs = (self._dice(number, epoch) for number in (trial.number, self.best.number))
-        found = paired_difference(mine, theirs, self.study.seed)
+        found = paired_difference(mine, theirs)
         return found and {**found, "epoch": epoch}
 
     def subgroups(self, trial: TrialState, role: str) -> dict[str, Any] | None:
