@@ -12,14 +12,16 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
     imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
     proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
                  sampler must remember); with kind confirm: of, seed, fold, epochs
-    started      attempt, host, pid, cpu, threads; commit and versions of the process that
+    started      attempt, host, node (Ray's id of it), pid, cpu, threads; commit and versions of the process that
                  trains, which version 0.1 recorded in `study` alone
     reported     epoch, value (of the objective), metrics; gpu, the model on which torch computes,
                  absent for the CPU (version 0.1 has nvidia-smi's answer in `started`)
     decided      epoch, action (continue, stop, stall, complete), reason, rung (None if at none)
     ended        ending, epoch, reason
-    interrupted  epoch, cause (stop, node, process, hung, error, storage), reason; the attempt is
-                 gone, the trial goes on later
+    interrupted  epoch, cause (stop, node, process, hung, error, storage, memory, machine), reason,
+                 again_s (the pause before its next attempt, absent for none); the attempt is gone,
+                 the trial goes on later
+    retried      epoch; a trial that failed goes on, as if it had not
     resume       top, epochs, trials: what a `segtune resume` chose
     resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs
     budget       what, spent, limit: why the launch ended
@@ -44,8 +46,12 @@ from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
 Ending = Literal["completed", "stopped", "stalled", "diverged", "infeasible", "failed"]
+MENDABLE = ("failed", "infeasible")
+"""Endings after which another try makes sense: nothing was measured."""
 COUNTED = {"process", "hung", "error"}
 """Causes of an interruption that use up a trial's retries: those that may be its own fault."""
+OF_THE_MACHINE = {"memory", "machine"}
+"""Causes that are hardly a trial's fault, but for ever only where it is one."""
 
 
 class Report(NamedTuple):
@@ -117,6 +123,8 @@ class TrialState:
     """Every start of it."""
     failures: int = 0
     """How many of its attempts died by their own fault since it last reported."""
+    machine_faults: int = 0
+    """How many died by a fault of the machine since then."""
     running: bool = False
     """Started, and neither ended nor interrupted since; also true when its driver was killed."""
     ending: Ending | None = None
@@ -267,6 +275,8 @@ class StudyState:
                 pass
             case "resumed", TrialState():
                 self._resume(trial, event)
+            case "retried", TrialState():
+                self._retry(trial, event)
             case "painted", TrialState():
                 trial.pictures = event["files"]
             case "mlflow", None:
@@ -286,7 +296,15 @@ class StudyState:
             f"trial {trial.number}: resumed after epoch {event['epoch']} to {event['epochs']}"
         )
         trial.segments.append(Segment(event["epoch"], event["epochs"]))
-        trial.ending, trial.reason, trial.failures = None, "", 0
+        trial.ending, trial.reason = None, ""
+        trial.failures = trial.machine_faults = 0
+
+    @staticmethod
+    def _retry(trial: TrialState, event: Event) -> None:
+        assert trial.ending in MENDABLE, f"trial {trial.number}: retried, but {trial.ending}"
+        assert event["epoch"] == trial.epoch, f"trial {trial.number}: retried at another epoch"
+        trial.ending, trial.reason = None, ""
+        trial.failures = trial.machine_faults = 0
 
     def _apply_to_live(self, trial: TrialState, event: Event) -> None:
         match event["event"]:
@@ -303,7 +321,7 @@ class StudyState:
                     f"trial {trial.number}: epoch {report.epoch} is reported after {trial.received}"
                 )
                 trial.reports.append(report)
-                trial.failures = 0
+                trial.failures = trial.machine_faults = 0
                 self.reported.append((trial.number, report))
             case "decided":
                 assert event["epoch"] == trial.epoch, (
@@ -316,6 +334,7 @@ class StudyState:
             case "interrupted":
                 trial.running = False
                 trial.failures += event.get("cause") in COUNTED
+                trial.machine_faults += event.get("cause") in OF_THE_MACHINE
 
     def reference_name(self, study: StudyConfig, trial: TrialState) -> str | None:
         """Return the name of a trial that is a reference of the study, None of any other."""
@@ -365,6 +384,19 @@ class StudyState:
         sign = 1 if mode == "max" else -1
         finite = [t for t in self.searched() if t.value is not None and math.isfinite(t.value)]
         return max(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
+
+
+def lasting(events: Iterable[Event]) -> Iterator[Event]:
+    """Yield the events but those ends that a later `retried` took back."""
+    events = list(events)
+    taken_back: dict[int, int] = {}
+    ends: dict[int, int] = {}
+    for place, event in enumerate(events):
+        if event["event"] == "ended":
+            ends[event["trial"]] = place
+        elif event["event"] == "retried":
+            taken_back[ends[event["trial"]]] = event["trial"]
+    yield from (event for place, event in enumerate(events) if place not in taken_back)
 
 
 @contextmanager

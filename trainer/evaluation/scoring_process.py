@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.store import Case, Store
+from trainer.data.store import Case, Store, StoreError
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.scoring import score_cases
 
@@ -64,7 +64,8 @@ class ScoringProcess:
         Raises:
             RuntimeError: Scoring failed, or the process has ended.
             MemoryError: The host's memory is too small for it.
-            OSError: The store cannot be read.
+            StoreError: The store is missing or damaged.
+            OSError: It cannot be read.
         """
         try:
             answer = self._connection.recv()
@@ -118,7 +119,7 @@ def _answer(
         by_id = {case.case_id: case for case in store.cases}
         cases = [by_id[case_id] for case_id in case_ids]
         return score_cases(store, cases, probability, [threshold] * len(cases))
-    except OSError as error:
+    except (OSError, StoreError) as error:
         return error
     except MemoryError as error:
         return MemoryError(f"scoring: {error}")
