@@ -21,9 +21,9 @@ from ray.exceptions import (
 from ray.tune.experiment import Trial
 
 from trainer.configfile import ConfigError
-from trainer.data.store import StoreError
+from trainer.exceptions import StoreChanged, StoreError
 
-Cause = Literal["stop", "node", "process", "hung", "error", "storage", "memory", "machine"]
+Cause = Literal["stop", "node", "process", "hung", "error", "storage", "data", "memory", "machine"]
 
 STORAGE_ERRORS = {
     errno.ENOSPC,
@@ -80,6 +80,8 @@ def fault_of(trial: Trial, hung: bool) -> Fault:
     reason = f"{type(error).__name__}: {(text.splitlines() or [''])[0]}"
     if isinstance(error, OutOfMemoryError):
         return Fault("memory", f"the node ran out of memory, and Ray ended this process: {reason}")
+    if isinstance(error, StoreChanged):
+        return Fault("data", reason)
     if isinstance(error, StoreError) or (
         isinstance(error, OSError) and _of_storage(error, trial.config)
     ):

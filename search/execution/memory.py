@@ -49,9 +49,10 @@ def oom_kills_on(node: str) -> int:
     if node == ray.get_runtime_context().get_node_id():
         return oom_kills()
     at_node = NodeAffinitySchedulingStrategy(node, soft=False)
-    count = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=at_node)(oom_kills)
+    count = ray.remote(num_cpus=0, max_retries=0)(oom_kills)
     try:
-        found: int = ray.get(count.remote(), timeout=ANSWER_S)
+        asked = count.options(scheduling_strategy=at_node).remote()
+        found: int = ray.get(asked, timeout=ANSWER_S)
     except (ray.exceptions.RayError, ValueError):  # of a node that is gone
         return -1
     return found

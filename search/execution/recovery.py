@@ -99,8 +99,9 @@ class Recovery:
         node = self._nodes.get(self._where.get(trial, ""))
         if not (fault.killed and node):
             return fault
-        before, node.oom_kills = node.oom_kills, max(
-            node.oom_kills, self._count(self._where[trial])
+        before, node.oom_kills = (
+            node.oom_kills,
+            max(node.oom_kills, self._count(self._where[trial])),
         )
         if node.oom_kills == before:
             return fault

@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
-from trainer.data.store import StoreError
+from trainer.exceptions import StoreError
 
 WORKSPACE_BYTES = 128 << 20
 """GPU memory that CUDA's libraries may keep in a process for good."""

@@ -26,8 +26,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from search.execution.worker import check_memory, ending_of, load, on_its_devices
 from trainer.config import TrainConfig
-from trainer.data.store import StoreError
-from trainer.exceptions import OutOfMemory, first_line
+from trainer.exceptions import OutOfMemory, StoreError, first_line
 
 if TYPE_CHECKING:
     from torch.distributed import Store

@@ -12,15 +12,15 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
     imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
     proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
                  sampler must remember); with kind confirm: of, seed, fold, epochs
-    started      attempt, host, node (Ray's id of it), pid, cpu, threads; commit and versions of the process that
+    started      attempt, host, pid, cpu, threads; commit and versions of the process that
                  trains, which version 0.1 recorded in `study` alone
     reported     epoch, value (of the objective), metrics; gpu, the model on which torch computes,
                  absent for the CPU (version 0.1 has nvidia-smi's answer in `started`)
     decided      epoch, action (continue, stop, stall, complete), reason, rung (None if at none)
     ended        ending, epoch, reason
-    interrupted  epoch, cause (stop, node, process, hung, error, storage, memory, machine), reason,
-                 again_s (the pause before its next attempt, absent for none); the attempt is gone,
-                 the trial goes on later
+    interrupted  epoch, cause (stop, node, process, hung, error, storage, data, memory, machine),
+                 reason, again_s (seconds before its next attempt, absent for none); the attempt is
+                 gone, the trial goes on later
     retried      epoch; a trial that failed goes on, as if it had not
     resume       top, epochs, trials: what a `segtune resume` chose
     resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs

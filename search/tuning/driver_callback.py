@@ -69,8 +69,8 @@ class DriverCallback(tune.Callback):
             where = ray.get(answer, timeout=WHERE_S)
         except ray.exceptions.RayError:  # its end is told to the scheduler
             where = {"host": "", "node": "", "pid": 0, "cpu": "", "threads": 0, "oom_kills": 0}
-        oom_kills = where.pop("oom_kills")
-        self._recovery.started(number, where["node"], where["host"], oom_kills)
+        node, oom_kills = where.pop("node"), where.pop("oom_kills")
+        self._recovery.started(number, node, where["host"], oom_kills)
         self._session.record(
             {"event": "started", "trial": number, "attempt": trial.config["attempt"], **where}
         )

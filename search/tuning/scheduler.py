@@ -82,6 +82,8 @@ class Scheduler(TrialScheduler):
             again_s = round(self._recovery.pause_s(number), 1)
             pause = {"again_s": again_s} if again_s else {}
             self._session.record({"event": "interrupted", **about, **pause})
+            if cause == "data":  # no wait mends that, and every trial would meet it
+                self._session.broken = reason
             return
         self._session.record({"event": "ended", **about, "ending": "failed"})
         trials = self._session.state.trials.values()

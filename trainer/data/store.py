@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.geometry import Box, to_mask, to_volume
+from trainer.exceptions import StoreError
 
 MANIFEST = "manifest.json"
 FORMAT = "segtune-store-1"
@@ -32,10 +33,6 @@ DAMAGED = (
     pa.ArrowException,
 )  # fmt: skip
 """What reading a damaged manifest or Arrow file raises."""
-
-
-class StoreError(ConfigError):
-    """A store is missing or damaged, whatever settings it is used with."""
 
 
 @dataclass(frozen=True)

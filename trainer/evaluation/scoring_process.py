@@ -17,9 +17,10 @@ from multiprocessing.connection import Connection
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.store import Case, Store, StoreError
+from trainer.data.store import Case, Store
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.scoring import score_cases
+from trainer.exceptions import StoreError
 
 GRACE_S = 10.0
 """In which a process that hung up has ended by itself."""
