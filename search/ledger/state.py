@@ -125,6 +125,8 @@ class TrialState:
     """How many of its attempts died by their own fault since it last reported."""
     machine_faults: int = 0
     """How many died by a fault of the machine since then."""
+    retries: int = 0
+    """How often its end was taken back."""
     running: bool = False
     """Started, and neither ended nor interrupted since; also true when its driver was killed."""
     ending: Ending | None = None
@@ -303,6 +305,7 @@ class StudyState:
     def _retry(trial: TrialState, event: Event) -> None:
         assert trial.ending in MENDABLE, f"trial {trial.number}: retried, but {trial.ending}"
         assert event["epoch"] == trial.epoch, f"trial {trial.number}: retried at another epoch"
+        trial.retries += 1
         trial.ending, trial.reason = None, ""
         trial.failures = trial.machine_faults = 0
 
@@ -354,6 +357,14 @@ class StudyState:
         """Return whether no trial is left to propose or to continue."""
         return self.planned(study) and not self.live()
 
+    def standing(self, study: StudyConfig) -> str:
+        """Return `finished`, `ended` or `not finished`, and how to go on with what failed."""
+        ended = self.finished(study)
+        if not (failed := len(self.failed())):
+            return "finished" if ended else "not finished"
+        said = "ended" if ended else "not finished"
+        return f"{said}, {failed} failed: segtune retry {study.study}"
+
     @property
     def next_number(self) -> int:
         """The number of the next proposal."""
@@ -362,6 +373,10 @@ class StudyState:
     def live(self) -> list[TrialState]:
         """Return the trials that have not ended, running or not, oldest first."""
         return [trial for trial in self.trials.values() if trial.ending is None]
+
+    def failed(self) -> list[TrialState]:
+        """Return the trials that failed, oldest first."""
+        return [trial for trial in self.trials.values() if trial.ending == "failed"]
 
     def searched(self) -> list[TrialState]:
         """Return the trials that the sampler proposed or was given: none of the protected."""
@@ -384,19 +399,6 @@ class StudyState:
         sign = 1 if mode == "max" else -1
         finite = [t for t in self.searched() if t.value is not None and math.isfinite(t.value)]
         return max(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
-
-
-def lasting(events: Iterable[Event]) -> Iterator[Event]:
-    """Yield the events but those ends that a later `retried` took back."""
-    events = list(events)
-    taken_back: dict[int, int] = {}
-    ends: dict[int, int] = {}
-    for place, event in enumerate(events):
-        if event["event"] == "ended":
-            ends[event["trial"]] = place
-        elif event["event"] == "retried":
-            taken_back[ends[event["trial"]]] = event["trial"]
-    yield from (event for place, event in enumerate(events) if place not in taken_back)
 
 
 @contextmanager

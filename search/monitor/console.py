@@ -76,7 +76,8 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
             progress = f"epoch {event['epoch']}/{state.trials[event['trial']].goal(study)}"
             return f"{progress:11s} {study.objective.metric} {event['value']:.4f}"
         case "interrupted":
-            return f"{'interrupted':11s} at epoch {event['epoch']}: {event['reason']}"
+            again = f"; again in {event['again_s']:.0f} s" if event.get("again_s") else ""
+            return f"{'interrupted':11s} at epoch {event['epoch']}: {event['reason']}{again}"
         case "ended":
             said = f"{event['ending']:11s} at epoch {event['epoch']}: {event['reason']}"
             best = state.best(study.objective.mode)
@@ -85,6 +86,8 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
             )
         case "resumed":
             return f"{'resumed':11s} after epoch {event['epoch']}, to epoch {event['epochs']}"
+        case "retried":
+            return f"{'retried':11s} after epoch {event['epoch']}"
         case "threshold":
             rule = threshold_rule(event)
             return f"the best single threshold, {rule}, has Dice {event['dice']:.4f}"

@@ -60,7 +60,8 @@ def gather(folder: Path) -> dict[str, Any]:
     data: dict[str, Any] = _rounded(
         result
         | {
-            "finished": state.finished(study),
+            "finished": state.finished(study) and not state.failed(),
+            "standing": state.standing(study),
             "config": study.model_dump(mode="json", exclude_none=True),
             "begun": {key: value for key, value in state.study.items() if key != "config"},
             "defaults": _defaults(study),

@@ -22,7 +22,7 @@ from search.execution.trainable import Trainable
 from search.execution.watchdog import Watchdog
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
-from search.ledger.state import lasting
+from search.ledger.taken_back import lasting
 from search.monitor.console import ProgressDisplay
 from search.sampler.sampler import Sampler
 from search.tuning.driver_callback import DriverCallback
