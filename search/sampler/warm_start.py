@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from search.ledger.events import lasting
 from search.ledger.journal import Event, Ledger
-from search.ledger.taken_back import lasting
 from search.storage.dataset_cache import read_manifest
 from search.study.config import StudyConfig
 from search.study.frozen import study_of

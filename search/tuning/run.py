@@ -20,9 +20,9 @@ from search.execution.recovery import Recovery
 from search.execution.session import ray_session
 from search.execution.trainable import Trainable
 from search.execution.watchdog import Watchdog
+from search.ledger.events import lasting
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
-from search.ledger.taken_back import lasting
 from search.monitor.console import ProgressDisplay
 from search.sampler.sampler import Sampler
 from search.tuning.driver_callback import DriverCallback

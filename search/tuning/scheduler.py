@@ -14,8 +14,9 @@ from ray.tune.schedulers import TrialScheduler
 from search.execution.failures import Cause, fault_of
 from search.execution.recovery import Recovery
 from search.ledger.decisions import decision_events
+from search.ledger.events import COUNTED, OF_THE_MACHINE
 from search.ledger.session import StudySession
-from search.ledger.state import COUNTED, OF_THE_MACHINE, Report, TrialState
+from search.ledger.state import Report, TrialState
 
 MAX_FAILURES = 3
 """A trial has failed when so many of its attempts in a row died by their own fault, without a new

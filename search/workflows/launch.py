@@ -13,9 +13,10 @@ import yaml
 from search.execution.environment import code_commit, package_versions
 from search.execution.session import before_ray, ray_address
 from search.ledger.budget import budget_rule
+from search.ledger.events import MENDABLE
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
-from search.ledger.state import MENDABLE, StudyState, TrialState
+from search.ledger.state import StudyState, TrialState
 from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study

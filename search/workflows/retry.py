@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search.execution.session import ray_address
+from search.ledger.events import MENDABLE
 from search.ledger.journal import Event
-from search.ledger.state import MENDABLE, StudyState, TrialState
+from search.ledger.state import StudyState, TrialState
 from search.report.text import align
 from search.storage.studies import read_study
 from search.storage.trial_names import trial_name, trial_of
