@@ -1,4 +1,4 @@
-"""The toy's `fit`, which does not survive on the node that the study's file `toy/bad_node` names."""
+"""The toy's `fit`, which does not survive on the node that the file `toy/bad_node` names."""
 
 import os
 import signal
