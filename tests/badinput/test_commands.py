@@ -15,6 +15,7 @@ import pytest
 
 from search.ledger.journal import Ledger, _encode, _seal
 from search.study.config import StudyConfig
+from search.study.frozen import birth
 from tests.badinput import study_files
 from tests.badinput.judge import Answer, judge, run
 from tests.search import offline
@@ -65,6 +66,7 @@ def write_study(place: Path) -> None:
                 "store_hash": Store.open(place / "store").content_hash,
                 "commit": "",
                 "versions": {},
+                **birth(study)._asdict(),
             }
         )
         for number in range(3):
