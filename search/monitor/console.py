@@ -77,7 +77,8 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
             progress = f"epoch {event['epoch']}/{state.trials[event['trial']].goal(study)}"
             return f"{progress:11s} {study.objective.metric} {event['value']:.4f}"
         case "interrupted":
-            return f"{'interrupted':11s} at epoch {event['epoch']}: {event['reason']}"
+            again = f"; again in {event['again_s']:.0f} s" if event.get("again_s") else ""
+            return f"{'interrupted':11s} at epoch {event['epoch']}: {event['reason']}{again}"
         case "ended":
             said = f"{event['ending']:11s} at epoch {event['epoch']}: {event['reason']}"
             best = best_of(study, state)
@@ -91,6 +92,8 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
                 f"epoch {event['epoch']} validated with {event['draws']} other noise seeds: "
                 f"{event['metric']} {event['mean']:.4f}, standard deviation {event['std']:.4f}"
             )
+        case "retried":
+            return f"{'retried':11s} after epoch {event['epoch']}"
         case "threshold":
             rule = threshold_rule(event)
             return f"the best single threshold, {rule}, has Dice {event['dice']:.4f}"

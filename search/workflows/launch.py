@@ -13,9 +13,10 @@ import yaml
 from search.execution.environment import code_commit, package_versions
 from search.execution.session import before_ray, ray_address
 from search.ledger.budget import budget_rule
+from search.ledger.events import MENDABLE
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
-from search.ledger.state import StudyState
+from search.ledger.state import StudyState, TrialState
 from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study
@@ -29,7 +30,8 @@ from trainer.configfile import ConfigError, flatten
 from trainer.old_names import note_old_names
 
 BROKEN = 3
-"""Exit status where trials only fail. A crash has another, and what relaunches tells them apart."""
+"""Exit status where nothing but failures came out. A crash has another, and what relaunches tells
+them apart."""
 
 MAY_CHANGE = {
     "data.store",
@@ -62,7 +64,8 @@ def launch(
         show: What to print of the study's folder at the end; None is the leaderboard.
 
     Returns:
-        Exit status: 0 when the study ended or can be continued, BROKEN when its trials only fail.
+        Exit status: 0 when the study ended or can be continued, BROKEN when its trials only fail
+        or its data are not what they were.
 
     Raises:
         ValueError: The study exists with other settings or data, is being run, or cannot run here.
@@ -306,21 +309,33 @@ def update_page(folder: Path, result: dict[str, Any] | None = None) -> Path | No
 def _conclude(session: StudySession) -> int:
     """Say where to look next, and return the exit status."""
     print(f"MLflow   {ui_command(session.folder)}", flush=True)
-    if session.broken:
-        print(f"Mend what is wrong and delete that folder to begin anew: {session.broken}")
-        return BROKEN
-    if session.finished:
-        return 0
+    runs = shlex.quote(display_path(session.folder.parent))
+    trials = [t for t in session.state.trials.values() if session.includes(t)]
+    status = BROKEN if session.broken or only_failures(trials) else 0
+    if failed := [trial for trial in trials if trial.ending == "failed"]:
+        cause = session.broken or f"{len(failed)} trials failed: {failed[-1].reason}"
+        name = shlex.quote(session.study.study)
+        print(f"Mend what is wrong, then: segtune retry {name} --runs {runs}: {cause}")
+    if session.finished or (failed and session.broken):
+        return status
     if session.only is not None:
         print("Not finished; the same command again continues it.")
-        return 0
+        return status
     resolved = shlex.quote(f"{session.folder}/study.yaml")
-    runs = shlex.quote(display_path(session.folder.parent))
     command = f"segtune launch {resolved} --runs {runs}"
+    if session.broken:
+        print(f"Mend what is wrong, then: {command}: {session.broken}")
+        return status
     if spent := session.overspent():
         print(
             f"Not finished: {budget_rule(spent)}; to go on: {command} budget.{spent['what']}=MORE"
         )
     else:
         print(f"Not finished; to continue: {command}")
-    return 0
+    return status
+
+
+def only_failures(trials: Iterable[TrialState]) -> bool:
+    """Return whether trials failed, and none ended with something that was measured."""
+    endings = {trial.ending for trial in trials} - {None}
+    return "failed" in endings and endings <= {*MENDABLE}

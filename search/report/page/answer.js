@@ -128,6 +128,6 @@ function costCard({ study, trials }) {
     el("p", {}, `${count(trials.length, "searched trial")}: `,
       [...counts].map(([name, n]) => `${n} ${name}`).join(", "), "."),
     el("p", {}, `${count(epochs, "epoch")} in all, ${duration(wall)} of wall time. `, saved),
-    !study.finished && el("p", {}, badge("not finished", "open")),
+    !study.finished && el("p", {}, badge(study.standing, "open")),
   );
 }
