@@ -34,6 +34,7 @@ from optuna.trial import Trial, TrialState, create_trial
 
 from search.ledger.journal import Event
 from search.study.config import StudyConfig
+from search.study.sampler_limits import COMPLETE_ONLY
 from search.study.space import (
     Dimension,
     active,
@@ -42,6 +43,9 @@ from search.study.space import (
 )
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+UNTRAINABLE = "untrainable"
+"""The constraint that a diverged or infeasible trial violates."""
 
 
 @dataclass
@@ -64,6 +68,9 @@ class Sampler:
         stopped               pruned, with its values so far (of a single objective)
         diverged, infeasible  pruned, and a violated constraint
         failed                failed, which no sampler learns from
+
+    A sampler of COMPLETE_ONLY is told of the diverged and infeasible as complete, too, with the
+    worst values that any trial completed with: it would see neither them nor their constraint.
 
     A resumed trial's later reports are not told: they are of another length of training.
 
@@ -89,6 +96,11 @@ class Sampler:
         self._imports: list[Event] = []
         self._drawn: Trial | None = None
         self._trials: dict[int, _Running] = {}
+        self._complete_only = study.sampler.type in COMPLETE_ONLY
+        self._worst: list[float] | None = None
+        """Of each objective, among the complete trials."""
+        self._untrainable: list[Trial] = []
+        """To be told of once there is a worst value."""
 
     def _begin(self) -> None:
         """Take in the imported trials, which are final once there is another."""
@@ -188,15 +200,34 @@ class Sampler:
         trial, values = running.trial, self._smoothed(running)
         match ending:
             case "completed" | "stalled" if values and all(map(math.isfinite, values)):
-                self.optuna_study.tell(trial, values)
+                self._complete(trial, values)
             case "completed" | "stalled" | "stopped":
                 self.optuna_study.tell(trial, state=TrialState.PRUNED)
             case "diverged" | "infeasible":
-                # As failures TPE would not see them, and propose their like again and again.
-                trial.set_constraint(ending, 1.0)
-                self.optuna_study.tell(trial, state=TrialState.PRUNED)
+                # As failures no sampler would see them, and propose their like again and again.
+                trial.set_constraint(UNTRAINABLE, 1.0)
+                if self._complete_only:
+                    self._untrainable.append(trial)
+                    self._tell_untrainable()
+                else:
+                    self.optuna_study.tell(trial, state=TrialState.PRUNED)
             case "failed":
                 self.optuna_study.tell(trial, state=TrialState.FAIL)
+
+    def _complete(self, trial: Trial, values: list[float]) -> None:
+        if self._complete_only:
+            trial.set_constraint(UNTRAINABLE, -1.0)  # gp wants each constraint of all or of none
+        self.optuna_study.tell(trial, values)
+        worse = [min if objective.mode == "max" else max for objective in self._objectives]
+        before = self._worst or values
+        self._worst = [f(*pair) for f, *pair in zip(worse, before, values, strict=True)]
+        self._tell_untrainable()
+
+    def _tell_untrainable(self) -> None:
+        if self._worst is not None:
+            for trial in self._untrainable:
+                self.optuna_study.tell(trial, self._worst)
+            self._untrainable.clear()
 
     def _smoothed(self, running: _Running) -> list[float]:
         """Return each objective's mean over the last reports; of a further one, where finite."""
