@@ -73,11 +73,12 @@ def cli() -> None:
 
 def load_config(path: str, overrides: tuple[str, ...]) -> "TrainConfig":
     """Read CONFIG (dotted or nested keys) with overrides on top."""
-    from trainer.config import TrainConfig, note_gone
+    from trainer.config import TrainConfig
     from trainer.configfile import build, nest, parse_overrides, read_yaml
+    from trainer.old_names import note_old_names
 
     values = nest(parse_overrides(overrides), nest(read_yaml(path)))
-    note_gone(values, f"{path}: ")
+    note_old_names(values, f"{path}: ")
     return build(TrainConfig, values, path)
 
 
@@ -281,7 +282,7 @@ def predict(
     paths = outputs(out, images, probability=probability, uncertainty=uncertainty)
     if uncertainty and num_members(trained.model, trained.config.sampling) == 1:
         click.echo("note: a single mask has an uncertainty of 0 everywhere", err=True)
-    prediction = predict_case(trained, name, images)
+    prediction = predict_case(trained, images)
     write(prediction, paths)
     click.echo(
         f"{name}: {prediction.lesion_ml:.1f} mL of lesion: {', '.join(map(str, paths.values()))}"

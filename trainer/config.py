@@ -5,28 +5,23 @@ Imports neither torch nor monai, so that a study is checked without them.
 
 import os
 import re
-import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from trainer.configfile import Section, nest
+from trainer.model_config import ModelConfig
+from trainer.old_names import MOVED, in_new_names
 from trainer.respacing import timesteps
 
 MAX_PATH = 512
-
-GONE = {"compile": "torch.compile made steps slower"}
-"""Settings of earlier versions, and why they went. They rounded otherwise and no more: what has one
-goes on without it."""
 
 
 def absolute(path: str) -> str:
@@ -34,17 +29,6 @@ def absolute(path: str) -> str:
     if len(path) > MAX_PATH:
         raise ValueError(f"{path[:80]}…: must be at most {MAX_PATH} characters")
     return path if path.startswith("s3://") else os.path.realpath(os.path.expanduser(path))
-
-
-def without_gone(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by dotted path without those of earlier versions."""
-    return {name: value for name, value in settings.items() if name not in GONE}
-
-
-def note_gone(settings: Mapping[str, Any], where: str) -> None:
-    """Say on stderr, in a line, which of some settings are those of earlier versions."""
-    for name in settings.keys() & GONE.keys():
-        print(f"note: {where}{name}: is gone ({GONE[name]}), and left out", file=sys.stderr)
 
 
 def _window(given: Any) -> Any:
@@ -65,25 +49,6 @@ def _window(given: Any) -> Any:
     return given
 
 
-class Section(BaseModel):
-    """A frozen group of settings; a misspelt key is an error, never ignored."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true for 1: pydantic would take it."""
-        if isinstance(value, bool) and info.field_name:
-            kind = cls.model_fields[info.field_name].annotation
-            kinds = {kind, *get_args(kind)}
-            if kinds & {int, float} and bool not in kinds:
-                raise ValueError(f"{str(value).lower()}: must be a number")
-        return value
-
-
 class DataConfig(Section):
     store: Annotated[str, AfterValidator(absolute)]
     """Folder that `segtune prepare` wrote."""
@@ -93,7 +58,7 @@ class DataConfig(Section):
     """Validation fold; the other four are trained on. Test cases are in none of them."""
     modalities: tuple[str, ...] | None = None
     """Input channels in this order, none twice; None takes all that the store has."""
-    windows: dict[str, Annotated[tuple[float, float], BeforeValidator(_window)]] = {}
+    windows: dict[str, Annotated[tuple[float, float], BeforeValidator(_window)]] = Field(default={})
     """Physical values (low, high) mapped to [-1, 1], by modality; others as in the store. Also in
     radiology's words: w80l40 (width 80, level 40) is (0, 80)."""
     context_slices: int = Field(default=0, ge=0, le=3)
@@ -110,82 +75,6 @@ class DataConfig(Section):
         if names is not None and not 0 < len(set(names)) == len(names):
             raise ValueError(f"{list(names)}: must be at least one, and none twice")
         return names
-
-
-PRESETS = {
-    "S": {"width": 64, "depth": 5, "num_res_blocks": 2, "attention_levels": 1},
-    "B": {"width": 64, "depth": 6, "num_res_blocks": 2, "attention_levels": 2},
-    "L": {"width": 64, "depth": 7, "num_res_blocks": 2, "attention_levels": 3},
-}
-"""MedSegDiff's sizes. The paper gives the 4, 5 and 6 down-samplings; the official recipe the
-residual blocks and attention from 16 x 16 down at 256 px; the width is our choice."""
-
-
-class V2Config(Section):
-    """What MedSegDiff-V2 has beyond V1 (Wu et al. 2024, arXiv 2301.11798)."""
-
-    anchor_levels: int = Field(default=1, ge=1, le=2)
-    """Levels at which Uncertain Spatial Attention anchors the noisy encoder: the text of the paper
-    names the finest, its first version draws two."""
-    anchor_kernel: Literal[3, 5, 7] = 5
-    """Side of the learnable Gaussian; not in the paper."""
-    anchor_sigma: float = Field(default=1.0, gt=0)
-    """Standard deviation in pixels with which the learnable Gaussian begins; not in the paper."""
-    ss_former_blocks: int = Field(default=1, ge=1, le=8)
-    """Stacked SS-Former blocks between the two U-Nets' deepest features."""
-    ss_former_product: Literal["attention", "elementwise"] = "attention"
-    """attention is the AAAI version's M = (F(c) Wq)(F(e) Wk)^T; elementwise the first version's
-    product of spectra with a sine."""
-    nbp_blocks: int = Field(default=3, ge=1, le=8)
-    """Blocks of the network that computes the neural band-pass filter (R; the paper has 6), which
-    only the attention product has."""
-
-
-class ModelConfig(Section):
-    family: Literal[
-        "medsegdiff_v1", "medsegdiff_v2", "diffusion_unet", "unet", "dynunet", "swin_unetr"
-    ] = "medsegdiff_v1"
-    """medsegdiff_v1 and _v2 (arXiv 2211.00611, 2301.11798); diffusion_unet is MONAI's
-    DiffusionModelUNet; unet, dynunet and swin_unetr are MONAI's and segment directly."""
-    preset: Literal["S", "B", "L"] | None = None
-    """MedSegDiff's sizes for width, depth, num_res_blocks and attention_levels, where not given."""
-    width: int = Field(default=32, ge=4, le=4096)
-    """Channels at full resolution; level i has width * min(2**i, 8). swin_unetr rounds it up to a
-    multiple of 12."""
-    depth: int = Field(default=4, ge=2, le=7)
-    """Resolution levels; the image size must be a multiple of 2**(depth - 1). swin_unetr always has
-    6, and needs a multiple of 32."""
-    num_res_blocks: int = Field(default=1, ge=1, le=12)
-    """Residual blocks per level; swin_unetr has pairs of transformer blocks, and dynunet always two
-    convolutions."""
-    attention_levels: int = Field(default=1, ge=0)
-    """How many of the coarsest levels have self-attention; diffusion_unet has it between its
-    halves too. Not used by the families that segment directly."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the activations that training sets to zero, between the convolutions of a block."""
-    v2: V2Config = V2Config()
-    """Only medsegdiff_v2."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_preset(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and (sizes := PRESETS.get(values.get("preset") or "")):
-            return {**sizes, **values}
-        return values
-
-    @model_validator(mode="after")
-    def _attention_within_depth(self) -> Self:
-        if self.attention_levels > self.depth:
-            raise ValueError(
-                f"attention_levels is {self.attention_levels}, "
-                f"but must be at most depth ({self.depth})"
-            )
-        return self
-
-    @property
-    def segments_directly(self) -> bool:
-        """Whether the network maps the image to a mask, without diffusion."""
-        return self.family in ("unet", "dynunet", "swin_unetr")
 
 
 class DiffusionConfig(Section):
@@ -227,6 +116,8 @@ class DiffusionConfig(Section):
 
 
 class SamplingConfig(Section):
+    """How a finished model is used: predict, export, evaluate, and studies of no epochs."""
+
     method: Literal["ddim", "ddpm", "dpmpp_2m"] = "ddim"
     """dpmpp_2m is DPM-Solver++(2M), Lu et al. 2022 (arXiv 2211.01095)."""
     timestep_respacing: int | str = 10
@@ -234,12 +125,39 @@ class SamplingConfig(Section):
     as improved-diffusion does; or 10,20,30, that many in each third of the timesteps."""
     eta: float = Field(default=0.0, ge=0, le=1)
     """DDIM's share of fresh noise (Song et al. 2021, eq. 16)."""
-    num_ensemble: int = Field(default=1, ge=1)
-    """Masks sampled per case."""
+    num_ensemble: int = Field(default=8, ge=1)
+    """Masks sampled per case. The mean of many is steadier than one, and better."""
     fuse: Literal["mean", "majority", "staple"] = "mean"
     """How the ensemble's masks become one probability; staple is Warfield et al. 2004."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability from which a pixel is called lesion."""
+
+
+EPS_STEPS = 3
+"""Steps of a validation with target eps, whose first step from pure noise divides by almost
+nothing: the fewest whose mean Dice over 5 noise seeds is at most 0.01 below that of ten
+(`python -m tests.bench validation`)."""
+
+
+class ValidationConfig(Section):
+    """How a training's validations measure it; a study's trials are compared by them."""
+
+    every: int = Field(default=1, ge=1)
+    """Epochs between validations; the last epoch is always validated."""
+    steps: Literal["sampling"] | Annotated[int, Field(ge=1)] | None = None
+    """Steps of DDIM without fresh noise. None is one for targets x_start and v: one step is about
+    the posterior's mean, and repeats within less than ten, which draw one sample of it; and 3 for
+    eps. sampling: as the section sampling says, method and ensemble too, whatever that costs."""
+    members: int = Field(default=1, ge=1)
+    """Masks whose mean is scored."""
+
+    @model_validator(mode="after")
+    def _sampling_has_its_own_members(self) -> Self:
+        if self.steps == "sampling" and self.members > 1:
+            raise ValueError(
+                f"members is {self.members}, but steps is sampling, which has its own num_ensemble"
+            )
+        return self
 
 
 class LossConfig(Section):
@@ -333,6 +251,7 @@ class TrainConfig(Section):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
+    validation: ValidationConfig = ValidationConfig()
     sampling: SamplingConfig = SamplingConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -345,8 +264,6 @@ class TrainConfig(Section):
     of init_from are validated once."""
     epoch_images: int = Field(default=1000, ge=1)
     """Training images per epoch, the same for every batch size."""
-    validate_every: int = Field(default=1, ge=1)
-    """Epochs between validations; the last epoch is always validated."""
     seed: int = Field(default=0, ge=0)
     """Of the weights, the choice of images, the augmentation and all noise."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -375,8 +292,12 @@ class TrainConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_gone(cls, values: Any) -> Any:
-        return without_gone(values) if isinstance(values, Mapping) else values
+    def _in_new_names(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        new = in_new_names(values)
+        moved = {today: new.pop(today) for today in MOVED.values() if today in new}
+        return nest(moved, new) if moved else new
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -395,8 +316,30 @@ class TrainConfig(Section):
             )
         if not self.loss.noise and not self.loss.segmentation:
             raise ValueError("loss: all weights are 0, but one must be positive")
+        num_timesteps, steps = self.diffusion.num_timesteps, self.validation.steps
         try:
-            timesteps(self.diffusion.num_timesteps, self.sampling.timestep_respacing)
+            timesteps(num_timesteps, self.sampling.timestep_respacing)
         except ValueError as error:
             raise ValueError(f"sampling.{error}") from error
+        if isinstance(steps, int) and steps > num_timesteps:
+            raise ValueError(
+                f"validation.steps is {steps}, but must be at most diffusion.num_timesteps "
+                f"({num_timesteps})"
+            )
         return self
+
+    @property
+    def validation_sampling(self) -> SamplingConfig:
+        """How validations sample: cheaply while something is trained, else as the model is used."""
+        validation = self.validation
+        if not self.epochs or validation.steps == "sampling":
+            return self.sampling
+        few = min(EPS_STEPS, self.diffusion.num_timesteps) if self.diffusion.target == "eps" else 1
+        measured = {
+            "method": "ddim",
+            "timestep_respacing": validation.steps or few,
+            "eta": 0.0,
+            "num_ensemble": validation.members,
+            "fuse": "mean",
+        }
+        return self.sampling.model_copy(update=measured)

@@ -62,7 +62,9 @@ def limit_memory(config: TrainConfig, device: torch.device) -> None:
                 "the GPU"
             ]
         )
-    torch.cuda.set_per_process_memory_fraction(left, device)
+    # Not every version takes a device without its number.
+    number = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.set_per_process_memory_fraction(left, number)
 
 
 def set_determinism(config: TrainConfig) -> None:

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from trainer.atomic import write_atomically
-from trainer.config import GONE, DataConfig, TrainConfig
+from trainer.config import DataConfig, TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
 from trainer.data.store import Store
@@ -28,10 +28,11 @@ from trainer.exceptions import (
     is_out_of_memory,
     naming_out_of_memory,
 )
+from trainer.old_names import GONE, in_new_names
 from trainer.run_log import RunLog, Validation
 from trainer.saved import checkpoint
 from trainer.saved.checkpoint_writer import CheckpointWriter, host_copy
-from trainer.saved.model_io import BEST, initial_weights
+from trainer.saved.model_io import WEIGHTS, initial_weights
 from trainer.training.distributed import (
     first_says,
     from_first,
@@ -61,8 +62,9 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     """Train one configuration, or continue it from the newest checkpoint in its folder.
 
     A checkpoint is written after the epoch's last optimizer step, before its validation, so a run
-    killed during a validation repeats the validation and no training. On a GPU, a validation is
-    scored while the next epoch trains (validate.py: `scores_beside`) and yielded between two of
+    killed during a validation repeats the validation and no training. The averaged weights that a
+    validation judged are `run_dir/ema.pt`, which every later one replaces. On a GPU, a validation
+    is scored while the next epoch trains (validate.py: `scores_beside`) and yielded between two of
     its steps; the next checkpoint waits for that, and a run killed meanwhile repeats it as well.
     Between optimizer steps the loop touches `run_dir/alive` and looks for `run_dir/stop`: then it
     checkpoints and ends. Whoever calls it later for the same folder owns the folder, and the
@@ -80,7 +82,7 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
             yielded once.
 
     Yields:
-        A validation every `config.validate_every` epochs and at the last.
+        A validation every `config.validation.every` epochs and at the last.
 
     Raises:
         ConfigError: The settings do not suit the data, or init_from's weights not the settings.
@@ -138,9 +140,9 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         metrics |= {"time/case_s": pending.case_s}
         writer.wait()
         signs.check_own()
-        if first and record.is_best(metrics):
-            best = pending.weights | {"epoch": pending.epoch, "metrics": metrics}
-            checkpoint.write(run_dir / BEST, best)
+        if first:
+            judged = pending.weights | {"epoch": pending.epoch, "metrics": metrics}
+            checkpoint.write(run_dir / WEIGHTS, judged)
         metrics |= {"time/validate_s": pending.sampling_s + time.perf_counter() - waited}
         validation = from_first(Validation(pending.epoch, metrics, state.path))
         record.add(validation, scores)
@@ -265,7 +267,7 @@ def due(config: TrainConfig, state: TrainState) -> bool:
     epoch = state.images // config.epoch_images
     before = (state.images - config.batch.effective) // config.epoch_images
     ended = 0 <= before < epoch
-    return ended and (epoch % config.validate_every == 0 or epoch >= config.epochs)
+    return ended and (epoch % config.validation.every == 0 or epoch >= config.epochs)
 
 
 def naming_its_data(config: TrainConfig, store: Store) -> TrainConfig:
@@ -296,7 +298,7 @@ def claim(run_dir: Path, config: TrainConfig) -> None:
         # What the version that began it did not have was as it is by default.
         new = TrainConfig(data=DataConfig(store=config.data.store)).model_dump(mode="json")
         flat = flatten(mine)
-        found = {**flatten(new), **flatten(yaml.safe_load(path.read_text()))}
+        found = {**flatten(new), **in_new_names(flatten(yaml.safe_load(path.read_text())))}
         for key in sorted(flat.keys() | found.keys()):
             if key not in MAY_CHANGE and flat.get(key) != found.get(key):
                 raise ValueError(

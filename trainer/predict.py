@@ -4,6 +4,7 @@ The case goes the way that `segtune prepare` and a validation take, without a le
 axes, the reference's grid, units, head crop, the store's pixels; and back.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +48,14 @@ class CasePrediction:
     lesion_ml: float
 
 
-def predict_case(trained: TrainedModel, name: str, images: Images) -> CasePrediction:
+def predict_case(trained: TrainedModel, images: Images) -> CasePrediction:
     """Predict one case.
 
     Args:
         trained: The model; its `config.sampling` says how it is sampled and thresholded.
-        name: Of the case. With the configuration's seed it names the noise, so that the same case
-            gives the same mask.
-        images: Its files by modality, the reference first.
+        images: Its files by modality, the reference first. With the configuration's seed, the
+            reference's voxels name the noise: the same images give the same mask, whatever the
+            files are called.
 
     Raises:
         BadFile: One of the files cannot be used.
@@ -71,9 +72,9 @@ def predict_case(trained: TrainedModel, name: str, images: Images) -> CasePredic
         ],
         axis=1,
     )
-    seed = trained.config.seed
+    seed, content = trained.config.seed, content_number(reference.data)
     predicted = predict_slices(
-        trained, slices, lambda member, index: generator(seed, "predict", name, index, member)
+        trained, slices, lambda member, index: generator(seed, "predict", content, index, member)
     )
 
     def native(values: Tensor) -> NDArray[np.float32]:
@@ -90,6 +91,11 @@ def predict_case(trained: TrainedModel, name: str, images: Images) -> CasePredic
         mask=mask,
         lesion_ml=float(mask.sum() * np.prod(reference.spacing_mm) / 1000),
     )
+
+
+def content_number(voxels: NDArray[np.float32]) -> int:
+    """Return a number below 2**64 that tells a volume's voxels from others'."""
+    return int.from_bytes(hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).digest()[:8])
 
 
 def predict_slices(

@@ -1,6 +1,5 @@
 """What a run measured: `metrics.jsonl`, a line a validation, and `cases.parquet`, a row a case."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,9 +10,6 @@ from trainer.atomic import write_atomically
 from trainer.documents import from_json, to_json
 from trainer.evaluation.metrics import CaseScore
 from trainer.training.distributed import from_first
-
-BY = "val/dice"
-"""What the best validation is best by."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +49,6 @@ class RunLog:
 
     def has(self, epoch: int) -> bool:
         return any(v.epoch == epoch for v in self.validations)
-
-    def is_best(self, metrics: Mapping[str, float]) -> bool:
-        """Say whether no recorded validation has a val/dice as high as that of `metrics`."""
-        return all(v.metrics[BY] < metrics[BY] for v in self.validations)
 
     def add(self, validation: Validation, scores: list[CaseScore]) -> None:
         """Record one validation; cases first, so that a metrics line never lacks them."""

@@ -11,8 +11,9 @@ from search.study.space import (
     circle,
     context,
 )
-from trainer.config import GONE, DataConfig, TrainConfig
+from trainer.config import DataConfig, TrainConfig
 from trainer.configfile import ConfigError, did_you_mean, field_names, flatten, quoted
+from trainer.old_names import GONE, MOVED
 
 if TYPE_CHECKING:
     from search.study.config import StudyConfig
@@ -24,7 +25,15 @@ OWNED = {
 }
 """Trainer settings that the study file has elsewhere."""
 
-FIDELITY = ("epoch_images", "validate_every", "deterministic", "norm_kernel", "cuda_graph")
+FIDELITY = (
+    "epoch_images",
+    "validation.every",
+    "validation.steps",
+    "validation.members",
+    "deterministic",
+    "norm_kernel",
+    "cuda_graph",
+)
 """Trainer settings that must be equal in all trials: else an epoch would not compare, a process
 that has started CUDA cannot become deterministic, and how a GPU computes what it computes is no
 question of a search."""
@@ -121,6 +130,8 @@ def _check_dimension(
         problems.append(f"{where}: is a section; search its settings ({', '.join(below)})")
     elif name in GONE:
         problems.append(f"{where}: is gone ({GONE[name]}): take it out")
+    elif name in MOVED:
+        problems.append(f"{where}: is {MOVED[name]} now, which must be equal in all trials")
     elif not _is_setting(name):
         problems.append(f"{where}: no such trainer setting{did_you_mean(name, names)}")
     if name in study.train:
@@ -203,10 +214,10 @@ def _check_validations(study: "StudyConfig", fixed: TrainConfig, where: str) -> 
     problems = []
     for name in ("max_t", "grace_period") if study.scheduler.type == "asha" else ():
         epochs = getattr(study.scheduler, name)
-        if epochs % fixed.validate_every:
+        if epochs % fixed.validation.every:
             problems.append(
                 f"{where}: scheduler.{name}: {epochs}: must be a multiple of "
-                f"train.validate_every ({fixed.validate_every})"
+                f"train.validation.every ({fixed.validation.every})"
             )
     return problems
 

@@ -14,14 +14,17 @@ from search.pruning.asha import Asha
 from search.study.old_keys import in_new_keys
 from search.study.semantics import Frozen
 from search.study.space import Dimension
-from trainer.config import PRESETS, Section, TrainConfig, absolute
+from trainer.config import TrainConfig, absolute
 from trainer.configfile import (
+    Section,
     build,
     did_you_mean,
     flatten,
     nest,
     quoted,
 )
+from trainer.model_config import PRESETS
+from trainer.old_names import MOVED
 
 METRICS: dict[str, Literal["min", "max"]] = {
     "val/dice": "max",
@@ -343,7 +346,7 @@ class StudyConfig(Section):
             smoothing=scheduler.smoothing,
             mode=self.objective.mode,
             seed=self.seed,
-            validate_every=self.train_config({}).validate_every,
+            validate_every=self.train_config({}).validation.every,
         )
 
     def config_hash(self) -> str:
@@ -352,5 +355,9 @@ class StudyConfig(Section):
         for reference in values.pop("references"):
             values["enqueue"].append({**reference["settings"], "protected": True})
         values["trials"]["silence_s"] = values["trials"].pop("hang_timeout_s")
+        for section in (values["train"], values["control"]):
+            for old, today in MOVED.items():
+                if today in section:
+                    section[old] = section.pop(today)
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -10,8 +10,9 @@ from search.study import semantics
 from search.study.checks import OWNED, TABLES
 from search.study.config import StudyConfig
 from search.study.semantics import Frozen
-from trainer.config import TrainConfig, without_gone
+from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, field_names, flatten
+from trainer.old_names import in_new_names
 
 
 def study_of(event: Mapping[str, Any], where: str | Path) -> StudyConfig:
@@ -39,9 +40,9 @@ def frozen_of(event: Mapping[str, Any]) -> Frozen:
 
 def _settings(event: Mapping[str, Any]) -> dict[str, Any]:
     if "settings" in event:
-        return without_gone(event["settings"])
+        return in_new_names(event["settings"])
     text = resources.files("search.study").joinpath("defaults_v1.json").read_text()
-    return dict(json.loads(text))
+    return in_new_names(json.loads(text))
 
 
 def birth(study: StudyConfig) -> Frozen:

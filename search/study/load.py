@@ -11,7 +11,6 @@ from search.study.init_from import inherited
 from search.study.old_keys import HANG_TIMEOUT, origins, renamed
 from search.study.semantics import Frozen
 from search.study.space import Dimension
-from trainer.config import note_gone
 from trainer.configfile import (
     ConfigError,
     build,
@@ -21,6 +20,7 @@ from trainer.configfile import (
     parse_overrides,
     read_yaml,
 )
+from trainer.old_names import note_old_names
 
 
 def load_study(
@@ -46,7 +46,7 @@ def load_study(
     problems = _override(values, given)
     for section in ("train", "control"):
         if isinstance(settings := values.get(section), Mapping):
-            note_gone(settings, f"{path}: {section}.")
+            note_old_names(settings, f"{path}: {section}.")
     values, unfit = inherited(values, str(path))
     problems += unfit
     study, broken = _build(values, str(path))

@@ -1,14 +1,15 @@
 """Keys of the study file as version 0.1 spelt them, which are still read.
 
 `trials.silence_s` is `trials.hang_timeout_s`, and an entry of `enqueue` with `protected: true` is
-one of `references`. Settings of the trainer that are gone are left out.
+one of `references`. Settings of the trainer that are gone are left out, and those
+that moved are read.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from trainer.config import without_gone
+from trainer.old_names import in_new_names
 
 HANG_TIMEOUT = ("silence_s", "hang_timeout_s")
 """The old key and the new one."""
@@ -24,7 +25,7 @@ def in_new_keys(values: Any) -> Any:
     new = dict(values)
     for section in ("train", "control"):
         if isinstance(settings := values.get(section), Mapping):
-            new[section] = without_gone(settings)
+            new[section] = in_new_names(settings)
     if isinstance(trials := values.get("trials"), Mapping):
         new["trials"] = renamed(trials, *HANG_TIMEOUT)
     entries, references = _lists(values)

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from trainer.config import Section
-from trainer.configfile import quoted
+from trainer.configfile import Section, quoted
 
 MAX_CHOICES = 1000
 MAX_STEPS = 10**9

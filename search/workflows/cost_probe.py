@@ -54,7 +54,7 @@ class Cost:
         """Return the seconds of so many epochs, validations included."""
         if not config.epochs:
             return self.validation_s
-        epoch_s = self.image_s * config.epoch_images + self.validation_s / config.validate_every
+        epoch_s = self.image_s * config.epoch_images + self.validation_s / config.validation.every
         return epochs * epoch_s
 
 

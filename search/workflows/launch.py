@@ -24,8 +24,8 @@ from search.study.frozen import birth, check_trainable, frozen_of, study_of
 from search.tracking.address import ui_command
 from search.tracking.tracker import Tracker
 from trainer.atomic import write_atomically
-from trainer.config import note_gone
 from trainer.configfile import ConfigError, flatten
+from trainer.old_names import note_old_names
 
 BROKEN = 3
 """Exit status where trials only fail. A crash has another, and what relaunches tells them apart."""
@@ -89,7 +89,7 @@ def reopened(folder: Path) -> Iterator[StudySession]:
     study, state = read_study(folder)
     assert state.study is not None
     check_trainable(state.study, folder)
-    note_gone(state.study["config"].get("train", {}), f"{folder}: train.")
+    note_old_names(state.study["config"].get("train", {}), f"{folder}: train.")
     _check_data(state.study, content_hash(study.data.store), study, folder)
     with open_as_driver(folder) as ledger:
         yield StudySession(study, folder.resolve(), ledger)

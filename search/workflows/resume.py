@@ -100,11 +100,11 @@ def _resumed(trials: Sequence[TrialState], epochs: int) -> list[Event]:
 
 def unsuitable(study: StudyConfig, epochs: int) -> str:
     """Return why no trial of a study can be trained for so many epochs; empty if it can."""
-    every = study.train_config({}).validate_every
+    every = study.train_config({}).validation.every
     if not study.trains:
         return "this study's trials train nothing (max_t 0)"
     if epochs % every:
-        return f"must be a multiple of train.validate_every ({every})"
+        return f"must be a multiple of train.validation.every ({every})"
     return ""
 
 

@@ -26,13 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.bench.row import Row, show
-from trainer.config import DataConfig, DiffusionConfig, ModelConfig, SamplingConfig, TrainConfig
+from trainer.config import DataConfig, DiffusionConfig, SamplingConfig, TrainConfig
 from trainer.data.inputs import Inputs
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
 from trainer.data.store import Store
 from trainer.diffusion.process import Process
 from trainer.evaluation.ensemble import in_batches, sample_members
+from trainer.model_config import ModelConfig
 from trainer.models import build_model
 from trainer.models.network import ImageItself, Network
 from trainer.randomness import generator

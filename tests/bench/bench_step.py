@@ -138,7 +138,7 @@ Build = Callable[[int], tuple[torch.nn.Module, Predict]]
 
 
 def _v1() -> Build:
-    from trainer.config import ModelConfig
+    from trainer.model_config import ModelConfig
     from trainer.models import build_model
 
     def build(size: int) -> tuple[torch.nn.Module, Predict]:

@@ -14,8 +14,9 @@ from trainer.loop import fit
 
 pytestmark = pytest.mark.gpu
 
-HELD_BYTES = 128 << 20
-"""What CUDA's libraries may keep in a process for good."""
+HELD_BYTES = 160 << 20
+"""What CUDA's libraries may keep in a process for good: cuBLAS has 64 MiB of workspace on an H200
+for each stream that it was used on, and a trial has two, one of them for recording graphs."""
 
 
 @pytest.fixture

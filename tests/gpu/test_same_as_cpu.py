@@ -15,9 +15,9 @@ from search.workflows.check_step import (
     take_step,
     training,
 )
-from trainer.config import ModelConfig
 from trainer.data.augment import counter_normal
 from trainer.data.batches import augmented
+from trainer.model_config import ModelConfig
 from trainer.models.dropout import mix
 
 pytestmark = pytest.mark.gpu

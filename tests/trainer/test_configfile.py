@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.badinput.judge import run
-from trainer.config import ModelConfig, TrainConfig
+from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, flatten, nest, parse_overrides, read_yaml
+from trainer.model_config import ModelConfig
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A run's newest weights, averaged and raw, and how far training has moved them."""
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from trainer.devices import pick_device, wants_bf16
 from trainer.models.new_network import new_network
 from trainer.randomness import torch_seed
 from trainer.saved import checkpoint
-from trainer.saved.model_io import BEST, TrainedModel, load
+from trainer.saved.model_io import TrainedModel, load
+from trainer.training.optimizer import decaying
 from trainer.training.train_state import EMA_RAMP
 
 
@@ -32,7 +34,7 @@ class Weights:
     ema: TrainedModel
     """Averaged weights: those that validations judge and that are kept."""
     raw: TrainedModel | None
-    """Weights as the optimizer has them; None where only best.pt is here."""
+    """Weights as the optimizer has them; None where only ema.pt is here."""
     images: int | None
     """Training images seen; None likewise."""
     motion: Motion | None
@@ -48,12 +50,12 @@ class Weights:
     def moment(self) -> str:
         """The moment in words."""
         if self.images is None:
-            return "the best validation"
+            return "the last validation"
         return f"epoch {self.images / self.ema.config.epoch_images:.3g}"
 
 
 def newest(run_dir: Path, device: str = "cpu") -> Weights:
-    """Load the newest readable checkpoint, or else best.pt.
+    """Load the newest readable checkpoint, or else the weights of the last validation.
 
     Args:
         run_dir: The run's folder.
@@ -84,7 +86,7 @@ def _newest(run_dir: Path) -> Weights:
         model.load_state_dict(saved["model"])
         raw = replace(ema, model=model.requires_grad_(False).eval())
         return Weights(ema, raw, saved["images"], _motion(raw, saved["optimizer"]))
-    return Weights(load(run_dir / BEST, "cpu"), None, None, None)
+    return Weights(load(run_dir, "cpu"), None, None, None)
 
 
 def _motion(raw: TrainedModel, optimizer: dict[str, Any]) -> Motion | None:
@@ -94,7 +96,12 @@ def _motion(raw: TrainedModel, optimizer: dict[str, Any]) -> Motion | None:
     initial = dict(new_network(config, raw.inputs, raw.device).named_parameters())
     states, beta = optimizer["state"], optimizer["param_groups"][0]["betas"]
     travels, steps = [], []
-    for number, (name, weight) in enumerate(raw.model.named_parameters()):
+    parts = decaying(raw.model)
+    if len(optimizer["param_groups"][0]["params"]) > len(parts[0]):  # of version 0.1
+        parts = [*raw.model.parameters()], []
+    number_of = {weight: number for number, weight in enumerate(chain(*parts))}
+    for name, weight in raw.model.named_parameters():
+        number = number_of[weight]
         norm = float(initial[name].detach().norm())
         if weight.ndim < 2 or not norm or number not in states:
             continue

@@ -10,9 +10,10 @@ from trainer.config import LossConfig
 from trainer.diffusion.process import Process
 
 MIN_WEIGHT = 1e-5
-"""Least weight. min_snr and sigmoid fall to 0 with the SNR, but sampling begins where it is least,
-and with zero_terminal_snr where it is 0. Below the least SNR of the linear schedule, 4e-5, so that
-eps has exactly Hang et al.'s weights there."""
+"""Least weight of x_start's squared error with targets x_start and v. min_snr and sigmoid fall to 0
+with the SNR, but sampling begins where it is least, and with zero_terminal_snr where it is 0. With
+target eps there is none: divided by the SNR, it would be up to 4,000 times Hang et al.'s largest
+weight, and most of the training, just where x_t says nothing."""
 
 
 def error_scale(process: Process, t: Tensor, config: LossConfig) -> Tensor:
@@ -22,7 +23,8 @@ def error_scale(process: Process, t: Tensor, config: LossConfig) -> Tensor:
     costs the same whether eps, x_start or v expresses it. With x_t given, an error of 1 in eps is
     one of s/a in x_start, and an error of 1 in v one of s. The SNR in w is that after the input
     scale b. uniform: w = 1; min_snr: min(SNR, gamma) (Hang et al. 2023, arXiv 2303.09556); sigmoid:
-    e^bias sigmoid(log SNR - bias) (Hoogeboom et al. 2024, arXiv 2410.19324); at least MIN_WEIGHT.
+    e^bias sigmoid(log SNR - bias) (Hoogeboom et al. 2024, arXiv 2410.19324); for x_start and v at
+    least MIN_WEIGHT.
     plain is no weight of x_start's error but 1 for the error on the target as it is.
 
     Args:
@@ -46,13 +48,12 @@ def error_scale(process: Process, t: Tensor, config: LossConfig) -> Tensor:
             weight = snr / (1 + snr * math.exp(-config.sigmoid_bias))
         case _:
             assert_never(config.noise_weighting)
-    scale = weight.clamp(min=MIN_WEIGHT).sqrt()
     match process.predicts:
         case "x_start":
-            return scale
+            return weight.clamp(min=MIN_WEIGHT).sqrt()
         case "eps":
-            return scale / snr.sqrt()
+            return (weight / snr).sqrt()
         case "v":
-            return scale / (1 + snr).sqrt()
+            return (weight.clamp(min=MIN_WEIGHT) / (1 + snr)).sqrt()
         case _:
             assert_never(process.predicts)

@@ -107,7 +107,7 @@ class Validator:
             return np.empty((0, self.store.image_size, self.store.image_size), np.float32)
         begun = time.perf_counter()
         model.eval()
-        sampling = self.config.sampling
+        sampling = self.config.validation_sampling
         names = [(case.case_id, index) for case in self.cases for index in range(case.num_slices)]
         count = num_members(model, sampling)
 

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from trainer.config import ModelConfig
 from trainer.configfile import ConfigError
+from trainer.model_config import ModelConfig
 from trainer.models.activation_checkpointing import recompute
 from trainer.models.diffusion_unet import DiffusionUNet
 from trainer.models.dropout import count_dropout

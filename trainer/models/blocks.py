@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.config import ModelConfig
+from trainer.model_config import ModelConfig
 from trainer.models.conv import Conv
 from trainer.models.norm_silu import Norm, largest_divisor
 

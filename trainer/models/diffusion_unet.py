@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ModelConfig
+from trainer.model_config import ModelConfig
 from trainer.models.blocks import HEAD_CHANNELS, in_full_precision, level_widths
 from trainer.models.conv import Conv
 from trainer.models.network import ImageItself, Network

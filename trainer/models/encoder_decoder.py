@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.config import ModelConfig
+from trainer.model_config import ModelConfig
 from trainer.models.blocks import Level, level_widths
 from trainer.models.conv import Conv
 

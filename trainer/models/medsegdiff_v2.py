@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from trainer.config import ModelConfig
+from trainer.model_config import ModelConfig
 from trainer.models.anchor import UncertainSpatialAttention
 from trainer.models.blocks import TimeEmbedding, in_full_precision, level_widths
 from trainer.models.conv import Conv

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from trainer.config import ModelConfig
 from trainer.configfile import ConfigError
+from trainer.model_config import ModelConfig
 from trainer.models.blocks import Level, in_full_precision
 
 

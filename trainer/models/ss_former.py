@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.config import V2Config
+from trainer.model_config import V2Config
 from trainer.models.blocks import ChannelNorm, without_autocast, zero_init
 
 FILTER_CHANNELS = 32

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from trainer.config import ModelConfig
+from trainer.model_config import ModelConfig
 from trainer.models.blocks import level_widths
 from trainer.models.network import DirectNetwork, needs_two_pixels
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,8 +22,13 @@ from trainer.models.new_network import new_network
 from trainer.saved import checkpoint, model_package
 from trainer.saved.frozen_threshold import FILE, FrozenThreshold
 
+WEIGHTS = "ema.pt"
+"""In a run folder: the averaged weights that the last validation judged."""
+
 BEST = "best.pt"
-"""In a run folder: the weights with the best val/dice so far."""
+"""In a run folder of version 0.1, instead: the weights of its best validation by val/dice."""
+
+OF_BEST = "of version 0.1: the weights of the run's best single validation, not of its last"
 
 CURVE = tuple(
     f"diffusion.{name}"
@@ -51,8 +57,9 @@ def load(path: str | Path, device: torch.device | str = "auto") -> TrainedModel:
     """Load the averaged (EMA) weights and what they need, without running code from the file.
 
     Args:
-        path: A run folder, of which best.pt is taken, or else the newest checkpoint that can be
-            read; or one such file; or a folder that `segtune export` wrote.
+        path: A run folder, of which ema.pt is taken, or else best.pt of version 0.1, which a note
+            says, or else the newest checkpoint that can be read; or one such file; or a folder
+            that `segtune export` wrote.
         device: Where to predict: a device, or a word of the setting `device`. Where the model was
             trained does not matter.
 
@@ -197,11 +204,14 @@ def _read(path: Path) -> tuple[Path, Mapping[str, Any]]:
         return path, _read_file(path)
     if model_package.is_exported(folder := path if path.is_dir() else path.parent):
         return folder / model_package.WEIGHTS, model_package.read(folder)
+    if (weights := path / WEIGHTS).is_file():
+        return weights, _read_file(weights)
     if (best := path / BEST).is_file():
+        print(f"note: {best}: {OF_BEST}", file=sys.stderr, flush=True)
         return best, _read_file(best)
     files = sorted((path / "checkpoints").glob("*.pt"), reverse=True)
     if not files:
-        raise ConfigError([f"{path}: no checkpoint in it ({BEST} or checkpoints/*.pt)"])
+        raise ConfigError([f"{path}: no checkpoint in it ({WEIGHTS} or checkpoints/*.pt)"])
     problems = []
     for file in files:
         try:

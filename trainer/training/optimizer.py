@@ -20,15 +20,32 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov & Hutter 2019), its fused kernel where the device has one.
 
-    The learned loss weights have settings of their own (trainer/training/loss_weighting.py).
+    What weight decay pulls towards 0 is `decaying`. The learned loss weights have settings of
+    their own (trainer/training/loss_weighting.py).
     """
-    parameters = list(model.parameters())
+    decay, keep = decaying(model)
     groups: list[dict[str, Any]] = [
-        {"params": parameters, "peak_lr": config.lr, "weight_decay": config.weight_decay}
+        {"params": decay, "peak_lr": config.lr, "weight_decay": config.weight_decay},
+        {"params": keep, "peak_lr": config.lr, "weight_decay": 0.0},
     ]
     if learned := list(term_weights.parameters()):
         groups.append({"params": learned, "peak_lr": OPTIMIZER["lr"], **OPTIMIZER})
-    return torch.optim.AdamW(groups, fused=has_fused_adamw(parameters[0].device))
+    return torch.optim.AdamW(groups, fused=has_fused_adamw(decay[0].device))
+
+
+def decaying(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return a model's parameters that weight decay is for, and the others, each in its order.
+
+    Those are the weights of convolutions, linear maps and attention, for which 0 is nothing. It is
+    not for biases, for the gains of norms, nor for a filter that begins as the identity (the
+    FF-Parser), as 0 would mute what passes through.
+    """
+    named = list(model.named_parameters())
+    decays = [p.ndim > 1 and name.endswith("weight") for name, p in named]
+    return (
+        [p for (_, p), does in zip(named, decays, strict=True) if does],
+        [p for (_, p), does in zip(named, decays, strict=True) if not does],
+    )
 
 
 def has_fused_adamw(device: torch.device) -> bool:

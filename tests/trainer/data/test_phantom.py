@@ -144,8 +144,8 @@ def test_the_best_threshold_on_one_modality_is_not_enough(store, fold):
 def test_a_small_unet_goes_well_beyond_the_threshold(store):
     import torch
 
-    from trainer.config import ModelConfig
     from trainer.evaluation.metrics import score_case
+    from trainer.model_config import ModelConfig
     from trainer.models import build_model
 
     torch.manual_seed(0)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from tests.trainer.diffusion.networks import network_of, no_noise, normal, some_mask, some_network
-from trainer.config import DiffusionConfig, ModelConfig, SamplingConfig
+from trainer.config import DiffusionConfig, SamplingConfig
 from trainer.diffusion.process import Process
 from trainer.diffusion.sampling import sample
+from trainer.model_config import ModelConfig
 from trainer.models import build_model
 from trainer.respacing import timesteps
 

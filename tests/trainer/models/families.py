@@ -5,7 +5,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ModelConfig
+from trainer.model_config import ModelConfig
 from trainer.models import build_model
 from trainer.models.network import Network
 

@@ -14,7 +14,7 @@ from tests.trainer.models.families import (
     inputs,
     size_of,
 )
-from trainer.config import ModelConfig
+from trainer.model_config import ModelConfig
 from trainer.models import build_model
 from trainer.models.dropout import set_images
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.trainer.models.on_meta import Watching, fuse, is_last, like_a_gpu
-from trainer.config import ModelConfig
+from trainer.model_config import ModelConfig
 from trainer.models import build_model
 
 SIZE = 64

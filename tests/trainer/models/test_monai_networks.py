@@ -36,7 +36,7 @@ def test_a_dynunet_of_two_levels_is_refused_in_one_line():
 
 @pytest.mark.parametrize("size", [32, 80])
 def test_a_swin_unetr_refuses_sizes_that_do_not_halve_five_times(size):
-    from trainer.config import ModelConfig
+    from trainer.model_config import ModelConfig
     from trainer.models import build_model
 
     config = ModelConfig(family="swin_unetr", width=12)

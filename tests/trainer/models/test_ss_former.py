@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.trainer.models.families import awaken
-from trainer.config import V2Config
+from trainer.model_config import V2Config
 from trainer.models.ss_former import (
     AttentionProduct,
     CrossBlock,

@@ -1,0 +1,36 @@
+"""Settings of earlier versions: what became of their names."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.configfile import flatten
+
+GONE = {"compile": "torch.compile made steps slower"}
+"""Settings of earlier versions, and why they went. They rounded otherwise and no more: what has one
+goes on without it."""
+
+MOVED = {"validate_every": "validation.every"}
+"""Settings of earlier versions that have another name today."""
+
+
+def in_new_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by today's dotted paths, without those that are gone.
+
+    Of a setting that is given by both names, the old one stays, to be refused.
+    """
+    given = flatten(settings)
+    new = {name: value for name, value in settings.items() if name not in GONE}
+    for old, today in MOVED.items():
+        if old in new and today not in given:
+            new[today] = new.pop(old)
+    return new
+
+
+def note_old_names(settings: Mapping[str, Any], where: str) -> None:
+    """Say on stderr, a line each, which of some settings are those of earlier versions."""
+    for name in settings:
+        if name in GONE:
+            print(f"note: {where}{name}: is gone ({GONE[name]}), and left out", file=sys.stderr)
+        elif name in MOVED:
+            print(f"note: {where}{name}: is {MOVED[name]} now", file=sys.stderr)
