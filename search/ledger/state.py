@@ -11,7 +11,12 @@ crash went through the same code. Each event has `event`, its kind, `time` and w
     threshold    what the best single-modality threshold scores
     imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
     proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
-                 sampler must remember); with kind confirm: of, seed, fold, epochs
+                 sampler must remember), drawn_before (draws that had been tried), same_as (an
+                 earlier trial whose params it was given again); with kind confirm: of, seed,
+                 fold, epochs
+    refused      params, optuna, drawn_before, reason: a proposal that the trainer does not take,
+                 which is no trial
+    exhausted    reason: why no further trial is proposed
     started      attempt, host, pid, cpu, threads; commit and versions of the process that
                  trains, which version 0.1 recorded in `study` alone
     reported     epoch, value (of the objective), metrics; gpu, the model on which torch computes,
@@ -195,6 +200,12 @@ class StudyState:
         """Every report and its trial's number, in order."""
         self.imported: list[Event] = []
         """Trials of earlier studies."""
+        self.refused: list[Event] = []
+        """Proposals that are no trials, since the trainer does not take them."""
+        self.refused_in_a_row = 0
+        """Of them, those since the last proposed trial."""
+        self.exhausted = ""
+        """Why no further trial is proposed; empty while some may be."""
         self.resumes: list[Event] = []
         self.verdicts: list[Event] = []
         self.test_readings: list[Event] = []
@@ -233,6 +244,7 @@ class StudyState:
         if event["event"] == "proposed":
             number = event["trial"]
             assert number not in self.trials, f"trial {number} is proposed twice"
+            self.refused_in_a_row = 0
             self.trials[number] = TrialState(
                 number,
                 event["params"],
@@ -257,6 +269,11 @@ class StudyState:
                 self.threshold = event
             case "imported", None:
                 self.imported.append(event)
+            case "refused", None:
+                self.refused.append(event)
+                self.refused_in_a_row += 1
+            case "exhausted", None:
+                self.exhausted = event["reason"]
             case "resume", None:
                 self.resumes.append(event)
             case "verdict", None:
@@ -328,8 +345,12 @@ class StudyState:
         return (
             (self.control() is not None or not study.has_control)
             and len(self.references()) >= len(study.references)
-            and len(self.searched()) >= study.trials.num_trials
+            and len(self.searched()) >= self.num_trials(study)
         )
+
+    def num_trials(self, study: StudyConfig) -> int:
+        """Return how many searched trials there will be in the end."""
+        return len(self.searched()) if self.exhausted else study.trials.num_trials
 
     def finished(self, study: StudyConfig) -> bool:
         """Return whether no trial is left to propose or to continue."""
