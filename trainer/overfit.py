@@ -68,7 +68,7 @@ def overfit(config: TrainConfig, *, max_images: int = 20_000) -> Iterator[Overfi
             state.ema,
             cond,
             process=state.process,
-            sampling=config.sampling,
+            sampling=config.validation_sampling,
             noise=[[generator(config.seed, "overfit", int(row)) for row in rows]],
             autocast=state.autocast,
         )

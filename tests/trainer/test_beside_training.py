@@ -125,13 +125,13 @@ def test_the_same_bits_as_one_thing_after_the_other(
 ) -> None:
     """And the reports in order, each within the next epoch, and no second charged twice.
 
-    The first best.pt takes a thousand seconds, which are the validation's.
+    The first ema.pt takes a thousand seconds, which are the validation's.
     """
     now, write, slow_s = time.perf_counter, checkpoint.write, [1000.0]
 
     def slow(path: Path, state: dict[str, Any]) -> None:
         write(path, state)
-        if path.name == "best.pt" and slow_s:
+        if path.name == "ema.pt" and slow_s:
             passed_s.append(slow_s.pop())
 
     passed_s: list[float] = []
@@ -143,7 +143,7 @@ def test_the_same_bits_as_one_thing_after_the_other(
         validations.append(validation)
         at.append(steps.taken)
         if validation.epoch == 1:  # the weights that were scored, whatever was trained meanwhile
-            best = read(tmp_path / "best.pt")
+            best = read(tmp_path / "ema.pt")
             assert best["epoch"] == 1
             for name, weight in load_latest(tmp_path / "checkpoints")["ema"].items():
                 assert torch.equal(best["ema"][name], weight), name

@@ -214,7 +214,7 @@ def test_more_epochs_continue_a_finished_run(
 
 
 def test_validates_every_second_epoch_and_the_last(phantom_store: Path, tmp_path: Path) -> None:
-    config = tiny_config(phantom_store, epochs=3, validate_every=2)
+    config = tiny_config(phantom_store, epochs=3, validation__every=2)
     assert [v.epoch for v in fit(config, tmp_path)] == [2, 3]
 
 

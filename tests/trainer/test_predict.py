@@ -1,5 +1,6 @@
 """`predict`: the validator's mask, from files, on the file's own grid; or one clear line."""
 
+import gzip
 import json
 import re
 import sys
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from tests.trainer.saved.test_model_io import save, shaken_state
 from tests.trainer.tiny import tiny_config
 from trainer.__main__ import cli
+from trainer.data.case_file import read_reference
 from trainer.data.formats.case_selector import find_case
+from trainer.data.nifti import Source
 from trainer.data.store import Store
 from trainer.evaluation.validate import Validator
 from trainer.loop import fit
-from trainer.predict import predict_case, predict_slices
+from trainer.predict import content_number, predict_case, predict_slices
 from trainer.randomness import generator
 from trainer.saved.model_io import load, with_settings
 
@@ -95,7 +98,7 @@ def test_files_score_what_the_validation_scored(
 ) -> None:
     """From NIfTI to NIfTI, against the truth as a stranger would read it."""
     store = Store.open(phantom_store)
-    epoch = torch.load(run / "best.pt", weights_only=True)["epoch"]
+    epoch = torch.load(run / "ema.pt", weights_only=True)["epoch"]
     recorded = [row for row in pq.read_table(run / "cases.parquet").to_pylist()
                 if row["epoch"] == epoch]  # fmt: skip
     assert recorded
@@ -120,7 +123,9 @@ def test_the_same_noise_gives_the_validators_probability(
     diffusion: Path, dataset: Path, phantom_store: Path
 ) -> None:
     store, trained = Store.open(phantom_store), load(diffusion)
-    trained = with_settings(trained, {"sampling.num_ensemble": 2, "sampling.eta": 0.5})
+    trained = with_settings(
+        trained, {"sampling.num_ensemble": 2, "sampling.eta": 0.5, "validation.steps": "sampling"}
+    )
     case = next(case for case in store.cases if case.case_id == FIRST)
     validator = Validator(store, [case], trained.config, trained.process, trained.device)
     expected = validator.probabilities(trained.model, 3, batch_size=16, autocast=trained.autocast)
@@ -133,15 +138,37 @@ def test_the_same_noise_gives_the_validators_probability(
     np.testing.assert_allclose(found.probability.numpy(), expected, atol=1e-6)
     assert found.uncertainty.max() > 0.01
     # And from files: what prepare stored, and the way back to the native grid.
-    name, images = find_case([f"{dataset}:{FIRST}"], MODALITIES)
-    predicted = predict_case(trained, name, images)
+    _, images = find_case([f"{dataset}:{FIRST}"], MODALITIES)
+    content = content_number(read_reference(images)[0].data)
+    predicted = predict_case(trained, images)
     own = predict_slices(
         trained,
         store.images(case.rows, MODALITIES),
-        lambda member, index: generator(0, "predict", FIRST, index, member),
+        lambda member, index: generator(0, "predict", content, index, member),
     )
     native = store.to_native(case, own.probability.numpy()) * store.native_brain(case)
     np.testing.assert_array_equal(predicted.probability, native)
+
+
+def test_the_same_images_under_other_names_have_the_same_mask(
+    diffusion: Path, dataset: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Also uncompressed; and another patient's images, and another seed, draw other noise."""
+    own = {name: path for name, path in files(dataset).items() if name in MODALITIES}
+    copies = {name: tmp_path / f"patient-7-{name}.nii" for name in own}
+    for name, path in own.items():
+        copies[name].write_bytes(gzip.decompress(path.read_bytes()))
+    masks = []
+    for out, paths in (("own.nii", own), ("copies.nii", copies)):
+        words = [f"{name}={path}" for name, path in paths.items()]
+        assert command(monkeypatch, capsys, diffusion, *words, tmp_path / out) == (0, "")
+        masks.append(canonical(tmp_path / out))
+    assert masks[0].any() and np.array_equal(*masks)
+    voxels = read_reference({"ncct": Source(own["ncct"])})[0].data
+    changed = voxels.copy()
+    changed[0, 0, 0] += 1
+    assert content_number(voxels) != content_number(changed)
 
 
 @pytest.mark.parametrize(("ncct", "tmax"), [("LAS", "RAS"), ("LPS", "PSR"), ("SAR", "ILP")])
@@ -255,15 +282,16 @@ def test_the_reference_may_be_a_modality_that_the_model_does_not_see(
 ) -> None:
     state = shaken_state(phantom_store, data__modalities=["tmax"], sampling__threshold=0.5)
     trained = load(save(state, tmp_path / "m.pt"))
-    name, images = find_case([str(dataset / "raw_data" / FIRST / "ses-01")], ["tmax"])
+    _, images = find_case([str(dataset / "raw_data" / FIRST / "ses-01")], ["tmax"])
+    content = content_number(read_reference(images)[0].data)
     assert list(images) == ["ncct", "tmax"]
-    found = predict_case(trained, name, images)
+    found = predict_case(trained, images)
     store = Store.open(phantom_store)
     case = next(case for case in store.cases if case.case_id == FIRST)
     own = predict_slices(
         trained,
         store.images(case.rows, ["tmax"]),
-        lambda member, index: generator(0, "predict", FIRST, index, member),
+        lambda member, index: generator(0, "predict", content, index, member),
     )
     native = store.to_native(case, own.probability.numpy()) * store.native_brain(case)
     np.testing.assert_array_equal(found.probability, native)

@@ -77,4 +77,4 @@ def test_interrupted_equals_whole(
     for state in states:
         state["totals"] = {}
     assert_same(*states, name)
-    assert (tmp_path / "broken" / "best.pt").exists()
+    assert (tmp_path / "broken" / "ema.pt").exists()

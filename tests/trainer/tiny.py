@@ -17,6 +17,7 @@ TINY = {
     "optimizer.lr": 1e-3,
     "optimizer.warmup_images": 8,
     "sampling.timestep_respacing": 3,
+    "sampling.num_ensemble": 1,
     # Low, so that validations say something about weights that have learned nothing yet.
     "sampling.threshold": 0.02,
 }

@@ -16,9 +16,8 @@ from trainer.diagnosis.missed_lesions import (
     calibration,
     lesions,
 )
-from trainer.diagnosis.slices import Slices, by_timestep, pass_s, sampled
+from trainer.diagnosis.slices import Slices, by_timestep, num_steps, pass_s, sampled
 from trainer.diagnosis.weights import Motion, newest
-from trainer.respacing import timesteps
 
 BUDGET_S = 60.0
 """Time for all forward passes: decides how many slices are predicted."""
@@ -97,8 +96,7 @@ def measure(
     if expected not in (None, store.content_hash):
         raise ConfigError([f"{store.path}: is not the data that the run was trained on"])
     torch.set_num_threads(trained.config.num_threads)
-    diffusion, sampling = trained.config.diffusion, trained.config.sampling
-    steps = 1 if direct else len(timesteps(diffusion.num_timesteps, sampling.timestep_respacing))
+    diffusion, steps = trained.config.diffusion, num_steps(trained)
     draws = 1 if direct else DRAWS
     passes = (draws + (weights.raw is not None)) * steps + (0 if direct else len(LEVELS) + 1)
     slices = Slices.choose(store, trained, int(budget_s / (passes * pass_s(store, trained))))
@@ -110,7 +108,7 @@ def measure(
         for t, dice in zip([*at, None], by_timestep(trained, slices, [*at, None]), strict=True):
             levels.append(AtTimestep(t, 0.0 if t is None else float(signal[t]), float(dice.mean())))
     probabilities = [sampled(trained, slices, draw) for draw in range(draws)]
-    threshold = sampling.threshold
+    threshold = trained.config.sampling.threshold
     raw = None
     if weights.raw is not None:
         raw = slices.dice(sampled(weights.raw, slices, 0) >= threshold)

@@ -13,6 +13,7 @@ from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
 from trainer.evaluation.ensemble import sample_members
 from trainer.randomness import generator
+from trainer.respacing import timesteps
 from trainer.saved.model_io import TrainedModel
 
 BATCH = 16
@@ -86,7 +87,7 @@ class Slices:
 
 
 def sampled(trained: TrainedModel, slices: Slices, draw: int) -> NDArray[np.float32]:
-    """Sample every slice once, as the configuration says, but a single member.
+    """Sample every slice once, as a validation does, but a single member.
 
     Args:
         trained: The weights.
@@ -104,7 +105,7 @@ def sampled(trained: TrainedModel, slices: Slices, draw: int) -> NDArray[np.floa
             trained.model,
             slices.cond[part].to(trained.device),
             process=trained.process,
-            sampling=trained.config.sampling,
+            sampling=trained.config.validation_sampling,
             noise=noise,
             autocast=trained.autocast,
         )[0]
@@ -114,14 +115,15 @@ def sampled(trained: TrainedModel, slices: Slices, draw: int) -> NDArray[np.floa
 
 @torch.inference_mode()
 def by_timestep(
-    trained: TrainedModel, slices: Slices, timesteps: Sequence[int | None]
+    trained: TrainedModel, slices: Slices, levels: Sequence[int | None]
 ) -> list[NDArray[np.float64]]:
     """Return the Dice by case of the x_start that is predicted in one step.
 
     Args:
         trained: The weights.
         slices: What to predict.
-        timesteps: To each of which the true mask is noised; None is noise alone, given as T - 1.
+        levels: Timesteps to each of which the true mask is noised; None is noise alone, given as
+            T - 1.
 
     Returns:
         For each timestep (cases,).
@@ -151,7 +153,7 @@ def by_timestep(
         slices.dice(
             _in_batches(len(slices.rows), lambda part, at=at: some(part, at)) >= threshold  # type: ignore[misc]
         )
-        for at in timesteps
+        for at in levels
     ]
 
 
@@ -164,14 +166,19 @@ def pass_s(store: Store, trained: TrainedModel) -> float:
     slices = Slices.choose(store, trained, 2)
     few = Slices(**vars(slices) | {"rows": slices.rows[:4], "case_of": slices.case_of[:4],
                  "cond": slices.cond[:4], "masks": slices.masks[:4]})  # fmt: skip
-    one = trained.config.sampling.model_copy(update={"timestep_respacing": 1, "method": "ddim"})
-    once = TrainedModel(
-        **vars(trained) | {"config": trained.config.model_copy(update={"sampling": one})}
-    )
-    sampled(once, few, 0)
+    sampled(trained, few, 0)
     begun = clock()
-    sampled(once, few, 0)
-    return (clock() - begun) / len(few.rows)
+    sampled(trained, few, 0)
+    return (clock() - begun) / len(few.rows) / num_steps(trained)
+
+
+def num_steps(trained: TrainedModel) -> int:
+    """Return the forward passes that a validation takes for a mask."""
+    config = trained.config
+    if trained.model.segments_directly:
+        return 1
+    respacing = config.validation_sampling.timestep_respacing
+    return len(timesteps(config.diffusion.num_timesteps, respacing))
 
 
 def _in_batches(number: int, predict: Callable[[slice], Tensor]) -> NDArray[np.float32]:

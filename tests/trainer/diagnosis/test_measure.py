@@ -110,7 +110,7 @@ def test_averaged_and_raw_weights(run_dir: Path, tmp_path: Path) -> None:
 
     copy = tmp_path / "run"
     copy.mkdir()
-    shutil.copy(run_dir / "best.pt", copy)
+    shutil.copy(run_dir / "ema.pt", copy)
     only_best = newest(copy)
     assert only_best.raw is None
     assert only_best.images is None

@@ -46,8 +46,11 @@ def test_equal_predictions_cost_the_same_under_every_target(
         pixels = CRITERIA[criterion](error, torch.zeros_like(error), reduction="none")
         costs.append(pixels.mean(dim=(1, 2, 3)))
     assert (costs[0] > 0).all()
-    for other in costs[1:]:
-        torch.testing.assert_close(other, costs[0], rtol=1e-6, atol=0)
+    floor = error_scale(process_for(schedule, "x_start", input_scale=b), T, loss) ** 2 <= MIN_WEIGHT
+    for target, other in zip(["v", "eps"], costs[1:], strict=False):
+        # eps has no floor, since it would be divided by the SNR there.
+        equal = ~floor if target == "eps" else torch.ones_like(floor)
+        torch.testing.assert_close(other[equal], costs[0][equal], rtol=1e-6, atol=0)
 
 
 def test_weights_are_the_published_ones():
@@ -65,14 +68,45 @@ def test_weights_are_the_published_ones():
     torch.testing.assert_close(sigmoid[visible], expected[visible])
 
 
-def test_min_snr_is_hang_et_als_for_eps_and_v():
-    """min(SNR, gamma) / SNR for eps and / (SNR + 1) for v, as in diffusers' training scripts."""
-    snr = process_for("linear", "eps").snr(T)
-    loss = LossConfig(noise_weighting="min_snr")
-    eps = error_scale(process_for("linear", "eps"), T, loss) ** 2
-    torch.testing.assert_close(eps, snr.clamp(max=5) / snr)
-    v = error_scale(process_for("linear", "v"), T, loss) ** 2
-    torch.testing.assert_close(v, snr.clamp(max=5) / (snr + 1))
+def snr_of(process: Process, b: float) -> torch.Tensor:
+    """The signal's variance over the noise's, by q(x_t | x_start) of a constant image."""
+    x_t = process.q_sample(torch.ones(1000, 1, 1, 1).double(), T, torch.zeros(1000, 1, 1, 1))
+    noise = process.q_sample(torch.zeros(1000, 1, 1, 1), T, torch.ones(1000, 1, 1, 1).double())
+    return (x_t / noise).square().flatten()
+
+
+@pytest.mark.parametrize("gamma", [1.0, 5.0, 20.0])
+@pytest.mark.parametrize("b", [1.0, 0.3, 0.1])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_min_snr_is_hang_et_als(schedule, b, gamma):
+    """min(SNR, gamma) for x_start, / SNR for eps and / (SNR + 1) for v, as diffusers has them."""
+    loss = LossConfig(noise_weighting="min_snr", min_snr_gamma=gamma)
+    published = {
+        "x_start": lambda snr: snr.clamp(max=gamma),
+        "eps": lambda snr: snr.clamp(max=gamma) / snr,
+        "v": lambda snr: snr.clamp(max=gamma) / (snr + 1),
+    }
+    for target, formula in published.items():
+        process = process_for(schedule, target, input_scale=b)
+        snr = snr_of(process, b)
+        found = error_scale(process, T, loss) ** 2
+        above = torch.ones_like(snr, dtype=torch.bool) if target == "eps" else snr > MIN_WEIGHT
+        torch.testing.assert_close(found[above], formula(snr)[above], rtol=1e-6, atol=0)
+        if target == "eps":
+            assert found.max() <= 1 + 1e-9
+            assert found[T >= 990].sum() <= 0.011 * 1000  # no more than their share of the steps
+
+
+@pytest.mark.parametrize("bias", [0.0, -3.0])
+@pytest.mark.parametrize("b", [1.0, 0.1])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_sigmoid_is_hoogeboom_et_als_for_eps(schedule, b, bias):
+    """Their weight of x_start's error, over the SNR: e^bias sigmoid(log SNR - bias) / SNR."""
+    process = process_for(schedule, "eps", input_scale=b)
+    snr = snr_of(process, b)
+    loss = LossConfig(noise_weighting="sigmoid", sigmoid_bias=bias)
+    expected = torch.sigmoid(bias - snr.log())
+    torch.testing.assert_close(error_scale(process, T, loss) ** 2, expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("target", ["x_start", "v", "eps"])

@@ -89,7 +89,7 @@ def test_the_best_checkpoint_by_its_path_says_the_same(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert evaluate(run, monkeypatch=monkeypatch) == 0
-    assert evaluate(run / "best.pt", "--out", tmp_path / "other", monkeypatch=monkeypatch) == 0
+    assert evaluate(run / "ema.pt", "--out", tmp_path / "other", monkeypatch=monkeypatch) == 0
     first, second = (read(f) for f in (run / "evaluate_val", tmp_path / "other"))
     assert first == second
 

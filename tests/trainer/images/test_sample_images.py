@@ -53,7 +53,7 @@ def make(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Make:
         for parameter in state.ema.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
         run_dir = tmp_path_factory.mktemp("run")
-        checkpoint.write(run_dir / "best.pt", state.for_use() | {"epoch": 12, "metrics": {}})
+        checkpoint.write(run_dir / "ema.pt", state.for_use() | {"epoch": 12, "metrics": {}})
         return load(run_dir, CPU)
 
     return made

@@ -39,7 +39,7 @@ def test_zero_epochs_validate_the_weights_once(
     assert 0 < validation.metrics["time/case_s"] < validation.metrics["time/validate_s"]
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["epoch"] == 0
     assert set(pq.read_table(tmp_path / "cases.parquet")["epoch"].to_pylist()) == {0}
-    # Its own best.pt holds the very weights, so that it is of use as any run is.
+    # Its own ema.pt holds the very weights, so that it is of use as any run is.
     found, expected = load(tmp_path).model.state_dict(), load(source).model.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in found.items())
     # A reader that lost it is told again, one that has it is not.

@@ -54,8 +54,8 @@ def test_a_file_gives_the_averaged_weights_and_what_they_need(
     assert not torch.equal(found, raw)
 
 
-def test_a_run_folder_gives_its_best_else_its_newest_readable(
-    state: TrainState, tmp_path: Path
+def test_a_run_folder_gives_its_last_weights_else_its_best_else_its_newest_readable(
+    state: TrainState, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
     old = save(state, folder / "checkpoints" / "000000000024.pt")
@@ -65,6 +65,13 @@ def test_a_run_folder_gives_its_best_else_its_newest_readable(
     assert load(folder).path == old
     best = save(state, folder / "best.pt")
     assert load(folder).path == best
+    assert capsys.readouterr().err == (
+        f"note: {best}: of version 0.1: the weights of the run's best single validation, not of "
+        "its last\n"
+    )
+    last = save(state, folder / "ema.pt")
+    assert load(folder).path == last
+    assert not capsys.readouterr().err
 
 
 def broken(kind: str, state: TrainState, path: Path) -> Path:
@@ -104,7 +111,7 @@ def broken(kind: str, state: TrainState, path: Path) -> Path:
     ("kind", "line"),
     [
         ("missing", "no such file or folder"),
-        ("empty folder", r"no checkpoint in it \(best.pt or checkpoints/\*.pt\)"),
+        ("empty folder", r"no checkpoint in it \(ema.pt or checkpoints/\*.pt\)"),
         ("truncated", "damaged"),
         ("empty", "not a segtune checkpoint"),
         ("text", "not a segtune checkpoint"),

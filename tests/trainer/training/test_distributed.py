@@ -104,7 +104,7 @@ def weights(run_dir: Path) -> torch.Tensor:
 def test_two_processes_train_the_weights_of_one(
     phantom_store: Path, tmp_path: Path, pair: Pair, name: str
 ) -> None:
-    settings = {"epochs": 2, "validate_every": 2, "precision": "fp64"} | VARIANTS[name]
+    settings = {"epochs": 2, "validation.every": 2, "precision": "fp64"} | VARIANTS[name]
     config = tiny_config(phantom_store, **settings)
     one = train(config, tmp_path / "one")
     ours, theirs = pair.run(train, config, tmp_path / "two")
@@ -194,4 +194,4 @@ def test_torchrun_starts_the_command(phantom_store: Path, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch    1/1") == 1
-    assert (tmp_path / "run" / "best.pt").exists()
+    assert (tmp_path / "run" / "ema.pt").exists()

@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainer.models import families
 from tests.trainer.tiny import tiny_config
+from trainer.config import LossConfig, OptimizerConfig
 from trainer.configfile import ConfigError
 from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
 from trainer.devices import CONTEXT_BYTES, limit_memory, pick_device, set_determinism
 from trainer.exceptions import Diverged
-from trainer.training.loss_weighting import OPTIMIZER
-from trainer.training.optimizer import has_fused_adamw, learning_rate_share, set_learning_rate
+from trainer.training.loss_weighting import OPTIMIZER, TermWeights
+from trainer.training.optimizer import (
+    decaying,
+    has_fused_adamw,
+    learning_rate_share,
+    make_optimizer,
+    set_learning_rate,
+)
 from trainer.training.train_state import TrainState
 
 CPU = torch.device("cpu")
@@ -67,9 +75,14 @@ def test_one_fused_kernel_steps_as_the_plain_loop_does(phantom_store: Path) -> N
     batch = Draws(store, config, rows_of(store.split(0)[0])).batch(0)
     fused, plain = TrainState(config, store, CPU), TrainState(config, store, CPU)
     plain.optimizer = torch.optim.AdamW(
-        plain.model.parameters(), weight_decay=config.optimizer.weight_decay, foreach=False
+        [
+            {"params": params, "peak_lr": config.optimizer.lr, "weight_decay": decay}
+            for params, decay in zip(
+                decaying(plain.model), (config.optimizer.weight_decay, 0.0), strict=True
+            )
+        ],
+        foreach=False,
     )
-    plain.optimizer.param_groups[0]["peak_lr"] = config.optimizer.lr
     for state in (fused, plain):
         state.step(batch)
     for one, other in zip(fused.model.parameters(), plain.model.parameters(), strict=True):
@@ -133,13 +146,41 @@ def test_gradients_are_views_of_one_tensor_in_their_parameters_layout(phantom_st
 def test_learned_loss_weights_have_their_own_optimizer_settings(phantom_store: Path) -> None:
     config = tiny_config(phantom_store, loss__weighting="learned")
     state = TrainState(config, Store.open(phantom_store), CPU)
-    network, learned = state.optimizer.param_groups
+    network, kept, learned = state.optimizer.param_groups
+    assert kept["weight_decay"] == 0 and kept["peak_lr"] == network["peak_lr"]
     assert network["weight_decay"] == config.optimizer.weight_decay
     assert learned["weight_decay"] == 0
     assert len(learned["params"]) == 3  # noise, dice, bce
     set_learning_rate(state.optimizer, 0.5)
     assert network["lr"] == config.optimizer.lr / 2
     assert learned["lr"] == OPTIMIZER["lr"] / 2
+
+
+def test_weight_decay_pulls_at_weights_alone_not_at_the_identity() -> None:
+    model = families.build(family="medsegdiff_v1")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    config = OptimizerConfig(lr=0.1, weight_decay=0.5)
+    optimizer = make_optimizer(config, model, TermWeights(LossConfig(), ()))
+    set_learning_rate(optimizer, 1.0)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        kept = name.endswith("bias") or "norm" in name or "parsers" in name
+        factor = 1.0 if kept else 1 - 0.1 * 0.5
+        torch.testing.assert_close(parameter.detach(), factor * before[name], msg=name)
+
+
+@pytest.mark.parametrize("family", families.VARIANTS)
+def test_every_parameter_is_optimized_once(family: str) -> None:
+    model = families.build(
+        image_size=families.size_of(families.VARIANTS[family]["family"]),
+        **families.VARIANTS[family],
+    )
+    decay, keep = decaying(model)
+    assert {*decay} | {*keep} == {*model.parameters()} and not {*decay} & {*keep}
+    one_dimensional = {p for p in model.parameters() if p.ndim < 2}
+    assert one_dimensional <= {*keep} and sum(p.numel() for p in decay) > 0
 
 
 def test_average_has_the_half_life_in_images(phantom_store: Path) -> None:
