@@ -14,7 +14,6 @@ from search.analysis.case_scores import (
     volume_groups,
 )
 from search.analysis.ranking import value_at
-from search.ledger.budget import cost_hours
 from search.ledger.state import StudyState, TrialState
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
@@ -57,7 +56,6 @@ class TrialRows:
         study, epoch = self.study, self.equal_epoch
         metrics = trial.reports[-1].metrics if trial.reports else {}
         dice = self._dice(trial.number, trial.epoch)
-        attempt_s = self.state.meter.by_trial.get(trial.number, 0.0)
         settings = {"seed": study.seed, **study.train, **trial.params}
         return {
             "trial": trial.number,
@@ -76,7 +74,7 @@ class TrialRows:
             "avd_ml": finite(metrics.get("val/avd_ml")),
             "lesion_f1": finite(metrics.get("val/lesion_f1")),
             "difference_to_best": self._difference_to_best(trial),
-            **cost_hours(study.trials, attempt_s),
+            **self.state.meter.cost_hours(study.trials, trial.number),
             "seed": settings["seed"] if trial.seed is None else trial.seed,
             "fold": study.data.fold if trial.fold is None else trial.fold,
             "hosts": trial.hosts,
