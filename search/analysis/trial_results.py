@@ -15,7 +15,6 @@ from search.analysis.case_scores import (
 )
 from search.analysis.intervals import mean_interval
 from search.analysis.ranking import standing, value_at, value_of
-from search.ledger.budget import cost_hours
 from search.ledger.state import StudyState, TrialState
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
@@ -62,7 +61,6 @@ class TrialRows:
         study, epoch = self.study, self.equal_epoch
         metrics = trial.reports[-1].metrics if trial.reports else {}
         dice = self._dice(trial.number, trial.epoch)
-        attempt_s = self.state.meter.by_trial.get(trial.number, 0.0)
         own = trial.reports[-1].value if trial.reports else None
         mean = standing(study, trial)
         settings = {"seed": study.seed, **study.train, **trial.params}
@@ -87,7 +85,7 @@ class TrialRows:
             "avd_ml": finite(metrics.get("val/avd_ml")),
             "lesion_f1": finite(metrics.get("val/lesion_f1")),
             "difference_to_best": self._difference_to_best(trial),
-            **cost_hours(study.trials, attempt_s),
+            **self.state.meter.cost_hours(study.trials, trial.number),
             "seed": settings["seed"] if trial.seed is None else trial.seed,
             "fold": study.data.fold if trial.fold is None else trial.fold,
             "hosts": trial.hosts,

@@ -168,6 +168,12 @@ class StudyState:
         """Every report and its trial's number, in order."""
         self.imported: list[Event] = []
         """Trials of earlier studies."""
+        self.refused: list[Event] = []
+        """Proposals that are no trials, since the trainer does not take them."""
+        self.refused_in_a_row = 0
+        """Of them, those since the last proposed trial."""
+        self.exhausted = ""
+        """Why no further trial is proposed; empty while some may be."""
         self.resumes: list[Event] = []
         self.verdicts: list[Event] = []
         self.test_readings: list[Event] = []
@@ -206,6 +212,7 @@ class StudyState:
         if event["event"] == "proposed":
             number = event["trial"]
             assert number not in self.trials, f"trial {number} is proposed twice"
+            self.refused_in_a_row = 0
             self.trials[number] = TrialState(
                 number,
                 event["params"],
@@ -230,6 +237,11 @@ class StudyState:
                 self.threshold = event
             case "imported", None:
                 self.imported.append(event)
+            case "refused", None:
+                self.refused.append(event)
+                self.refused_in_a_row += 1
+            case "exhausted", None:
+                self.exhausted = event["reason"]
             case "resume", None:
                 self.resumes.append(event)
             case "verdict", None:
@@ -315,8 +327,12 @@ class StudyState:
         return (
             (self.control() is not None or not study.has_control)
             and len(self.references()) >= len(study.references)
-            and len(self.searched()) >= study.trials.num_trials
+            and len(self.searched()) >= self.num_trials(study)
         )
+
+    def num_trials(self, study: StudyConfig) -> int:
+        """Return how many searched trials there will be in the end."""
+        return len(self.searched()) if self.exhausted else study.trials.num_trials
 
     def finished(self, study: StudyConfig) -> bool:
         """Return whether no trial is left to propose or to continue."""

@@ -69,7 +69,13 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
             params = "  ".join(f"{key}={_short(v)}" for key, v in event["params"].items())
             is_reference = event["protected"] and event["kind"] == "enqueued"
             kind = "reference" if is_reference else event["kind"]
-            return f"{'proposed':11s} {kind:9s} {params}"
+            same = f"  note: as trial {event['same_as']}" if "same_as" in event else ""
+            return f"{'proposed':11s} {kind:9s} {params}{same}"
+        case "refused":
+            params = "  ".join(f"{key}={_short(v)}" for key, v in event["params"].items())
+            return f"{'refused':11s} {params}: {event['reason']}"
+        case "exhausted":
+            return f"note: {event['reason']}"
         case "started" if event["attempt"] > 1:
             epoch = state.trials[event["trial"]].epoch
             return f"{'continued':11s} after epoch {epoch}, attempt {event['attempt']}"

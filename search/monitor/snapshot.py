@@ -203,7 +203,7 @@ class StudySnapshot:
     def planned_epochs(self) -> int:
         """Return the epochs of the whole plan without pruning, with resumed and confirming ones."""
         study = self.study
-        planned = study.num_protected + study.trials.num_trials
+        planned = study.num_protected + self.state.num_trials(study)
         proposed = [trial for trial in self.state.trials.values() if trial.kind != "confirm"]
         unproposed = max(0, planned - len(proposed)) * study.scheduler.max_t
         return unproposed + sum(trial.goal(study) for trial in self.state.trials.values())

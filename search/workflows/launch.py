@@ -20,27 +20,19 @@ from search.ledger.state import StudyState, TrialState
 from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study
+from search.study.changes import changes, frozen_beside
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, frozen_of, study_of
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
 from trainer.atomic import write_atomically
-from trainer.configfile import ConfigError, flatten
+from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
 BROKEN = 3
 """Exit status where nothing but failures came out. A crash has another, and what relaunches tells
 them apart."""
-
-MAY_CHANGE = {
-    "data.store",
-    "budget.epochs",
-    "budget.gpu_hours",
-    "budget.wall_hours",
-    "trials.hang_timeout_s",
-}
-"""Study settings that say nothing about the results; the store is known by its content."""
 
 
 def launch(
@@ -185,14 +177,19 @@ def _create_or_continue(
         study = study.under(frozen_of(begun))
     else:
         study = study.under(None)
+    notes: list[str] = []
     if begun and state.trials:
         _check_data(begun, store_hash, study, folder)
         # Read as a study: in today's keys, and what a newer segtune added with its default.
-        problems = _changes(study_of(begun, ledger.path), study)
+        last = study_of(begun, ledger.path)
+        problems, notes = changes(last, study)
+        study = study.under(frozen_beside(frozen_of(begun), last, study))
         rule = "this study was begun without it; give the study another name to begin warm"
         problems += [f"--warm-start {name}: {rule}" for name in sorted(others)]
         if problems:
             raise ConfigError(f"{folder}: {problem}" for problem in problems)
+    for note in notes:
+        print(f"note: {note}", flush=True)
     frozen = birth(study)
     if not same or others:
         imported: list[Event] = []
@@ -235,29 +232,6 @@ def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path)
                 f"but this study was begun with {begun['store_hash'][:12]}"
             ]
         )
-
-
-def _changes(begun: StudyConfig, study: StudyConfig) -> list[str]:
-    """Return one line for every setting with which a study cannot be continued."""
-    before, now = _decisive(begun), _decisive(study)
-    lines = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
-        if old == new:
-            continue
-        rule = "give the study another name to change it"
-        if key == "trials.num_trials":
-            if now[key] > before[key]:
-                continue
-            rule = "can only be raised"
-        lines.append(f"{key}: {new!r}: this study was begun with {old!r}; {rule}")
-    return lines
-
-
-def _decisive(study: StudyConfig) -> dict[str, Any]:
-    """Return all that says something about a study's results, by dotted key."""
-    values = flatten(study.model_dump(mode="json", exclude={"references": {"__all__": {"name"}}}))
-    return {key: value for key, value in values.items() if key not in MAY_CHANGE}
 
 
 def _run_trials(

@@ -52,7 +52,6 @@ def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def write_study(place: Path) -> None:
-    from search.study.frozen import birth
     from search.study.load import load_study
 
     study: StudyConfig = load_study(place / "study.yaml", [f"data.store={place}/store"])
