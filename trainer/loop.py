@@ -298,7 +298,13 @@ def claim(run_dir: Path, config: TrainConfig) -> None:
         # What the version that began it did not have was as it is by default.
         new = TrainConfig(data=DataConfig(store=config.data.store)).model_dump(mode="json")
         flat = flatten(mine)
-        found = {**flatten(new), **in_new_names(flatten(yaml.safe_load(path.read_text())))}
+        begun = yaml.safe_load(path.read_text())
+        if "validation" not in begun:
+            raise ValueError(
+                f"{run_dir}: was begun by segtune 0.1, which trained otherwise: continue it with "
+                "that version, or begin another run, with init_from for its weights"
+            )
+        found = {**flatten(new), **in_new_names(flatten(begun))}
         for key in sorted(flat.keys() | found.keys()):
             if key not in MAY_CHANGE and flat.get(key) != found.get(key):
                 raise ValueError(

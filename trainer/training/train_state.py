@@ -347,17 +347,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a checkpoint was written.
-
-        Raises:
-            ValueError: A version that trained otherwise wrote it.
-        """
-        if len(state["optimizer"]["param_groups"]) != len(self.optimizer.param_groups):
-            raise ValueError(
-                "this run was begun by segtune 0.1, which trained otherwise (weight decay on norms "
-                "and biases): go on with that version, or begin another run, with init_from for "
-                "these weights"
-            )
+        """Go on where a checkpoint was written."""
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
