@@ -131,7 +131,7 @@ def test_the_leaderboard_of_resumed_trials(folder: Path) -> None:
     text = leaderboard(folder)
     first = next(line for line in text.splitlines() if line.startswith("1 "))
     assert "3 -> 27" in first and f"{dice(3e-4, 3):.4f} (3)" in first
-    assert "at epoch 3: val/dice at the last that all completed trials have" in text
+    assert "at epoch 3: val/dice at the last that all have that came to epoch 3, with its rank" in text
 
 
 def cli(folder: Path, *words: str) -> str:
@@ -184,7 +184,7 @@ def test_refused_after_other_endings(tmp_path: Path, store: Path, ending: str | 
 def test_refused_by_what_the_study_is(tmp_path: Path, store: Path) -> None:
     """N must be validated; a study that trains nothing has nothing to train on."""
     config = offline.finished(tmp_path / "a", store, train={"validate_every": 3})
-    assert config.train_config({}).validate_every == 3
+    assert config.train_config({}).validation.every == 3
     with pytest.raises(ConfigError, match=r"--epochs 10: must be a multiple of .*every \(3\)"):
         resume(tmp_path / "a", top=1, epochs=10)
     scheduler = {"type": "none", "max_t": 0}
