@@ -141,7 +141,7 @@ def _head(
     """Return everything above the running trials."""
     study, state = snapshot.study, snapshot.state
     finished = state.finished(study)
-    runner = driver or ("finished" if finished else "not running")
+    runner = driver or (state.standing(study) if finished else "not running")
     counts = snapshot.counts(driver is not None)
     trials = f"{len(state.searched())} of {study.trials.num_trials} searched"
     if any(counts.values()):

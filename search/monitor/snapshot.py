@@ -51,6 +51,8 @@ class Rungs:
         self._bracket: dict[int, int] = {}
         self._next: dict[int, int] = {}
         """Of each trial that has not ended, its next rung."""
+        self._left: dict[int, int] = {}
+        """Of each trial that has ended, what would have been its next."""
 
     def bracket(self, trial: int) -> int:
         """Return the bracket of a searched trial."""
@@ -67,8 +69,15 @@ class Rungs:
                 self._count_decision(event["trial"], event)
             case "ended" if trial in self._next:
                 bracket, following = self._bracket[event["trial"]], self._next.pop(event["trial"])
+                self._left[event["trial"]] = following
                 if following < len(self.levels[bracket]):
                     self.lost[bracket][following] += 1
+
+            case "retried" if trial in self._left:
+                bracket, following = self._bracket[event["trial"]], self._left.pop(event["trial"])
+                self._next[event["trial"]] = following
+                if following < len(self.levels[bracket]):
+                    self.lost[bracket][following] -= 1
 
     def _count_decision(self, trial: int, event: Event) -> None:
         bracket, before = self._bracket[trial], self._next[trial]
@@ -194,7 +203,7 @@ class StudySnapshot:
     def planned_epochs(self) -> int:
         """Return the epochs of the whole plan without pruning, with resumed and confirming ones."""
         study = self.study
-        planned = study.num_protected + study.trials.num_trials
+        planned = study.num_protected + self.state.num_trials(study)
         proposed = [trial for trial in self.state.trials.values() if trial.kind != "confirm"]
         unproposed = max(0, planned - len(proposed)) * study.scheduler.max_t
         return unproposed + sum(trial.goal(study) for trial in self.state.trials.values())

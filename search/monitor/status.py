@@ -38,7 +38,8 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         driver: Who runs it, None if nobody.
 
     Returns:
-        `driver`; `trials`, the searched ones by ending, `running` and `waiting`, of `num_trials`;
+        `driver`; `finished`, whether every trial ended and none failed; `standing`, that in
+        words; `trials`, the searched ones by ending, `running` and `waiting`, of `num_trials`;
         `references`, the control among them, and `confirming` likewise; `running`, each with its
         value and `since_report_s`, the seconds since it reported; `rungs`, with the trials judged
         there and those that `went_on`; `epochs` done of at most `max_epochs`, of which
@@ -57,7 +58,8 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "study": study.study,
         "folder": display_path(folder),
         "driver": driver,
-        "finished": state.finished(study),
+        "finished": state.finished(study) and not state.failed(),
+        "standing": state.standing(study),
         "num_trials": study.trials.num_trials,
         "searched": len(state.searched()),
         **snapshot.counts(driver is not None),
@@ -94,7 +96,7 @@ def render(result: dict[str, Any]) -> str:
     """Return `status` as lines for people."""
     rows = [
         ("study", f"{result['study']}  {result['folder']}"),
-        ("driver", result["driver"] or ("none; finished" if result["finished"] else "none")),
+        ("driver", result["driver"] or f"none; {result['standing']}"),
         ("trials", f"{result['searched']} of {result['num_trials']} searched: {counted(result)}"),
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result)),
@@ -105,7 +107,7 @@ def render(result: dict[str, Any]) -> str:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
     if result["idle_s"] is not None:
         rows.append(("last event", f"{age(result['idle_s'])} ago"))
-    if not (result["driver"] or result["finished"]):
+    if not result["driver"] and result["standing"].startswith("not finished"):
         rows.append(("", "to continue it, run its `segtune launch` again"))
     return align(rows)
 

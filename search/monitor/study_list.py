@@ -24,11 +24,11 @@ def list_studies(runs: Path) -> dict[str, Any]:
 
     Returns:
         `runs`; `studies` by name, each with its `state`: `running` or `waiting` (for room on the
-        cluster) while it has a `driver`, else `finished`, `out of budget`, `interrupted`, or
-        `unreadable`, with the `problem`; `trials`, the searched ones by ending, `running` and
-        `waiting`, and `references` and `confirming` likewise; `best`, its trial, value and the
-        epochs of which that is the mean; `gpu_hours` where its trials have GPUs, else `cpu_hours`;
-        `idle_s`, seconds since its ledger's last line.
+        cluster) while it has a `driver`, else `finished`, `ended, N failed`, `out of budget`,
+        `interrupted`, or `unreadable`, with the `problem`; `trials`, the searched ones by ending,
+        `running` and `waiting`, and `references` and `confirming` likewise; `best`, its trial,
+        value and the epochs of which that is the mean; `gpu_hours` where its trials have GPUs, else
+        `cpu_hours`; `idle_s`, seconds since its ledger's last line.
 
     Raises:
         ConfigError: There is no such bucket.
@@ -70,7 +70,8 @@ def _state(snapshot: StudySnapshot, driver: str | None) -> str:
     if driver:
         return "running" if snapshot.running() else "waiting"
     if snapshot.state.finished(snapshot.study):
-        return "finished"
+        failed = len(snapshot.state.failed())
+        return f"ended, {failed} failed" if failed else "finished"
     return "out of budget" if overspent(snapshot.study, snapshot.state.meter) else "interrupted"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 PLAIN = (
     "trial", "kind", "rank", "rank_at_equal", "status", "ending", "epochs", "goal", "seed", "fold",
-    "value", "last_value", "value_at_equal", "dice",
+    "value", "last_value", "value_at_equal", "dice", "num_cases",
 )  # fmt: skip
 """Values of a row that are columns as they are."""
 

@@ -78,7 +78,7 @@ def _notes(
         )
     elif metric != "val/dice":
         notes.append(f"ranked by {metric}")
-    notes.append("[…]: 95 % bootstrap interval over the cases with a lesion")
+    notes.append("[…]: 95 % interval over the cases with a lesion")
     if left_out:
         notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
     if columns.has_equal_epoch:

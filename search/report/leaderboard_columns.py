@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from search.analysis.intervals import TOO_FEW
 from search.analysis.ranking import epochs_in_words
 from search.ledger.budget import HEADS
 from search.report.text import align
@@ -75,7 +76,9 @@ class LeaderboardColumns:
         if self.has_means:
             columns["mean (epochs)"] = [mean_text(row) for row in rows]
         columns["Dice"] = [number(row["dice"]) for row in rows]
-        columns["95 % interval"] = [interval(row["dice_interval"]) for row in rows]
+        columns["95 % interval"] = [
+            interval(row["dice_interval"], measured=row["num_cases"]) for row in rows
+        ]
         if metric != "val/dice":
             columns[metric] = [number(row["last_value"]) for row in rows]
         if self.has_equal_epoch:
@@ -176,9 +179,11 @@ def number(value: float | None) -> str:
     return _short(value, "{:.4f}")
 
 
-def interval(ends: Sequence[float] | None, form: str = ".3f") -> str:
-    """Return [low, high], empty if there is none."""
-    return f"[{ends[0]:{form}}, {ends[1]:{form}}]" if ends else ""
+def interval(ends: Sequence[float] | None, form: str = ".3f", *, measured: Any = True) -> str:
+    """Return [low, high]; without one TOO_FEW, or if nothing was measured, nothing."""
+    if not ends:
+        return TOO_FEW if measured else ""
+    return f"[{ends[0]:{form}}, {ends[1]:{form}}]"
 
 
 def param(value: Any) -> str:

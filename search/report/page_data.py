@@ -58,7 +58,8 @@ def gather(folder: Path, result: dict[str, Any] | None = None) -> dict[str, Any]
     data: dict[str, Any] = _strict(
         result
         | {
-            "finished": state.finished(study),
+            "finished": state.finished(study) and not state.failed(),
+            "standing": state.standing(study),
             "config": study.model_dump(mode="json", exclude_none=True),
             "begun": {key: value for key, value in state.study.items() if key != "config"},
             "defaults": _defaults(study),

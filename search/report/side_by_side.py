@@ -16,7 +16,7 @@ from search.report.leaderboard_columns import (
     short_names,
 )
 from search.report.text import align
-from search.report.verdicts import sentence
+from search.report.verdicts import metric_name, sentence
 
 
 def side_by_side(folders: Sequence[Path]) -> str:
@@ -34,7 +34,7 @@ def side_by_side(folders: Sequence[Path]) -> str:
         *_table(studies, width).splitlines(),
         "",
     ]
-    notes = ["[…]: 95 % bootstrap interval over the cases with a lesion"]
+    notes = ["[…]: 95 % interval over the cases with a lesion"]
     if differing := result["incomparable"]:
         notes.append(f"numbers are not comparable between them: other {', '.join(differing)}")
     else:
@@ -57,7 +57,9 @@ def _table(studies: Sequence[Mapping[str, Any]], width: int | None) -> str:
             "best": _best(study),
             **_means(studies, study),
             "Dice": number(_first(study, "dice")),
-            "95 % interval": interval(_first(study, "dice_interval")),
+            "95 % interval": interval(
+                _first(study, "dice_interval"), measured=_first(study, "num_cases")
+            ),
             "at epoch": str(_first(study, "epochs") or ""),
             "control": number(_control(study)),
             "threshold": number((study["threshold"] or {}).get("dice")),
@@ -119,7 +121,8 @@ def _about(study: Mapping[str, Any]) -> list[str]:
     lines = [f"{named} is best: {settings or 'no settings'}"]
     for verdict in study["verdicts"]:
         judged = [row["trial"] for row in verdict["comparisons"]][:1]
-        said = [sentence(row) for row in verdict["comparisons"] if row["trial"] in judged]
+        name = metric_name(verdict)
+        said = [sentence(row, name) for row in verdict["comparisons"] if row["trial"] in judged]
         lines += [f"  confirmed {verdict['where']}:", *(f"  {text}" for text in said)]
     if not study["verdicts"]:
         lines.append("  not confirmed")

@@ -266,7 +266,8 @@ class StudyInMlflow:
             note = artifacts.note(out)
         log(self._client, run_id, tags={"mlflow.note.content": note})
         if last and self._state.finished(self._study):
-            self._client.set_terminated(run_id, "FINISHED", self._batch.last_ms)
+            status = "FAILED" if self._state.failed() else "FINISHED"
+            self._client.set_terminated(run_id, status, self._batch.last_ms)
         elif last:
             self._client.update_run(run_id, "SCHEDULED")
         self._is_running = not last

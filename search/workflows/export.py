@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from search.analysis.case_scores import bootstrap, lesion_dice
+from search.analysis.case_scores import DICE, lesion_dice
+from search.analysis.intervals import mean_interval
 from search.analysis.ranking import ranked, standing
 from search.analysis.results import LABEL
 from search.execution.environment import code_commit, package_versions
@@ -147,7 +148,7 @@ def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
             "label": f"validation fold {trained.config.data.fold}, {_epoch(trained)}, sampled as "
             f"while training: {LABEL}",
             "epoch": trained.epoch,
-            "dice_interval": bootstrap([*dice.values()], 0) if dice else None,
+            "dice_interval": mean_interval([*dice.values()], DICE.scale) if dice else None,
             "num_cases_with_lesion": len(dice) if dice else None,
             "metrics": {k: v for k, v in measured.items() if k.startswith("val/")},
         },

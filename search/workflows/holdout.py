@@ -101,8 +101,8 @@ def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
         device: As the trainer's setting.
 
     Returns:
-        `metrics` of the test cases at the frozen `threshold`, `dice` of each case with a lesion,
-        and `reading`, the how-many-eth reading by this run it was.
+        `metrics` of the test cases at the frozen `threshold`, `cases`, a score each, `dice` of each
+        with a lesion, and `reading`, the how-many-eth reading by this run it was.
     """
     from trainer.data.store import Store
     from trainer.evaluation.evaluate import READINGS, evaluate
@@ -119,6 +119,7 @@ def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
     return {
         "metrics": {f"test/{name}": value for name, value in means(cases).items()},
         "threshold": evaluation.frozen.threshold,
+        "cases": [asdict(score) for score in cases],
         "dice": {score.case_id: score.dice for score in cases if score.has_lesion},
         "reading": len((run_dir / READINGS).read_text().splitlines()),
     }

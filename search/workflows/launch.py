@@ -13,32 +13,26 @@ import yaml
 from search.execution.environment import code_commit, package_versions
 from search.execution.session import before_ray, ray_address
 from search.ledger.budget import budget_rule
+from search.ledger.events import MENDABLE
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
-from search.ledger.state import StudyState
+from search.ledger.state import StudyState, TrialState
 from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study
+from search.study.changes import changes, frozen_beside
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, frozen_of, study_of
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
 from trainer.atomic import write_atomically
-from trainer.configfile import ConfigError, flatten
+from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
 BROKEN = 3
-"""Exit status where trials only fail. A crash has another, and what relaunches tells them apart."""
-
-MAY_CHANGE = {
-    "data.store",
-    "budget.epochs",
-    "budget.gpu_hours",
-    "budget.wall_hours",
-    "trials.hang_timeout_s",
-}
-"""Study settings that say nothing about the results; the store is known by its content."""
+"""Exit status where nothing but failures came out. A crash has another, and what relaunches tells
+them apart."""
 
 
 def launch(
@@ -62,7 +56,8 @@ def launch(
         show: What to print of the study's folder at the end; None is the leaderboard.
 
     Returns:
-        Exit status: 0 when the study ended or can be continued, BROKEN when its trials only fail.
+        Exit status: 0 when the study ended or can be continued, BROKEN when its trials only fail
+        or its data are not what they were.
 
     Raises:
         ValueError: The study exists with other settings or data, is being run, or cannot run here.
@@ -182,14 +177,19 @@ def _create_or_continue(
         study = study.under(frozen_of(begun))
     else:
         study = study.under(None)
+    notes: list[str] = []
     if begun and state.trials:
         _check_data(begun, store_hash, study, folder)
         # Read as a study: in today's keys, and what a newer segtune added with its default.
-        problems = _changes(study_of(begun, ledger.path), study)
+        last = study_of(begun, ledger.path)
+        problems, notes = changes(last, study)
+        study = study.under(frozen_beside(frozen_of(begun), last, study))
         rule = "this study was begun without it; give the study another name to begin warm"
         problems += [f"--warm-start {name}: {rule}" for name in sorted(others)]
         if problems:
             raise ConfigError(f"{folder}: {problem}" for problem in problems)
+    for note in notes:
+        print(f"note: {note}", flush=True)
     frozen = birth(study)
     if not same or others:
         imported: list[Event] = []
@@ -232,29 +232,6 @@ def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path)
                 f"but this study was begun with {begun['store_hash'][:12]}"
             ]
         )
-
-
-def _changes(begun: StudyConfig, study: StudyConfig) -> list[str]:
-    """Return one line for every setting with which a study cannot be continued."""
-    before, now = _decisive(begun), _decisive(study)
-    lines = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
-        if old == new:
-            continue
-        rule = "give the study another name to change it"
-        if key == "trials.num_trials":
-            if now[key] > before[key]:
-                continue
-            rule = "can only be raised"
-        lines.append(f"{key}: {new!r}: this study was begun with {old!r}; {rule}")
-    return lines
-
-
-def _decisive(study: StudyConfig) -> dict[str, Any]:
-    """Return all that says something about a study's results, by dotted key."""
-    values = flatten(study.model_dump(mode="json", exclude={"references": {"__all__": {"name"}}}))
-    return {key: value for key, value in values.items() if key not in MAY_CHANGE}
 
 
 def _run_trials(
@@ -306,21 +283,33 @@ def update_page(folder: Path, result: dict[str, Any] | None = None) -> Path | No
 def _conclude(session: StudySession) -> int:
     """Say where to look next, and return the exit status."""
     print(f"MLflow   {ui_command(session.folder)}", flush=True)
-    if session.broken:
-        print(f"Mend what is wrong and delete that folder to begin anew: {session.broken}")
-        return BROKEN
-    if session.finished:
-        return 0
+    runs = shlex.quote(display_path(session.folder.parent))
+    trials = [t for t in session.state.trials.values() if session.includes(t)]
+    status = BROKEN if session.broken or only_failures(trials) else 0
+    if failed := [trial for trial in trials if trial.ending == "failed"]:
+        cause = session.broken or f"{len(failed)} trials failed: {failed[-1].reason}"
+        name = shlex.quote(session.study.study)
+        print(f"Mend what is wrong, then: segtune retry {name} --runs {runs}: {cause}")
+    if session.finished or (failed and session.broken):
+        return status
     if session.only is not None:
         print("Not finished; the same command again continues it.")
-        return 0
+        return status
     resolved = shlex.quote(f"{session.folder}/study.yaml")
-    runs = shlex.quote(display_path(session.folder.parent))
     command = f"segtune launch {resolved} --runs {runs}"
+    if session.broken:
+        print(f"Mend what is wrong, then: {command}: {session.broken}")
+        return status
     if spent := session.overspent():
         print(
             f"Not finished: {budget_rule(spent)}; to go on: {command} budget.{spent['what']}=MORE"
         )
     else:
         print(f"Not finished; to continue: {command}")
-    return 0
+    return status
+
+
+def only_failures(trials: Iterable[TrialState]) -> bool:
+    """Return whether trials failed, and none ended with something that was measured."""
+    endings = {trial.ending for trial in trials} - {None}
+    return "failed" in endings and endings <= {*MENDABLE}

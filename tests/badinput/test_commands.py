@@ -15,6 +15,7 @@ import pytest
 
 from search.ledger.journal import Ledger, _encode, _seal
 from search.study.config import StudyConfig
+from search.study.frozen import birth
 from tests.badinput import study_files
 from tests.badinput.judge import Answer, judge, run
 from tests.search import offline
@@ -51,7 +52,6 @@ def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def write_study(place: Path) -> None:
-    from search.study.frozen import birth
     from search.study.load import load_study
 
     study: StudyConfig = load_study(place / "study.yaml", [f"data.store={place}/store"])
@@ -67,6 +67,7 @@ def write_study(place: Path) -> None:
                 "store_hash": Store.open(place / "store").content_hash,
                 "commit": "",
                 "versions": {},
+                **birth(study)._asdict(),
             }
         )
         for number in range(3):
@@ -95,6 +96,7 @@ def single(answer: Answer) -> Answer:
 
 STUDIES = ("status STUDY", "status STUDY --json", "compare STUDY", "compare STUDY --json",
            "stop STUDY", "replay STUDY 1", "resume STUDY --top 1 --epochs 9",
+           "retry STUDY", "retry STUDY --dry-run",
            "confirm STUDY --dry-run", "explain STUDY:1")  # fmt: skip
 """Commands that read a study."""
 
@@ -152,6 +154,17 @@ WRONG: dict[str, str] = {
     "list --runs study.yaml": "is a file",
     "replay demo 1 --epochs -1": "--epochs",
     "replay demo 1 --epochs 0": "no epoch",
+    "retry": "Missing argument",
+    "retry demo": "no trial of it failed",
+    "retry demo --dry-run": "no trial of it failed",
+    "retry demo:99": "^demo:99: no such trial; there are 0 to 2$",
+    "retry demo 1": r"^demo:1: stopped \(why\): only what failed",
+    "retry demo:1 2 --dry-run": r"^demo:1: stopped \(why\): only what failed",
+    "retry demo one": "not a valid integer",
+    "retry demo -- -1": "not in the range",
+    "retry demo:1 --address ray://host:1": "--submit|Ray Client",
+    "retry demo --submit http://127.0.0.1:1 --address auto": "give one of them",
+    "retry demo --submit http://127.0.0.1:1": "no Ray dashboard answers",
     "resume demo": "--epochs",
     "resume demo --epochs 9": "either --top K or a trial, as in demo:7",
     "resume demo --epochs 9 --top 1 --trial 1": "either --top K or a trial, as in demo:7",
@@ -361,7 +374,7 @@ def test_a_damaged_ledger(place, command, how):
         return
     assert judge("commands", answer, path, path.parent, "runs/demo")
     assert re.search(says, answer.lines[0]), answer.lines
-    if not command.startswith(("launch", "resume", "confirm")):
+    if not command.startswith(("launch", "resume", "retry", "confirm")):
         assert path.read_bytes() == data
 
 

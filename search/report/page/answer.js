@@ -60,11 +60,11 @@ function betterCard(view) {
   return card(
     title,
     el("p", {}, "Run again with new seeds ", verdict.where, ": ",
-      view.link(view.byNumber.get(candidate?.trial)), candidate && ` has Dice ${fixed(candidate.mean, 3)} `,
-      candidate && el("span", { class: "nowrap" }, range(candidate.interval))),
+      view.link(view.byNumber.get(candidate?.trial)), candidate && ` has ${judged(verdict)} ${fixed(candidate.mean, 3)} `,
+      candidate && el("span", { class: "nowrap" }, range(candidate.interval, fixed, true))),
     el("ul", { class: "verdicts" }, about.map((each) => el("li", {}, verdictBadge(each.verdict),
       ` against the ${each.family} (trial ${each.other})`,
-      each.interval && el("small", {}, ` Dice ${signed(each.mean, 3)}, ${level(each)} ${range(each.interval, signed)}`)))),
+      each.interval && el("small", {}, ` ${judged(verdict)} ${signed(each.mean, 3)}, ${level(each)} ${range(each.interval, signed)}`)))),
     study.verdicts.length > 1 && el("p", { class: "note" }, "This is the newest of ",
       count(study.verdicts.length, "verdict"), "; all are below."),
   );
@@ -128,6 +128,6 @@ function costCard({ study, trials }) {
     el("p", {}, `${count(trials.length, "searched trial")}: `,
       [...counts].map(([name, n]) => `${n} ${name}`).join(", "), "."),
     el("p", {}, `${count(epochs, "epoch")} in all, ${duration(wall)} of wall time. `, saved),
-    !study.finished && el("p", {}, badge("not finished", "open")),
+    !study.finished && el("p", {}, badge(study.standing, "open")),
   );
 }

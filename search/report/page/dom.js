@@ -36,8 +36,10 @@ function signed(value, decimals = 4) {
   return value == null ? "–" : (value < 0 ? "" : "+") + fixed(value, decimals);
 }
 
-function range(interval, format = fixed) {
-  return interval ? `[${format(interval[0], 3)}, ${format(interval[1], 3)}]` : "";
+/** Return an interval in words; none of what was measured is "too few cases to tell". */
+function range(interval, format = fixed, measured = false) {
+  if (!interval) return measured ? "too few cases to tell" : "";
+  return `[${format(interval[0], 3)}, ${format(interval[1], 3)}]`;
 }
 
 /** Return a number in three digits: 3e-4, 0.013, 12. */

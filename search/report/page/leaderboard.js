@@ -54,9 +54,9 @@ function leaderboardColumns(view, axis) {
     ...own,
     number("Dice", "dice", (row) => row.dice, 4),
     { name: "95 % interval", key: "interval", value: (row) => row.dice_interval?.[0],
-      title: "Bootstrap over the cases with a lesion",
+      title: "Over the cases with a lesion",
       cell: (row) => [whisker(row.dice_interval, row.dice, row.look, axis),
-        el("small", {}, range(row.dice_interval))] },
+        el("small", {}, range(row.dice_interval, fixed, row.num_cases))] },
     { name: `at epoch ${study.equal_epoch}`, key: "equal", value: (row) => row.value_at_equal,
       title: "The objective after equal training, and its rank",
       cell: (row) => row.value_at_equal == null ? "–"
@@ -64,7 +64,7 @@ function leaderboardColumns(view, axis) {
     { name: "difference to the best", key: "difference", value: (row) => row.difference_to_best?.mean,
       title: "Mean difference of Dice, case by case, at the last epoch that both have, and its interval: exploratory",
       cell: (row) => row.difference_to_best ? [signed(row.difference_to_best.mean, 3), " ",
-        el("small", {}, range(row.difference_to_best.interval, signed))] : "–" },
+        el("small", {}, range(row.difference_to_best.interval, signed, true))] : "–" },
     ...further,
     ...study.searched.map((name) => ({
       name, key: name, text: true, low: true, value: (row) => row.params[name],
