@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from search.analysis.case_scores import bootstrap
+from search.analysis.case_scores import DICE
+from search.analysis.intervals import mean_interval
 from search.analysis.ranking import pareto
 from search.analysis.results import compare
 from search.ledger.journal import Ledger
@@ -118,22 +118,12 @@ def test_smaller_is_better_with_min(tmp_path):
 
 def test_the_interval_is_of_the_last_epochs_lesion_cases(folder):
     rows = {row["trial"]: row for row in compare(folder)["trials"]}
-    low, high = rows[3]["dice_interval"]
-    # 27 resamples of {0.4, 0.5, 0.6} are equally likely; 1/27 > 2.5 % has only the lowest.
-    assert (low, high) == (pytest.approx(0.4), pytest.approx(0.6))
-    assert rows[5]["dice_interval"] is None
+    assert rows[3]["dice_interval"] == mean_interval([0.4, 0.5, 0.6], DICE.scale)
+    assert rows[3]["num_cases"] == 3
+    assert rows[5]["dice_interval"] is rows[5]["num_cases"] is None
     (folder / "trials" / "0003" / "cases.parquet").unlink()
-    assert {r["trial"]: r for r in compare(folder)["trials"]}[3]["dice_interval"] is None
-
-
-def test_bootstrap_as_scipys():
-    values = np.random.default_rng(0).beta(2, 3, size=40)
-    theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=20000, method="percentile", random_state=1
-    ).confidence_interval
-    assert bootstrap(values.tolist(), seed=0) == pytest.approx(list(theirs), abs=0.01)
-    assert bootstrap(values.tolist(), seed=0) == bootstrap(values.tolist(), seed=0)
-    assert bootstrap([0.5], seed=0) == [0.5, 0.5]
+    row = {r["trial"]: r for r in compare(folder)["trials"]}[3]
+    assert row["dice_interval"] is row["num_cases"] is None
 
 
 def test_epochs_saved_counts_what_was_stopped_alone(folder):
