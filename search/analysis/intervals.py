@@ -102,12 +102,12 @@ def interval(
         limits: Of the mean.
         alpha: Probability of being wrong.
     """
-    from scipy import stats
+    from scipy import special
 
     if not (errors := _varying(errors)):
         return None
     ends = [
-        _ends(mean, float(stats.t.isf(alpha / 2, df)) * error, limits.low, limits.high)
+        _ends(mean, -float(special.stdtrit(df, alpha / 2)) * error, limits.low, limits.high)
         for error, df in errors
     ]
     low, high = min(end for end, _ in ends), max(end for _, end in ends)
@@ -124,12 +124,12 @@ def p_value(mean: float, errors: Errors, num_cases: int, limits: Limits) -> floa
 
     1 where there is no interval.
     """
-    from scipy import stats
+    from scipy import special
 
     if not (errors := _varying(errors)) or mean == 0:
         return 1.0
     distance, slope = _logit(mean, limits) - _logit(0.0, limits), _slope(mean, limits)
-    ps = [2 * float(stats.t.sf(abs(distance) / (slope * error), df)) for error, df in errors]
+    ps = [2 * float(special.stdtr(df, -abs(distance) / (slope * error))) for error, df in errors]
     unseen = limits.unseen_low if mean > 0 else limits.unseen_high
     if unseen is not None:
         ps.append((abs(unseen) / (abs(unseen) + abs(mean))) ** num_cases / UNSEEN)

@@ -336,12 +336,12 @@ def test_the_objective_is_judged_with_dice_beside(
 ) -> None:  # fmt: skip
     """The official Dice, which averages the empty case as well."""
     monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
-    metrics = toy._metrics
-    monkeypatch.setattr(
-        toy,
-        "_metrics",
-        lambda *about: (m := metrics(*about)) | {"val/dice_official": m["val/dice"]},
-    )
+    measured = toy._metrics
+
+    def metrics(*about):
+        return (found := measured(*about)) | {"val/dice_official": found["val/dice"]}
+
+    monkeypatch.setattr(toy, "_metrics", metrics)
     folder = tmp_path / "runs" / "toy"
     offline.finished(folder, store, objective={"metric": "val/dice_official"})
     shutil.copy(empty_database, tmp_path / "runs" / "mlflow.db")
