@@ -17,10 +17,10 @@ Equal values on all cases do not say how much cases vary: there is no interval (
 
 Covered of 20,000 draws each, with 4, 5, 6, 8, 16 and 60 cases (tests/search/analysis/
 test_coverage.py): at least 93 % for Beta, uniform, U-shaped and two-point Dice and for those with
-2 to 60 % of failures, at 1.0 to 1.45 times Student's width with 5 cases where Dice varies by 0.12
-or more from case to case. It is less where nearly all cases are close to 0 and few are not: 89 to
-93 % for Dice whose mean is below 0.15, and where one of two otherwise equal configurations fails in
-a fifth of 16 cases: 89 %.
+2 to 60 % of failures, at 0.8 to 1.45 times Student's width with 5 cases where Dice varies by 0.12
+or more from case to case. It is less where nearly all cases are close to 0 and few are not (89 to
+93 % for Dice with a mean below 0.12); with many cases that are much alike and few that fail (92 %
+with 60 cases); and for a difference of which one side alone fails in a fifth of 16 cases (89 %).
 """
 
 import math

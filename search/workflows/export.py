@@ -179,7 +179,8 @@ def _verdicts(origin: TrialOrigin) -> list[dict[str, Any]]:
             matches = [c for c in event["comparisons"] if number in (c["trial"], c["other"])]
             label = "of this configuration trained again, not of these weights"
             newest[event["on"]] = {
-                "label": label, "metric": metric_name(event), **about, "score": scores[0], "comparisons": matches,
+                "label": label, "metric": metric_name(event), **about, "score": scores[0],
+                "comparisons": matches,
             }  # fmt: skip
     return [*newest.values()]
 

@@ -18,13 +18,16 @@ from tests.search.workflows.test_confirm import words
 PLAN = Plan([3, 4], None, 0, [], [Pair(seed, 1 + i % 4) for i, seed in enumerate(range(5))], 9)
 
 
-def evidence(missing: Sequence[tuple[int, Pair]] = (), **means: float) -> Evidence:
+def evidence(
+    missing: Sequence[tuple[int, Pair]] = (), seed_sd: float = 0.0, **means: float
+) -> Evidence:
     """Scores around a mean for each trial: `t3=0.5`; equal noise for all trials of a pair."""
     rng = np.random.default_rng(0)
     noise = {(p, case): rng.normal(0, 0.1) for p in PLAN.pairs for case in range(8)}
+    own = {(name, pair): rng.normal(0, seed_sd) for name in means for pair in PLAN.pairs}
     scores = {
         (int(name[1:]), pair): {
-            f"{pair.fold}-{case}": mean + noise[pair, case] + rng.normal(0, 0.01)
+            f"{pair.fold}-{case}": mean + own[name, pair] + noise[pair, case] + rng.normal(0, 0.01)
             for case in range(8)
         }
         for name, mean in means.items()
@@ -36,14 +39,14 @@ def evidence(missing: Sequence[tuple[int, Pair]] = (), **means: float) -> Eviden
 
 
 def test_pairs_take_out_what_they_share() -> None:
-    """Folds and cases differ by 0.1, the trials by 0.02 in each: pairs see it."""
-    found = verdict_event(evidence(t0=0.4, t3=0.42, t4=0.4), None)
+    """Folds and cases differ by 0.1, the trials by 0.05 in each: pairs see it."""
+    found = verdict_event(evidence(t0=0.4, t3=0.45, t4=0.4), None)
     by_match = words(found)
     assert by_match["control", 3, 0] == "better"
     assert by_match["control", 4, 0] == "not distinguishable"
     assert by_match["runner-up", 3, 4] == "better"
     half_width = [row["interval"][1] - row["mean"] for row in found["scores"]]
-    assert min(half_width) > 0.02, "each trial's own interval does not"
+    assert min(half_width) > 0.05, "each trial's own interval does not"
 
 
 def test_seeds_on_one_fold_are_one_unit() -> None:
@@ -70,7 +73,7 @@ def test_seeds_are_worth_their_price_by_as_many_as_there_are_folds() -> None:
     pairs = [Pair(seed, 1 + seed % 4) for seed in range(9)]
     more = [dataclasses.replace(PLAN, pairs=pairs[:n]).more for n in (3, 4, 5, 8, 9)]
     assert more == [(4, 4), (8, 4), (8, 4), (12, 4), (12, 4)]
-    found = verdict_event(evidence(t0=0.4, t3=0.41, t4=0.4), None)
+    found = verdict_event(evidence(seed_sd=0.08, t0=0.4, t3=0.41, t4=0.4), None)
     [row] = [r for r in found["comparisons"] if (r["family"], r["trial"]) == ("control", 3)]
     offered = row["more_seeds"]
     assert offered["seeds"] == 8 and offered["half_width"] < 0.9 * offered["half_width_now"]
@@ -85,7 +88,7 @@ def test_smaller_is_better_for_millilitres_and_dice_stands_beside() -> None:
     row = event["comparisons"][0]
     assert row["dice"]["mean"] == pytest.approx(row["mean"])
     text = sentence(row, "val/avd_ml")
-    assert "; Dice " in text and ": val/avd_ml +" in text
+    assert "; Dice " in text and ": val/avd_ml -" in text
     head = verdict_text(event | {"where": "somewhere"}).splitlines()[2]
     assert head.split()[:6] == ["trial", "val/avd_ml", "95", "%", "interval", "Dice"]
 

@@ -243,7 +243,7 @@ def test_leaderboard_for_a_pipe(folder, capsys):
         "rank", "trial", "status", "epochs", "Dice", "95", "%", "interval", "AVD", "mL", "lesion",
         "F1", "CPU-h", "difference", "to", "the", "best", "optimizer.lr", "diffusion.target",
     ]  # fmt: skip
-    first = ["1", "3", "completed", "9", "0.5000", "[0.400,", "0.600]"]
+    first = ["1", "3", "completed", "9", "0.5000", "[0.232,", "0.730]"]
     assert lines[3].split()[:7] == first and lines[3].split()[-2:] == ["0.0002", "eps"]
     assert lines.index("not ranked:") > lines.index(next(s for s in lines if "infeasible" in s))
     below = text[text.index("not ranked:") :]
@@ -256,7 +256,7 @@ def test_leaderboard_on_a_terminal(folder, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "140")
     text = leaderboard(folder)
-    assert "───" in text and "control" in text and "[0.400, 0.600]" in text
+    assert "───" in text and "control" in text and "[0.232, 0.730]" in text
 
 
 def test_a_study_with_nothing_in_it_yet(tmp_path):
