@@ -65,8 +65,7 @@ def evaluated(folder: Path) -> list[Setting]:
     """
     fetch_cases(folder)
     study, state = read_study(folder)
-    objectives = [study.objective, *study.further_objectives]
-    front = {trial.number for trial in pareto(objectives, state.searched())}
+    front = {trial.number for trial in pareto(study, state.searched())}
     done = [trial for trial in state.searched() if trial.ending == "completed"]
     done.sort(
         key=lambda t: (-t.reports[-1].metrics["val/dice"], t.reports[-1].metrics["time/case_s"])

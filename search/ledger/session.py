@@ -91,10 +91,13 @@ class StudySession:
         """Return the folder in which a trial trains."""
         return self.folder / "trials" / f"{trial:04d}"
 
+    def includes(self, trial: TrialState) -> bool:
+        """Return whether this driver runs a trial, unless it has ended."""
+        return self.only is None or trial.number in self.only
+
     def live(self) -> list[TrialState]:
         """Return the trials that are to be continued, oldest first."""
-        live = self.state.live()
-        return live if self.only is None else [t for t in live if t.number in self.only]
+        return [trial for trial in self.state.live() if self.includes(trial)]
 
     @property
     def finished(self) -> bool:

@@ -8,7 +8,9 @@ from search.analysis.results import compare_studies
 from search.ledger.budget import HEADS
 from search.report.leaderboard import terminal_width, wrapped
 from search.report.leaderboard_columns import (
+    has_means,
     interval,
+    mean_text,
     number,
     param,
     short_names,
@@ -53,10 +55,12 @@ def _table(studies: Sequence[Mapping[str, Any]], width: int | None) -> str:
         {
             "study": study["study"],
             "best": _best(study),
+            **_means(studies, study),
             "Dice": number(_first(study, "dice")),
             "95 % interval": interval(
                 _first(study, "dice_interval"), measured=_first(study, "num_cases")
             ),
+            "at epoch": str(_first(study, "epochs") or ""),
             "control": number(_control(study)),
             "threshold": number((study["threshold"] or {}).get("dice")),
             "trials": str(len(study["trials"])),
@@ -82,6 +86,14 @@ def _costs(studies: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> di
     mine = f"{study['spent'][study['cost']]:.3g}"
     units = sorted({other["cost"] for other in studies}, reverse=True)
     return {HEADS[unit]: mine if unit == study["cost"] else "" for unit in units}
+
+
+def _means(studies: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the best trial is ranked by, with its epochs, where that is a mean anywhere."""
+    if not any(has_means(other["trials"]) for other in studies):
+        return {}
+    first = study["trials"][:1]
+    return {"mean (epochs)": mean_text(first[0]) if first and first[0]["rank"] else ""}
 
 
 def _best(study: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ from search.analysis.contrasts import (
 )
 from search.analysis.ranking import ranked
 from search.execution.session import before_ray, ray_address
-from search.ledger.budget import UNITS, cost_hours, cost_key, overspent
+from search.ledger.budget import UNITS, cost_key, overspent
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, TrialState
@@ -219,7 +219,7 @@ def _distinct(study: StudyConfig, trials: Iterable[TrialState]) -> dict[str, lis
 
 def _no_candidate(study: StudyConfig, state: StudyState, number: int) -> str:
     trial = state.trials.get(number)
-    if trial is None or trial.protected or trial.value is None or trial.ending is None:
+    if trial is None or trial.protected or not trial.reports or trial.ending is None:
         return f"{study.study}:{number}: no searched trial with a result"
     return f"{study.study}:{number}: {trial.ending} ({trial.reason}): no candidate"
 
@@ -305,7 +305,9 @@ def cost(plan: Plan, study: StudyConfig, state: StudyState, pairs: Iterable[Pair
                 return None
             done = training.epoch if training else 0
             seconds += pace_s * max(1, plan.epochs - done)
-    return cost_hours(study.trials, seconds)[cost_key(study.trials)]
+    trials = study.trials
+    each = trials.gpus if cost_key(trials) == "gpu_hours" else trials.cpus_per_trial
+    return seconds / 3600 * each
 
 
 def _pace_s(state: StudyState, number: int) -> float | None:

@@ -92,8 +92,8 @@ def _read(spec: dict[str, Any]) -> dict[str, Any]:
 def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
     """Freeze a trial's threshold on its validation fold, then read the test set with it.
 
-    The weights are those of the last epoch, which the verdict on the validation folds is about;
-    choosing the best epoch there would be one more choice on these cases.
+    The weights are the run's own, those of its last validation, which the verdict on the validation
+    folds is about.
 
     Args:
         run_dir: The trial's.
@@ -110,8 +110,7 @@ def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
     from trainer.evaluation.validate import means
     from trainer.saved.model_io import load
 
-    checkpoints = sorted((run_dir / "checkpoints").glob("*.pt"))
-    trained = load(checkpoints[-1] if checkpoints else run_dir, device)
+    trained = load(run_dir, device)
     data = Store.open(store)
     evaluate(trained, data, run_dir, split="val")
     evaluation = evaluate(trained, data, run_dir, split="test")

@@ -71,6 +71,18 @@ function unitOf(cost) {
   return { gpu_hours: "GPU", cpu_hours: "CPU" }[cost];
 }
 
+/** Return epochs in words: 7-9, or 3, 6, 9 where others lie between. */
+function epochsInWords(epochs) {
+  const [first, last] = [epochs[0], epochs.at(-1)];
+  return last > first && last - first === epochs.length - 1 ? `${first}–${last}` : epochs.join(", ");
+}
+
+/** Return of which epochs a trial's value is: epoch 9, or mean of epochs 7-9. */
+function whereOf(row) {
+  const epochs = row.value_epochs;
+  return epochs.length > 1 ? `mean of epochs ${epochsInWords(epochs)}` : `epoch ${epochs[0] ?? 0}`;
+}
+
 function count(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }

@@ -238,7 +238,7 @@ def test_zero_epochs_keep_the_fold_and_vary_the_seed(
 def test_what_cannot_be_confirmed_is_refused(
     tmp_path: Path, store: Path, words: list[str], line: str
 ) -> None:
-    offline.finished(tmp_path / "runs" / "toy", store, train={"validate_every": 3})
+    offline.finished(tmp_path / "runs" / "toy", store, train={"validation.every": 3})
     assert line in cli(tmp_path / "runs" / "toy", "confirm", *words)
 
 
