@@ -15,14 +15,8 @@ from search.analysis.results import compare
 from search.ledger.state import TrialState
 from search.report.leaderboard import leaderboard
 from search.storage.studies import read_study
-from search.workflows.confirm import (
-    confirm,
-    cost,
-    describe,
-    kept_to,
-    make_plan,
-    proposals,
-)
+from search.workflows.confirm import confirm
+from search.workflows.confirm_plan import cost, describe, kept_to, make_plan, proposals
 from search.workflows.holdout import read_one, record
 from search.workflows.replay import replay
 from tests.search import offline, toy
