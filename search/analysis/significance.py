@@ -83,9 +83,9 @@ class Difference:
         from scipy import stats
 
         share = 1.0 if same_cases else len(self.unit_means) / num_units
-        unseen = unseen_share(round(self.num_different / share), ALPHA) * max(
-            abs(end) for end in (self.limits.unseen_low, self.limits.unseen_high) if end is not None
-        )
+        losses = [self.limits.unseen_low, self.limits.unseen_high]
+        lost = max((abs(loss) for loss in losses if loss is not None), default=0.0)
+        unseen = lost * unseen_share(round(self.num_different / share), ALPHA)
         cases, seeds = share * self.case_error**2, self.seed_sd**2 / num_seeds
         parts = [(cases, max(1, self.num_different - 1))]
         if num_seeds >= 2 * num_units:

@@ -6,6 +6,8 @@ Its words are in model_card.md.jinja beside this file.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from search.analysis.intervals import TOO_FEW
+
 if TYPE_CHECKING:
     from trainer.saved.model_io import TrainedModel
 
@@ -54,6 +56,7 @@ def model_card(
         inputs=trained.inputs,
         millions=sum(weights.numel() for weights in trained.model.parameters()) / 1e6,
         metrics=metrics,
+        too_few=TOO_FEW,
         measured=[
             (key, words, measured[key])
             for key, words in MEASURES.items()

@@ -22,6 +22,7 @@ from search.analysis.ranking import ranked, standing
 from search.analysis.results import LABEL
 from search.execution.environment import code_commit, package_versions
 from search.report.model_card import model_card
+from search.report.verdicts import metric_name
 from search.storage.dataset_cache import open_store
 from search.workflows.model_ref import (
     ModelRef,
@@ -193,7 +194,8 @@ def _verdicts(origin: TrialOrigin) -> list[dict[str, Any]]:
             matches = [c for c in event["comparisons"] if number in (c["trial"], c["other"])]
             label = "of this configuration trained again, not of these weights"
             newest[event["on"]] = {
-                "label": label, **about, "score": scores[0], "comparisons": matches,
+                "label": label, "metric": metric_name(event), **about, "score": scores[0],
+                "comparisons": matches,
             }  # fmt: skip
     return [*newest.values()]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from search.analysis.case_scores import bootstrap
+from search.analysis.case_scores import DICE
+from search.analysis.intervals import mean_interval
 from search.analysis.ranking import best_of, pareto
 from search.analysis.results import compare
 from search.ledger.journal import Ledger
@@ -122,22 +122,12 @@ def test_smaller_is_better_with_min(tmp_path):
 
 def test_the_interval_is_of_the_last_epochs_lesion_cases(folder):
     rows = {row["trial"]: row for row in compare(folder)["trials"]}
-    low, high = rows[3]["dice_interval"]
-    # 27 resamples of {0.4, 0.5, 0.6} are equally likely; 1/27 > 2.5 % has only the lowest.
-    assert (low, high) == (pytest.approx(0.4), pytest.approx(0.6))
-    assert rows[5]["dice_interval"] is None
+    assert rows[3]["dice_interval"] == mean_interval([0.4, 0.5, 0.6], DICE.scale)
+    assert rows[3]["num_cases"] == 3
+    assert rows[5]["dice_interval"] is rows[5]["num_cases"] is None
     (folder / "trials" / "0003" / "cases.parquet").unlink()
-    assert {r["trial"]: r for r in compare(folder)["trials"]}[3]["dice_interval"] is None
-
-
-def test_bootstrap_as_scipys():
-    values = np.random.default_rng(0).beta(2, 3, size=40)
-    theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=20000, method="percentile", random_state=1
-    ).confidence_interval
-    assert bootstrap(values.tolist(), seed=0) == pytest.approx(list(theirs), abs=0.01)
-    assert bootstrap(values.tolist(), seed=0) == bootstrap(values.tolist(), seed=0)
-    assert bootstrap([0.5], seed=0) == [0.5, 0.5]
+    row = {r["trial"]: r for r in compare(folder)["trials"]}[3]
+    assert row["dice_interval"] is row["num_cases"] is None
 
 
 def test_epochs_saved_counts_what_was_stopped_alone(folder):
@@ -330,7 +320,7 @@ def test_leaderboard_for_a_pipe(folder, capsys):
         "rank", "trial", "status", "epochs", "Dice", "95", "%", "interval", "AVD", "mL", "lesion",
         "F1", "CPU-h", "difference", "to", "the", "best", "optimizer.lr", "diffusion.target",
     ]  # fmt: skip
-    first = ["1", "3", "completed", "9", "0.5000", "[0.400,", "0.600]"]
+    first = ["1", "3", "completed", "9", "0.5000", "[0.232,", "0.730]"]
     assert lines[3].split()[:7] == first and lines[3].split()[-2:] == ["0.0002", "eps"]
     assert lines.index("not ranked:") > lines.index(next(s for s in lines if "infeasible" in s))
     below = text[text.index("not ranked:") :]
@@ -343,7 +333,7 @@ def test_leaderboard_on_a_terminal(folder, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "140")
     text = leaderboard(folder)
-    assert "───" in text and "control" in text and "[0.400, 0.600]" in text
+    assert "───" in text and "control" in text and "[0.232, 0.730]" in text
 
 
 def test_a_study_with_nothing_in_it_yet(tmp_path):

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
-from search.analysis.case_scores import lesion_dice, volume_groups
+from search.analysis.case_scores import DICE, lesion_dice, volume_groups
+from search.analysis.intervals import difference_interval
 from search.analysis.ranking import rung_correlation
 from search.analysis.results import compare, compare_studies
 from search.analysis.trial_results import TrialRows
@@ -41,7 +43,8 @@ def test_difference_to_the_best_case_by_case_at_equal_epochs(folder):
     assert found[3]["difference_to_best"] is None
     assert found[2]["difference_to_best"]["epoch"] == 3
     assert found[2]["difference_to_best"]["mean"] == pytest.approx(-0.1)
-    assert found[2]["difference_to_best"]["interval"] == pytest.approx([-0.1, -0.1])
+    assert found[2]["difference_to_best"]["interval"] is None, "all cases are equally far behind"
+    assert "-0.100 too few cases to tell" in leaderboard(folder)
     assert found[0]["difference_to_best"]["mean"] == pytest.approx(0.6 - 0.5)
     assert found[6]["difference_to_best"]["mean"] == pytest.approx(0.45 - 0.2)
     assert found[4]["difference_to_best"] is None, "its cases are not finite"
@@ -49,8 +52,8 @@ def test_difference_to_the_best_case_by_case_at_equal_epochs(folder):
     assert "difference to the best: Dice minus that of demo:3, case by case" in leaderboard(folder)
 
 
-def test_the_interval_of_a_difference_as_numpys(folder):
-    """Of unequal cases, by another generator's resamples."""
+def test_the_interval_of_a_difference_is_of_its_cases(folder):
+    """Of unequal ones, paired by name."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -62,10 +65,11 @@ def test_the_interval_of_a_difference_as_numpys(folder):
     )
     pq.write_table(table, path)
     one, other = (lesion_dice(folder / "trials" / f"{n:04d}", 9) for n in (0, 3))
-    differences = np.array([one[case] - other[case] for case in one])
-    draws = rng.choice(differences, size=(100_000, len(differences))).mean(axis=1)
-    low, high = rows(folder)[0]["difference_to_best"]["interval"]
-    assert [low, high] == pytest.approx(np.percentile(draws, [2.5, 97.5]).tolist(), abs=0.03)
+    found = rows(folder)[0]["difference_to_best"]
+    assert found["interval"] == difference_interval(
+        [one[case] for case in other], [*other.values()], DICE.scale
+    )
+    assert found["std_error"] == pytest.approx(stats.sem([one[case] - other[case] for case in one]))
 
 
 def test_hours_changes_seed_and_pictures(tmp_path):
@@ -155,7 +159,7 @@ def test_csv_as_pandas_reads_it(folder, tmp_path):
     assert table["trial"].tolist() == [3, 6, 2, 4, 5, 0, 1, 2]
     assert table["kind"].tolist()[5:7] == ["control", "enqueued"]
     assert table["rank"][:3].tolist() == [1, 2, 3] and np.isnan(table["rank"][3])
-    assert table["dice"][0] == 0.5 and table["dice_low"][0] == pytest.approx(0.4)
+    assert table["dice"][0] == 0.5 and table["dice_low"][0] == pytest.approx(0.2321, abs=1e-4)
     assert table["optimizer.lr"][0] == 2e-4 and table["diffusion.target"][0] == "eps"
     assert table["model.family"][5] == "unet" and table["model.family"].isna()[0]
     assert set(table["label"]) == {"selected on, optimistic"}
@@ -167,7 +171,7 @@ def test_studies_side_by_side(folder, tmp_path):
     text = side_by_side([folder, other])
     lines = text.splitlines()
     assert "selected on, optimistic" in lines[0]
-    first = ["demo", "trial", "3", "0.5000", "[0.400,", "0.600]", "9", "0.6000", "0.3100", "5"]
+    first = ["demo", "trial", "3", "0.5000", "[0.232,", "0.730]", "9", "0.6000", "0.3100", "5"]
     assert lines[3].split()[:10] == first and "17%" in lines[3]
     assert lines[4].split()[:3] == ["b", "trial", "2"]
     assert "same store and validation fold; differences between" in text

@@ -1,6 +1,8 @@
 """The best trials trained again, and judged."""
 
 import json
+import math
+import random
 import shutil
 from pathlib import Path
 
@@ -13,10 +15,11 @@ from search.analysis.results import compare
 from search.ledger.state import TrialState
 from search.report.leaderboard import leaderboard
 from search.storage.studies import read_study
-from search.workflows.confirm import confirm, make_plan
+from search.workflows.confirm import confirm
+from search.workflows.confirm_plan import cost, describe, kept_to, make_plan, proposals
 from search.workflows.holdout import read_one, record
 from search.workflows.replay import replay
-from tests.search import offline
+from tests.search import offline, toy
 from tests.search.conftest import Driver, events
 from tests.search.toy import dice
 from tests.search.workflows.test_resume import cli, copied, driver
@@ -220,6 +223,9 @@ def test_zero_epochs_keep_the_fold_and_vary_the_seed(
         (["--seeds", "2"], "--seeds 2: must be at least 3"),
         (["--top", "6"], "--top 6: only 5 searched trials have a result"),
         (["--trial", "0"], "toy:0: no searched trial with a result"),
+        (["--margin", "1.5"], "--margin 1.5: must lie between 0 and 1"),
+        (["--gpu-hours", "-1"], "--gpu-hours -1.0: must be above 0"),
+        (["--gpu-hours", "9"], "--gpu-hours 9: toy's trials run on the CPU (gpus_per_trial 0)"),
         (["--epochs", "4"], "--epochs 4: must be a multiple of train.validation.every (3)"),
     ],
 )
@@ -228,6 +234,129 @@ def test_what_cannot_be_confirmed_is_refused(
 ) -> None:
     offline.finished(tmp_path / "runs" / "toy", store, train={"validation.every": 3})
     assert line in cli(tmp_path / "runs" / "toy", "confirm", *words)
+
+
+def test_what_did_not_get_on_is_no_candidate(folder: Path, tmp_path: Path, store: Path) -> None:
+    """The best by its last value, but failed: the next ones are."""
+    config = offline.study(store)
+    with offline.opened(config, tmp_path / "other") as session:
+        offline.propose(session)
+        for trial in session.state.live():
+            ending = {4: "failed", 6: "diverged"}.get(trial.number)
+            if ending is None:
+                offline.train(session, trial)
+                continue
+            value = dice(trial.params["optimizer.lr"], 2)
+            about = {"trial": trial.number, "epoch": 2, "value": value}
+            session.record({"event": "reported", **about, "metrics": {"val/dice": value}})
+            offline.end(session, trial, ending)
+        assert make_plan(config, session.state, top=2, num_seeds=3).candidates == [2, 3]
+        with pytest.raises(ConfigError, match=r"toy:4: failed \(why\): no candidate"):
+            make_plan(config, session.state, top=1, trials=[4], num_seeds=3)
+
+
+def test_no_configuration_is_trained_twice(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second best is the best once more, and the reference is the third."""
+    config = offline.study(store, enqueue=[{"optimizer.lr": 3e-4, "protected": True}])
+    folder = tmp_path / "toy"
+    with offline.opened(config, folder) as session, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(offline, "LR", (3e-4, 1e-2, 9e-4, 9e-4, 2e-3))
+        offline.propose(session)
+        for trial in session.state.live():
+            offline.train(session, trial)
+        plan = make_plan(config, session.state, top=3, num_seeds=3)
+        assert plan.trials == [4, 6, 2, 0], "as the ranking has them"
+        assert plan.equals == {1: 2, 5: 4}
+        assert make_plan(config, session.state, top=0, trials=[5], num_seeds=3).candidates == [4]
+        assert make_plan(config, session.state, top=1, num_seeds=3).references == [1]
+    confirm(folder, top=3, seeds=3, dry_run=True)
+    assert "not again  trial 1 has the configuration of trial 2" in capsys.readouterr().out
+
+
+def test_hours_are_shown_and_kept_to(tmp_path: Path, store: Path) -> None:
+    """Three trainings of 3 quarters of an hour for a seed: 3 GPU-hours have room for one."""
+    config = offline.study(store, trials={"num_trials": 5, "gpus_per_trial": 1})
+    with offline.opened(config, tmp_path) as session:
+        offline.propose(session)
+        for trial in session.state.live():
+            offline.train(session, trial)
+        state = session.state
+        state.meter.by_trial = dict.fromkeys(state.trials, 2700.0)
+        plan = make_plan(config, state, top=2, num_seeds=4)
+        assert cost(plan, config, state, plan.pairs) == pytest.approx(4 * 4 * 0.75)
+        kept = kept_to(plan, config, state, 7.0)
+        assert kept.pairs == plan.pairs[:2]
+        lines = describe(plan, config, state, kept).splitlines()
+        assert "cost       about 6 GPU-hours, at the pace of these trials so far" in lines
+        assert lines[-1] == "left out   4 on 3, 5 on 4: about 6 GPU-hours more"
+        with pytest.raises(ConfigError, match=r"2\.9: is not enough .* about 3 GPU-hours"):
+            kept_to(plan, config, state, 2.9)
+        for hours in (0.0, -1.0, math.nan, math.inf):
+            with pytest.raises(ConfigError, match=r"--gpu-hours .*: must be above 0"):
+                kept_to(plan, config, state, hours)
+        session.record(*proposals(kept, state))
+        again = state.confirming()
+        for trial in again[:4]:
+            offline.train(session, trial)
+            state.meter.by_trial[trial.number] = 1350.0  # twice as fast as it was in the search
+        assert cost(plan, config, state, plan.pairs) == pytest.approx(3 * 4 * 0.375)
+        assert kept_to(plan, config, state, 3.1).pairs == plan.pairs[:3]
+        state.meter.by_trial.clear()
+        assert "cost       not known" in describe(plan, config, state, plan)
+        with pytest.raises(ConfigError, match="nobody knows"):
+            kept_to(plan, config, state, 5.0)
+
+
+def test_what_takes_longer_than_it_should_is_interrupted(tmp_path: Path, store: Path) -> None:
+    """GPU-hours that are spent end trials that were asked for by name, as a budget ends others."""
+    config = offline.study(store, trials={"num_trials": 5, "gpus_per_trial": 1})
+    with offline.opened(config, tmp_path) as session:
+        offline.propose(session)
+        session.only = frozenset({2})
+        assert session.overspent() is None
+        session.gpu_hours = 1.0
+        session.state.meter.attempt_s = 3599.0
+        assert session.overspent() is None
+        session.state.meter.attempt_s = 3600.0
+        spent = session.overspent()
+        assert spent and (spent["what"], spent["limit"]) == ("gpu_hours", 1.0)
+
+
+def test_the_objective_is_judged_with_dice_beside(
+    tmp_path: Path, store: Path, empty_database: Path, plain_pictures: None,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The official Dice, which averages the empty case as well."""
+    monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
+    measured = toy._metrics
+
+    def metrics(*about):
+        return (found := measured(*about)) | {"val/dice_official": found["val/dice"]}
+
+    monkeypatch.setattr(toy, "_metrics", metrics)
+    folder = tmp_path / "runs" / "toy"
+    offline.finished(folder, store, objective={"metric": "val/dice_official"})
+    shutil.copy(empty_database, tmp_path / "runs" / "mlflow.db")
+    confirm(folder, top=1, seeds=3)
+    verdict = newest(folder)
+    assert verdict["metric"] == "val/dice_official"
+    best = verdict["scores"][0]
+    assert best["num_cases"] == [7, 7, 7]
+    assert best["dice"]["mean"] == pytest.approx(np.mean([dice(9e-4, 3, f) for f in (1, 2, 3)]))
+    assert best["mean"] != pytest.approx(best["dice"]["mean"])
+    out = capsys.readouterr().out
+    assert "val/dice_official 95 % interval Dice 95 % interval" in " ".join(out.split())
+    assert "objective  val/dice_official, max" in out
+    assert "is better than the control (trial 0): val/dice_official +" in leaderboard(folder)
+
+
+def test_an_objective_that_is_no_mean_over_cases(tmp_path: Path, store: Path) -> None:
+    objective = {"metric": "train/loss", "mode": "min"}
+    offline.finished(tmp_path / "runs" / "toy", store, objective=objective)
+    line = "toy: objective: train/loss: is no mean over cases, of which verdicts are"
+    assert line in cli(tmp_path / "runs" / "toy", "confirm", "--dry-run")
 
 
 def test_refused_before_the_end_of_the_search(tmp_path: Path, store: Path) -> None:
@@ -269,7 +398,7 @@ def test_weights_from_elsewhere_may_have_seen_the_other_folds(tmp_path: Path, st
 def test_cases_of_another_disk(folder: Path) -> None:
     confirm(folder, top=1, seeds=3)
     (folder / "trials" / "0007" / "cases.parquet").unlink()
-    with pytest.raises(ConfigError, match=r"0007/cases\.parquet: not at hand"):
+    with pytest.raises(ConfigError, match=r"0007/cases\.parquet: val/dice is not at hand"):
         confirm(folder, top=1, seeds=3)
 
 
@@ -285,7 +414,8 @@ def test_the_sealed_test_set(
             if trial.number not in known:
                 read.append(trial.number)
                 lr = trial.config(session.study).optimizer.lr
-                values = {f"t{i}": dice(lr, 3) + 0.01 * ((i + trial.seed) % 3) for i in range(6)}
+                noise = random.Random(trial.number)
+                values = {f"t{i}": dice(lr, 3) + noise.uniform(-0.01, 0.01) for i in range(20)}
                 reading = {"metrics": {"test/dice": 0.5}, "threshold": 0.4, "reading": 1}
                 record(session, trial, reading | {"dice": values})
 
@@ -296,7 +426,7 @@ def test_the_sealed_test_set(
     assert (validation["on"], test["on"]) == ("validation", "test")
     assert test["same_cases"] and not validation["same_cases"]
     assert words(test)["control", 4, 0] == "better"
-    assert all(row["num_cases"] == [6, 6, 6] for row in test["scores"])
+    assert all(row["num_cases"] == [20, 20, 20] for row in test["scores"])
     confirm(folder, top=2, seeds=3, test=True)
     assert len(read) == 12 and len(events(folder, "verdict")) == 2
     assert "confirmed on the sealed test set" in leaderboard(folder)

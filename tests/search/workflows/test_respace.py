@@ -52,7 +52,7 @@ def test_every_setting_of_the_grid_is_evaluated_once(place: Path) -> None:
     }  # fmt: skip
     assert len(settings) == len(ways)
     assert [s.dice for s in settings] == sorted((s.dice for s in settings), reverse=True)
-    assert settings[0].difference_to_best == {"mean": 0.0, "interval": [0.0, 0.0]}
+    assert settings[0].difference_to_best == {"mean": 0.0, "std_error": 0.0, "interval": None}
     for s in settings:
         assert s.difference_to_best and s.difference_to_best["mean"] == pytest.approx(
             s.dice - settings[0].dice
@@ -171,7 +171,7 @@ def test_options_are_lists(option: str, name: str, text: str, found: list[object
 
 
 def setting(trial: int, dice: float, case_s: float, low: float, high: float, **more) -> Setting:
-    difference = {"mean": (low + high) / 2, "interval": [low, high]}
+    difference = {"mean": (low + high) / 2, "interval": [low, high], "std_error": (high - low) / 4}
     sampling = SamplingConfig(timestep_respacing=trial)
     return dataclasses.replace(
         Setting(trial, sampling, dice, None, case_s, True, difference), **more
@@ -182,7 +182,7 @@ def test_fast_is_the_fastest_that_is_as_good() -> None:
     settings = [
         setting(10, 0.50, 9.0, 0, 0),
         setting(8, 0.49, 1.0, -0.03, 0.01, is_pareto=False),
-        setting(5, 0.485, 4.0, -0.04, 0.01),  # not distinguishable
+        setting(5, 0.485, 4.0, -0.04, 0.02),  # within a standard error
         setting(4, 0.495, 3.0, -0.008, -0.002),  # worse for sure, by less than matters
         setting(2, 0.45, 2.0, -0.08, -0.02),
         setting(1, 0.40, 0.5, 0, 0, difference_to_best=None),  # nobody can tell
