@@ -52,8 +52,8 @@ class _Node:
     left_alone: int = 0
     """How often in a row."""
     until_s: float = 0.0
-    oom_kills: int = 0
-    """As it was counted there last."""
+    claimed: int = 0
+    """Of what its kernel ended for want of memory, up to which one it was some attempt's death."""
 
 
 class Recovery:
@@ -79,13 +79,14 @@ class Recovery:
         self._clock = clock
         self._deaths: dict[int, _Deaths] = {}
         self._where: dict[int, str] = {}
+        self._oom_kills: dict[int, int] = {}
+        """At each attempt's node, when it started."""
         self._nodes: dict[str, _Node] = {}
 
     def started(self, trial: int, node: str, host: str, oom_kills: int) -> None:
         """Take note of where an attempt runs, and how often the kernel had killed there."""
-        self._where[trial] = node
-        at_node = self._nodes.setdefault(node, _Node(host))
-        at_node.oom_kills = max(at_node.oom_kills, oom_kills)
+        self._where[trial], self._oom_kills[trial] = node, oom_kills
+        self._nodes.setdefault(node, _Node(host))
 
     def reported(self, trial: int) -> None:
         """Take note that a trial goes on, and that its node lets it."""
@@ -99,12 +100,10 @@ class Recovery:
         node = self._nodes.get(self._where.get(trial, ""))
         if not (fault.killed and node):
             return fault
-        before, node.oom_kills = (
-            node.oom_kills,
-            max(node.oom_kills, self._count(self._where[trial])),
-        )
-        if node.oom_kills == before:
+        known = max(self._oom_kills[trial], node.claimed)
+        if self._count(self._where[trial]) <= known:
             return fault
+        node.claimed = known + 1
         who = f"{node.host} ran out of memory, and its kernel ended this process"
         return fault._replace(cause="memory", reason=f"{who}: {fault.reason}")
 

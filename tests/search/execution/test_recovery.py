@@ -134,6 +134,11 @@ def test_the_kernel_tells_of_memory(more: int, cause: str) -> None:
     assert told.cause == cause and told.reason.endswith("it died")
     assert ("host-a ran out of memory" in told.reason) == bool(more)
     assert world.recovery.told_by_the_kernel(1, fault) == fault  # told once
+    for trial in (2, 3):
+        world.start(trial, "a")
+    world.kills["a"] += 2 * more
+    told_of = [world.recovery.told_by_the_kernel(trial, fault).cause for trial in (2, 3)]
+    assert told_of == [cause, cause]
     alive = fault._replace(killed=False)
     world.kills["a"] += 1
     assert world.recovery.told_by_the_kernel(1, alive) == alive
