@@ -6,7 +6,7 @@ on which processes only die, one after the other, is left alone for a while.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from search.execution.failures import Cause, Fault
@@ -60,7 +60,7 @@ class Recovery:
     """What is known of trials whose attempts died, and of the nodes where they did.
 
     Args:
-        nodes: Ray's ids of the nodes that can hold a trial, at this moment.
+        places: How many trials each node can hold at this moment, by Ray's id of it.
         say: Is told of nodes that are left alone.
         count: Asks a node how many processes its kernel has ended for want of memory.
         clock: Seconds.
@@ -68,12 +68,12 @@ class Recovery:
 
     def __init__(
         self,
-        nodes: Callable[[], set[str]],
+        places: Callable[[], Mapping[str, int]],
         say: Callable[[str], None] = print,
         count: Callable[[str], int] = oom_kills_on,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._usable = nodes
+        self._places = places
         self._say = say
         self._count = count
         self._clock = clock
@@ -118,6 +118,7 @@ class Recovery:
         self._rest(trial, cause, now_s)
         if node and cause in OF_THE_NODE:
             self._leave_alone(self._where[trial], now_s)
+        self._where.pop(trial, None)
         return cause
 
     def _rest(self, trial: int, cause: Cause, now_s: float) -> None:
@@ -153,15 +154,33 @@ class Recovery:
         deaths = self._deaths.get(trial)
         return max(0.0, deaths.again_s - self._clock()) if deaths else 0.0
 
-    def avoid(self, trial: int) -> tuple[str, ...]:
-        """Return the nodes on which a trial is not to start; at least one is left for it."""
-        usable, left_alone = self._usable(), self.left_alone()
+    def avoid(self, trial: int, living: Collection[int] = ()) -> tuple[str, ...]:
+        """Return the nodes on which a trial is not to start; at least one is left for it.
+
+        Those that are left alone, and where it died itself, as long as another has room: one death
+        is no reason to wait while a GPU idles.
+
+        Args:
+            trial: Its number.
+            living: The trials that have an attempt.
+        """
+        usable, avoided = self._usable(), set[str]()
+        for name in sorted(self.left_alone() & usable):
+            if len(avoided) + 1 < len(usable):
+                avoided.add(name)
         died_on = self._deaths[trial].nodes if trial in self._deaths else []
-        avoided: list[str] = []
-        for name in (*sorted(left_alone), *reversed(died_on)):
-            if name in usable and name not in avoided and len(avoided) + 1 < len(usable):
-                avoided.append(name)
+        for name in reversed(died_on):
+            if name in usable and self._room(avoided | {name}, {*living} - {trial}) > 0:
+                avoided.add(name)
         return tuple(sorted(avoided))
+
+    def _room(self, without: set[str], living: set[int]) -> int:
+        """Return how many trials can start now on all other nodes."""
+        places = sum(number for name, number in self._places().items() if name not in without)
+        return places - sum(self._where.get(trial, "") not in without for trial in living)
+
+    def _usable(self) -> set[str]:
+        return {name for name, number in self._places().items() if number}
 
     def has_another_node(self, trial: int) -> bool:
         """Return whether there is a node on which a trial has not died since it last reported."""
