@@ -1,7 +1,7 @@
 """What a study has spent, metered from its ledger, so that restarts and failed work count too."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from search.ledger.journal import Event
 from search.study.config import StudyConfig, Trials
@@ -22,18 +22,11 @@ def cost_key(trials: Trials) -> Literal["gpu_hours", "cpu_hours"]:
     return "gpu_hours" if trials.gpus else "cpu_hours"
 
 
-def cost_hours(trials: Trials, attempt_s: float) -> dict[str, float]:
-    """Return what attempts cost: `gpu_hours` and `cpu_hours`.
+class Size(NamedTuple):
+    """What is set aside for a trial."""
 
-    Args:
-        trials: Says what a trial has of each.
-        attempt_s: Seconds that attempts ran.
-    """
-    hours = attempt_s / 3600
-    return {
-        "gpu_hours": hours * trials.gpus,
-        "cpu_hours": hours * trials.cpus_per_trial,
-    }
+    gpus: float
+    cpus: int
 
 
 @dataclass
@@ -52,6 +45,9 @@ class Meter:
     """Of all trials together."""
     by_trial: dict[int, float] = field(default_factory=dict)
     """`attempt_s` of each trial."""
+    _by_size: dict[Size | None, dict[int, float]] = field(default_factory=dict)
+    """`by_trial` while a trial had so many GPUs and CPUs, which may change between launches."""
+    _size: Size | None = None
     _running: dict[int, float] = field(default_factory=dict)
     """Until when a running attempt is paid for, by trial, in unix seconds."""
     _epoch: dict[int, int] = field(default_factory=dict)
@@ -63,6 +59,11 @@ class Meter:
         now: float = event.get("time", last or 0.0)
         trial = event.get("trial")
         match event["event"]:
+            case "study" if "trials" in event["config"]:
+                trials = event["config"]["trials"]
+                gpus, cpus = (trials.get(f"{what}_per_trial") for what in ("gpus", "cpus"))
+                known = isinstance(gpus, int | float) and isinstance(cpus, int)
+                self._size = Size(gpus, cpus) if known else None
             case "driver":
                 for running in list(self._running):
                     self._pay(running, last or now)
@@ -85,7 +86,8 @@ class Meter:
         if trial in self._running:
             paid_s = max(0.0, now - self._running[trial])
             self.attempt_s += paid_s
-            self.by_trial[trial] = self.by_trial.get(trial, 0.0) + paid_s
+            for seconds in (self.by_trial, self._by_size.setdefault(self._size, {})):
+                seconds[trial] = seconds.get(trial, 0.0) + paid_s
             self._running[trial] = now
 
     def spent(self, trials: Trials, now: float | None = None) -> dict[str, float]:
@@ -95,15 +97,29 @@ class Meter:
             trials: The study's.
             now: Unix seconds; what runs is paid for until then. None: until its last event.
         """
-        attempt_s, wall_s = self.attempt_s, self.wall_s
+        running_s, wall_s = 0.0, self.wall_s
         if now is not None and self._last is not None:
-            attempt_s += sum(max(0.0, now - paid) for paid in self._running.values())
+            running_s = sum(max(0.0, now - paid) for paid in self._running.values())
             wall_s += max(0.0, now - self._last)
-        return {
-            "epochs": self.epochs,
-            **cost_hours(trials, attempt_s),
-            "wall_hours": wall_s / 3600,
-        }
+        cost = self.cost_hours(trials)
+        cost["gpu_hours"] += running_s / 3600 * trials.gpus
+        cost["cpu_hours"] += running_s / 3600 * trials.cpus_per_trial
+        return {"epochs": self.epochs, **cost, "wall_hours": wall_s / 3600}
+
+    def cost_hours(self, trials: Trials, trial: int | None = None) -> dict[str, float]:
+        """Return what attempts cost up to their last event: `gpu_hours` and `cpu_hours`.
+
+        Args:
+            trials: The study's.
+            trial: Whose attempts; None for all.
+        """
+        cost = {"gpu_hours": 0.0, "cpu_hours": 0.0}
+        for size, seconds in self._by_size.items():
+            gpus, cpus = size or Size(trials.gpus, trials.cpus_per_trial)
+            hours = (sum(seconds.values()) if trial is None else seconds.get(trial, 0.0)) / 3600
+            cost["gpu_hours"] += hours * gpus
+            cost["cpu_hours"] += hours * cpus
+        return cost
 
 
 def overspent(study: StudyConfig, meter: Meter, now: float | None = None) -> Event | None:

@@ -10,7 +10,12 @@ have:
     threshold    what the best single-modality threshold scores
     imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
     proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
-                 sampler must remember); with kind confirm: of, seed, fold, epochs
+                 sampler must remember), drawn_before (draws that had been tried), same_as (an
+                 earlier trial whose params it was given again); with kind confirm: of, seed,
+                 fold, epochs
+    refused      params, optuna, drawn_before, reason: a proposal that the trainer does not take,
+                 which is no trial
+    exhausted    reason: why no further trial is proposed
     started      attempt, host, pid, cpu, threads; commit and versions of the process that
                  trains, which version 0.1 recorded in `study` alone
     reported     epoch, value (of the objective), metrics; gpu, the model on which torch computes,
@@ -26,7 +31,9 @@ have:
     budget       what, spent, limit: why the launch ended
     verdict      what `segtune confirm` found
     test_read    metrics on the sealed test set
-    painted      epoch, files (below the trial's folder), seconds: pictures of its best weights
+    painted      epoch, files (below the trial's folder), seconds: pictures of its weights
+    noise        epoch, metric, draws, mean, std, seconds: of its weights' validation, the noise
+                 redrawn; once a study
     mlflow       run_id with a trial, experiment_id without
 """
 

@@ -112,11 +112,6 @@ class TrialState:
         return self.reports[-1].epoch if self.reports else -1
 
     @property
-    def value(self) -> float | None:
-        """The objective at the last epoch reported."""
-        return self.reports[-1].value if self.reports else None
-
-    @property
     def hosts(self) -> list[str]:
         """Where it ran, in order, each once."""
         return list(dict.fromkeys(attempt.host for attempt in self.attempts if attempt.host))
@@ -164,6 +159,8 @@ class StudyState:
         self.study: Event | None = None
         """The newest `study` event."""
         self.threshold: Event | None = None
+        self.noise: Event | None = None
+        """What a validation's own noise was measured to be."""
         self.mlflow_experiment_id: str | None = None
         self.trials: dict[int, TrialState] = {}
         """By number, in the order of their proposal."""
@@ -171,6 +168,12 @@ class StudyState:
         """Every report and its trial's number, in order."""
         self.imported: list[Event] = []
         """Trials of earlier studies."""
+        self.refused: list[Event] = []
+        """Proposals that are no trials, since the trainer does not take them."""
+        self.refused_in_a_row = 0
+        """Of them, those since the last proposed trial."""
+        self.exhausted = ""
+        """Why no further trial is proposed; empty while some may be."""
         self.resumes: list[Event] = []
         self.verdicts: list[Event] = []
         self.test_readings: list[Event] = []
@@ -209,6 +212,7 @@ class StudyState:
         if event["event"] == "proposed":
             number = event["trial"]
             assert number not in self.trials, f"trial {number} is proposed twice"
+            self.refused_in_a_row = 0
             self.trials[number] = TrialState(
                 number,
                 event["params"],
@@ -233,6 +237,11 @@ class StudyState:
                 self.threshold = event
             case "imported", None:
                 self.imported.append(event)
+            case "refused", None:
+                self.refused.append(event)
+                self.refused_in_a_row += 1
+            case "exhausted", None:
+                self.exhausted = event["reason"]
             case "resume", None:
                 self.resumes.append(event)
             case "verdict", None:
@@ -243,6 +252,8 @@ class StudyState:
                 pass
             case "resumed", TrialState():
                 self._resume(trial, event)
+            case "noise", TrialState():
+                self.noise = event
             case "retried", TrialState():
                 self._retry(trial, event)
             case "painted", TrialState():
@@ -316,8 +327,12 @@ class StudyState:
         return (
             (self.control() is not None or not study.has_control)
             and len(self.references()) >= len(study.references)
-            and len(self.searched()) >= study.trials.num_trials
+            and len(self.searched()) >= self.num_trials(study)
         )
+
+    def num_trials(self, study: StudyConfig) -> int:
+        """Return how many searched trials there will be in the end."""
+        return len(self.searched()) if self.exhausted else study.trials.num_trials
 
     def finished(self, study: StudyConfig) -> bool:
         """Return whether no trial is left to propose or to continue."""
@@ -359,12 +374,6 @@ class StudyState:
     def control(self) -> TrialState | None:
         """Return the plain U-Net, None before its proposal."""
         return next((trial for trial in self.trials.values() if trial.kind == "control"), None)
-
-    def best(self, mode: Literal["min", "max"]) -> TrialState | None:
-        """Return the searched trial with the best value at its last epoch, also while it runs."""
-        sign = 1 if mode == "max" else -1
-        finite = [t for t in self.searched() if t.value is not None and math.isfinite(t.value)]
-        return max(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
 @contextmanager

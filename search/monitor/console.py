@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from typing import Any, Self
 
+from search.analysis.ranking import best_of, standing
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, threshold_rule
@@ -68,7 +69,13 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
             params = "  ".join(f"{key}={_short(v)}" for key, v in event["params"].items())
             is_reference = event["protected"] and event["kind"] == "enqueued"
             kind = "reference" if is_reference else event["kind"]
-            return f"{'proposed':11s} {kind:9s} {params}"
+            same = f"  note: as trial {event['same_as']}" if "same_as" in event else ""
+            return f"{'proposed':11s} {kind:9s} {params}{same}"
+        case "refused":
+            params = "  ".join(f"{key}={_short(v)}" for key, v in event["params"].items())
+            return f"{'refused':11s} {params}: {event['reason']}"
+        case "exhausted":
+            return f"note: {event['reason']}"
         case "started" if event["attempt"] > 1:
             epoch = state.trials[event["trial"]].epoch
             return f"{'continued':11s} after epoch {epoch}, attempt {event['attempt']}"
@@ -80,12 +87,17 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
             return f"{'interrupted':11s} at epoch {event['epoch']}: {event['reason']}{again}"
         case "ended":
             said = f"{event['ending']:11s} at epoch {event['epoch']}: {event['reason']}"
-            best = state.best(study.objective.mode)
-            return said + (
-                f"; best is {best.value:.4f} ({study.study}:{best.number})" if best else ""
-            )
+            best = best_of(study, state)
+            if best and (mean := standing(study, best)):
+                said += f"; best is {study.study}:{best.number}, {mean.value:.4f} ({mean.where})"
+            return said
         case "resumed":
             return f"{'resumed':11s} after epoch {event['epoch']}, to epoch {event['epochs']}"
+        case "noise":
+            return (
+                f"epoch {event['epoch']} validated with {event['draws']} other noise seeds: "
+                f"{event['metric']} {event['mean']:.4f}, standard deviation {event['std']:.4f}"
+            )
         case "retried":
             return f"{'retried':11s} after epoch {event['epoch']}"
         case "threshold":

@@ -122,7 +122,7 @@ def _to_come(snapshot: StudySnapshot, passes: list[list[float]]) -> list[float]:
     """Return the epochs expected of each trial that is not proposed yet."""
     study, state = snapshot.study, snapshot.state
     protected = sum(t.protected and t.kind != "confirm" for t in state.trials.values())
-    searched = study.trials.num_trials - len(state.searched())
+    searched = state.num_trials(study) - len(state.searched())
     zero = not study.trains
     expected = sum(
         share * _expected(snapshot, passes, bracket, 0)

@@ -33,7 +33,9 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState, create_trial
 
 from search.ledger.journal import Event
+from search.sampler.tried import Tried
 from search.study.config import StudyConfig
+from search.study.sampler_limits import COMPLETE_ONLY
 from search.study.space import (
     Dimension,
     active,
@@ -42,6 +44,13 @@ from search.study.space import (
 )
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+UNTRAINABLE = "untrainable"
+"""The constraint that a diverged, an infeasible or a refused configuration violates."""
+ASKS = 8
+"""Draws for one trial, each of which was tried before, until random ones follow."""
+RANDOM_ASKS = 64
+"""Random draws, until what is left of the space is counted."""
 
 
 @dataclass
@@ -64,6 +73,11 @@ class Sampler:
         stopped               pruned, with its values so far (of a single objective)
         diverged, infeasible  pruned, and a violated constraint
         failed                failed, which no sampler learns from
+        refused               pruned, and a violated constraint: no trial, for the trainer does not
+                              take the combination
+
+    A sampler of COMPLETE_ONLY is told of the diverged and infeasible as complete, too, with the
+    worst values that any trial completed with: it would see neither them nor their constraint.
 
     A resumed trial's later reports are not told: they are of another length of training.
 
@@ -89,6 +103,14 @@ class Sampler:
         self._imports: list[Event] = []
         self._drawn: Trial | None = None
         self._trials: dict[int, _Running] = {}
+        self._tried = Tried(study.space)
+        self._refused = 0
+        """Configurations refused since the last proposal."""
+        self._complete_only = study.sampler.type in COMPLETE_ONLY
+        self._worst: list[float] | None = None
+        """Of each objective, among the complete trials."""
+        self._untrainable: list[Trial] = []
+        """To be told of once there is a worst value."""
 
     def _begin(self) -> None:
         """Take in the imported trials, which are final once there is another."""
@@ -97,30 +119,56 @@ class Sampler:
             for event in self._imports:
                 self._import(event)
 
-    def propose(self, ordinal: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    def propose(self, ordinal: int, given: Mapping[str, Any]) -> dict[str, Any] | None:
         """Draw a new trial from (study seed, ordinal) and the events so far.
+
+        What was tried is drawn again, a bounded number of times, unless all of it is given.
 
         Args:
             ordinal: How many control, reference and searched trials come before it.
             given: Parameters that are not drawn; those of an enqueued trial.
 
         Returns:
-            Its part of the `proposed` event, which `observe` expects next: `params`, and `optuna`
-            with the notes that the sampler took, if it did.
+            Its part of the `proposed` event (or of `refused`), which `observe` expects next:
+            `params`; where they apply `optuna`, the notes that the sampler took; `drawn_before`,
+            how many draws had been tried; and `same_as`, the trial with the same parameters, where
+            they are given. None if nothing new is left.
         """
         self._begin()
         notes = self._storage.get_study_system_attrs(self._study_id)
-        self.optuna_study.sampler = self._seeded(ordinal)
+        drawn_before = 0
+        for ask in range(ASKS + RANDOM_ASKS):
+            trial, params = self._draw(self._seeded(ordinal, ask), given)
+            if params not in self._tried or params.keys() <= given.keys():
+                break
+            self.optuna_study.tell(trial, state=TrialState.FAIL)  # which no sampler learns from
+            drawn_before += 1
+        else:
+            rest = self._tried.left(given, _seed(f"left/{self.study.seed}/{ordinal}"))
+            if rest is None and not given:
+                return None
+            trial, params = self._draw(self._seeded(ordinal, 0), params if rest is None else rest)
+        self._drawn = trial
+        proposal = {"params": params} | self._notes_since(notes, trial)
+        if drawn_before:
+            proposal["drawn_before"] = drawn_before
+        if (same := self._tried.trial(params)) is not None:
+            proposal["same_as"] = same
+        return proposal
+
+    def _draw(self, sampler: BaseSampler, given: Mapping[str, Any]) -> tuple[Trial, dict[str, Any]]:
+        """Return a new trial of Optuna's, and its parameters."""
+        self.optuna_study.sampler = sampler
         if given:
             self.optuna_study.enqueue_trial(self._encode(given))
-        self._drawn = trial = self.optuna_study.ask()
+        trial = self.optuna_study.ask()
         params: dict[str, Any] = {}
         for name, distribution in self._distributions.items():
             if name in active(self.study.space, params):
                 value = _suggest(trial, name, distribution)
                 params[name] = _decode(self.study.space[name], value)
         self.optuna_study.sampler = RandomSampler()
-        return {"params": params} | self._notes_since(notes, trial)
+        return trial, params
 
     def _notes_since(self, before: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
         """Return what a draw wrote into Optuna's trial and study."""
@@ -145,6 +193,13 @@ class Sampler:
                 self._begin()
                 if not event["protected"]:
                     self._trials[event["trial"]] = self._enter(event)
+                    self._tried.add(event["params"], event["trial"])
+                    self._refused = 0
+            case "refused":
+                self._begin()
+                self._tell(self._enter(event), "infeasible")
+                self._tried.add(event["params"], None)
+                self._refused += 1
             case "reported" if number in self._trials:
                 further = (event["metrics"][other.metric] for other in self._objectives[1:])
                 self._report(self._trials[number], event["epoch"], [event["value"], *further])
@@ -157,11 +212,13 @@ class Sampler:
         if trial is None:
             notes = event.get("optuna", {})
             params = self._encode(event["params"])
+            distributions = {name: self._distributions[name] for name in params}
+            about: dict[str, Any] = {"distributions": distributions, "params": params}
+            for _ in range(event.get("drawn_before", 0)):  # so that trials have their numbers again
+                discarded = create_trial(state=TrialState.FAIL, **about)
+                self._storage.create_new_trial(self._study_id, discarded)
             frozen = create_trial(
-                state=TrialState.RUNNING,
-                params=params,
-                distributions={name: self._distributions[name] for name in params},
-                system_attrs=notes.get("trial", {}),
+                state=TrialState.RUNNING, system_attrs=notes.get("trial", {}), **about
             )
             for key, value in notes.get("study", {}).items():
                 self._storage.set_study_system_attr(self._study_id, key, value)
@@ -188,15 +245,34 @@ class Sampler:
         trial, values = running.trial, self._smoothed(running)
         match ending:
             case "completed" | "stalled" if values and all(map(math.isfinite, values)):
-                self.optuna_study.tell(trial, values)
+                self._complete(trial, values)
             case "completed" | "stalled" | "stopped":
                 self.optuna_study.tell(trial, state=TrialState.PRUNED)
             case "diverged" | "infeasible":
-                # As failures TPE would not see them, and propose their like again and again.
-                trial.set_constraint(ending, 1.0)
-                self.optuna_study.tell(trial, state=TrialState.PRUNED)
+                # As failures no sampler would see them, and propose their like again and again.
+                trial.set_constraint(UNTRAINABLE, 1.0)
+                if self._complete_only:
+                    self._untrainable.append(trial)
+                    self._tell_untrainable()
+                else:
+                    self.optuna_study.tell(trial, state=TrialState.PRUNED)
             case "failed":
                 self.optuna_study.tell(trial, state=TrialState.FAIL)
+
+    def _complete(self, trial: Trial, values: list[float]) -> None:
+        if self._complete_only:
+            trial.set_constraint(UNTRAINABLE, -1.0)  # gp wants each constraint of all or of none
+        self.optuna_study.tell(trial, values)
+        worse = [min if objective.mode == "max" else max for objective in self._objectives]
+        before = self._worst or values
+        self._worst = [f(*pair) for f, *pair in zip(worse, before, values, strict=True)]
+        self._tell_untrainable()
+
+    def _tell_untrainable(self) -> None:
+        if self._worst is not None:
+            for trial in self._untrainable:
+                self.optuna_study.tell(trial, self._worst)
+            self._untrainable.clear()
 
     def _smoothed(self, running: _Running) -> list[float]:
         """Return each objective's mean over the last reports; of a further one, where finite."""
@@ -207,10 +283,13 @@ class Sampler:
             means.append(sum(values) / len(values) if values else math.nan)
         return means
 
-    def _seeded(self, ordinal: int) -> BaseSampler:
+    def _seeded(self, ordinal: int, ask: int) -> BaseSampler:
         """Return a new sampler, so that what it draws depends on no earlier draw."""
         settings = self.study.sampler
-        seed = _seed(f"propose/{self.study.seed}/{ordinal}")
+        again = f"/{self._refused}/{ask}" if self._refused or ask else ""
+        seed = _seed(f"propose/{self.study.seed}/{ordinal}{again}")
+        if ask >= ASKS:
+            return RandomSampler(seed)
         startup = settings.num_startup_trials
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -19,19 +19,25 @@ COMPLETE_ONLY = ("gp", "nsga2")
 
 def grid_problems(study: "StudyConfig", where: str) -> list[str]:
     """Return what keeps a grid from being searched: an endless one, or more trials than it has."""
-    continuous = [
-        name for name, dim in study.space.items() if dim.type == "float" and dim.step is None
-    ]
-    if continuous:
+    if endless := continuous(study.space):
         return [
             f"{where}: space.{name}: is continuous, but a grid needs a step or choices"
-            for name in continuous
+            for name in endless
         ]
-    num_trials = study.trials.num_trials
-    size = sum(1 for _ in islice(combinations(study.space), num_trials))
+    num_trials, size = study.trials.num_trials, _size(study)
     if size < num_trials:
         return [f"{where}: trials.num_trials: {num_trials}: the grid has {size} combinations only"]
     return []
+
+
+def continuous(space: Mapping[str, Dimension]) -> list[str]:
+    """Return the dimensions with endlessly many values."""
+    return [name for name, dim in space.items() if dim.type == "float" and dim.step is None]
+
+
+def _size(study: "StudyConfig") -> int:
+    """Return how many combinations a space without continuous dimensions has, up to num_trials."""
+    return sum(1 for _ in islice(combinations(study.space), study.trials.num_trials))
 
 
 def combinations(space: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ A Ray trial is only an attempt at one of the study's trials. When it dies, a new
 the same trial and is told the epoch after which validations are still wanted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +17,9 @@ from search.sampler.sampler import Sampler
 from search.storage.dataset_cache import address_for_all_nodes
 from search.storage.studies import shared_place
 from trainer.configfile import ConfigError
+
+REFUSALS = 100
+"""Proposals in a row that the trainer refuses, after which no other is asked for."""
 
 
 @dataclass(frozen=True)
@@ -136,21 +139,48 @@ class StudySearcher(Searcher):
             event |= {"kind": "control", "params": study.control_params}
         elif references < len(study.references):
             event |= {"kind": "enqueued", "params": study.references[references].settings}
-        elif searched < study.trials.num_trials:
+        elif searched < study.trials.num_trials and not state.exhausted:
             rest = study.enqueue[searched:]
-            event |= {"kind": "enqueued" if rest else "sampled", "protected": False}
-            given = rest[0] if rest else {}
-            event |= self._sampler.propose(study.num_protected + searched, given)
+            drawn = self._draw(study.num_protected + searched, rest[0] if rest else {})
+            if drawn is None:
+                return None
+            event |= {"kind": "enqueued" if rest else "sampled", "protected": False} | drawn
         else:
             return None
-        try:
-            study.train_config(event["params"])
-        except ConfigError as error:  # each setting is possible, but not all of them together
-            ended = {"event": "ended", "trial": number, "epoch": 0, "ending": "infeasible"}
-            self._session.record(event, ended | {"reason": error.lines[0]})
-            return self._propose()
         self._session.record(event)
         return number
+
+    def _draw(self, ordinal: int, given: Mapping[str, Any]) -> Event | None:
+        """Return the sampler's part of a proposal, None if nothing comes that can be trained.
+
+        What the trainer refuses, each setting possible but not all of them together, is recorded,
+        so that the sampler learns of it, and is no trial.
+        """
+        study, state = self._session.study, self._session.state
+        while state.refused_in_a_row < REFUSALS:
+            drawn = self._sampler.propose(ordinal, given)
+            if drawn is None:
+                break
+            try:
+                study.train_config(drawn["params"])
+            except ConfigError as error:
+                reason = error.lines[0].removeprefix(f"{study.study}: ")
+                self._session.record({"event": "refused", **drawn, "reason": reason})
+            else:
+                return drawn
+        self._session.record({"event": "exhausted", "reason": self._why_exhausted()})
+        return None
+
+    def _why_exhausted(self) -> str:
+        study, state = self._session.study, self._session.state
+        searched, wanted = len(state.searched()), study.trials.num_trials
+        end = f"the study ends with {searched} of {wanted} searched trials"
+        if refused := state.refused:
+            end += f"; what the trainer says of the last: {refused[-1]['reason']}"
+        if state.refused_in_a_row >= REFUSALS:
+            return f"{REFUSALS} combinations in a row cannot be trained: {end}"
+        left_out = f" ({len(refused)} of them cannot be trained)" if refused else ""
+        return f"the space has no combination that was not tried{left_out}: {end}"
 
     def _spec(self, number: int) -> TrialSpec:
         (self._session.trial_dir(number) / "stop").unlink(missing_ok=True)

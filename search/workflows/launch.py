@@ -3,7 +3,7 @@
 import shlex
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -20,26 +20,19 @@ from search.ledger.state import StudyState, TrialState
 from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study
+from search.study.changes import changes, frozen_beside
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, frozen_of, study_of
 from search.tracking.address import ui_command
+from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
 from trainer.atomic import write_atomically
-from trainer.configfile import ConfigError, flatten
+from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
 BROKEN = 3
 """Exit status where nothing but failures came out. A crash has another, and what relaunches tells
 them apart."""
-
-MAY_CHANGE = {
-    "data.store",
-    "budget.epochs",
-    "budget.gpu_hours",
-    "budget.wall_hours",
-    "trials.hang_timeout_s",
-}
-"""Study settings that say nothing about the results; the store is known by its content."""
 
 
 def launch(
@@ -119,10 +112,26 @@ def run_study(
         Exit status, as `launch`.
     """
     session.only = None if only is None else frozenset(only)
-    progress = ProgressDisplay(session)
+    progress, links = ProgressDisplay(session), SimpleQueue[Event]()
     session.listeners.append(progress.observe)
-    _run_trials(session, progress, address, fit)
-    return _conclude(session, show)
+    tracker = Tracker(session, links.put, progress.print_line)
+    spent = session.overspent()
+    runs = not session.finished and spent is None
+    if spent:
+        session.stopping = budget_rule(spent)
+    if runs:
+        before_ray(address)
+    # What was found is shown before the rest of MLflow is waited for.
+    with tracker if runs or tracker.behind else nullcontext():
+        if runs:
+            _run_trials(session, progress, links, address, fit)
+        found = look(session.folder)
+        _show(session, found, show)
+        tracker.found = found._replace(page=update_page(session.folder, found.result))
+        status = _conclude(session)
+    while not links.empty():
+        session.record(links.get())
+    return status
 
 
 def _with_its_gpus(study: StudyConfig, state: StudyState, address: str) -> StudyConfig:
@@ -168,14 +177,19 @@ def _create_or_continue(
         study = study.under(frozen_of(begun))
     else:
         study = study.under(None)
+    notes: list[str] = []
     if begun and state.trials:
         _check_data(begun, store_hash, study, folder)
         # Read as a study: in today's keys, and what a newer segtune added with its default.
-        problems = _changes(study_of(begun, ledger.path), study)
+        last = study_of(begun, ledger.path)
+        problems, notes = changes(last, study)
+        study = study.under(frozen_beside(frozen_of(begun), last, study))
         rule = "this study was begun without it; give the study another name to begin warm"
         problems += [f"--warm-start {name}: {rule}" for name in sorted(others)]
         if problems:
             raise ConfigError(f"{folder}: {problem}" for problem in problems)
+    for note in notes:
+        print(f"note: {note}", flush=True)
     frozen = birth(study)
     if not same or others:
         imported: list[Event] = []
@@ -220,72 +234,54 @@ def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path)
         )
 
 
-def _changes(begun: StudyConfig, study: StudyConfig) -> list[str]:
-    """Return one line for every setting with which a study cannot be continued."""
-    before, now = _decisive(begun), _decisive(study)
-    lines = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
-        if old == new:
-            continue
-        rule = "give the study another name to change it"
-        if key == "trials.num_trials":
-            if now[key] > before[key]:
-                continue
-            rule = "can only be raised"
-        lines.append(f"{key}: {new!r}: this study was begun with {old!r}; {rule}")
-    return lines
+def _run_trials(
+    session: StudySession,
+    progress: ProgressDisplay,
+    links: "SimpleQueue[Event]",
+    address: str,
+    fit: str,
+) -> None:
+    """Run what is left of the trials."""
+    from search.tuning.run import run_trials
+
+    (session.folder / "stop").unlink(missing_ok=True)
+    with progress:
+        run_trials(session, progress, links, address=address, fit=fit)
 
 
-def _decisive(study: StudyConfig) -> dict[str, Any]:
-    """Return all that says something about a study's results, by dotted key."""
-    values = flatten(study.model_dump(mode="json", exclude={"references": {"__all__": {"name"}}}))
-    return {key: value for key, value in values.items() if key not in MAY_CHANGE}
+def _show(session: StudySession, found: Found, show: Callable[[Path], str] | None) -> None:
+    """Print what was found."""
+    from search.report.leaderboard import leaderboard_text, terminal_width
+
+    text = show(session.folder) if show else leaderboard_text(found.result, terminal_width())
+    print(f"\n{text}\n\nLook at  {display_path(session.folder)}", flush=True)
 
 
-def _run_trials(session: StudySession, progress: ProgressDisplay, address: str, fit: str) -> None:
-    """Run what is left of the trials, with MLflow beside them."""
-    links: SimpleQueue[Event] = SimpleQueue()
-    tracker = Tracker(session, links.put, progress.print_line)
-    spent = session.overspent()
-    runs = not session.finished and spent is None
-    if spent:
-        session.stopping = budget_rule(spent)
-    if not runs and not tracker.behind:
-        return
-    if runs:
-        before_ray(address)
-    with progress, tracker:
-        if runs:
-            from search.tuning.run import run_trials
+def update_page(folder: Path, result: dict[str, Any] | None = None) -> Path | None:
+    """Write the study's page into its folder; a failure is a line and no more.
 
-            (session.folder / "stop").unlink(missing_ok=True)
-            run_trials(session, progress, links, address=address, fit=fit)
-    while not links.empty():
-        session.record(links.get())
+    Args:
+        folder: The study's.
+        result: What `compare` has just found of it, if anyone asked.
 
-
-def update_page(folder: Path) -> None:
-    """Write the study's page into its folder; a failure is a line and no more."""
+    Returns:
+        The page, None where it could not be written.
+    """
     from search.report.page_html import write_html
 
     page = folder / "report.html"
     try:
-        write_html([folder], page)
+        write_html([folder], page, result)
         publish(page)
     except Exception as error:
         print(f"Page     not written: {' '.join(str(error).split()) or type(error).__name__}")
-    else:
-        print(f"Page     {display_path(folder)}/{page.name}")
+        return None
+    print(f"Page     {display_path(folder)}/{page.name}", flush=True)
+    return page
 
 
-def _conclude(session: StudySession, show: Callable[[Path], str] | None) -> int:
-    """Show what was found and where to look next, and return the exit status."""
-    from search.report.leaderboard import leaderboard
-
-    print(f"\n{(show or leaderboard)(session.folder)}")
-    print(f"\nLook at  {display_path(session.folder)}")
-    update_page(session.folder)
+def _conclude(session: StudySession) -> int:
+    """Say where to look next, and return the exit status."""
     print(f"MLflow   {ui_command(session.folder)}", flush=True)
     runs = shlex.quote(display_path(session.folder.parent))
     trials = [t for t in session.state.trials.values() if session.includes(t)]

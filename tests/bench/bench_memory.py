@@ -69,6 +69,7 @@ def segtune(objective: Objective, num_trials: int, seed: int) -> list[float | No
     sampler, values = Sampler(study), []
     for number in range(num_trials):
         proposal = sampler.propose(number, given={})
+        assert proposal is not None
         value = dice(proposal["params"], objective)
         about = {"trial": number}
         sampler.observe({"event": "proposed", **about, "protected": False, **proposal})

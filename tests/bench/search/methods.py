@@ -40,7 +40,7 @@ class Segtune:
                 "data": {"store": "."},
                 "space": problem.space,
                 "objective": {"metric": problem.metric, "mode": METRICS[problem.metric]},
-                "trials": {"num_trials": 1},
+                "trials": {"num_trials": 100_000},
                 "seed": seed,
                 **sections,
             }
@@ -50,9 +50,14 @@ class Segtune:
         self._sampler = Sampler(study)
         self._session.listeners.insert(0, self._sampler.observe)
 
-    def next(self) -> tuple[int, dict[str, Any]]:
-        trial = self._session.study.num_protected + len(self._session.state.trials)
-        drawn = self._sampler.propose(trial, given={})
+    def next(self) -> tuple[int, dict[str, Any]] | None:
+        study, searched = self._session.study, len(self._session.state.trials)
+        trial = study.num_protected + searched
+        drawn = (
+            self._sampler.propose(trial, given={}) if searched < study.trials.num_trials else None
+        )
+        if drawn is None:
+            return None
         event = {"event": "proposed", "trial": trial, "kind": "sampled", "protected": False}
         self._session.record(event | drawn)
         return trial, drawn["params"]

@@ -81,7 +81,8 @@ def _categorical(choices: list[Any]) -> Dimension:
     return Dimension(type="categorical", choices=tuple(choices))
 
 
-def _draws(*what: Any) -> random.Random:
+def rng_of(*what: Any) -> random.Random:
+    """Return draws that belong to values, parameters among them."""
     parts = [sorted(p.items()) if isinstance(p, Mapping) else p for p in what]
     return random.Random("/".join(map(str, parts)))
 
@@ -121,7 +122,7 @@ class Phantom:
 
     def curve(self, params: Params, seed: int) -> Curve:
         key = self._key(params)
-        return _draws(seed, key).choice(self._runs[key])
+        return rng_of(seed, key).choice(self._runs[key])
 
     def regret(self, params: Params, epoch: int) -> float:
         return (self.best - self._dice(self._key(params), epoch)) / (self.best - self.median)
@@ -169,13 +170,12 @@ class FCNet:
 
     def curve(self, params: Params, seed: int) -> Curve:
         row = self._row(params)
-        draws = _draws(seed, params)
-        which = draws.randrange(len(row["val_loss"]))
+        rng = rng_of(seed, params)
+        which = rng.randrange(len(row["val_loss"]))
         losses = np.log(row["val_loss"])
         final, noise = float(losses[which]), min(0.1, 0.5 * float(losses.std()))
         values = [
-            self.loss(params, final, epoch) + noise * draws.gauss(0, 1)
-            for epoch in range(1, EPOCHS)
+            self.loss(params, final, epoch) + noise * rng.gauss(0, 1) for epoch in range(1, EPOCHS)
         ]
         step = row["train_time"][which] / EPOCHS
         seconds = [step * epoch for epoch in range(1, EPOCHS + 1)]
@@ -196,7 +196,7 @@ class FCNet:
         rate = (
             6
             * 1.5 ** (params["init_lr"] - 2)
-            * math.exp(0.3 * _draws(self.name, params).gauss(0, 1))
+            * math.exp(0.3 * rng_of(self.name, params).gauss(0, 1))
         )
         rate *= 0.7 if params["lr_schedule"] == "cosine" else 1.0
         end = math.exp(-rate)
@@ -277,13 +277,13 @@ class Hartmann:
         self.seconds = float(EPOCHS)
 
     def curve(self, params: Params, seed: int) -> Curve:
-        draws = _draws(seed, params)
+        rng = rng_of(seed, params)
         point = self._point(params)
         values = [
-            self.loss(point, epoch) + self.noise * (1 - epoch / EPOCHS) * draws.gauss(0, 1)
+            self.loss(point, epoch) + self.noise * (1 - epoch / EPOCHS) * rng.gauss(0, 1)
             for epoch in range(1, EPOCHS + 1)
         ]
-        step = draws.uniform(0.7, 1.3)  # so that workers do not march in step
+        step = rng.uniform(0.7, 1.3)  # so that workers do not march in step
         return Curve(values, [step * epoch for epoch in range(1, EPOCHS + 1)])
 
     def regret(self, params: Params, epoch: int) -> float:

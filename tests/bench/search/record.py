@@ -37,7 +37,6 @@ TRAIN: dict[str, Any] = {
     "model.depth": 3,
     "model.attention_levels": 0,
     "loss.bce": 0.0,
-    "sampling.timestep_respacing": 3,
     "optimizer.warmup_images": 60,
     "optimizer.ema_half_life_images": 60,
     "epochs": EPOCHS,

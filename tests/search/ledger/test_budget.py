@@ -53,6 +53,25 @@ def test_nothing_runs_between_two_launches():
     assert meter(*events[:5]).spent(trials(1)) == spent
 
 
+def test_what_a_trial_has_may_change_between_launches():
+    """Each attempt costs what was set aside for it then, of a trial as of all."""
+    spent = Meter()
+    for gpus, cpus, begin in ((1, 2, 0), (2, 8, 10)):
+        config = {"trials": {"gpus_per_trial": gpus, "cpus_per_trial": cpus}}
+        for event in (
+            {"event": "driver", "time": begin * HOUR},
+            {"event": "study", "time": begin * HOUR, "config": config},
+            {"event": "started", "time": begin * HOUR, "trial": begin},
+            {"event": "started", "time": begin * HOUR, "trial": 7},
+            {"event": "reported", "time": (begin + 3) * HOUR, "trial": begin, "epoch": 1},
+        ):
+            spent.apply(event)
+    cost = spent.spent(trials(2, cpus=8), now=13 * HOUR)
+    assert (cost["gpu_hours"], cost["cpu_hours"]) == (2 * 3 * (1 + 2), 2 * 3 * (2 + 8))
+    assert spent.cost_hours(trials(2), 0) == {"gpu_hours": 3, "cpu_hours": 6}
+    assert spent.cost_hours(trials(2), 10) == {"gpu_hours": 6, "cpu_hours": 24}
+
+
 def test_what_runs_is_paid_until_now():
     running = meter((0.0, "driver"), (0.0, "started", 0), (1 * HOUR, "reported", 0, 1))
     spent = {"epochs": 1, "gpu_hours": 6, "cpu_hours": 6, "wall_hours": 3}

@@ -89,23 +89,38 @@ class Checked(Sampler):
 
     path: Path
 
-    def propose(self, ordinal: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    def propose(self, ordinal: int, given: Mapping[str, Any]) -> dict[str, Any] | None:
         again = rebuilt_sampler(self.study, Ledger.open(self.path, writer=False).events)
         expected = again.propose(ordinal, given)
         assert super().propose(ordinal, given) == expected
         return expected
 
 
-def told(sampler: Sampler) -> str:
-    """Return all that Optuna knows, but for the clock times."""
+def told(sampler: Sampler, proposals: set[int]) -> str:
+    """Return all that Optuna knows, but for the clock times; of discarded draws that they were."""
     found = sampler.optuna_study.get_trials(deepcopy=False)
     trials = [
         (t.number, t.state, t.params, t.distributions, t.intermediate_values, t.values)
+        if t.number in proposals
+        else (t.number, t.state)
         for t in found
     ]
-    notes = [{k: v for k, v in t.system_attrs.items() if k != "fixed_params"} for t in found]
+    notes = [
+        {k: v for k, v in t.system_attrs.items() if k != "fixed_params"}
+        for t in found
+        if t.number in proposals
+    ]
     storage = sampler.optuna_study._storage
     return repr((trials, notes, storage.get_study_system_attrs(sampler.optuna_study._study_id)))
+
+
+def numbers(events: list[Event]) -> Iterator[int]:
+    """Yield Optuna's numbers of what was imported and proposed, without discarded draws."""
+    number = -1
+    for event in events:
+        if event["event"] == "imported" or not event.get("protected", event["event"] != "refused"):
+            number += 1 + event.get("drawn_before", 0)
+            yield number
 
 
 def judged(pruner: Pruner) -> str:
@@ -122,7 +137,8 @@ def check(session: StudySession, sampler: Sampler) -> None:
     trials = session.study.trials
     assert state.meter.spent(trials) == session.state.meter.spent(trials)
     assert judged(Pruner.replay(session.study, state)) == judged(session.pruner)
-    assert told(rebuilt_sampler(session.study, events)) == told(sampler)
+    rebuilt, proposals = rebuilt_sampler(session.study, events), {*numbers(events)}
+    assert told(rebuilt, proposals) == told(sampler, proposals)
 
 
 def happen(session: StudySession, draw: random.Random) -> None:

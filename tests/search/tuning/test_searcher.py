@@ -10,9 +10,10 @@ from ray.tune.search import Searcher
 
 from search.execution.recovery import Recovery
 from search.ledger.session import StudySession
+from search.monitor.console import ProgressDisplay
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
-from search.tuning.searcher import StudySearcher
+from search.tuning.searcher import REFUSALS, StudySearcher
 from tests.search import offline
 
 SPACE = {
@@ -181,16 +182,69 @@ def test_nothing_trained_has_no_control(store: Path, tmp_path: Path) -> None:
         assert not session.state.trials[1].protected
 
 
-def test_an_impossible_combination_ends_at_once(store: Path, tmp_path: Path) -> None:
-    """It counts as a trial, infeasible, so that the sampler learns of it; the next one starts."""
+def test_a_combination_that_the_trainer_refuses_is_no_trial(store: Path, tmp_path: Path) -> None:
+    """It is recorded, so that the sampler learns of it, and takes neither a number nor a place."""
     space = {**SPACE, "model.depth": {"type": "categorical", "choices": [3, 99]}}
     study = offline.study(store, space=space, trials={"num_trials": 12})
     with driver(study, tmp_path, slots=99) as (session, searcher):
-        started: list[int] = []
-        while isinstance(spec := searcher.suggest(f"{len(started)}"), dict):
-            started.append(spec["trial"])
-        infeasible = [t for t in session.state.trials.values() if t.ending == "infeasible"]
-        assert infeasible
-        assert all(trial.params["model.depth"] == 99 and trial.reason for trial in infeasible)
-        assert len(session.state.searched()) == 12
-        assert sorted([*started, *(trial.number for trial in infeasible)]) == list(range(14))
+        started = all_of(searcher)
+        assert session.state.refused
+        for event in session.state.refused:
+            assert event["params"]["model.depth"] == 99 and "model.depth: 99" in event["reason"]
+        assert started == list(range(14)) and not session.state.exhausted
+        assert {t.params["model.depth"] for t in session.state.searched()} == {3}
+    with driver(study, tmp_path / "again", slots=99) as (session, searcher):
+        first = [start(searcher, name)["train"] for name in "abcdef"]
+    with driver(study, tmp_path / "again", slots=99) as (session, searcher):
+        first += [start(searcher, name)["train"] for name in "abcdefghijklmn"][6:]
+        again = [trial.params for trial in session.state.searched()]
+    assert [trial["model"]["depth"] for trial in first[2:]] == 12 * [3]
+    assert len(again) == 12
+
+
+def all_of(searcher: StudySearcher) -> list[int]:
+    """Start all trials that come; return their numbers."""
+    started: list[int] = []
+    while isinstance(spec := searcher.suggest(f"{len(started)}"), dict):
+        started.append(spec["trial"])
+    return started
+
+
+def test_a_study_whose_settings_clash_ends_with_the_clash(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After REFUSALS proposals in a row; the same launch again has nothing to do."""
+    space = {**SPACE, "model.depth": {"type": "categorical", "choices": [98, 99]}}
+    study = offline.study(store, space=space, trials={"num_trials": 12})
+    with driver(study, tmp_path, slots=99) as (session, searcher):
+        session.listeners.append(ProgressDisplay(session).observe)
+        assert all_of(searcher) == [0, 1]
+        assert len(session.state.refused) == REFUSALS == 100
+        assert session.state.planned(study)
+        said = capsys.readouterr().out.splitlines()[-1]
+        assert (
+            "note: 100 combinations in a row cannot be trained: the study ends with 0 of 12" in said
+        )
+        assert "model.depth: 9" in said
+    with driver(study, tmp_path, slots=99) as (session, searcher):
+        assert session.state.planned(study) and all_of(searcher) == [0, 1]
+        assert len(session.state.refused) == 100
+
+
+def test_an_exhausted_space_ends_the_proposing(store: Path, tmp_path: Path) -> None:
+    """With a note and what there is; an entry given twice is trained twice, and says so."""
+    space = {"batch.effective": {"type": "categorical", "choices": [2, 4]}}
+    settings: dict[str, Any] = {"space": space, "enqueue": 2 * [{"batch.effective": 4}]}
+    study = offline.study(store, trials={"num_trials": 9}, **settings)
+    with driver(study, tmp_path, slots=99) as (session, searcher):
+        assert all_of(searcher) == [0, 1, 2, 3]
+        tried = [trial.params["batch.effective"] for trial in session.state.searched()]
+        assert tried == [4, 4, 2]
+        same = [event.get("same_as") for event in session.ledger.events if "params" in event]
+        assert same == [None, None, 1, None]
+        assert session.state.exhausted == (
+            "the space has no combination that was not tried: the study ends with 3 of 9 searched "
+            "trials"
+        )
+        session.record(*(ended(number) for number in range(4)))
+        assert session.finished

@@ -1,6 +1,7 @@
 """Real Ray, real Optuna, real MLflow; only the trainer is a toy."""
 
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from search.ledger.journal import Ledger
+from search.monitor.status import status
+from search.storage.studies import read_study
 from search.study.load import load_study
 from search.workflows.launch import _create_or_continue, launch
 from tests.search.conftest import Driver, events, write_study
@@ -291,12 +294,36 @@ def test_a_changed_setting_is_refused_by_name(calm: Driver, override: str, line:
     assert len(error.value.lines) == 1 and line in error.value.lines[0]
 
 
+def test_where_trials_run_may_change_and_is_recorded(
+    calm: Driver,
+    tmp_path: Path,
+    mlflow_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With a note; what was spent before stays what it was, and the next launch says nothing."""
+    copied = tmp_path / "runs"
+    shutil.copytree(calm.folder, copied / "toy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    before = status(copied / "toy")["spent"]["cpu_hours"]
+    study = load_study(calm.study, ["trials.cpus_per_trial=5", "train.num_threads=2"])
+    assert launch(study, copied) == 0
+    said = capsys.readouterr().out
+    assert "note: trials.cpus_per_trial: 5, was " in said
+    assert "note: train.num_threads: 2, was " in said and "to the last bit" in said
+    read, state = read_study(copied / "toy")
+    assert (read.trials.cpus_per_trial, read.train_config({}).num_threads) == (5, 2)
+    assert state.study and state.study["config"]["train"]["num_threads"] == 2
+    assert status(copied / "toy")["spent"]["cpu_hours"] == pytest.approx(before)
+    assert launch(study, copied) == 0
+    assert "note: " not in capsys.readouterr().out
+
+
 def test_a_moved_store_is_taken_and_another_content_refused(
     calm: Driver, tmp_path: Path, store: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that moved is the same; one with other content is refused."""
     import json
-    import shutil
 
     moved = tmp_path / "moved"
     shutil.copytree(store, moved)

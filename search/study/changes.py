@@ -1,0 +1,75 @@
+"""What may change between two launches of a study: what says nothing about its results."""
+
+from typing import Any
+
+from search.study.config import StudyConfig
+from search.study.semantics import Frozen
+from trainer.configfile import flatten
+
+LIMITS = {
+    "data.store",
+    "budget.epochs",
+    "budget.gpu_hours",
+    "budget.wall_hours",
+    "trials.hang_timeout_s",
+    "trials.cpus_per_trial",
+    "train.memory_share",
+}
+"""Where trials run and for how long; the store is known by its content."""
+COMPUTED = {
+    "trials.gpus_per_trial",
+    "trials.workers_per_trial",
+    "train.num_threads",
+    "train.device",
+    "train.norm_kernel",
+    "train.cuda_graph",
+}
+"""How what they compute is computed: another value rounds otherwise."""
+
+
+def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str]]:
+    """Return what differs between a study as it was launched last and as it is launched now.
+
+    Returns:
+        A line for every setting with which it cannot be continued, and one for every other.
+    """
+    before, now = _settings(begun), _settings(study)
+    refused, notes = [], []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        raised = study.trials.num_trials > begun.trials.num_trials
+        rule = "give the study another name to change it"
+        if key == "trials.num_trials":
+            rule = "can only be raised"
+        if key in LIMITS | COMPUTED or (key == "trials.num_trials" and raised):
+            notes.append(f"{key}: {_text(new)}, was {_text(old)}{_of_bits(key, old, new)}")
+        else:
+            refused.append(f"{key}: {new!r}: this study was begun with {old!r}; {rule}")
+    return refused, notes
+
+
+def frozen_beside(frozen: Frozen, begun: StudyConfig, study: StudyConfig) -> Frozen:
+    """Return what a study goes on under, without settings that it gave and gives no more."""
+    dropped = {key.removeprefix("train.") for key in LIMITS | COMPUTED}
+    dropped &= begun.train.keys() - study.train.keys()
+    settings = {name: value for name, value in frozen.settings.items() if name not in dropped}
+    return frozen._replace(settings=settings)
+
+
+def _settings(study: StudyConfig) -> dict[str, Any]:
+    values = study.model_dump(mode="json", exclude={"references": {"__all__": {"name"}}})
+    return {key: value for key, value in flatten(values).items() if value != {}}
+
+
+def _text(value: Any) -> str:
+    return "not given" if value is None else str(value)
+
+
+def _of_bits(key: str, old: Any, new: Any) -> str:
+    if key not in COMPUTED:
+        return ""
+    if key == "train.device" or (key == "trials.gpus_per_trial" and not (old and new)):
+        return ": a GPU draws other noise than a CPU, and `precision: auto` is bf16 there"
+    return ": sums are rounded otherwise, so no trial repeats one from before to the last bit"
