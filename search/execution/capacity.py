@@ -32,13 +32,10 @@ class Slots:
         Args:
             without: Ray's ids of nodes that do not count.
         """
-        return sum(number for node, number in self._fresh().items() if node not in without)
+        return sum(number for node, number in self.by_node().items() if node not in without)
 
-    def nodes(self) -> set[str]:
-        """Return Ray's ids of the nodes that can hold a trial, at most PERIOD_S old."""
-        return {node for node, number in self._fresh().items() if number}
-
-    def _fresh(self) -> dict[str, int]:
+    def by_node(self) -> dict[str, int]:
+        """Return the number of trials that fit on each node, by Ray's id of it."""
         if time.monotonic() >= self._next_s:
             self._by_node = {node["NodeID"]: self._on(node["Resources"]) for node in _nodes()}
             self._next_s = time.monotonic() + self.PERIOD_S

@@ -6,7 +6,7 @@ on which processes only die, one after the other, is left alone for a while.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from search.execution.failures import Cause, Fault
@@ -52,15 +52,15 @@ class _Node:
     left_alone: int = 0
     """How often in a row."""
     until_s: float = 0.0
-    oom_kills: int = 0
-    """As it was counted there last."""
+    claimed: int = 0
+    """Of what its kernel ended for want of memory, up to which one it was some attempt's death."""
 
 
 class Recovery:
     """What is known of trials whose attempts died, and of the nodes where they did.
 
     Args:
-        nodes: Ray's ids of the nodes that can hold a trial, at this moment.
+        places: How many trials each node can hold at this moment, by Ray's id of it.
         say: Is told of nodes that are left alone.
         count: Asks a node how many processes its kernel has ended for want of memory.
         clock: Seconds.
@@ -68,24 +68,25 @@ class Recovery:
 
     def __init__(
         self,
-        nodes: Callable[[], set[str]],
+        places: Callable[[], Mapping[str, int]],
         say: Callable[[str], None] = print,
         count: Callable[[str], int] = oom_kills_on,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._usable = nodes
+        self._places = places
         self._say = say
         self._count = count
         self._clock = clock
         self._deaths: dict[int, _Deaths] = {}
         self._where: dict[int, str] = {}
+        self._oom_kills: dict[int, int] = {}
+        """At each attempt's node, when it started."""
         self._nodes: dict[str, _Node] = {}
 
     def started(self, trial: int, node: str, host: str, oom_kills: int) -> None:
         """Take note of where an attempt runs, and how often the kernel had killed there."""
-        self._where[trial] = node
-        at_node = self._nodes.setdefault(node, _Node(host))
-        at_node.oom_kills = max(at_node.oom_kills, oom_kills)
+        self._where[trial], self._oom_kills[trial] = node, oom_kills
+        self._nodes.setdefault(node, _Node(host))
 
     def reported(self, trial: int) -> None:
         """Take note that a trial goes on, and that its node lets it."""
@@ -99,12 +100,10 @@ class Recovery:
         node = self._nodes.get(self._where.get(trial, ""))
         if not (fault.killed and node):
             return fault
-        before, node.oom_kills = (
-            node.oom_kills,
-            max(node.oom_kills, self._count(self._where[trial])),
-        )
-        if node.oom_kills == before:
+        known = max(self._oom_kills[trial], node.claimed)
+        if self._count(self._where[trial]) <= known:
             return fault
+        node.claimed = known + 1
         who = f"{node.host} ran out of memory, and its kernel ended this process"
         return fault._replace(cause="memory", reason=f"{who}: {fault.reason}")
 
@@ -119,6 +118,7 @@ class Recovery:
         self._rest(trial, cause, now_s)
         if node and cause in OF_THE_NODE:
             self._leave_alone(self._where[trial], now_s)
+        self._where.pop(trial, None)
         return cause
 
     def _rest(self, trial: int, cause: Cause, now_s: float) -> None:
@@ -154,15 +154,33 @@ class Recovery:
         deaths = self._deaths.get(trial)
         return max(0.0, deaths.again_s - self._clock()) if deaths else 0.0
 
-    def avoid(self, trial: int) -> tuple[str, ...]:
-        """Return the nodes on which a trial is not to start; at least one is left for it."""
-        usable, left_alone = self._usable(), self.left_alone()
+    def avoid(self, trial: int, living: Collection[int] = ()) -> tuple[str, ...]:
+        """Return the nodes on which a trial is not to start; at least one is left for it.
+
+        Those that are left alone, and where it died itself, as long as another has room: one death
+        is no reason to wait while a GPU idles.
+
+        Args:
+            trial: Its number.
+            living: The trials that have an attempt.
+        """
+        usable, avoided = self._usable(), set[str]()
+        for name in sorted(self.left_alone() & usable):
+            if len(avoided) + 1 < len(usable):
+                avoided.add(name)
         died_on = self._deaths[trial].nodes if trial in self._deaths else []
-        avoided: list[str] = []
-        for name in (*sorted(left_alone), *reversed(died_on)):
-            if name in usable and name not in avoided and len(avoided) + 1 < len(usable):
-                avoided.append(name)
+        for name in reversed(died_on):
+            if name in usable and self._room(avoided | {name}, {*living} - {trial}) > 0:
+                avoided.add(name)
         return tuple(sorted(avoided))
+
+    def _room(self, without: set[str], living: set[int]) -> int:
+        """Return how many trials can start now on all other nodes."""
+        places = sum(number for name, number in self._places().items() if name not in without)
+        return places - sum(self._where.get(trial, "") not in without for trial in living)
+
+    def _usable(self) -> set[str]:
+        return {name for name, number in self._places().items() if number}
 
     def has_another_node(self, trial: int) -> bool:
         """Return whether there is a node on which a trial has not died since it last reported."""

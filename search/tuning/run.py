@@ -81,7 +81,7 @@ def run_trials(
         for event in lasting(session.ledger.events):
             sampler.observe(event)
         session.listeners.insert(0, sampler.observe)
-        recovery = Recovery(slots.nodes, progress.print_line)
+        recovery = Recovery(slots.by_node, progress.print_line)
         searcher = StudySearcher(session, sampler, slots.count, recovery, fit)
         watchdog = Watchdog(session)
         callback = DriverCallback(session, searcher, progress, links, watchdog, recovery)

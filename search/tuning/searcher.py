@@ -185,7 +185,7 @@ class StudySearcher(Searcher):
     def _spec(self, number: int) -> TrialSpec:
         (self._session.trial_dir(number) / "stop").unlink(missing_ok=True)
         spec = trial_spec(self._session, number, self._fit)
-        return replace(spec, avoid=self._recovery.avoid(number))
+        return replace(spec, avoid=self._recovery.avoid(number, self.trials_with_attempt()))
 
     def trials_with_attempt(self) -> set[int]:
         """Return the trials that have a living or waiting attempt."""

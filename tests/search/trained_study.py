@@ -79,7 +79,7 @@ def launch(
         for event in session.ledger.events:
             sampler.observe(event)
         session.listeners.append(sampler.observe)
-        searcher = StudySearcher(session, sampler, lambda without: 1, Recovery(set), "")
+        searcher = StudySearcher(session, sampler, lambda without: 1, Recovery(dict), "")
         while (number := searcher._propose()) is not None:
             offline.train(session, session.state.trials[number], fit)
     print(show(folder))

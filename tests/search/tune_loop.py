@@ -62,7 +62,7 @@ class Loop:
         self.deaths = deaths
         # Each look at its clock is a day later: nobody rests here.
         days = itertools.count(step=86400.0)
-        recovery = Recovery(lambda: {"here"}, clock=lambda: next(days))
+        recovery = Recovery(lambda: {"here": workers}, clock=lambda: next(days))
         self.searcher = StudySearcher(session, sampler, lambda without: workers, recovery, fit)
         self.scheduler = Scheduler(session, recovery)
         self.running: list[Attempt] = []

@@ -117,7 +117,7 @@ def test_the_ledger_has_the_gpu_on_which_torch_computed(
         trial = SimpleNamespace(config={"trial": 0})
         metrics = [("val/dice", 0.5)]
         result = {"epoch": 1, "metrics": metrics, "gpu": gpu_in_use()}
-        Scheduler(session, Recovery(set)).on_trial_result(None, trial, result)  # type: ignore[arg-type]
+        Scheduler(session, Recovery(dict)).on_trial_result(None, trial, result)  # type: ignore[arg-type]
         [reported] = [e for e in session.ledger.events if e["event"] == "reported"]
     assert reported.get("gpu", "") == gpu and ("gpu" in reported) == bool(gpu)
 

@@ -12,12 +12,12 @@ class World:
     """Nodes, and what is known of deaths there."""
 
     def __init__(self, *nodes: str):
-        self.nodes = set(nodes)
+        self.places = dict.fromkeys(nodes, 2)
         self.now_s = 0.0
         self.kills: Counter[str] = Counter()
         self.said: list[str] = []
         self.recovery = Recovery(
-            lambda: self.nodes, self.said.append, lambda node: self.kills[node], lambda: self.now_s
+            lambda: self.places, self.said.append, lambda node: self.kills[node], lambda: self.now_s
         )
 
     def start(self, trial: int, node: str) -> None:
@@ -54,7 +54,7 @@ def test_another_node_where_there_is_one() -> None:
     world.start(1, "a")
     world.recovery.died(1, "error")
     assert world.recovery.avoid(1) == () and not world.recovery.has_another_node(1)
-    world.nodes |= {"b", "c"}
+    world.places |= {"b": 2, "c": 2}
     assert world.recovery.avoid(1) == ("a",) and world.recovery.avoid(2) == ()
     assert world.recovery.has_another_node(1)
     for node in "bc":
@@ -64,6 +64,16 @@ def test_another_node_where_there_is_one() -> None:
     assert not world.recovery.has_another_node(1)
     world.recovery.reported(1)
     assert world.recovery.avoid(1) == ()
+
+
+def test_nobody_waits_for_another_node_that_is_full() -> None:
+    world = World("a", "b")
+    for trial, node in enumerate("aabb"):
+        world.start(trial, node)
+    world.recovery.died(0, "process")
+    assert world.recovery.avoid(0, living=[1, 2, 3]) == ()
+    assert world.recovery.avoid(0, living=[0, 1, 2]) == ("a",)
+    assert world.recovery.avoid(0, living=[2, 9]) == ()  # 9 will perhaps start on b
 
 
 def test_deaths_that_come_together_are_the_machines() -> None:
@@ -110,7 +120,7 @@ def test_the_last_node_is_never_left_alone() -> None:
             world.start(trial, node)
             world.recovery.died(trial, "hung")
     assert world.recovery.left_alone() == {"a"} and len(world.said) == 1
-    world.nodes = {"a"}
+    world.places = {"a": 2, "b": 0}
     assert world.recovery.avoid(0) == ()
     assert not world.recovery.can_start(("a",)) and world.recovery.can_start(())
 
@@ -134,6 +144,11 @@ def test_the_kernel_tells_of_memory(more: int, cause: str) -> None:
     assert told.cause == cause and told.reason.endswith("it died")
     assert ("host-a ran out of memory" in told.reason) == bool(more)
     assert world.recovery.told_by_the_kernel(1, fault) == fault  # told once
+    for trial in (2, 3):
+        world.start(trial, "a")
+    world.kills["a"] += 2 * more
+    told_of = [world.recovery.told_by_the_kernel(trial, fault).cause for trial in (2, 3)]
+    assert told_of == [cause, cause]
     alive = fault._replace(killed=False)
     world.kills["a"] += 1
     assert world.recovery.told_by_the_kernel(1, alive) == alive

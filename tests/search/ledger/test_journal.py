@@ -206,6 +206,35 @@ def test_a_driver_that_was_thought_dead_writes_nothing(tmp_path, monkeypatch):
         first.append({"event": "closed"})
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced", "folder"])
+def test_a_ledger_that_is_gone_takes_nothing_more(tmp_path, how):
+    """What it had is saved beside it, where there is still a folder."""
+    path = tmp_path / "study" / "ledger.jsonl"
+    ledger = Ledger.open(path, writer=True)
+    ledger.append({"event": "before"})
+    content = path.read_bytes()
+    if how == "folder":
+        path.parent.rename(tmp_path / "away")
+    else:
+        path.rename(tmp_path / "gone")
+    if how == "replaced":
+        path.write_bytes(content)
+    says = {"removed": "was removed", "replaced": "replaced by another", "folder": "or renamed"}
+    for _ in range(2):
+        with pytest.raises(lease.LostLedger, match=says[how]):
+            ledger.append({"event": "lost"})
+    ledger.close()
+    if how == "folder":
+        (tmp_path / "away").rename(path.parent)
+        assert path.read_bytes() == content
+        return
+    [saved] = path.parent.glob("*.saved.jsonl")
+    assert saved.read_bytes() == content
+    assert path.exists() == (how == "replaced")
+    saved.replace(path)
+    assert kinds(path) == ["before"]
+
+
 def test_what_it_writes_between_check_and_takeover_counts_for_nobody(tmp_path, monkeypatch, caplog):
     path = tmp_path / "ledger.jsonl"
     monkeypatch.setattr(lease, "BEAT_S", 100.0)

@@ -42,7 +42,7 @@ def driver(
         for event in session.ledger.events:
             sampler.observe(event)
         session.listeners.insert(0, sampler.observe)
-        recovery = Recovery(lambda: {"here"})
+        recovery = Recovery(lambda: {"here": slots})
         fit = "tests.search.toy:fit"
         yield session, StudySearcher(session, sampler, lambda without: slots, recovery, fit)
 

@@ -16,8 +16,10 @@ from click.testing import CliRunner
 
 from search.cli.main import main
 from search.execution.environment import code_commit
+from search.storage.studies import read_study
 from search.study.load import load_study
 from search.workflows.jobs import _own, _working_directory
+from tests.search import offline
 from tests.search.conftest import ROOT, Guarded, events
 from tests.trainer.tiny import TINY
 
@@ -106,6 +108,41 @@ def test_a_study_whose_laptop_is_closed(
     token = guarded.token.read_text()
     for answer in (begun, twice, looked, stopped, followed, compared):
         assert token not in answer.stdout + answer.stderr
+
+
+@pytest.mark.slow
+def test_what_failed_is_retried_from_a_laptop(
+    guarded: Guarded, segtune: Run, space: Path, tmp_path: Path
+) -> None:
+    """After a look at it from there; whatever is wrong with that is said before."""
+    runs, there = tmp_path / "shared", ("--submit", guarded.url)
+    study = load_study(space, ["study=mended", "scheduler.max_t=1"])
+    with offline.opened(study, runs / "mended") as session:
+        session.record(
+            *(
+                {"event": "proposed", "trial": trial, "params": params, "kind": kind}
+                | {"protected": not trial}
+                for trial, (kind, params) in enumerate(
+                    [("control", study.control_params), ("sampled", {"optimizer.lr": 1e-4})]
+                )
+            )
+        )
+        for trial in session.state.live():
+            offline.end(session, trial, "failed", "OSError: the disk was away")
+    place = ("--runs", runs)
+    looked = segtune("retry", "mended", *there, *place, "--dry-run")
+    assert looked.returncode == 0, looked.stderr
+    assert [line.split()[0] for line in looked.stdout.splitlines()] == ["mended:0", "mended:1"]
+    never = segtune("retry", "mended:9", *there, *place)
+    assert never.returncode == 2 and never.stderr.startswith("mended:9: no such trial")
+    begun = segtune("retry", "mended", *there, *place)
+    assert begun.returncode == 0 and "submitted as segtune-mended-1" in begun.stdout, begun.stderr
+    followed = segtune("logs", "mended", *there, "--follow")
+    assert "retried" in followed.stdout, followed.stdout
+    _, state = read_study(runs / "mended")
+    assert [trial.ending for trial in state.trials.values()] == ["completed"] * 2
+    refused = segtune("retry", "mended", *there)
+    assert refused.returncode == 2 and "no trial of it failed" in refused.stderr
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def test_a_study_with_failures_is_not_finished(
     assert (gather(folder)["finished"], gather(folder)["standing"]) == (False, hint)
     study, _ = read_study(folder)
     with offline.opened(study, folder) as session:
-        assert _conclude(session, lambda folder: "") == 0
+        assert _conclude(session) == 0
     out = capsys.readouterr().out
     assert f"then: segtune retry toy --runs {folder.parent}: 2 trials failed: OSError: the" in out
     assert retry(folder) == 0
@@ -164,7 +164,7 @@ def test_nothing_but_failures_is_status_3_also_when_launched_again(
         for trial in session.state.live():
             ending = "infeasible" if trial.number == 4 else "failed"
             offline.end(session, trial, ending)
-        assert session.finished and _conclude(session, lambda folder: "") == BROKEN
+        assert session.finished and _conclude(session) == BROKEN
 
 
 def test_the_sampler_hears_of_the_real_end_alone(folder: Path) -> None:

@@ -1,7 +1,11 @@
 """The store: gathered from the map, nothing copied on opening, test cases sealed."""
 
+import errno
 import json
+import os
 import re
+import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +185,28 @@ def test_what_is_no_store_is_one_line(tmp_path, damage, rule):
     assert len(error.value.lines) == 1
     with pytest.raises(ConfigError, match="not a prepared store"):
         Store.open(tmp_path / "nowhere")
+
+
+def test_a_store_that_cannot_be_read_now_is_not_called_damaged(path, tmp_path):
+    """Neither where this process opens a file, without a descriptor left, nor where Arrow does."""
+    free = os.open(path, os.O_RDONLY)
+    os.close(free)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError) as raised:
+            Store.open(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert raised.value.errno == errno.EMFILE
+
+    shutil.copytree(path, tmp_path / "store")
+    first = next((tmp_path / "store" / "cases").glob("*.arrow"))
+    first.unlink()
+    first.symlink_to(first)
+    with pytest.raises(OSError) as raised:
+        Store.open(tmp_path / "store")
+    assert raised.value.errno == errno.ELOOP
 
 
 def test_another_version_says_to_prepare_again(tmp_path):
