@@ -160,6 +160,8 @@ def _head(
         if best and control and control.value is not None and best.value is not None:
             lead = f"  (best {best.value - control.value:+.4f})"
         lines.append(("control", _score(control, study.objective.metric, "", lead)))
+    if state.exhausted:
+        lines.append(("note", Text(state.exhausted)))
     if state.threshold:
         rule = threshold_rule(state.threshold)
         lines.append(("threshold", Text(f"Dice {state.threshold['dice']:.4f}  {rule}")))

@@ -38,7 +38,8 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         driver: Who runs it, None if nobody.
 
     Returns:
-        `driver`; `trials` by ending, `running` and `waiting`, of `num_trials` searched ones;
+        `driver`; `trials` by ending, `running` and `waiting`, of `num_trials` searched ones,
+        unless they are `exhausted`, and why; how many combinations were `refused`, no trials;
         `running`, each with its last value and `since_report_s`, the seconds since it reported;
         `rungs`, with the trials judged there and those that `went_on`; `epochs` done of at most
         `max_epochs`, of which `epochs_expected` are expected in the end; `eta_s`, about how many
@@ -59,6 +60,8 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "finished": state.finished(study),
         "num_trials": study.trials.num_trials,
         "searched": len(state.searched()),
+        "exhausted": state.exhausted or None,
+        "refused": len(state.refused),
         "trials": snapshot.counts(driver is not None),
         "running": [_running(snapshot, trial, now) for trial in snapshot.running() if driver],
         "rungs": [rung._asdict() for rung in snapshot.rungs.rows()],
@@ -109,6 +112,8 @@ def render(result: dict[str, Any]) -> str:
     ]
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
+    if result["exhausted"]:
+        rows.append(("note", result["exhausted"]))
     if result["idle_s"] is not None:
         rows.append(("last event", f"{age(result['idle_s'])} ago"))
     if not (result["driver"] or result["finished"]):

@@ -35,6 +35,7 @@ def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str
     """
     before, now = _settings(begun), _settings(study)
     refused, notes = [], []
+    raised = study.trials.num_trials > begun.trials.num_trials
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
         if old == new:
@@ -42,7 +43,7 @@ def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str
         rule = "give the study another name to change it"
         if key == "trials.num_trials":
             rule = "can only be raised"
-        if key in LIMITS | COMPUTED or (key == "trials.num_trials" and new > old):
+        if key in LIMITS | COMPUTED or (key == "trials.num_trials" and raised):
             notes.append(f"{key}: {_text(new)}, was {_text(old)}{_of_bits(key, old, new)}")
         else:
             refused.append(f"{key}: {new!r}: this study was begun with {old!r}; {rule}")

@@ -28,7 +28,8 @@ from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
 BROKEN = 3
-"""Exit status where trials only fail. A crash has another, and what relaunches tells them apart."""
+"""Exit status where trials only fail, or none can be proposed. A crash has another, and what
+relaunches tells them apart."""
 
 
 def launch(
@@ -261,7 +262,7 @@ def _conclude(session: StudySession, show: Callable[[Path], str] | None) -> int:
         print(f"Mend what is wrong and delete that folder to begin anew: {session.broken}")
         return BROKEN
     if session.finished:
-        return 0
+        return BROKEN if session.state.exhausted and not session.state.searched() else 0
     if session.only is not None:
         print("Not finished; the same command again continues it.")
         return 0
