@@ -43,8 +43,8 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         the test set; `exhausted`, why no further trial is proposed, and how many combinations were
         `refused`, which are no trials; `epochs_saved`, the share that pruning spared; `spent`, and
         which of it is shown as the `cost`; `rung_correlation` (search/analysis/ranking.py);
-        `importance` (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
-        the control and the references. What a trial has is in search/analysis/trial_results.py.
+        `importance` (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the
+        best trial, the control and the references. What a trial has is in search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)
