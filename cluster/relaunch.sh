@@ -3,8 +3,8 @@
 #
 #   cluster/relaunch.sh segtune launch spaces/isles24.yaml --address HOST:6379
 #
-# Ends when the command ends by itself: with 0 (done, or told to stop), 2 (bad input) or 3 (its
-# trials only fail). After a crash 2 counts as another one, since then it means a head that is
+# Ends when the command ends by itself: with 0 (done, or told to stop), 2 (bad input, or a ledger
+# that was removed) or 3 (nothing but failures came out: mend, then segtune retry). After a crash 2 counts as another one, since then it means a head that is
 # not back yet. Gives up after RELAUNCH_CRASHES (8) in a row that lasted less than a minute each.
 # SIGTERM and SIGINT are passed on, and what ends after one of them is not called again.
 set -uo pipefail

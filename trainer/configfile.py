@@ -48,7 +48,7 @@ class ConfigError(ValueError):
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
         """Reach other processes as it is: by itself, an exception is made again of its text."""
-        return ConfigError, (self.lines,)
+        return type(self), (self.lines,)
 
 
 MAX_BYTES = 1 << 20

@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
+from trainer.configfile import ConfigError
+
 Arguments = ParamSpec("Arguments")
 Item = TypeVar("Item")
 
@@ -26,6 +28,14 @@ torch's own allocator, all are RuntimeErrors."""
 
 class Diverged(ArithmeticError):
     """A loss or gradient is not finite; the message names the step and the term."""
+
+
+class StoreError(ConfigError):
+    """A store is missing or damaged, whatever settings it is used with."""
+
+
+class StoreChanged(StoreError):
+    """A store holds other data than its content hash says: nothing may train on them."""
 
 
 class Replaced(RuntimeError):

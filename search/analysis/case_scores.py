@@ -1,11 +1,34 @@
-"""A trial's validation cases: their Dice, the intervals of its mean, and lesion-volume groups."""
+"""A trial's validation cases: their scores, differences of two trials, and lesion-volume groups."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-NUM_RESAMPLES = 2000
+from search.analysis.intervals import Scale, difference_interval, student_error
+
+
+class CaseMetric(NamedTuple):
+    """A metric that is a mean over cases."""
+
+    column: str
+    """In `cases.parquet`."""
+    over: Literal["lesion", "empty", "all"]
+    """Which cases it averages."""
+    scale: Scale
+
+
+CASE_METRICS = {
+    "val/dice": CaseMetric("dice", "lesion", Scale(1, "max")),
+    "val/dice_official": CaseMetric("dice", "all", Scale(1, "max")),
+    "val/lesion_f1": CaseMetric("lesion_f1", "all", Scale(1, "max")),
+    "val/avd_ml": CaseMetric("avd_ml", "all", Scale(math.inf, "min")),
+    "val/lesion_count_diff": CaseMetric("lesion_count_diff", "all", Scale(math.inf, "min")),
+    "val/hd95_mm": CaseMetric("hd95_mm", "all", Scale(math.inf, "min")),
+    "val/false_positive_ml": CaseMetric("false_positive_ml", "empty", Scale(math.inf, "min")),
+}
+"""As `trainer.evaluation.validate.means` averages them; what else a study may optimise is none."""
+DICE = CASE_METRICS["val/dice"]
 
 
 def read_cases(run_dir: Path, epoch: int) -> list[dict[str, Any]]:
@@ -29,45 +52,51 @@ def lesion_dice(run_dir: Path, epoch: int) -> dict[str, float] | None:
 
     None where the cases are not at hand, or not finite.
     """
-    dice = {r["case_id"]: r["dice"] for r in read_cases(run_dir, epoch) if r["has_lesion"]}
-    return dice if dice and all(map(math.isfinite, dice.values())) else None
+    return case_values(read_cases(run_dir, epoch), DICE)
 
 
-def bootstrap(values: Sequence[float], seed: int) -> list[float]:
-    """Return the [2.5, 97.5] percentiles of the mean under resampling (Efron 1979).
-
-    Trials with equally many cases draw the same resamples, so their intervals differ only by what
-    they achieved.
+def case_values(rows: Sequence[Mapping[str, Any]], metric: CaseMetric) -> dict[str, float] | None:
+    """Return a metric of each case that it averages, by case; None where one is not finite.
 
     Args:
-        values: (n,), one per case.
-        seed: Of the resampling.
+        rows: With what `trainer.evaluation.metrics.CaseScore` has.
+        metric: Of CASE_METRICS.
     """
-    import numpy as np
+    kept = [row for row in rows if metric.over in ("all", _kind(row))]
+    # A run of an earlier version has no column for what that did not measure.
+    values = {row["case_id"]: float(row.get(metric.column, math.nan)) for row in kept}
+    return values if values and all(map(math.isfinite, values.values())) else None
 
-    draws = np.random.default_rng(seed).integers(len(values), size=(NUM_RESAMPLES, len(values)))
-    low, high = np.percentile(np.asarray(values)[draws].mean(axis=1), [2.5, 97.5])
-    return [float(low), float(high)]
+
+def _kind(row: Mapping[str, Any]) -> str:
+    return "lesion" if row["has_lesion"] else "empty"
 
 
 def paired_difference(
-    mine: Mapping[str, float] | None, theirs: Mapping[str, float] | None, seed: int
+    mine: Mapping[str, float] | None, theirs: Mapping[str, float] | None
 ) -> dict[str, Any] | None:
-    """Return the mean difference over cases, `mine - theirs`, with its bootstrap interval.
+    """Return the mean difference of Dice over cases, `mine - theirs`, with its interval.
 
     Of one training each, so that it says nothing of what another seed would give.
 
     Args:
         mine: Dice by case.
         theirs: Dice by case of the other trial; None where either is not the same cases.
-        seed: Of the resampling.
+
+    Returns:
+        `mean`, its `std_error`, None for one case, and `interval`, None where there are too few
+        cases to tell.
     """
+    import numpy as np
+
     if mine is None or theirs is None or mine.keys() != theirs.keys():
         return None
+    found = difference_interval([*mine.values()], [theirs[case] for case in mine], DICE.scale)
     differences = [mine[case] - theirs[case] for case in mine]
     return {
         "mean": math.fsum(differences) / len(differences),
-        "interval": bootstrap(differences, seed),
+        "std_error": student_error(np.array(differences))[0][0] if differences[1:] else None,
+        "interval": found,
     }
 
 

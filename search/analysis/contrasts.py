@@ -1,32 +1,32 @@
 """Who is compared with whom in a confirmation, over what, and what comes of it.
 
 A comparison is over units that are drawn independently of each other: seeds, each on a fold of its
-own. With more seeds than folds, those on one fold share its cases and its training set, so they are
-averaged case by case and are one unit.
+own. With more seeds than folds, those on one fold share its cases and its training set: one unit,
+in which they show what seeds do. Seeds and folds are so crossed, each fold with as many seeds as
+another; that a fold's seeds are others than the next one's changes nothing, since the same seed on
+another training set has nothing in common with it but its number.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.analysis.significance import (
-    ALPHA,
-    Difference,
-    decide,
-    difference,
-)
+from search.analysis.case_scores import CASE_METRICS
+from search.analysis.intervals import ALPHA
+from search.analysis.significance import Difference, decide, difference
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
 
+NUM_FOLDS = 5
 MIN_UNITS = 3
 """Fewer say next to nothing about how much seeds and folds matter."""
 
 Cases = Mapping[str, float]
-"""Dice of each case with a lesion, by case."""
+"""A metric of each case that it averages, by case."""
 
 
 class Pair(NamedTuple):
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained again."""
+    """What is trained again, each configuration once."""
 
     candidates: list[int]
     """The best searched trials, best first."""
@@ -48,12 +48,29 @@ class Plan:
     references: list[int]
     pairs: list[Pair]
     epochs: int
+    equals: Mapping[int, int] = field(default_factory=dict)
+    """Trials that are not, by the one with the same configuration that is."""
 
     @property
     def trials(self) -> list[int]:
         """Everything that is trained again."""
         others = [self.runner_up, self.control, *self.references]
         return [*self.candidates, *(number for number in others if number is not None)]
+
+    @property
+    def more(self) -> tuple[int, int]:
+        """The next number of seeds that is worth its price, and how many units it makes.
+
+        As many on each fold: in between, some have one seed more than others, and no fold less.
+        """
+        if len({each.fold for each in self.pairs}) == 1:
+            return 2 * len(self.pairs), 2 * len(self.pairs)
+        folds = NUM_FOLDS - 1
+        return folds * (len(self.pairs) // folds + 1), folds
+
+    def unit(self, pair: Pair) -> int:
+        """Return the unit of a pair: its fold, or its seed where the fold does not vary."""
+        return pair.fold if len({each.fold for each in self.pairs}) > 1 else pair.seed
 
     def role(self, number: int) -> str:
         """Return what a trial is here."""
@@ -79,14 +96,14 @@ class Evidence:
     """What the trials of a plan scored."""
 
     plan: Plan
+    metric: str
+    """One of CASE_METRICS."""
     scores: Mapping[tuple[int, Pair], Cases]
     """By trial (the one that is trained again) and pair, of the trainings that completed."""
     missing: Mapping[tuple[int, Pair], str]
     """What became of the others."""
     same_cases: bool
     """Whether all pairs have the same cases."""
-    seed: int
-    """Of the bootstrap."""
 
     def pairs(self, *trials: int) -> list[Pair]:
         """Return the pairs that all of the trials completed."""
@@ -94,47 +111,65 @@ class Evidence:
 
     def by_seed(self, one: int, other: int | None = None) -> list[float]:
         """Return the mean difference of two trials, or the mean of one, of each of their pairs."""
-        means = []
-        for pair in self.pairs(one) if other is None else self.pairs(one, other):
-            values = self._values(one, other, pair)
-            means.append(sum(values.values()) / len(values))
-        return means
-
-    def units(self, one: int, other: int | None = None) -> list[NDArray[np.float64]]:
-        """Return the cases' differences of two trials, or one's Dice, of each unit, (cases,)."""
         pairs = self.pairs(one) if other is None else self.pairs(one, other)
-        several = len({pair.fold for pair in self.plan.pairs}) > 1
-        units: dict[int, list[Cases]] = {}
+        means = [self._values(one, pair).mean() for pair in pairs]
+        if other is not None:
+            theirs = [self._values(other, pair).mean() for pair in pairs]
+            means = [mean - their for mean, their in zip(means, theirs, strict=True)]
+        return [float(mean) for mean in means]
+
+    def units(self, trial: int, pairs: Sequence[Pair]) -> list[NDArray[np.float64]]:
+        """Return a trial's scores of each unit that some pairs make, (seeds, cases)."""
+        units: dict[int, list[NDArray[np.float64]]] = {}
         for pair in pairs:
-            key = pair.fold if several else pair.seed
-            units.setdefault(key, []).append(self._values(one, other, pair))
-        return [
-            np.array([[values[case] for case in unit[0]] for values in unit]).mean(0)
-            for unit in units.values()
-        ]
+            units.setdefault(self.plan.unit(pair), []).append(self._values(trial, pair))
+        return [np.array(unit) for unit in units.values()]
 
-    def _values(self, one: int, other: int | None, pair: Pair) -> Cases:
-        mine = self.scores[one, pair]
-        theirs = dict.fromkeys(mine, 0.0) if other is None else self.scores[other, pair]
-        assert mine.keys() == theirs.keys(), f"{pair}: trials {one} and {other} have other cases"
-        return {case: mine[case] - theirs[case] for case in sorted(mine)}
+    def difference(self, one: int, other: int | None = None) -> Difference:
+        """Return what one has more than another over all units of both, or its own mean."""
+        scale, theirs = CASE_METRICS[self.metric].scale, None
+        pairs = self.pairs(one) if other is None else self.pairs(one, other)
+        if other is not None:
+            for pair in pairs:
+                same = self.scores[one, pair].keys() == self.scores[other, pair].keys()
+                assert same, f"{pair}: trials {one} and {other} have other cases"
+            theirs = self.units(other, pairs)
+        return difference(self.units(one, pairs), theirs, scale, same_cases=self.same_cases)
+
+    def num_units(self, one: int, other: int) -> int:
+        """Return over how many units two trials are compared."""
+        return len({self.plan.unit(pair) for pair in self.pairs(one, other)})
+
+    def _values(self, trial: int, pair: Pair) -> NDArray[np.float64]:
+        cases = self.scores[trial, pair]
+        return np.array([cases[case] for case in sorted(cases)])
 
 
-def verdict_event(evidence: Evidence, margin: float | None) -> Event:
+def verdict_event(
+    evidence: Evidence, margin: float | None, beside: Evidence | None = None
+) -> Event:
     """Return all that was found as JSON values, to be read without any trial's folder.
 
     Args:
-        evidence: What the trials scored.
-        margin: Differences of Dice below it do not matter.
+        evidence: What the trials scored in the objective.
+        margin: Differences of it below which nothing matters.
+        beside: What they scored in Dice, where that is not the objective: shown, not judged.
     """
-    plan = evidence.plan
+    plan, sign = evidence.plan, 1 if _better(evidence) == "min" else -1
     rows = [_score(evidence, trial) for trial in plan.trials if evidence.pairs(trial)]
-    rows.sort(key=lambda row: -row["mean"])
+    rows.sort(key=lambda row: sign * row["mean"])
     comparisons: list[dict[str, Any]] = []
     for family in _families(plan, [row["trial"] for row in rows]):
-        comparisons += _pruner(evidence, family, margin)
+        comparisons += _judge(evidence, family, margin)
+    if beside is not None:
+        for row in [*rows, *comparisons]:
+            both = (row["trial"], *((row["other"],) if "other" in row else ()))
+            if beside.pairs(*both):
+                row["dice"] = _mean_and_interval(beside.difference(*both))
     return {
         "event": "verdict",
+        "metric": evidence.metric,
+        "equals": {str(number): other for number, other in plan.equals.items()},
         "seeds": [pair.seed for pair in plan.pairs],
         "folds": [pair.fold for pair in plan.pairs],
         "epochs": plan.epochs,
@@ -146,15 +181,29 @@ def verdict_event(evidence: Evidence, margin: float | None) -> Event:
 
 
 def _score(evidence: Evidence, trial: int) -> dict[str, Any]:
-    found = difference(evidence.units(trial), same_cases=evidence.same_cases, seed=evidence.seed)
+    found = evidence.difference(trial)
     return {
         "trial": trial,
         "role": evidence.plan.role(trial),
         "seeds": [pair.seed for pair in evidence.pairs(trial)],
         "by_seed": evidence.by_seed(trial),
-        "interval": list(found.interval(ALPHA)),
-        **asdict(found),
+        **_values_of(found),
+        **_mean_and_interval(found),
     }
+
+
+def _values_of(found: Difference) -> dict[str, Any]:
+    """Return what was estimated, without the limits, of which one may be infinite."""
+    return {key: value for key, value in asdict(found).items() if key != "limits"}
+
+
+def _mean_and_interval(found: Difference) -> dict[str, Any]:
+    ends = found.interval(ALPHA)
+    return {"mean": found.mean, "interval": ends and list(ends)}
+
+
+def _better(evidence: Evidence) -> Literal["max", "min"]:
+    return CASE_METRICS[evidence.metric].scale.better
 
 
 class Match(NamedTuple):
@@ -184,7 +233,7 @@ def _families(plan: Plan, ranking: Sequence[int]) -> list[list[Match]]:
     return families
 
 
-def _pruner(
+def _judge(
     evidence: Evidence, family: Sequence[Match], margin: float | None
 ) -> list[dict[str, Any]]:
     """Compare the two of each match over the pairs that both completed."""
@@ -199,16 +248,28 @@ def _pruner(
             "reason": _incomplete(evidence, match),
         }
         rows.append(row)
-        units = evidence.units(*both)
-        if len(units) >= MIN_UNITS:
-            judged.append(
-                (row, difference(units, same_cases=evidence.same_cases, seed=evidence.seed))
-            )
-    verdicts = decide([found for _, found in judged], margin)
+        if evidence.num_units(*both) >= MIN_UNITS:
+            judged.append((row, evidence.difference(*both)))
+        elif not row["reason"]:
+            row["reason"] = f"before {MIN_UNITS} seeds"
+    verdicts = decide([found for _, found in judged], _better(evidence), margin)
     for (row, found), verdict in zip(judged, verdicts, strict=True):
-        row |= asdict(found) | {"p": found.p, "p_holm": verdict.p_holm, "level": verdict.level}
-        row |= {"interval": list(verdict.interval), "verdict": verdict.word}
+        row |= _values_of(found)
+        row |= {"p": found.p, "p_holm": verdict.p_holm, "level": verdict.level}
+        row |= {"interval": verdict.interval and [*verdict.interval], "verdict": verdict.word}
+        if verdict.word == "not distinguishable":
+            row["more_seeds"] = _more_seeds(evidence, found)
     return rows
+
+
+def _more_seeds(evidence: Evidence, found: Difference) -> dict[str, Any] | None:
+    """Return how much narrower the next number of seeds would make an interval; None: no more."""
+    num_seeds, num_units = evidence.plan.more
+    now = found.interval(ALPHA)
+    then = found.half_width(num_seeds, num_units, same_cases=evidence.same_cases)
+    if now is None or then >= 0.9 * (half := (now[1] - now[0]) / 2):
+        return None
+    return {"seeds": num_seeds, "half_width": then, "half_width_now": half}
 
 
 def _incomplete(evidence: Evidence, match: Match) -> str:

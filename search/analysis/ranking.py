@@ -2,47 +2,120 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from search.ledger.state import TrialState
+from search.ledger.state import Report, StudyState, TrialState
 from search.pruning.asha import rung_levels
 from search.study.config import Objective, StudyConfig
 from trainer.configfile import ConfigError
 
 FEW = 5
 """While no trial has completed, the best so many say which epoch is compared."""
+UNRANKED = ("failed", "diverged", "infeasible")
+"""Endings of trials that have no rank, whatever they reported before."""
 MIN_CORRELATED = 8
 """With fewer complete trials, ranks that agree by chance look like ranks that agree."""
 
 
+class Standing(NamedTuple):
+    """The mean of a trial's last validations: its one value, wherever it is shown or compared."""
+
+    value: float
+    """May not be finite."""
+    epochs: tuple[int, ...]
+    """Of the validations, ascending."""
+
+    @property
+    def where(self) -> str:
+        """In words: `epoch 9` or `mean of epochs 7-9`."""
+        if len(self.epochs) == 1:
+            return f"epoch {self.epochs[0]}"
+        return f"mean of epochs {epochs_in_words(self.epochs)}"
+
+
+def epochs_in_words(epochs: Sequence[int]) -> str:
+    """Return `7-9`, or `3, 6, 9` where others lie between."""
+    first, last = epochs[0], epochs[-1]
+    if last - first == len(epochs) - 1 and last > first:
+        return f"{first}-{last}"
+    return ", ".join(map(str, epochs))
+
+
+def standing(
+    study: StudyConfig, trial: TrialState, *, metric: str | None = None, epoch: int | None = None
+) -> Standing | None:
+    """Return what ASHA ranks by: the mean of the last `scheduler.smoothing` validations.
+
+    Of what there is, where a trial has fewer. None before the first report.
+
+    Args:
+        study: Its study.
+        trial: The trial.
+        metric: None is the objective.
+        epoch: Up to which; None is its last.
+    """
+    reports: Sequence[Report] = trial.reports
+    if epoch is not None:
+        reports = [report for report in reports if report.epoch <= epoch]
+    recent = reports[-study.scheduler.smoothing :]
+    if not recent:
+        return None
+    values = [
+        report.value
+        if metric in (None, study.objective.metric)
+        else report.metrics.get(metric or "", math.nan)
+        for report in recent
+    ]
+    return Standing(math.fsum(values) / len(values), tuple(report.epoch for report in recent))
+
+
+def value_of(study: StudyConfig, trial: TrialState) -> float | None:
+    """Return a trial's value, the mean of `standing`; None before a report, or if not finite."""
+    found = standing(study, trial)
+    return found.value if found and math.isfinite(found.value) else None
+
+
 def ranked(study: StudyConfig, trials: Iterable[TrialState]) -> list[TrialState]:
-    """Return the trials with a finite value, best first, by their last epoch reported."""
-    finite = [t for t in trials if t.value is not None and math.isfinite(t.value)]
-    return sorted(finite, key=lambda trial: -_sign(study.objective) * (trial.value or 0.0))
+    """Return the trials that have a rank, best first, by `value_of`.
+
+    Those without a finite value have none, nor those whose ending says that their configuration
+    does not work.
+    """
+    values = {
+        trial.number: (value, trial)
+        for trial in trials
+        if trial.ending not in UNRANKED and (value := value_of(study, trial)) is not None
+    }
+    sign = _sign(study.objective)
+    return [trial for _, trial in sorted(values.values(), key=lambda pair: -sign * pair[0])]
 
 
-def equal_epoch(study: StudyConfig, trials: Iterable[TrialState]) -> int | None:
+def best_of(study: StudyConfig, state: StudyState) -> TrialState | None:
+    """Return the searched trial with the first rank, also while it runs."""
+    return next(iter(ranked(study, state.searched())), None)
+
+
+def equal_epoch(study: StudyConfig, state: StudyState) -> int | None:
     """Return the epoch at which trials are compared on equal terms; None before any report.
 
-    The largest that every completed trial has reported, so that one which was resumed is compared
-    with those that were not; while none is complete, the largest that the best few have.
+    The largest that every trial has which was trained to max_t, the control and the references
+    among them, and max_t at most: a resumed trial is compared with those that were not. While no
+    searched trial has come so far, the largest that the best few have.
     """
-    best = ranked(study, trials)
-    fair = [t for t in best if t.ending == "completed"] or best[:FEW]
-    shared = set.intersection(*({r.epoch for r in t.reports} for t in fair)) if fair else set()
-    return max(shared, default=None)
+    max_t = study.scheduler.max_t
+    best = ranked(study, state.searched())
+    fair = [trial for trial in best if trial.epoch >= max_t]
+    if fair:
+        beside = [state.control(), *state.references()]
+        fair += [trial for trial in beside if trial and trial.epoch >= max_t]
+    shared = [{r.epoch for r in t.reports if r.epoch <= max_t} for t in fair or best[:FEW]]
+    return max(set.intersection(*shared), default=None) if shared else None
 
 
 def value_at(study: StudyConfig, trial: TrialState, epoch: int) -> float | None:
-    """Return what ASHA ranks by: the mean of the last `smoothing` values up to an epoch.
-
-    None where the trial has not reported that epoch.
-    """
-    values = [report.value for report in trial.reports if report.epoch <= epoch]
-    if not any(report.epoch == epoch for report in trial.reports):
-        return None
-    recent = values[-study.scheduler.smoothing :]
-    return math.fsum(recent) / len(recent)
+    """Return the value of a trial when it had reported an epoch; None where it has not."""
+    found = standing(study, trial, epoch=epoch)
+    return found.value if found and found.epochs[-1] == epoch else None
 
 
 def finite_at(study: StudyConfig, trial: TrialState, epoch: int) -> float | None:
@@ -103,17 +176,18 @@ def _rungs(study: StudyConfig) -> list[int]:
     return sorted({epoch for bracket in levels for epoch in bracket})
 
 
-def pareto(objectives: Sequence[Objective], trials: Iterable[TrialState]) -> list[TrialState]:
+def pareto(study: StudyConfig, trials: Iterable[TrialState]) -> list[TrialState]:
     """Return the trials that no other beats in one objective without losing in another.
 
-    By the last epoch reported; sorted by the first objective, best first. A trial without a finite
-    value of each is in no such set.
+    By the mean of the last validations, as they are ranked; sorted by the first objective, best
+    first. A trial without a rank, or without a finite value of each, is in no such set.
     """
+    objectives = [study.objective, *study.further_objectives]
     scores: dict[int, list[float]] = {}
-    by_number = {trial.number: trial for trial in trials}
+    by_number = {trial.number: trial for trial in ranked(study, trials)}
     for number, trial in by_number.items():
-        metrics = trial.reports[-1].metrics if trial.reports else {}
-        score = [_sign(o) * metrics.get(o.metric, math.nan) for o in objectives]
+        found = [(o, standing(study, trial, metric=o.metric)) for o in objectives]
+        score = [_sign(o) * mean.value for o, mean in found if mean]
         if all(map(math.isfinite, score)):
             scores[number] = score
 

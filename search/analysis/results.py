@@ -12,6 +12,7 @@ from search.analysis.ranking import (
     rung_correlation,
 )
 from search.analysis.trial_results import TrialRows, finite
+from search.analysis.validation_noise import noise_of
 from search.ledger.budget import cost_key
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
@@ -29,7 +30,8 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     """Return a study's results as JSON values.
 
     A trial's numbers are those of its last epoch reported, whether it completed or was stopped
-    there; `epochs` says which. Trials without a finite value come last, without a rank.
+    there; `epochs` says which. It is ranked by its `value`, the mean over `value_epochs`. Trials
+    that failed, diverged or have no finite value come last, without a rank.
 
     Args:
         folder: The study's.
@@ -40,11 +42,12 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         with its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at
         which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
         other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
-        the test set; `exhausted`, why no further trial is proposed, and how many combinations were
-        `refused`, which are no trials; `epochs_saved`, the share that pruning spared; `spent`, and
-        which of it is shown as the `cost`; `rung_correlation` (search/analysis/ranking.py);
-        `importance` (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the
-        best trial, the control and the references. What a trial has is in search/analysis/trial_results.py.
+        the test set; `noise` (search/analysis/validation_noise.py); `exhausted`, why no further
+        trial is proposed, and how many combinations were `refused`, which are no trials;
+        `epochs_saved`, the share that pruning spared; `spent`, and which of it is shown as the
+        `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
+        (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
+        the control and the references. What a trial has is in search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)
@@ -53,7 +56,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     study, state = read_study(folder)
     searched, best = state.searched(), ranked(study, state.searched())
     rest = [trial for trial in searched if trial not in best]
-    epoch = equal_epoch(study, searched)
+    epoch = equal_epoch(study, state)
     driven = any(trial.running for trial in state.trials.values()) and is_driven(folder)
     about = TrialRows(study, state, folder, epoch, best[0] if best else None, driven=driven)
     rows = [about.row(trial) for trial in [*best, *rest]]
@@ -64,7 +67,6 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     at_equal.sort(key=lambda row: sign * row["value_at_equal"])
     for rank, row in enumerate(at_equal, start=1):
         row["rank_at_equal"] = rank
-    objectives = [study.objective, *study.further_objectives]
     beside = [state.control(), *state.references()]
     shown_apart = [("best", best[0] if best else None), ("control", state.control())]
     shown_apart += [("reference", trial) for trial in state.references()]
@@ -83,13 +85,14 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "searched": list(study.space),
         "trials": rows,
         "equal_epoch": epoch,
-        "pareto": [t.number for t in pareto(objectives, searched)] if objectives[1:] else [],
+        "pareto": [t.number for t in pareto(study, searched)] if study.further_objectives else [],
         "references": [
             about.row(trial) | {"name": state.reference_name(study, trial) or "control"}
             for trial in beside
             if trial
         ],
         "threshold": state.threshold and _strict(state.threshold),
+        "noise": noise_of(study, state),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
         "exhausted": state.exhausted or None,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.analysis.case_scores import bootstrap, lesion_dice, paired_difference
+from search.analysis.case_scores import DICE, lesion_dice, paired_difference
+from search.analysis.intervals import TOO_FEW, mean_interval
 from search.analysis.ranking import pareto
 from search.storage.run_folders import fetch_cases
 from search.storage.studies import read_study
@@ -22,25 +23,26 @@ class Setting:
     dice: float
     """Mean over the cases with a lesion."""
     interval: tuple[float, float] | None
-    """Of the mean, 95 %, bootstrap over the cases; None where they are not at hand."""
+    """Of the mean, 95 %; None where the cases are not at hand, or too few to tell."""
     case_s: float
     """Seconds that sampling a case took."""
     is_pareto: bool
     """No other is better without being slower, or faster without being worse."""
     difference_to_best: dict[str, Any] | None
-    """`mean` and `interval` of the difference to the best, case by case; None where the cases are
-    not at hand."""
+    """From the best, case by case, as `paired_difference` returns it; None where the cases are not
+    at hand."""
 
     def is_as_good(self, margin: float) -> bool:
         """Return whether it is as good as the best, as far as these cases tell.
 
-        The interval of the difference holds 0 (not distinguishable), or nothing beyond a margin
-        that does not matter. False where the cases are not at hand.
+        Within one standard error of the best (Breiman et al. 1984, sec. 3.4.3), or within a margin
+        that does not matter. What an interval cannot tell apart would not do: of few cases that is
+        nearly everything. False where the cases are not at hand.
         """
         if self.difference_to_best is None:
             return False
-        low, high = self.difference_to_best["interval"]
-        return bool(high >= 0 or low > -margin)
+        std_error = self.difference_to_best["std_error"] or 0.0
+        return bool(self.difference_to_best["mean"] >= -max(margin, std_error))
 
     @property
     def words(self) -> str:
@@ -63,8 +65,7 @@ def evaluated(folder: Path) -> list[Setting]:
     """
     fetch_cases(folder)
     study, state = read_study(folder)
-    objectives = [study.objective, *study.further_objectives]
-    front = {trial.number for trial in pareto(objectives, state.searched())}
+    front = {trial.number for trial in pareto(study, state.searched())}
     done = [trial for trial in state.searched() if trial.ending == "completed"]
     done.sort(
         key=lambda t: (-t.reports[-1].metrics["val/dice"], t.reports[-1].metrics["time/case_s"])
@@ -74,7 +75,7 @@ def evaluated(folder: Path) -> list[Setting]:
     found = []
     for trial in done:
         mine, metrics = cases[trial.number], trial.reports[-1].metrics
-        low_high = bootstrap([*mine.values()], study.seed) if mine else None
+        low_high = mean_interval([*mine.values()], DICE.scale) if mine else None
         found.append(
             Setting(
                 trial=trial.number,
@@ -83,7 +84,7 @@ def evaluated(folder: Path) -> list[Setting]:
                 interval=(low_high[0], low_high[1]) if low_high else None,
                 case_s=metrics["time/case_s"],
                 is_pareto=trial.number in front,
-                difference_to_best=paired_difference(mine, best, study.seed),
+                difference_to_best=paired_difference(mine, best),
             )
         )
     return found
@@ -118,8 +119,9 @@ def difference_text(setting: Setting) -> str:
     """Return a setting's difference to the best with its interval, empty without one."""
     if setting.difference_to_best is None:
         return ""
-    low, high = setting.difference_to_best["interval"]
-    return f"{setting.difference_to_best['mean']:+.4f} [{low:+.3f}, {high:+.3f}]"
+    ends = setting.difference_to_best["interval"]
+    text = "[{:+.3f}, {:+.3f}]".format(*ends) if ends else TOO_FEW
+    return f"{setting.difference_to_best['mean']:+.4f} {text}"
 
 
 def reason(chosen: Setting, best: Setting, how: str, margin: float) -> str:
@@ -130,5 +132,5 @@ def reason(chosen: Setting, best: Setting, how: str, margin: float) -> str:
     other = f"the best, trial {best.trial}, has {best.dice:.4f} in {best.case_s:.2f} s"
     if how != "fast":
         return f"{took}; {other}"
-    rule = f"not distinguishable from the best, or within {margin:g} of it"
+    rule = f"within a standard error of the best, or within {margin:g} of it"
     return f"{took}, the fastest of the Pareto set that is\n   {rule}; {other}"

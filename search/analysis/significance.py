@@ -1,29 +1,30 @@
 """Is one configuration really better than another? Paired differences over seeds and cases.
 
 Both are trained with the same seeds on the same folds, so each validation case gives a paired
-difference of Dice. Two things make the mean difference uncertain: which seed and fold it was, and
-which patients. The hierarchical bootstrap (Davison & Hinkley 1997, sec. 3.8) draws both again,
-seeds first, then cases within each.
+difference of the metric. Three things make the mean difference uncertain: the seeds, what a fold's
+training set does, and which patients. Their variances are added up, and Student's t has
+Satterthwaite's (1946) degrees of freedom.
 
-Its percentiles deceive where seeds are few: they take the spread of 3 numbers for that of all
-seeds. Measured where both are equal, with 3 seeds of 20 cases whose differences vary by 0.12 from
-case to case, 95 % percentile intervals exclude 0 in 2, 9 and 21 % of all studies when seeds vary
-the difference by 0, 0.03 and 0.1 (with 5 seeds 2, 5 and 13 %). So small samples get what is known
-to help:
+- With one seed a fold, the variance of the folds' means has all three, and that of the cases is
+  added to it: the variance of the hierarchical bootstrap (Davison & Hinkley 1997, sec. 3.8; with
+  the same cases for all seeds of the pigeonhole bootstrap, Owen 2007), in closed form and unbiased.
+  Alone this errs in up to 7 % (11 % for a family of 3 under Holm), so the interval is never
+  narrower than Student's of the folds' means.
+- With several seeds on every fold (folds crossed with seeds), seeds are known from within folds,
+  with as many degrees of freedom as there are seeds to spare, and cases from within seeds. What the
+  folds' means vary more than these two explain is added as the training sets' share, with the few
+  degrees of freedom that folds have.
 
-- Deviations of n seeds, or cases, are stretched by sqrt(n / (n - 1)), after which their bootstrap
-  variance is unbiased (Rao & Wu 1988).
-- The interval is the mean plus and minus Student's t times the bootstrap's standard error, with
-  Satterthwaite's (1946) degrees of freedom: near `seeds - 1` where seeds make the difference, more
-  where cases do. Alone this still errs in up to 7 % (11 % for a family of 3 under Holm), so
-- it is never narrower than Student's t interval of the seeds' means, whatever the cases say.
+And no interval is narrower than what the cases may not have shown yet (analysis/intervals.py).
 
-With both, equals are called different in 1 to 5 % of the comparisons, and any of 3 candidates that
-share a control in 0.5 to 5 % of the studies, whatever the share of the seeds (10,000 studies each;
-normal, heavy-tailed and skewed case noise; seeds by 0 to 0.3). The price: 3 seeds of 20 cases find
-a true difference of 0.1 in 87, 75 and 49 % of the studies when seeds vary it by 0, 0.02 and 0.04,
-5 seeds in 100, 100 and 92 %. What no interval here knows: folds share training cases, so seeds on
-different folds are not quite independent (Bengio & Grandvalet 2004).
+Simulated, 20 cases on 4 folds whose differences vary by 0.1 from case to case and by 0.04 from seed
+to seed: equals are called different in 1 to 3 % of the studies, in 2 to 5 % where training sets
+do as much as seeds, with 3, 4, 8 or 12 seeds. A difference of 0.08 is found with 3, 4, 6, 8, 12 and
+16 seeds in 20, 40, 41, 61, 70 and 74 %. Folds as the only units, whatever the seeds on each, found
+it in 21, 37, 41, 46, 52 and 52 %.
+
+What no interval here knows: folds share training cases, so seeds on different folds are not quite
+independent (Bengio & Grandvalet 2004).
 """
 
 import math
@@ -34,56 +35,73 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-ALPHA = 0.05
-"""Probability of calling any of a family of equals different."""
-NUM_RESAMPLES = 10_000
+from search.analysis.intervals import ALPHA, TOO_FEW, Limits, Scale, interval, p_value, unseen_share
 
-Word = Literal["better", "worse", "equivalent", "not distinguishable"]
+Word = Literal["better", "worse", "equivalent", "not distinguishable", "too few cases to tell"]
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one configuration is than another, and how sure that is."""
+    """How much one configuration has more of a metric than another, and how sure that is."""
 
     mean: float
-    """Of the seeds' means."""
+    """Of the units' means."""
     std_error: float
-    """From the bootstrap."""
+    """From folds, seeds and cases."""
     df: float
     """Degrees of freedom of the standard error."""
-    seeds_error: float
-    """Standard error of the mean from the seeds' means alone; 0 with one seed."""
+    units_error: float
+    """Standard error of the mean from the units' means alone, for units of one seed; else 0."""
+    case_error: float
+    """Standard error of the mean from the cases alone."""
+    seed_sd: float
+    """Standard deviation that one seed gives the mean over a fold's cases; where no fold has
+    several, with what training sets do."""
     unit_means: list[float]
+    num_seeds: int
     num_cases: list[int]
-    """By seed."""
+    """By unit."""
+    num_different: int
+    """Cases, each counted once."""
+    limits: Limits
 
     @property
     def p(self) -> float:
         """The two-sided p-value of no difference."""
-        return max(_p(self.mean, error, df) for error, df in self._errors())
+        return p_value(self.mean, self._errors(), self.num_different, self.limits)
 
-    def interval(self, alpha: float) -> tuple[float, float]:
-        """Return the interval that covers the true difference with probability 1 - alpha."""
+    def interval(self, alpha: float) -> tuple[float, float] | None:
+        """Return the interval that covers the true mean with probability 1 - alpha, or None."""
+        return interval(self.mean, self._errors(), self.num_different, self.limits, alpha)
+
+    def half_width(self, num_seeds: int, num_units: int, *, same_cases: bool) -> float:
+        """Return about how far a 95 % interval would reach with so many seeds on so many units.
+
+        If seeds and cases vary as they do, and training sets do nothing.
+        """
         from scipy import stats
 
-        half = max(float(stats.t.isf(alpha / 2, df)) * error for error, df in self._errors())
-        return self.mean - half, self.mean + half
+        share = 1.0 if same_cases else len(self.unit_means) / num_units
+        unseen = unseen_share(round(self.num_different / share), ALPHA) * max(
+            abs(end) for end in (self.limits.unseen_low, self.limits.unseen_high) if end is not None
+        )
+        cases, seeds = share * self.case_error**2, self.seed_sd**2 / num_seeds
+        parts = [(cases, max(1, self.num_different - 1))]
+        if num_seeds >= 2 * num_units:
+            parts.append((seeds, num_seeds - num_units))
+        else:
+            parts.append((seeds + (0.0 if same_cases else cases), num_units - 1))
+        total = sum(part for part, _ in parts)
+        df = total**2 / sum(part**2 / df for part, df in parts) if total else 1.0
+        return max(unseen, float(stats.t.isf(ALPHA / 2, df)) * math.sqrt(total))
 
     def _errors(self) -> list[tuple[float, float]]:
         """Return standard errors, each with its degrees of freedom; the wider interval counts."""
         errors = [(self.std_error, self.df)]
         if len(self.unit_means) > 1:
-            errors.append((self.seeds_error, len(self.unit_means) - 1))
+            errors.append((self.units_error, len(self.unit_means) - 1))
         return errors
-
-
-def _p(mean: float, error: float, df: float) -> float:
-    from scipy import stats
-
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / error, df))
 
 
 @dataclass(frozen=True)
@@ -94,94 +112,89 @@ class Verdict:
     """Adjusted; below ALPHA is a finding."""
     level: float
     """Of the interval, 1 - ALPHA divided among those of the family that it competes with."""
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     word: Word
 
 
 def difference(
-    pairs: Sequence[Values],
+    mine: Sequence[Values],
+    theirs: Sequence[Values] | None,
+    scale: Scale,
     *,
     same_cases: bool = False,
-    seed: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
 ) -> Difference:
-    """Estimate a difference by the hierarchical bootstrap.
+    """Estimate a mean difference over folds, seeds and cases, or the mean of one configuration.
 
     Args:
-        pairs: For each seed the cases' paired differences, (cases,). One seed alone gives the
-            paired bootstrap of its cases.
-        same_cases: Every seed has the same cases in the same order (a test set), so that seeds and
-            cases are drawn independently of each other (Owen 2007, the pigeonhole bootstrap);
-            otherwise each seed's cases are others (folds) and are drawn within it.
-        seed: Of the resampling.
-        num_resamples: Bootstrap draws.
+        mine: For each unit (a fold, or a seed where there is one fold) its scores, (seeds, cases).
+        theirs: The other's, paired with them; None for the mean of `mine` itself.
+        scale: Of the scores.
+        same_cases: Every unit has the same cases in the same order (a test set), so that units and
+            cases count independently of each other; otherwise each unit's cases are others.
 
     Raises:
-        AssertionError: A seed without a case, or seeds of `same_cases` with unequally many.
+        AssertionError: A unit without a case, or units of `same_cases` with unequally many.
     """
-    assert pairs and all(len(values) for values in pairs)
-    rng = np.random.default_rng(seed)
-    means = np.array([values.mean() for values in pairs])
-    if same_cases:
-        table = np.stack(pairs)
-        deviations = _crossed(table, rng, num_resamples)
-        parts = [_part(table.mean(0), 1)]
+    assert mine and all(values.ndim == 2 and values.size for values in mine)
+    flat = [values.mean(0) for values in mine]
+    if theirs is None:
+        units, limits = [*mine], Limits.of_mean(np.concatenate(flat), scale)
     else:
-        deviations = _nested(pairs, means, rng, num_resamples)
-        parts = [_part(values, len(pairs)) for values in pairs]
-    parts.append(between := _part(means, 1))
+        units = [one - other for one, other in zip(mine, theirs, strict=True)]
+        others = np.concatenate([values.mean(0) for values in theirs])
+        limits = Limits.of_difference(np.concatenate(flat), others, scale)
+    by_case = [values.mean(0) for values in units]
+    means = np.array([values.mean() for values in by_case])
+    if same_cases:
+        cases = [_part(np.stack(by_case).mean(0), 1)]
+    else:
+        cases = [_part(values, len(units)) for values in by_case]
+    between, seeds = _part(means, 1), _seeds_part(units)
+    case_variance = sum(part for part, _ in cases)
+    within = 0.0 if same_cases else case_variance
+    if seeds is None:
+        parts, floor = [*cases, between], math.sqrt(between[0])
+        per_seed = max(0.0, between[0] - within) * len(units)
+    else:
+        rest = max(0.0, between[0] - seeds[0] - within)
+        parts, floor = [*cases, seeds, (rest, between[1])], 0.0
+        per_seed = seeds[0] * len(units) ** 2 / sum(1 / len(unit) for unit in units)
     total, spread = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
     return Difference(
         mean=float(means.mean()),
-        std_error=float(deviations.std()),
+        std_error=math.sqrt(total),
         df=total**2 / spread if spread else 1.0,
-        seeds_error=math.sqrt(between[0]),
+        units_error=floor,
+        case_error=math.sqrt(case_variance),
+        seed_sd=math.sqrt(per_seed),
         unit_means=means.tolist(),
-        num_cases=[len(values) for values in pairs],
+        num_seeds=sum(len(unit) for unit in units),
+        num_cases=[len(values) for values in by_case],
+        num_different=len(by_case[0]) if same_cases else len(np.concatenate(flat)),
+        limits=limits,
     )
 
 
-def _part(values: Values, num_seeds: int) -> tuple[float, int]:
-    """Return what one level adds to the variance of the mean, and its degrees of freedom."""
+Part = tuple[float, int]
+"""What one source adds to the variance of a mean, and its degrees of freedom."""
+
+
+def _part(values: Values, num_units: int) -> Part:
+    """Return what one level's values add, if so many units have a level like it."""
     df = len(values) - 1
     if not df:
         return 0.0, 1
-    return float(values.var(ddof=1)) / len(values) / num_seeds**2, df
+    return float(values.var(ddof=1)) / len(values) / num_units**2, df
 
 
-def _stretch(number: int) -> float:
-    return math.sqrt(number / (number - 1)) if number > 1 else 1.0
-
-
-def _nested(
-    pairs: Sequence[Values], means: Values, rng: np.random.Generator, num_resamples: int
-) -> Values:
-    """Draw seeds, then the cases of each; return deviations of the mean, (resamples,)."""
-    picks = rng.integers(len(pairs), size=(num_resamples, len(pairs)))
-    drawn = _stretch(len(pairs)) * (means[picks] - means.mean())
-    for number, values in enumerate(pairs):
-        chosen = picks == number
-        cases = rng.integers(len(values), size=(int(chosen.sum()), len(values)))
-        drawn[chosen] += _stretch(len(values)) * (values[cases].mean(1) - means[number])
-    deviations: Values = drawn.mean(1)
-    return deviations
-
-
-def _crossed(table: Values, rng: np.random.Generator, num_resamples: int) -> Values:
-    """Draw seeds and cases of a (seeds, cases) table; return deviations of the mean."""
-    num_seeds, num_cases = table.shape
-    table = table - table.mean()
-    by_seed, by_case = table.mean(1), table.mean(0)
-    rest = table - by_seed[:, None] - by_case
-    shares = [
-        rng.multinomial(number, np.full(number, 1 / number), size=num_resamples) / number
-        for number in (num_seeds, num_cases)
-    ]
-    both = ((shares[0] @ rest) * shares[1]).sum(1)
-    deviations: Values = (
-        _stretch(num_seeds) * (shares[0] @ by_seed) + _stretch(num_cases) * (shares[1] @ by_case)
-    ) + both
-    return deviations
+def _seeds_part(units: Sequence[Values]) -> Part | None:
+    """Return what seeds add, from those that share a unit; None unless each unit has several."""
+    means = [unit.mean(1) for unit in units]
+    if min(map(len, means)) < 2:
+        return None
+    df = sum(len(seeds) - 1 for seeds in means)
+    variance = sum(float(((seeds - seeds.mean()) ** 2).sum()) for seeds in means) / df
+    return variance * sum(1 / len(seeds) for seeds in means) / len(units) ** 2, df
 
 
 def holm(p_values: Sequence[float]) -> list[tuple[float, float]]:
@@ -206,19 +219,32 @@ def holm(p_values: Sequence[float]) -> list[tuple[float, float]]:
     return corrected
 
 
-def decide(family: Sequence[Difference], margin: float | None = None) -> list[Verdict]:
+def decide(
+    family: Sequence[Difference], better: Literal["max", "min"], margin: float | None = None
+) -> list[Verdict]:
     """Judge a family of comparisons, Holm-corrected; the intervals decide.
 
     Args:
         family: Differences of several candidates to the same kind of opponent.
+        better: Which way the metric is better.
         margin: Differences smaller than this do not matter: an interval within it, on both sides,
             is `equivalent`, whether or not it excludes 0. None: no verdict is `equivalent`.
     """
     verdicts = []
     for found, (p_holm, alpha) in zip(family, holm([d.p for d in family]), strict=True):
-        low, high = found.interval(alpha)
-        word: Word = "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
-        if margin is not None and -margin < low and high < margin:
-            word = "equivalent"
-        verdicts.append(Verdict(p_holm, 1 - alpha, (low, high), word))
+        ends = found.interval(alpha)
+        verdicts.append(Verdict(p_holm, 1 - alpha, ends, _word(ends, better, margin)))
     return verdicts
+
+
+def _word(
+    ends: tuple[float, float] | None, better: Literal["max", "min"], margin: float | None
+) -> Word:
+    if ends is None:
+        return TOO_FEW
+    low, high = ends
+    if margin is not None and -margin < low and high < margin:
+        return "equivalent"
+    if low <= 0 <= high:
+        return "not distinguishable"
+    return "better" if (low > 0) == (better == "max") else "worse"

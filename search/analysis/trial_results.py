@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.case_scores import (
-    bootstrap,
+    DICE,
     lesion_dice,
     paired_difference,
     read_cases,
     volume_groups,
 )
-from search.analysis.ranking import value_at
+from search.analysis.intervals import mean_interval
+from search.analysis.ranking import standing, value_at, value_of
 from search.ledger.state import StudyState, TrialState
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
@@ -52,10 +53,16 @@ class TrialRows:
         )
 
     def row(self, trial: TrialState) -> dict[str, Any]:
-        """Return all that is known of a trial, its numbers those of its last epoch reported."""
+        """Return all that is known of a trial.
+
+        Its numbers are those of its last epoch reported, whose weights stand for it; but `value`
+        and `means` are the mean over `value_epochs`, by which it is ranked.
+        """
         study, epoch = self.study, self.equal_epoch
         metrics = trial.reports[-1].metrics if trial.reports else {}
         dice = self._dice(trial.number, trial.epoch)
+        own = trial.reports[-1].value if trial.reports else None
+        mean = standing(study, trial)
         settings = {"seed": study.seed, **study.train, **trial.params}
         return {
             "trial": trial.number,
@@ -66,11 +73,15 @@ class TrialRows:
             "epochs": trial.epoch,
             "goal": trial.goal(study),
             "resumed_after": [segment.after for segment in trial.segments],
-            "value": finite(trial.value),
+            "value": value_of(study, trial),
+            "value_epochs": list(mean.epochs) if mean else [],
+            "last_value": finite(own),
+            "means": self._means(trial),
             "value_at_equal": None if epoch is None else finite(value_at(study, trial, epoch)),
             "rank_at_equal": None,
             "dice": finite(metrics.get("val/dice")),
-            "dice_interval": bootstrap([*dice.values()], study.seed) if dice else None,
+            "dice_interval": mean_interval([*dice.values()], DICE.scale) if dice else None,
+            "num_cases": len(dice) if dice else None,
             "avd_ml": finite(metrics.get("val/avd_ml")),
             "lesion_f1": finite(metrics.get("val/lesion_f1")),
             "difference_to_best": self._difference_to_best(trial),
@@ -84,6 +95,12 @@ class TrialRows:
             "params": trial.params,
         }
 
+    def _means(self, trial: TrialState) -> dict[str, float | None]:
+        """Return each objective's mean over the last validations, by which trials are judged."""
+        metrics = [o.metric for o in (self.study.objective, *self.study.further_objectives)]
+        found = {metric: standing(self.study, trial, metric=metric) for metric in metrics}
+        return {metric: finite(mean.value) for metric, mean in found.items() if mean}
+
     def _difference_to_best(self, trial: TrialState) -> dict[str, Any] | None:
         """Return the paired difference of Dice to the best at the last epoch that both reported.
 
@@ -96,7 +113,7 @@ class TrialRows:
             return None
         epoch = max(shared)
         mine, theirs = (self._dice(number, epoch) for number in (trial.number, self.best.number))
-        found = paired_difference(mine, theirs, self.study.seed)
+        found = paired_difference(mine, theirs)
         return found and {**found, "epoch": epoch}
 
     def subgroups(self, trial: TrialState, role: str) -> dict[str, Any] | None:

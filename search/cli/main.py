@@ -7,7 +7,7 @@ from trainer.__main__ import Commands
 
 GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Begin": (begin.check, begin.prepare, begin.phantom),
-    "Run": (run.launch, run.stop, run.resume),
+    "Run": (run.launch, run.stop, run.resume, run.retry),
     "Look": (look.list_, look.status, look.logs, look.compare, look.explain, look.ui),
     "Judge": (judge.evaluate, judge.confirm, judge.respace, judge.replay),
     "Take": (take.predict, take.export),

@@ -98,7 +98,12 @@ def elsewhere(url: str, study: str, words: list[str]) -> NoReturn:
     """
     from search.workflows.jobs import Cluster
 
+    sys.exit(Cluster(url).command(words, study, runs_given()))
+
+
+def runs_given() -> Path | None:
+    """Return --runs as the present command was given it; None if it was not."""
     context = click.get_current_context()
     given = context.get_parameter_source("runs") is ParameterSource.COMMANDLINE
-    runs = context.params["runs"] if given else None
-    sys.exit(Cluster(url).command(words, study, runs))
+    runs: Path | None = context.params["runs"] if given else None
+    return runs

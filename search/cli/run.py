@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from search.cli.options import ADDRESS, RUNS, SUBMIT, elsewhere
+from search.cli.options import ADDRESS, RUNS, SUBMIT, elsewhere, runs_given
 
 
 @click.command()
@@ -169,3 +169,52 @@ def resume(
         raise ValueError(f"resume: needs either --top K or a trial, as in {name}:7")
     folder = find_study(name, runs)
     sys.exit(run(folder, epochs=epochs, top=top, trials=trials, address=address))
+
+
+@click.command()
+@click.argument("study", metavar="STUDY[:TRIAL]")
+@click.argument("trials", type=click.IntRange(min=0), nargs=-1, metavar="[TRIAL]...")
+@click.option("--dry-run", is_flag=True, help="Print which trials would be tried again.")
+@RUNS
+@ADDRESS
+@SUBMIT
+def retry(
+    study: str,
+    trials: tuple[int, ...],
+    dry_run: bool,
+    runs: Path,
+    address: str | None,
+    submit: str | None,
+) -> None:
+    """Give failed trials another try, after their cause was mended.
+
+    All that failed, or the trials that are named: STUDY:7, or STUDY 7 9; a trial that ended as
+    infeasible because of something that was mended must be named. They go on from their latest
+    checkpoints, and then the study goes on, as with `segtune launch`. The same command again
+    continues what was interrupted.
+    """
+    from search.storage.studies import find_study
+    from search.storage.trial_names import split_trial
+    from trainer.configfile import ConfigError
+
+    name, number = split_trial(study)
+    if number is not None:
+        trials = (number, *trials)
+    if submit:
+        if address:
+            raise ConfigError(["--submit and --address: give one of them"])
+        numbers = [str(trial) for trial in trials]
+        if dry_run:
+            elsewhere(submit, name, ["retry", *numbers, "--dry-run"])
+        from search.workflows.jobs import Cluster
+
+        sys.exit(Cluster(submit).retry(name, numbers, runs_given()))
+    folder = find_study(name, runs)
+    if dry_run:
+        from search.workflows.retry import preview
+
+        click.echo(preview(folder, trials))
+        return
+    from search.workflows.retry import retry as run
+
+    sys.exit(run(folder, trials, address=address))

@@ -124,7 +124,7 @@ def course(
         case "falling":
             word = "suspicious"
             if _falls(trial):
-                compared = "while the training loss falls: over-fitting; best.pt has the best epoch"
+                compared = "while the training loss falls: over-fitting; earlier weights did better"
                 step = "data.augment=heavy" if _augment(study, trial) != "heavy" else ""
         case "oscillating":
             word = "suspicious"

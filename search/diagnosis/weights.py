@@ -74,7 +74,7 @@ def learning_rate(
 def averaging(measured: "Measured", config: TrainConfig) -> Finding:
     """Compare the averaged weights, which are judged, with the raw ones."""
     if measured.raw_dice is None or measured.images is None or measured.half_life_images is None:
-        return Finding("averaging", "not measured", "raw weights are not here, only best.pt")
+        return Finding("averaging", "not measured", "raw weights are not here, only averaged ones")
     ema, raw = float(measured.dice[0].mean()), float(measured.raw_dice.mean())
     gap, half_life = raw - ema, measured.half_life_images
     figure = f"Dice {ema:.3f} averaged (EMA), {raw:.3f} raw: {gap:+.3f}"

@@ -1,7 +1,7 @@
 """How many trials a Ray cluster can hold."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import ray
@@ -23,15 +23,26 @@ class Slots:
     def __init__(self, cpus: int, gpus: float):
         self._cpus = cpus
         self._gpus = gpus
-        self._count = 0
+        self._by_node: dict[str, int] = {}
         self._next_s = 0.0
 
-    def count(self) -> int:
-        """Return the number of trials that fit, at most PERIOD_S old."""
+    def count(self, without: Container[str] = ()) -> int:
+        """Return the number of trials that fit, at most PERIOD_S old.
+
+        Args:
+            without: Ray's ids of nodes that do not count.
+        """
+        return sum(number for node, number in self._fresh().items() if node not in without)
+
+    def nodes(self) -> set[str]:
+        """Return Ray's ids of the nodes that can hold a trial, at most PERIOD_S old."""
+        return {node for node, number in self._fresh().items() if number}
+
+    def _fresh(self) -> dict[str, int]:
         if time.monotonic() >= self._next_s:
-            self._count = sum(self._on(node["Resources"]) for node in _nodes())
+            self._by_node = {node["NodeID"]: self._on(node["Resources"]) for node in _nodes()}
             self._next_s = time.monotonic() + self.PERIOD_S
-        return self._count
+        return self._by_node
 
     def check(self, wait_s: float = 0, say: Callable[[str], None] = print) -> None:
         """Refuse trials that fit on no node: Tune would wait for ever.

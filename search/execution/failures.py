@@ -1,19 +1,29 @@
 """Why an attempt died, and whether that counts against its trial.
 
-A node that is preempted or lost and a storage that is full or gone are nobody's fault: a trial may
-meet them for ever. A process that dies alone, hangs or raises may do so because of what it trains.
+A node that is preempted or lost, a storage that is full or gone and a machine without memory are
+nobody's fault: a trial may meet them for ever, or often. A process that dies alone, hangs or raises
+may do so because of what it trains.
 """
 
 import errno
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from ray.exceptions import ActorUnavailableError, NodeDiedError, RayActorError
+from ray.exceptions import (
+    ActorUnavailableError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+)
 from ray.tune.experiment import Trial
 
-Cause = Literal["stop", "node", "process", "hung", "error", "storage"]
+from trainer.configfile import ConfigError
+from trainer.exceptions import StoreChanged, StoreError
+
+Cause = Literal["stop", "node", "process", "hung", "error", "storage", "data", "memory", "machine"]
 
 STORAGE_ERRORS = {
     errno.ENOSPC,
@@ -24,10 +34,20 @@ STORAGE_ERRORS = {
     errno.ENOTCONN,
     errno.ETIMEDOUT,
     errno.EREMOTEIO,
+    errno.EHOSTDOWN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
 }
 """Full, gone or failing: of a shared file system most mean that its server does not answer."""
+AWAY_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM}
+"""What is not where it was, or not for us: of the store and the run folder, which were there at the
+launch, a fault of storage; of any other file, a trial's own."""
+MENDLESS = (ImportError, SyntaxError, ConfigError)
+"""Errors that every other attempt on the same node meets as well."""
 
 _NODE = re.compile(r"\bnode\b.*\b(died|dead|terminated|failed|removed|preempted)\b", re.I | re.S)
+_KILLED = re.compile(r"scores validations ended with status -9|: rank \d+: The actor died")
 
 
 class Fault(NamedTuple):
@@ -36,6 +56,10 @@ class Fault(NamedTuple):
     cause: Cause
     reason: str
     """One line."""
+    mendless: bool = False
+    """Another attempt on the same node cannot do better."""
+    killed: bool = False
+    """A process was perhaps killed from outside, as the kernel does where memory is short."""
 
 
 def fault_of(trial: Trial, hung: bool) -> Fault:
@@ -50,16 +74,31 @@ def fault_of(trial: Trial, hung: bool) -> Fault:
     try:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
     except (OSError, TypeError, pickle.UnpicklingError, AttributeError, ImportError):
-        return Fault("process", "its process died")
+        return Fault("process", "its process died", killed=True)
     error = getattr(error, "cause", None) or error
     text = str(error).strip()
     reason = f"{type(error).__name__}: {(text.splitlines() or [''])[0]}"
-    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+    if isinstance(error, OutOfMemoryError):
+        return Fault("memory", f"the node ran out of memory, and Ray ended this process: {reason}")
+    if isinstance(error, StoreChanged):
+        return Fault("data", reason)
+    if isinstance(error, StoreError) or (
+        isinstance(error, OSError) and _of_storage(error, trial.config)
+    ):
         return Fault("storage", reason)
     # Unavailable: of a process that dies alone its node tells within a second; none told of this.
     if isinstance(error, NodeDiedError | ActorUnavailableError):
         return Fault("node", reason)
     if isinstance(error, RayActorError):
         lost = getattr(error, "preempted", False) or _NODE.search(text)
-        return Fault("node" if lost else "process", reason)
-    return Fault("error", reason)
+        return Fault("node" if lost else "process", reason, killed=not lost)
+    mendless = isinstance(error, MENDLESS)
+    return Fault("error", reason, mendless, killed=bool(_KILLED.search(reason)))
+
+
+def _of_storage(error: OSError, spec: Mapping[str, Any]) -> bool:
+    """Return whether an error is one of what keeps a trial's data or its results."""
+    if error.errno not in AWAY_ERRORS:
+        return error.errno in STORAGE_ERRORS
+    places = spec["train"]["data"]["store"], str(Path(spec["run_dir"]).parents[1])
+    return any(place in str(error) for place in places)

@@ -1,9 +1,10 @@
-"""Pictures while a study runs: of each best so far, and of each trial that completed.
+"""Pictures while a study runs, of each best so far and of each trial that completed; and its noise.
 
 One process beside the trials, of the lowest priority, with one thread, on the driver's CPU. It may
 take 2 % of the seconds that attempts had: what is wanted waits until that is enough, the newest
 first. At the end, when no trial is slowed any more, the best one's are painted if they are not yet:
-on a GPU of the driver's machine if the trials had some and one is free, else on all its CPUs.
+on a GPU of the driver's machine if the trials had some and one is free, else on all its CPUs. There
+the validation noise is measured as well, once a study (analysis/validation_noise.py).
 """
 
 import os
@@ -16,12 +17,15 @@ import ray
 from ray._private.state import available_resources_per_node  # the public one adds up all nodes
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.analysis.ranking import best_of
+from search.analysis.validation_noise import to_measure
 from search.execution.worker import on_its_devices
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import TrialState
 from search.storage.dataset_cache import address_for_all_nodes
 from search.storage.trial_images import Painted, paint_trial, to_paint
+from search.storage.trial_noise import Noise, measure_noise
 from trainer.cpus import num_cpus
 
 SHARE = 0.02
@@ -97,20 +101,14 @@ class PaintQueue:
         self._want(self._session.state.trials[number], "completed")
 
     def _best(self) -> TrialState | None:
-        return self._session.state.best(self._session.study.objective.mode)
+        return best_of(self._session.study, self._session.state)
 
     def _want(self, trial: TrialState, why: Literal["best", "completed"]) -> None:
         if trial.kind == "confirm" or not self._session.study.trains:
             return
         self._wanted.pop(trial.number, None)
-        if self.epochs.get(trial.number) != _best_epoch(trial):
+        if self.epochs.get(trial.number) != trial.epoch:
             self._wanted[trial.number] = why
-
-
-def _best_epoch(trial: TrialState) -> int | None:
-    """Return the epoch whose weights a trial has kept: the first with the best val/dice."""
-    dice = {report.epoch: report.metrics.get("val/dice", 0.0) for report in trial.reports}
-    return max(dice, key=lambda epoch: dice[epoch], default=None)
 
 
 class ImageWorker:
@@ -125,6 +123,8 @@ class ImageWorker:
     """Seconds by the clock, since others go first, after which the process is given up."""
     FINISH_S = 60.0
     """At the end of a study the last pictures are waited for so long."""
+    NOISE_S = 60.0
+    """Likewise the validation noise, or SHARE of the attempts' seconds if that is longer."""
     MOST_FAILURES = 3
     """In a row, after which a launch paints no more."""
 
@@ -166,6 +166,9 @@ class ImageWorker:
                     break
                 self._begin(number, limit_s)
             self._collect(wait_s=min(0.5, left_s))
+        if self._task is not None:
+            self.close()
+        self._measure_noise()
         self.close()
 
     def close(self) -> None:
@@ -174,20 +177,54 @@ class ImageWorker:
             ray.kill(self._painter)
         self._painter = self._task = None
 
+    def _measure_noise(self) -> None:
+        """Measure how much the best finished trial's validation varies by its noise alone."""
+        session, done = self._session, list[Any]()
+        trial = to_measure(session.study, session.state)
+        if trial is None or session.stopping or not to_paint(session.trial_dir(trial.number)):
+            return
+        if self._failures >= self.MOST_FAILURES:
+            return
+        limit_s = max(self.NOISE_S, SHARE * session.state.meter.attempt_s)
+        begun_s = time.monotonic()
+        run_dir = session.trial_dir(trial.number)
+        task = self._process().noise.remote(run_dir, self._store, num_cpus())
+        while not done and time.monotonic() < begun_s + limit_s and not session.stopping:
+            done, _ = ray.wait([task], timeout=0.5)
+        if not done:
+            self._say(f"validation noise was not measured: it takes longer than {limit_s:.0f} s")
+            return
+        try:
+            found: Noise = ray.get(task)
+        except ray.exceptions.RayError as error:
+            self._say(f"validation noise could not be measured: {_line(error)}")
+            return
+        metric = session.study.objective.metric
+        if metric in found.std:
+            about: Event = {"trial": trial.number, "epoch": found.epoch, "metric": metric}
+            about |= {"draws": found.draws, "mean": found.mean[metric], "std": found.std[metric]}
+            seconds = round(time.monotonic() - begun_s, 3)
+            session.record({"event": "noise", **about, "seconds": seconds})
+
     def _begin(self, number: int, limit_s: float) -> None:
         run_dir = self._session.trial_dir(number)
         if not to_paint(run_dir):
             return
+        self._number, self._limit_s, self._begun_s = number, limit_s, time.monotonic()
+        before = self._queue.epochs.get(number)
+        threads = num_cpus() if self._alone else 1
+        paint = self._process().paint
+        self._task = paint.remote(run_dir, self._store, before, limit_s, threads)
+
+    def _process(self) -> Any:
+        """Return the process that paints, which is started where there is none."""
         if self._painter is None:
             here = ray.get_runtime_context().get_node_id()
             strategy = NodeAffinitySchedulingStrategy(here, soft=False)
             gpus = self._free_gpus() if self._alone else 0.0
             options = {"num_cpus": 0, "num_gpus": gpus, "scheduling_strategy": strategy}
             self._painter = ray.remote(Painter).options(**options).remote(gpus)
-        self._number, self._limit_s, self._begun_s = number, limit_s, time.monotonic()
-        before = self._queue.epochs.get(number)
-        threads = num_cpus() if self._alone else 1
-        self._task = self._painter.paint.remote(run_dir, self._store, before, limit_s, threads)
+        return self._painter
 
     def _free_gpus(self) -> float:
         """Return the GPUs of a trial, one at most, if the driver's node has them free."""
@@ -211,7 +248,7 @@ class ImageWorker:
         except ray.exceptions.RayError as error:
             if not isinstance(error, ray.exceptions.RayTaskError):
                 self.close()  # it is the process that failed
-            self._fail(str(getattr(error, "cause", None) or error).strip().splitlines()[0])
+            self._fail(_line(error))
             return
         self._failures = 0
         self._record(painted, seconds)
@@ -232,6 +269,11 @@ class ImageWorker:
         self._queue.spent_s += self._queue.expected_s
         more = "" if self._failures < self.MOST_FAILURES else "; no more are tried"
         self._say(f"trial {self._number} could not be painted: {reason}{more}")
+
+
+def _line(error: Exception) -> str:
+    """Return what a task's error says in its first line."""
+    return str(getattr(error, "cause", None) or error).strip().splitlines()[0]
 
 
 class Painter:
@@ -261,6 +303,13 @@ class Painter:
         seconds = self._since()
         self._counted_s += seconds
         return painted, seconds
+
+    def noise(self, run_dir: Path, store: str, threads: int) -> Noise:
+        """Measure a trial's validation noise; arguments as `measure_noise`."""
+        import torch
+
+        torch.set_num_threads(threads)
+        return measure_noise(run_dir, store, device=self._device, threads=threads)
 
     def _since(self) -> float:
         return time.process_time() - self._counted_s

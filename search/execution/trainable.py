@@ -7,22 +7,22 @@ exception costs the process; and every other exception is raised, because it sho
 
 import gc
 import os
-import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from search.execution.environment import code_here
-from search.execution.failures import STORAGE_ERRORS
 from search.execution.hardware import cpu_model, gpu_in_use
+from search.execution.memory import oom_kills
 from search.execution.worker import check_memory, ending_of, gpu_memory_bytes, load
 from search.execution.worker_group import UNHEARD, WorkerGroup
 from search.storage import dataset_cache, run_folders
 
-STORAGE_PAUSE_S = 10.0
-"""Before a process gives up a trial that it could not write down."""
+NODE_LABEL = "ray.io/node-id"
+"""By which Ray tells nodes apart."""
 
 
 class Trainable(tune.Trainable):
@@ -30,10 +30,18 @@ class Trainable(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """Return the resources of one trial, a bundle a worker; equal ones share warm processes."""
+        """Return the resources of one trial, a bundle a worker; equal ones share warm processes.
+
+        They lie on one node, which is none of those that the attempt is to avoid.
+        """
         workers = config["workers"]
         bundle = {"CPU": config["cpus"] / workers, "GPU": config["gpus"] / workers}
-        return tune.PlacementGroupFactory([bundle] * workers, strategy="STRICT_PACK")
+        elsewhere = {NODE_LABEL: f"!in({','.join(config['avoid'])})"}
+        return tune.PlacementGroupFactory(
+            [bundle] * workers,
+            strategy="STRICT_PACK",
+            **({"bundle_label_selector": [elsewhere] * workers} if config["avoid"] else {}),
+        )
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin with nothing: a trial waits until this returns, and a hang here cannot be ended."""
@@ -80,8 +88,6 @@ class Trainable(tune.Trainable):
         except Exception as error:
             ending, reason = ending_of(error), str(error)
             if ending is None:
-                if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-                    time.sleep(STORAGE_PAUSE_S)  # the next attempt would meet the same
                 raise
         else:
             # Pairs, because Tune would flatten a dict and keep statistics on every number in it.
@@ -99,15 +105,18 @@ class Trainable(tune.Trainable):
         """Return where this process trains: what decides the last bits of its numbers.
 
         Returns:
-            host, pid, cpu (the model's name, empty if not known), threads, and the code: commit and
-            versions. The GPU is known, and reported, once torch computes.
+            host, node (Ray's id of it), pid, cpu (the model's name, empty if not known), threads,
+            the code: commit and versions, and `oom_kills`. The GPU is known, and reported, once
+            torch computes.
         """
         return {
             "host": tune.Trainable.get_current_ip_pid(self)[0],
+            "node": ray.get_runtime_context().get_node_id(),
             "pid": os.getpid(),
             "cpu": cpu_model(),
             "threads": self.config["train"]["num_threads"],
             **code_here(),
+            "oom_kills": oom_kills(),
         }
 
     def _fit(self) -> Generator[Any, None, None]:

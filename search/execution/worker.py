@@ -11,6 +11,7 @@ from typing import Any
 
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
+from trainer.exceptions import StoreError
 
 WORKSPACE_BYTES = 128 << 20
 """GPU memory that CUDA's libraries may keep in a process for good."""
@@ -68,6 +69,8 @@ def check_accelerator() -> None:
 
 def ending_of(error: Exception) -> str | None:
     """Return how a trial ends by what `fit` raised; None if that is no measurement but a fault."""
+    if isinstance(error, StoreError):  # of every trial, whatever its settings
+        return None
     if isinstance(error, ConfigError):  # these settings, on these data
         return "infeasible"
     loop = sys.modules.get("trainer.loop")  # it imports torch: where it is absent it raised nothing

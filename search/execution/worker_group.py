@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from search.execution.worker import check_memory, ending_of, load, on_its_devices
 from trainer.config import TrainConfig
-from trainer.exceptions import OutOfMemory
+from trainer.exceptions import OutOfMemory, StoreError, first_line
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -129,8 +129,11 @@ class WorkerGroup:
             try:
                 ending = ray.get(answered)
             except RayError as error:
-                cause = str(getattr(error, "cause", None) or error).splitlines()
-                blame.put(RuntimeError(f"rank {rank}: {' '.join(cause[:1])}"))
+                cause = getattr(error, "cause", None) or error
+                of_storage = isinstance(cause, OSError | StoreError)
+                blame.put(
+                    cause if of_storage else RuntimeError(f"rank {rank}: {first_line(cause)}")
+                )
                 self.end()  # at which gloo, if not nccl, breaks off what the others wait for
             else:
                 if ending is None:

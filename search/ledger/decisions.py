@@ -2,9 +2,9 @@
 
 from typing import Self
 
+from search.ledger.events import Ending
 from search.ledger.journal import Event
 from search.ledger.state import (
-    Ending,
     Report,
     StudyState,
     TrialState,

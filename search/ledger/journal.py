@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from search.ledger.lease import Lease, TakenOver
+from search.ledger.lease import Lease, LostLedger, TakenOver
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +150,7 @@ class Ledger:
 
         Raises:
             TakenOver: Another driver has the study now.
+            LostLedger: The file is no longer there, or another is in its place.
             OSError: The disk is full or fails.
         """
         assert self._lease is not None, "only the writer appends"
@@ -157,6 +158,7 @@ class Ledger:
         if self._lost:
             raise TakenOver(self._lost)
         self._lease.check()
+        self._check_place()
         lines = self._sealed(events)
         self._write(lines)
         seen = [_decode(line[:-1]) for line in lines]
@@ -186,6 +188,34 @@ class Ledger:
             if os.fstat(self._file).st_size == size + written:  # else others wrote meanwhile
                 os.ftruncate(self._file, size)
             raise
+
+    def _check_place(self) -> None:
+        """Make sure that readers find what is appended.
+
+        Raises:
+            LostLedger: They do not. What was written so far is saved beside it.
+            OSError: The folder cannot be read.
+        """
+        assert self._file is not None
+        try:
+            # Opened, because NFS answers a stat from its cache but asks the server for this.
+            found = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+            what = "was removed"
+        else:
+            mine, its = os.fstat(self._file), os.fstat(found)
+            os.close(found)
+            if (mine.st_dev, mine.st_ino) == (its.st_dev, its.st_ino):
+                return
+            what = "was replaced by another file"
+        saved = self.path.with_name(f"ledger.{self.fence:06d}.saved.jsonl")
+        saved.write_bytes(_read_from(self._file, 0)[: self.size])
+        raise LostLedger(
+            f"{self.path}: {what} while this driver wrote it; this one writes nothing more. All "
+            f"that it had is in {saved.name} there: move that back, then launch again"
+        )
 
     def lose(self, reason: str) -> None:
         """Refuse appends from here on: another driver has the study."""

@@ -33,6 +33,10 @@ class TakenOver(ValueError):
     """Another driver has the study now; this one may write nothing more."""
 
 
+class LostLedger(ValueError):
+    """A ledger is no longer where its readers look: its driver may write nothing more."""
+
+
 class Lease:
     """A lease that this process holds; get one with `take`.
 
@@ -90,6 +94,7 @@ class Lease:
 
         Raises:
             TakenOver: It is not.
+            LostLedger: There is none any more.
         """
         try:
             # Opened, because NFS answers a stat from its cache but asks the server for this.
@@ -98,10 +103,14 @@ class Lease:
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
             folder = self._path.parent
-            other = _look(lease_path(folder, _newest(folder)))
-            raise TakenOver(
-                f"{folder}: another driver ({other.who if other else 'unknown'}) has taken this "
-                "study over; this one writes nothing more"
+            if other := _look(lease_path(folder, _newest(folder))):
+                raise TakenOver(
+                    f"{folder}: another driver ({other.who}) has taken this study over; this one "
+                    "writes nothing more"
+                ) from None
+            raise LostLedger(
+                f"{folder}: was removed or renamed, or its lease was, while this driver wrote "
+                "there; this one writes nothing more"
             ) from None
 
     def release(self) -> None:

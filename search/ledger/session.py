@@ -31,7 +31,9 @@ class StudySession:
         broken: Why the study cannot go on at all; empty while it can.
         error: What made `record` fail. Ray Tune, which called, keeps only the text of it.
         only: The trials that this driver runs, asked for by name: it proposes none, and no
-            budget ends it. None for all of the plan.
+            budget of the study ends it. None for all of the plan.
+        gpu_hours: What the study may have spent when trials asked for by name are ended; None for
+            no end.
     """
 
     FULL_S = 5.0
@@ -47,6 +49,7 @@ class StudySession:
         self.broken = ""
         self.error: Exception | None = None
         self.only: frozenset[int] | None = None
+        self.gpu_hours: float | None = None
         self.pruner = Pruner.replay(study, self.state)
         self.listeners.append(self._enter_trial)
 
@@ -88,10 +91,13 @@ class StudySession:
         """Return the folder in which a trial trains."""
         return self.folder / "trials" / f"{trial:04d}"
 
+    def includes(self, trial: TrialState) -> bool:
+        """Return whether this driver runs a trial, unless it has ended."""
+        return self.only is None or trial.number in self.only
+
     def live(self) -> list[TrialState]:
         """Return the trials that are to be continued, oldest first."""
-        live = self.state.live()
-        return live if self.only is None else [t for t in live if t.number in self.only]
+        return [trial for trial in self.state.live() if self.includes(trial)]
 
     @property
     def finished(self) -> bool:
@@ -100,4 +106,10 @@ class StudySession:
 
     def overspent(self, now: float | None = None) -> Event | None:
         """Return the `budget` event of the first limit that is reached, None if none ends this."""
-        return None if self.only is not None else overspent(self.study, self.state.meter, now)
+        if self.only is None:
+            return overspent(self.study, self.state.meter, now)
+        spent = self.state.meter.spent(self.study.trials, now)["gpu_hours"]
+        if self.gpu_hours is None or spent < self.gpu_hours:
+            return None
+        return {"event": "budget", "what": "gpu_hours", "spent": round(spent, 4),
+                "limit": round(self.gpu_hours, 4)}  # fmt: skip

@@ -1,37 +1,7 @@
 """What a study's ledger says, event by event: the driver, `status` and `compare` all read it here.
 
 The driver applies each event that it appends, so a study in progress and one rebuilt after a
-crash went through the same code. Each event has `event`, its kind, `time` and where it applies
-`trial`. The kinds and what else they have:
-
-    driver       host, pid; a launch begins, and whatever ran before is interrupted
-    study        config, config_hash, settings (every trainer setting as resolved at its birth, by
-                 dotted path), semantics, store_hash, commit, versions; written again where what
-                 may change does, with the settings and semantics of the first
-    threshold    what the best single-modality threshold scores
-    imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
-    proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
-                 sampler must remember), drawn_before (draws that had been tried), same_as (an
-                 earlier trial whose params it was given again); with kind confirm: of, seed,
-                 fold, epochs
-    refused      params, optuna, drawn_before, reason: a proposal that the trainer does not take,
-                 which is no trial
-    exhausted    reason: why no further trial is proposed
-    started      attempt, host, pid, cpu, threads; commit and versions of the process that
-                 trains, which version 0.1 recorded in `study` alone
-    reported     epoch, value (of the objective), metrics; gpu, the model on which torch computes,
-                 absent for the CPU (version 0.1 has nvidia-smi's answer in `started`)
-    decided      epoch, action (continue, stop, stall, complete), reason, rung (None if at none)
-    ended        ending, epoch, reason
-    interrupted  epoch, cause (stop, node, process, hung, error, storage), reason; the attempt is
-                 gone, the trial goes on later
-    resume       top, epochs, trials: what a `segtune resume` chose
-    resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs
-    budget       what, spent, limit: why the launch ended
-    verdict      what `segtune confirm` found
-    test_read    metrics on the sealed test set
-    painted      epoch, files (below the trial's folder), seconds: pictures of its best weights
-    mlflow       run_id with a trial, experiment_id without
+crash went through the same code. `search/ledger/events.py` has the kinds of events.
 """
 
 import math
@@ -42,15 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from search.ledger.budget import Meter
+from search.ledger.events import COUNTED, MENDABLE, OF_THE_MACHINE, Ending
 from search.ledger.journal import Event, Ledger
 from search.pruning.asha import Action
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
-
-Ending = Literal["completed", "stopped", "stalled", "diverged", "infeasible", "failed"]
-COUNTED = {"process", "hung", "error"}
-"""Causes of an interruption that use up a trial's retries: those that may be its own fault."""
 
 
 class Report(NamedTuple):
@@ -122,6 +89,10 @@ class TrialState:
     """Every start of it."""
     failures: int = 0
     """How many of its attempts died by their own fault since it last reported."""
+    machine_faults: int = 0
+    """How many died by a fault of the machine since then."""
+    retries: int = 0
+    """How often its end was taken back."""
     running: bool = False
     """Started, and neither ended nor interrupted since; also true when its driver was killed."""
     ending: Ending | None = None
@@ -139,11 +110,6 @@ class TrialState:
     def received(self) -> int:
         """The last epoch reported, -1 before the first: zero-epoch trials report epoch 0."""
         return self.reports[-1].epoch if self.reports else -1
-
-    @property
-    def value(self) -> float | None:
-        """The objective at the last epoch reported."""
-        return self.reports[-1].value if self.reports else None
 
     @property
     def hosts(self) -> list[str]:
@@ -193,6 +159,8 @@ class StudyState:
         self.study: Event | None = None
         """The newest `study` event."""
         self.threshold: Event | None = None
+        self.noise: Event | None = None
+        """What a validation's own noise was measured to be."""
         self.mlflow_experiment_id: str | None = None
         self.trials: dict[int, TrialState] = {}
         """By number, in the order of their proposal."""
@@ -284,6 +252,10 @@ class StudyState:
                 pass
             case "resumed", TrialState():
                 self._resume(trial, event)
+            case "noise", TrialState():
+                self.noise = event
+            case "retried", TrialState():
+                self._retry(trial, event)
             case "painted", TrialState():
                 trial.pictures = event["files"]
             case "mlflow", None:
@@ -303,7 +275,16 @@ class StudyState:
             f"trial {trial.number}: resumed after epoch {event['epoch']} to {event['epochs']}"
         )
         trial.segments.append(Segment(event["epoch"], event["epochs"]))
-        trial.ending, trial.reason, trial.failures = None, "", 0
+        trial.ending, trial.reason = None, ""
+        trial.failures = trial.machine_faults = 0
+
+    @staticmethod
+    def _retry(trial: TrialState, event: Event) -> None:
+        assert trial.ending in MENDABLE, f"trial {trial.number}: retried, but {trial.ending}"
+        assert event["epoch"] == trial.epoch, f"trial {trial.number}: retried at another epoch"
+        trial.retries += 1
+        trial.ending, trial.reason = None, ""
+        trial.failures = trial.machine_faults = 0
 
     def _apply_to_live(self, trial: TrialState, event: Event) -> None:
         match event["event"]:
@@ -320,7 +301,7 @@ class StudyState:
                     f"trial {trial.number}: epoch {report.epoch} is reported after {trial.received}"
                 )
                 trial.reports.append(report)
-                trial.failures = 0
+                trial.failures = trial.machine_faults = 0
                 self.reported.append((trial.number, report))
             case "decided":
                 assert event["epoch"] == trial.epoch, (
@@ -333,6 +314,7 @@ class StudyState:
             case "interrupted":
                 trial.running = False
                 trial.failures += event.get("cause") in COUNTED
+                trial.machine_faults += event.get("cause") in OF_THE_MACHINE
 
     def reference_name(self, study: StudyConfig, trial: TrialState) -> str | None:
         """Return the name of a trial that is a reference of the study, None of any other."""
@@ -356,6 +338,14 @@ class StudyState:
         """Return whether no trial is left to propose or to continue."""
         return self.planned(study) and not self.live()
 
+    def standing(self, study: StudyConfig) -> str:
+        """Return `finished`, `ended` or `not finished`, and how to go on with what failed."""
+        ended = self.finished(study)
+        if not (failed := len(self.failed())):
+            return "finished" if ended else "not finished"
+        said = "ended" if ended else "not finished"
+        return f"{said}, {failed} failed: segtune retry {study.study}"
+
     @property
     def next_number(self) -> int:
         """The number of the next proposal."""
@@ -364,6 +354,10 @@ class StudyState:
     def live(self) -> list[TrialState]:
         """Return the trials that have not ended, running or not, oldest first."""
         return [trial for trial in self.trials.values() if trial.ending is None]
+
+    def failed(self) -> list[TrialState]:
+        """Return the trials that failed, oldest first."""
+        return [trial for trial in self.trials.values() if trial.ending == "failed"]
 
     def searched(self) -> list[TrialState]:
         """Return the trials that the sampler proposed or was given: none of the protected."""
@@ -380,12 +374,6 @@ class StudyState:
     def control(self) -> TrialState | None:
         """Return the plain U-Net, None before its proposal."""
         return next((trial for trial in self.trials.values() if trial.kind == "control"), None)
-
-    def best(self, mode: Literal["min", "max"]) -> TrialState | None:
-        """Return the searched trial with the best value at its last epoch, also while it runs."""
-        sign = 1 if mode == "max" else -1
-        finite = [t for t in self.searched() if t.value is not None and math.isfinite(t.value)]
-        return max(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from typing import Any, Self
 
+from search.analysis.ranking import best_of, standing
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, threshold_rule
@@ -82,15 +83,23 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
             progress = f"epoch {event['epoch']}/{state.trials[event['trial']].goal(study)}"
             return f"{progress:11s} {study.objective.metric} {event['value']:.4f}"
         case "interrupted":
-            return f"{'interrupted':11s} at epoch {event['epoch']}: {event['reason']}"
+            again = f"; again in {event['again_s']:.0f} s" if event.get("again_s") else ""
+            return f"{'interrupted':11s} at epoch {event['epoch']}: {event['reason']}{again}"
         case "ended":
             said = f"{event['ending']:11s} at epoch {event['epoch']}: {event['reason']}"
-            best = state.best(study.objective.mode)
-            return said + (
-                f"; best is {best.value:.4f} ({study.study}:{best.number})" if best else ""
-            )
+            best = best_of(study, state)
+            if best and (mean := standing(study, best)):
+                said += f"; best is {study.study}:{best.number}, {mean.value:.4f} ({mean.where})"
+            return said
         case "resumed":
             return f"{'resumed':11s} after epoch {event['epoch']}, to epoch {event['epochs']}"
+        case "noise":
+            return (
+                f"epoch {event['epoch']} validated with {event['draws']} other noise seeds: "
+                f"{event['metric']} {event['mean']:.4f}, standard deviation {event['std']:.4f}"
+            )
+        case "retried":
+            return f"{'retried':11s} after epoch {event['epoch']}"
         case "threshold":
             rule = threshold_rule(event)
             return f"the best single threshold, {rule}, has Dice {event['dice']:.4f}"

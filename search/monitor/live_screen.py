@@ -9,18 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from statistics import fmean
-from typing import Literal
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from search.analysis.ranking import best_of, standing, value_of
 from search.analysis.results import LABEL
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Event
 from search.ledger.state import TrialState, threshold_rule
 from search.monitor.eta import Estimate, Forecast
-from search.monitor.snapshot import StudySnapshot
+from search.monitor.snapshot import StudySnapshot, counted
+from search.study.config import StudyConfig
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 REFRESH_PER_S = 2
@@ -140,12 +141,12 @@ def _head(
     """Return everything above the running trials."""
     study, state = snapshot.study, snapshot.state
     finished = state.finished(study)
-    runner = driver or ("finished" if finished else "not running")
+    runner = driver or (state.standing(study) if finished else "not running")
     counts = snapshot.counts(driver is not None)
     trials = f"{len(state.searched())} of {study.trials.num_trials} searched"
-    if counts:
-        trials += ": " + ", ".join(f"{number} {kind}" for kind, number in counts.items())
-    best, control = state.best(study.objective.mode), state.control()
+    if any(counts.values()):
+        trials += f": {counted(counts)}"
+    best, control = best_of(study, state), state.control()
     lines = [
         ("study", Text.assemble((study.study, "bold"), f"  {runner}")),
         ("trials", Text(trials)),
@@ -154,12 +155,13 @@ def _head(
     ]
     if estimate is not None:
         lines.append(("to the end", Text(_end(estimate, finished, now))))
-    lines.append(("best", _score(best, study.objective.metric, "bold cyan", f"  ({LABEL})")))
+    lines.append(("best", _score(study, best, "bold cyan", f"  ({LABEL})")))
     if study.has_control:
         lead = ""
-        if best and control and control.value is not None and best.value is not None:
-            lead = f"  (best {best.value - control.value:+.4f})"
-        lines.append(("control", _score(control, study.objective.metric, "", lead)))
+        values = [value_of(study, trial) for trial in (best, control) if trial]
+        if len(values) == 2 and values[0] is not None and values[1] is not None:
+            lead = f"  (best {values[0] - values[1]:+.4f})"
+        lines.append(("control", _score(study, control, "", lead)))
     if state.exhausted:
         lines.append(("note", Text(state.exhausted)))
     if state.threshold:
@@ -220,11 +222,12 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def _score(trial: TrialState | None, metric: str, style: str, more: str) -> Text:
-    if trial is None or trial.value is None:
+def _score(study: StudyConfig, trial: TrialState | None, style: str, more: str) -> Text:
+    mean = standing(study, trial) if trial else None
+    if trial is None or mean is None:
         return Text("nothing reported yet", style="dim")
-    where = f"  epoch {trial.epoch}, trial {trial.number}"
-    return Text.assemble(f"{metric} ", (f"{trial.value:.4f}", style), where, (more, "dim"))
+    metric, where = study.objective.metric, f"  {mean.where}, trial {trial.number}"
+    return Text.assemble(f"{metric} ", (f"{mean.value:.4f}", style), where, (more, "dim"))
 
 
 def _rungs(snapshot: StudySnapshot) -> list[Line]:
@@ -259,19 +262,20 @@ def _running(snapshot: StudySnapshot, width: int, max_rows: int, now: float) -> 
         return []
     if len(running) + 1 > max_rows:
         hidden = len(running) + 2 - max_rows
-        by_value = sorted(running, key=lambda trial: _merit(trial, study.objective.mode))
+        by_value = sorted(running, key=lambda trial: _merit(study, trial))
         running = sorted(by_value[hidden:], key=lambda trial: trial.number)
     low, high = snapshot.low, snapshot.high
     bar = 12 if width >= 76 else 6
     spark = max(8, min(40, width - bar - 49))
     scale = f"{study.objective.metric} {low:.2f} to {high:.2f}" if low <= high else ""
     heading = f"{'running':<16}{'epochs':<{bar + 10}}{scale[:spark]:<{spark}}"
-    heading += f"{'last':>7}{'reported ago':>14}"
+    heading += f"{'mean' if study.scheduler.smoothing > 1 else 'last':>7}{'reported ago':>14}"
     lines = [Text(heading, style="dim")]
     for trial in running:
         goal = trial.goal(study)
         kind = "reference" if trial.protected and trial.kind == "enqueued" else trial.kind
-        value = "" if trial.value is None else f"{trial.value:.4f}"
+        mean = standing(study, trial)
+        value = f"{mean.value:.4f}" if mean else ""
         ago = duration(max(0.0, now - snapshot.last_report_s.get(trial.number, now)))
         line = Text(f"{trial.number:>5} {kind:<10}")
         line += _bar(trial.epoch / goal if goal else 0.0, bar)
@@ -312,7 +316,7 @@ def sparkline(values: Sequence[float], low: float, high: float, width: int) -> s
     )
 
 
-def _merit(trial: TrialState, mode: Literal["min", "max"]) -> float:
-    if trial.value is None or not math.isfinite(trial.value):
+def _merit(study: StudyConfig, trial: TrialState) -> float:
+    if (value := value_of(study, trial)) is None:
         return -math.inf
-    return trial.value if mode == "max" else -trial.value
+    return value if study.objective.mode == "max" else -value

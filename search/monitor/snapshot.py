@@ -7,10 +7,11 @@ here, so they show the same.
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from search.analysis.ranking import standing
 from search.ledger.journal import Event, Ledger
 from search.ledger.state import StudyState, TrialState, contradictions
 from search.pruning.asha import bracket_shares
@@ -50,6 +51,8 @@ class Rungs:
         self._bracket: dict[int, int] = {}
         self._next: dict[int, int] = {}
         """Of each trial that has not ended, its next rung."""
+        self._left: dict[int, int] = {}
+        """Of each trial that has ended, what would have been its next."""
 
     def bracket(self, trial: int) -> int:
         """Return the bracket of a searched trial."""
@@ -66,8 +69,15 @@ class Rungs:
                 self._count_decision(event["trial"], event)
             case "ended" if trial in self._next:
                 bracket, following = self._bracket[event["trial"]], self._next.pop(event["trial"])
+                self._left[event["trial"]] = following
                 if following < len(self.levels[bracket]):
                     self.lost[bracket][following] += 1
+
+            case "retried" if trial in self._left:
+                bracket, following = self._bracket[event["trial"]], self._left.pop(event["trial"])
+                self._next[event["trial"]] = following
+                if following < len(self.levels[bracket]):
+                    self.lost[bracket][following] -= 1
 
     def _count_decision(self, trial: int, event: Event) -> None:
         bracket, before = self._bracket[trial], self._next[trial]
@@ -170,14 +180,25 @@ class StudySnapshot:
         """Return the trials that run, oldest first; as if their driver still lived."""
         return [trial for trial in self.state.trials.values() if trial.running]
 
-    def counts(self, driven: bool) -> dict[str, int]:
+    def counts(self, driven: bool) -> dict[str, dict[str, int]]:
         """Return how many trials are waiting, are running, or have each ending.
 
         Args:
             driven: Whether a driver lives; else none of them runs.
+
+        Returns:
+            Of the searched under `trials`, and apart from them of `references`, the control among
+            them, and of the `confirming`.
         """
-        of_each = Counter(trial.status(driven=driven) for trial in self.state.trials.values())
-        return dict(sorted(of_each.items()))
+        state = self.state
+        parts = {"trials": state.searched(), "confirming": state.confirming()}
+        parts["references"] = [
+            trial for trial in state.trials.values() if trial.protected and trial.kind != "confirm"
+        ]
+        return {
+            name: dict(sorted(Counter(t.status(driven=driven) for t in trials).items()))
+            for name, trials in parts.items()
+        }
 
     def planned_epochs(self) -> int:
         """Return the epochs of the whole plan without pruning, with resumed and confirming ones."""
@@ -186,3 +207,26 @@ class StudySnapshot:
         proposed = [trial for trial in self.state.trials.values() if trial.kind != "confirm"]
         unproposed = max(0, planned - len(proposed)) * study.scheduler.max_t
         return unproposed + sum(trial.goal(study) for trial in self.state.trials.values())
+
+
+def counted(counts: Mapping[str, Any]) -> str:
+    """Return `counts` in words: `2 completed, 10 stopped; references: 2 completed`."""
+    searched, *others = (
+        ", ".join(f"{number} {status}" for status, number in counts[name].items())
+        for name in ("trials", "references", "confirming")
+    )
+    named = zip(("references", "confirming"), others, strict=True)
+    return "; ".join([searched or "none", *(f"{name}: {text}" for name, text in named if text)])
+
+
+def score_of(study: StudyConfig, trial: TrialState | None) -> dict[str, Any] | None:
+    """Return a trial's value as JSON values, with the epochs of which it is the mean."""
+    mean = standing(study, trial) if trial else None
+    if trial is None or mean is None or not math.isfinite(mean.value):
+        return None
+    return {
+        "trial": trial.number,
+        "epoch": trial.epoch,
+        "value": mean.value,
+        "epochs": list(mean.epochs),
+    }

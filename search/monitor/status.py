@@ -1,16 +1,16 @@
 """How a study stands, also while it runs."""
 
-import math
 import time
 from pathlib import Path
 from typing import Any
 
+from search.analysis.ranking import Standing, best_of, value_of
 from search.analysis.results import LABEL
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Ledger
 from search.ledger.state import TrialState, no_settings
 from search.monitor.eta import Forecast
-from search.monitor.snapshot import StudySnapshot
+from search.monitor.snapshot import StudySnapshot, counted, score_of
 from search.report.text import age, align
 from search.storage.studies import display_path, writer_of
 
@@ -38,15 +38,17 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         driver: Who runs it, None if nobody.
 
     Returns:
-        `driver`; `trials` by ending, `running` and `waiting`, of `num_trials` searched ones,
-        unless they are `exhausted`, and why; how many combinations were `refused`, no trials;
-        `running`, each with its last value and `since_report_s`, the seconds since it reported;
-        `rungs`, with the trials judged there and those that `went_on`; `epochs` done of at most
-        `max_epochs`, of which `epochs_expected` are expected in the end; `eta_s`, about how many
-        seconds from now the study ends, None if nobody runs it or nothing is known, by the
-        `eta_budget` if not by its plan; `spent` of `budget`, what runs included up to now, and
-        which of them is shown as the `cost`; `best`, `control` and `threshold`; `idle_s`, seconds
-        since the ledger's last line.
+        `driver`; `finished`, whether every trial ended and none failed; `standing`, that in
+        words; `trials`, the searched ones by ending, `running` and `waiting`, of `num_trials`
+        unless they are `exhausted`, and why; combinations that were `refused`, which are no trials;
+        `references`, the control among them, and `confirming` likewise; `running`, each with its
+        value and `since_report_s`, the seconds since it reported; `rungs`, with the trials judged
+        there and those that `went_on`; `epochs` done of at most `max_epochs`, of which
+        `epochs_expected` are expected in the end; `eta_s`, about how many seconds from now the
+        study ends, None if nobody runs it or nothing is known, by the `eta_budget` if not by its
+        plan; `spent` of `budget`, what runs included up to now, and which of them is shown as the
+        `cost`; `best` and `control`, each with its value and the `epochs` of which that is the
+        mean; `threshold_dice`; `idle_s`, seconds since the ledger's last line.
     """
     study, state, now = snapshot.study, snapshot.state, time.time()
     until = now if driver else None
@@ -57,12 +59,13 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "study": study.study,
         "folder": display_path(folder),
         "driver": driver,
-        "finished": state.finished(study),
+        "finished": state.finished(study) and not state.failed(),
+        "standing": state.standing(study),
         "num_trials": study.trials.num_trials,
         "searched": len(state.searched()),
         "exhausted": state.exhausted or None,
         "refused": len(state.refused),
-        "trials": snapshot.counts(driver is not None),
+        **snapshot.counts(driver is not None),
         "running": [_running(snapshot, trial, now) for trial in snapshot.running() if driver],
         "rungs": [rung._asdict() for rung in snapshot.rungs.rows()],
         "epochs": epochs,
@@ -74,8 +77,8 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "cost": cost_key(study.trials),
         "budget": study.budget.model_dump(),
         "objective": study.objective.metric,
-        "best": _score(state.best(study.objective.mode)),
-        "control": _score(state.control()),
+        "best": score_of(study, best_of(study, state)),
+        "control": score_of(study, state.control()),
         "threshold_dice": state.threshold["dice"] if state.threshold else None,
         "idle_s": round(now - state.last_time, 1) if state.last_time else None,
     }
@@ -87,24 +90,17 @@ def _running(snapshot: StudySnapshot, trial: TrialState, now: float) -> dict[str
         "kind": trial.kind,
         "epoch": trial.epoch,
         "goal": trial.goal(snapshot.study),
-        "value": trial.value if trial.value is not None and math.isfinite(trial.value) else None,
+        "value": value_of(snapshot.study, trial),
         "since_report_s": round(now - snapshot.last_report_s.get(trial.number, now), 1),
     }
 
 
-def _score(trial: TrialState | None) -> dict[str, Any] | None:
-    if trial is None or not trial.reports:
-        return None
-    return {"trial": trial.number, "epoch": trial.epoch, "value": trial.value}
-
-
 def render(result: dict[str, Any]) -> str:
     """Return `status` as lines for people."""
-    trials = ", ".join(f"{number} {kind}" for kind, number in result["trials"].items())
     rows = [
         ("study", f"{result['study']}  {result['folder']}"),
-        ("driver", result["driver"] or ("none; finished" if result["finished"] else "none")),
-        ("trials", f"{result['searched']} of {result['num_trials']} searched: {trials or 'none'}"),
+        ("driver", result["driver"] or f"none; {result['standing']}"),
+        ("trials", f"{result['searched']} of {result['num_trials']} searched: {counted(result)}"),
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result)),
         ("best", f"{_said(result, 'best')} ({LABEL})"),
@@ -116,7 +112,7 @@ def render(result: dict[str, Any]) -> str:
         rows.append(("note", result["exhausted"]))
     if result["idle_s"] is not None:
         rows.append(("last event", f"{age(result['idle_s'])} ago"))
-    if not (result["driver"] or result["finished"]):
+    if not result["driver"] and result["standing"].startswith("not finished"):
         rows.append(("", "to continue it, run its `segtune launch` again"))
     return align(rows)
 
@@ -135,5 +131,7 @@ def _spent(result: dict[str, Any]) -> str:
 def _said(result: dict[str, Any], which: str) -> str:
     if (score := result[which]) is None:
         return "nothing reported yet"
-    value = f"{result['objective']} {score['value']:.4f}"
-    return f"{value} at epoch {score['epoch']}, {result['study']}:{score['trial']}"
+    where = Standing(score["value"], tuple(score["epochs"])).where
+    return (
+        f"{result['objective']} {score['value']:.4f}, {where}, {result['study']}:{score['trial']}"
+    )

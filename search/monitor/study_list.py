@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from search.analysis.ranking import best_of
 from search.ledger.budget import HEADS, UNITS, cost_key, overspent
 from search.ledger.journal import Ledger
 from search.ledger.state import no_settings
-from search.monitor.snapshot import StudySnapshot
+from search.monitor.snapshot import StudySnapshot, counted, score_of
 from search.report.text import age, align
 from search.storage.studies import display_path, refresh, study_folders, writer_of
 
@@ -23,10 +24,11 @@ def list_studies(runs: Path) -> dict[str, Any]:
 
     Returns:
         `runs`; `studies` by name, each with its `state`: `running` or `waiting` (for room on the
-        cluster) while it has a `driver`, else `finished`, `out of budget`, `interrupted`, or
-        `unreadable`, with the `problem`; `trials` by ending, `running` and `waiting`; `best`, its
-        trial and value; `gpu_hours` where its trials have GPUs, else `cpu_hours`; `idle_s`, seconds
-        since its ledger's last line.
+        cluster) while it has a `driver`, else `finished`, `ended, N failed`, `out of budget`,
+        `interrupted`, or `unreadable`, with the `problem`; `trials`, the searched ones by ending,
+        `running` and `waiting`, and `references` and `confirming` likewise; `best`, its trial,
+        value and the epochs of which that is the mean; `gpu_hours` where its trials have GPUs, else
+        `cpu_hours`; `idle_s`, seconds since its ledger's last line.
 
     Raises:
         ConfigError: There is no such bucket.
@@ -52,13 +54,13 @@ def _summary(folder: Path) -> dict[str, Any]:
     if snapshot is None:
         raise no_settings(path)
     study, state, now, driver = snapshot.study, snapshot.state, time.time(), writer_of(path)
-    best = state.best(study.objective.mode)
+    best = score_of(study, best_of(study, state))
     return {
         "state": _state(snapshot, driver),
         "driver": driver,
-        "trials": snapshot.counts(driver is not None),
+        **snapshot.counts(driver is not None),
         "objective": study.objective.metric,
-        "best": best and {"trial": best.number, "value": best.value},
+        "best": best,
         **_cost(snapshot, now if driver else None),
         "idle_s": round(now - state.last_time, 1) if state.last_time else None,
     }
@@ -68,7 +70,8 @@ def _state(snapshot: StudySnapshot, driver: str | None) -> str:
     if driver:
         return "running" if snapshot.running() else "waiting"
     if snapshot.state.finished(snapshot.study):
-        return "finished"
+        failed = len(snapshot.state.failed())
+        return f"ended, {failed} failed" if failed else "finished"
     return "out of budget" if overspent(snapshot.study, snapshot.state.meter) else "interrupted"
 
 
@@ -97,7 +100,7 @@ def _row(study: dict[str, Any]) -> tuple[str, ...]:
     return (
         study["study"],
         f"{study['state']} by {study['driver']}" if study["driver"] else study["state"],
-        ", ".join(f"{number} {kind}" for kind, number in study["trials"].items()) or "none",
+        counted(study) or "none",
         f"{study['objective']} {best['value']:.4f}" if best else "none",
         str(best["trial"]) if best else "",
         _hours(study),

@@ -129,8 +129,9 @@ def watch(folder: Path, *, every_s: float | None, as_json: bool) -> None:
     snapshot = follower.snapshot
     if console:
         finished = snapshot.state.finished(snapshot.study)
-        last = "It is finished." if finished else "To continue it, run its `segtune launch` again."
-        print(f"Nobody runs this study any more. {last}")
+        last = "" if finished else " To continue it, run its `segtune launch` again."
+        standing = snapshot.state.standing(snapshot.study)
+        print(f"Nobody runs this study any more: it is {standing}.{last}")
 
 
 def _draw(follower: StudyFollower, console: Console, every_s: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 PLAIN = (
     "trial", "kind", "rank", "rank_at_equal", "status", "ending", "epochs", "goal", "seed", "fold",
-    "value", "value_at_equal", "dice",
+    "value", "last_value", "value_at_equal", "dice", "num_cases",
 )  # fmt: skip
 """Values of a row that are columns as they are."""
 
@@ -17,7 +17,9 @@ def csv_table(studies: Iterable[Mapping[str, Any]]) -> str:
     """Return a line a trial, the control and the references included.
 
     What a trial has not is empty; a list is JSON, null and truth as in YAML. The parameters have
-    their dotted names, the metrics of the last epoch their keys (`val/hd95_mm`).
+    their dotted names, the metrics of the last epoch their keys (`val/hd95_mm`). `value`, by which
+    trials are ranked, is the mean from `value_first_epoch` to `value_last_epoch`; `last_value` is
+    the last epoch's.
 
     Args:
         studies: As `search.analysis.results.compare` returns them.
@@ -47,6 +49,8 @@ def _flat(
     """Return what is known of a trial, and its parameters."""
     difference = row["difference_to_best"] or {}
     flat = {"study": study["study"]} | {name: row.get(name) for name in PLAIN}
+    epochs = row["value_epochs"] or [None]
+    flat |= {"value_first_epoch": epochs[0], "value_last_epoch": epochs[-1]}
     flat |= _ends("dice", row["dice_interval"])
     flat |= {"avd_ml": row["avd_ml"], "lesion_f1": row["lesion_f1"]}
     flat |= {"difference_to_best": difference.get("mean")}

@@ -11,6 +11,7 @@ from search.ledger.budget import UNITS
 from search.ledger.state import threshold_rule
 from search.report.leaderboard_columns import (
     LeaderboardColumns,
+    has_means,
     interval,
     number,
     param,
@@ -69,17 +70,22 @@ def wrapped(lines: Iterable[str], width: int | None) -> list[str]:
 def _notes(
     result: Mapping[str, Any], columns: LeaderboardColumns, left_out: list[str]
 ) -> list[str]:
-    notes = []
-    if (metric := result["objective"]["metric"]) != "val/dice":
+    notes, metric = list[str](), result["objective"]["metric"]
+    if columns.has_means:
+        notes.append(
+            f"ranked by {metric}, the mean of the epochs in (): the last {result['smoothing']} "
+            "validations; all else is of the last epoch, whose weights stand for a trial"
+        )
+    elif metric != "val/dice":
         notes.append(f"ranked by {metric}")
-    notes.append("[…]: 95 % bootstrap interval over the cases with a lesion")
+    notes.append("[…]: 95 % interval over the cases with a lesion")
     if left_out:
         notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
     if columns.has_equal_epoch:
         mean = f", the mean of {result['smoothing']} validations" if result["smoothing"] > 1 else ""
         notes.append(
-            f"at epoch {result['equal_epoch']}: {metric} at the last that all completed trials "
-            f"have{mean}, with its rank: equal training, unlike at the end"
+            f"at epoch {result['equal_epoch']}: {metric} at the last that all have that came to "
+            f"epoch {result['max_t']}{mean}, with its rank: equal training, unlike at the end"
         )
     if any(row["difference_to_best"] for row in columns.rows):
         best = f"{result['study']}:{result['trials'][0]['trial']}"
@@ -93,6 +99,7 @@ def _notes(
         notes.append(
             f"differences between trials, of one seed on one fold each, are exploratory: {judged}"
         )
+    notes.append(noise_text(result))
     if threshold := result["threshold"]:
         notes.append(f"threshold: {threshold_rule(threshold)}, the best of a single modality")
     if common := _common(result):
@@ -106,6 +113,20 @@ def _notes(
     if result["importance"] is None and result["trials"] and result["searched"]:
         notes.append("parameter importance: too few trials share an epoch so far; it takes 12")
     return notes
+
+
+def noise_text(result: Mapping[str, Any]) -> str:
+    """Return in words what a study's validations vary by nothing but their noise."""
+    noise = result["noise"]
+    if "missing" in noise:
+        return f"validation noise: {noise['missing']}"
+    many = result["smoothing"]
+    mean = f" ({number(noise['std_of_value'])} of a mean of {many})" if many > 1 else ""
+    return (
+        f"validation noise: {noise['metric']} {number(noise['mean'])}, standard deviation "
+        f"{number(noise['std'])}{mean}, over {noise['draws']} noise seeds of the weights of "
+        f"{result['study']}:{noise['trial']}, epoch {noise['epoch']}"
+    )
 
 
 def _common(result: Mapping[str, Any]) -> str:
@@ -162,10 +183,12 @@ def _pareto(result: Mapping[str, Any], width: int | None) -> list[str]:
     rows = [["trial", *names, *searched]]
     for trial in result["pareto"]:
         row = by_number[trial]
-        values = [number(row["metrics"].get(o["metric"])) for o in objectives]
+        values = [number(row["means"].get(o["metric"])) for o in objectives]
         params = [param(row["params"].get(name, "")) for name in searched]
         rows.append([str(trial), *values, *params])
     title = "* Pareto set: no other trial is better in one objective without being worse in another"
+    if has_means(by_number.values()):
+        title += f", by the mean of the last {result['smoothing']} validations"
     return [*wrapped([title], width), *align(rows).splitlines()]
 
 

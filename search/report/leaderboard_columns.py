@@ -1,9 +1,11 @@
 """A study's trials as the columns of a table, as many as its width allows."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from search.analysis.intervals import TOO_FEW
+from search.analysis.ranking import epochs_in_words
 from search.ledger.budget import HEADS
 from search.report.text import align
 
@@ -70,11 +72,15 @@ class LeaderboardColumns:
             "trial": [str(row["trial"]) for row in rows],
             "status": [row["status"] for row in rows],
             "epochs": [epochs_text(row) for row in rows],
-            "Dice": [number(row["dice"]) for row in rows],
-            "95 % interval": [interval(row["dice_interval"]) for row in rows],
         }
+        if self.has_means:
+            columns["mean (epochs)"] = [mean_text(row) for row in rows]
+        columns["Dice"] = [number(row["dice"]) for row in rows]
+        columns["95 % interval"] = [
+            interval(row["dice_interval"], measured=row["num_cases"]) for row in rows
+        ]
         if metric != "val/dice":
-            columns[metric] = [number(row["value"]) for row in rows]
+            columns[metric] = [number(row["last_value"]) for row in rows]
         if self.has_equal_epoch:
             columns[f"at epoch {result['equal_epoch']}"] = [_ranked_number(row) for row in rows]
         for objective in result["further_objectives"]:
@@ -127,6 +133,11 @@ class LeaderboardColumns:
         return text
 
     @property
+    def has_means(self) -> bool:
+        """Whether a trial's value is of more than its last validation."""
+        return has_means(self.rows)
+
+    @property
     def has_equal_epoch(self) -> bool:
         """Whether ranks at equal epochs tell anything that those at the end do not."""
         return any(row["resumed_after"] for row in self.ranked)
@@ -137,6 +148,18 @@ def epochs_text(row: Mapping[str, Any]) -> str:
     text = " -> ".join(map(str, [*row["resumed_after"], row["epochs"]]))
     on_its_way = row["resumed_after"] and row["ending"] is None
     return f"{text} of {row['goal']}" if on_its_way else text
+
+
+def has_means(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the value of any of some trials is of more than its last validation."""
+    return any(len(row["value_epochs"]) > 1 for row in rows)
+
+
+def mean_text(row: Mapping[str, Any]) -> str:
+    """Return what a trial is ranked by, with its epochs: `0.4651 (7-9)`; empty without a value."""
+    if row["value"] is None:
+        return ""
+    return f"{number(row['value'])} ({epochs_in_words(row['value_epochs'])})"
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -156,9 +179,11 @@ def number(value: float | None) -> str:
     return _short(value, "{:.4f}")
 
 
-def interval(ends: Sequence[float] | None, form: str = ".3f") -> str:
-    """Return [low, high], empty if there is none."""
-    return f"[{ends[0]:{form}}, {ends[1]:{form}}]" if ends else ""
+def interval(ends: Sequence[float] | None, form: str = ".3f", *, measured: Any = True) -> str:
+    """Return [low, high]; without one TOO_FEW, or if nothing was measured, nothing."""
+    if not ends:
+        return TOO_FEW if measured else ""
+    return f"[{ends[0]:{form}}, {ends[1]:{form}}]"
 
 
 def param(value: Any) -> str:

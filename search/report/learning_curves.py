@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from search.analysis.ranking import best_of
 from search.ledger.state import StudyState, TrialState, threshold_rule
 from search.study.config import StudyConfig
 from trainer.atomic import write_atomically
@@ -36,7 +37,7 @@ def draw_study(study: StudyConfig, state: StudyState, out: Path) -> None:
         out: The file, replaced if it exists.
     """
     figure, [axes] = _figure(4.0, 1)
-    best = state.best(study.objective.mode)
+    best = best_of(study, state)
     trials = [t for t in state.trials.values() if t.kind != "confirm" and t.reports]
     trials.sort(key=lambda trial: (trial.protected, trial is best))  # these on top
     at_once = not study.trains

@@ -1,6 +1,5 @@
 """What the page of search/report/page_html.py shows of a study, as JSON values."""
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,25 +7,24 @@ from typing import Any
 
 from search.analysis.case_scores import read_cases
 from search.analysis.results import compare
+from search.analysis.trial_results import finite
 from search.ledger.journal import Event, Ledger
 from search.storage.studies import read_study
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import flatten
 
-DIGITS = 5
-"""Significant digits of measured numbers, which are most of the page."""
-
-EXACT = {"params", "changed", "defaults", "config", "begun"}
-"""What was set is shown as it was set."""
-
 SCORES = ("dice", "avd_ml", "lesion_f1", "lesion_count_diff", "hd95_mm", "predicted_ml",
           "false_positive_ml")  # fmt: skip
 """Columns of cases.parquet that the page shows."""
 
 
-def gather(folder: Path) -> dict[str, Any]:
+def gather(folder: Path, result: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return all that the page shows of a study but its pictures.
+
+    Args:
+        folder: The study's.
+        result: What `compare` has just found of it, if anyone asked.
 
     Returns:
         What `compare` returns and besides: `config` (the study's settings), `begun` (commit,
@@ -34,7 +32,7 @@ def gather(folder: Path) -> dict[str, Any]:
         (validation cases by lesion volume), and `details` by trial: its learning curve, decisions,
         and scores in the order of `cases`.
     """
-    result = compare(folder)
+    result = compare(folder) if result is None else result
     study, state = read_study(folder)
     assert state.study is not None
     trials = [state.trials[row["trial"]] for row in [*result["trials"], *result["references"]]]
@@ -57,10 +55,11 @@ def gather(folder: Path) -> dict[str, Any]:
         }
         for trial in trials
     }
-    data: dict[str, Any] = _rounded(
+    data: dict[str, Any] = _strict(
         result
         | {
-            "finished": state.finished(study),
+            "finished": state.finished(study) and not state.failed(),
+            "standing": state.standing(study),
             "config": study.model_dump(mode="json", exclude_none=True),
             "begun": {key: value for key, value in state.study.items() if key != "config"},
             "defaults": _defaults(study),
@@ -128,12 +127,10 @@ def _columns(
     return {name: [row.get(name) for row in ordered] for name in SCORES}
 
 
-def _rounded(value: Any) -> Any:
-    """Return JSON values with DIGITS significant digits, and None for what is not finite."""
+def _strict(value: Any) -> Any:
+    """Return what strict JSON can hold; numbers are rounded once, where they are shown."""
     if isinstance(value, dict):
-        return {key: each if key in EXACT else _rounded(each) for key, each in value.items()}
+        return {key: _strict(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(each) for each in value]
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    return value
+        return [_strict(each) for each in value]
+    return finite(value)

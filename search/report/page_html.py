@@ -51,12 +51,13 @@ it holds; please allow that. <code>segtune compare</code> prints the tables.</no
 """
 
 
-def write_html(folders: Sequence[Path], out: Path) -> None:
+def write_html(folders: Sequence[Path], out: Path, result: dict[str, Any] | None = None) -> None:
     """Write a page of one or several studies, whole or not at all.
 
     Args:
         folders: Of the studies.
         out: The file, replaced if it exists.
+        result: What `compare` has just found of the only study, if anyone asked.
 
     Raises:
         ValueError: A ledger is damaged, or has no settings.
@@ -66,16 +67,17 @@ def write_html(folders: Sequence[Path], out: Path) -> None:
         raise NotADirectoryError(f"{out}: {out.parent} is no folder")
     if out.is_dir():
         raise IsADirectoryError(f"{out}: is a folder, and must be a file")
-    text = page(folders)
+    text = page(folders, result)
     try:
         write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
     except OSError as error:  # which names the temporary file
         raise OSError(f"{out}: {error.strerror}") from error
 
 
-def page(folders: Sequence[Path]) -> str:
+def page(folders: Sequence[Path], result: dict[str, Any] | None = None) -> str:
     """Return the page as HTML of at most MAX_BYTES, if what is no picture leaves room for that."""
-    studies = [gather(folder) for folder in folders]
+    assert result is None or len(folders) == 1
+    studies = [gather(folder, result) for folder in folders]
     data = {
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "studies": studies,

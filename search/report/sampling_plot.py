@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.analysis.intervals import TOO_FEW
 from search.analysis.results import LABEL
 from search.analysis.sampling_options import Setting, choose, difference_text, reason
 from search.report.text import align
@@ -38,7 +39,7 @@ def draw(settings: Sequence[Setting], chosen: Setting, margin: float, name: str,
     above, below = figure.subplots(2, sharex=True, height_ratios=(2, 3))
     _points(above, settings, chosen, {s.trial: (s.dice, s.interval) for s in settings})
     paired: dict[int, tuple[float, Interval]] = {
-        s.trial: (s.difference_to_best["mean"], tuple(s.difference_to_best["interval"]))
+        s.trial: (s.difference_to_best["mean"], s.difference_to_best["interval"])
         for s in settings
         if s.difference_to_best
     }
@@ -127,12 +128,13 @@ def table(settings: Sequence[Setting], how: str, margin: float, where: str) -> s
     for setting in settings:
         s = setting.sampling
         mark = "*" * setting.is_pareto + ">" * (setting is chosen)
+        missing = TOO_FEW if setting.difference_to_best else ""
         rows.append(
             [
                 mark,
                 str(setting.trial),
                 f"{setting.dice:.4f}",
-                "[{:.3f}, {:.3f}]".format(*setting.interval) if setting.interval else "",
+                "[{:.3f}, {:.3f}]".format(*setting.interval) if setting.interval else missing,
                 difference_text(setting),
                 f"{setting.case_s:.2f}",
                 s.method,
@@ -148,7 +150,7 @@ def table(settings: Sequence[Setting], how: str, margin: float, where: str) -> s
             align(rows),
             "",
             "*  Pareto set: no other is better without being slower",
-            "difference to the best: case by case, with its 95 % bootstrap interval; exploratory",
+            "difference to the best: case by case, with its 95 % interval; exploratory",
             f">  chosen: trial {chosen.trial}, {chosen.words}:",
             f"   {reason(chosen, settings[0], how, margin)}",
         ]

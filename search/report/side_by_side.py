@@ -8,13 +8,15 @@ from search.analysis.results import compare_studies
 from search.ledger.budget import HEADS
 from search.report.leaderboard import terminal_width, wrapped
 from search.report.leaderboard_columns import (
+    has_means,
     interval,
+    mean_text,
     number,
     param,
     short_names,
 )
 from search.report.text import align
-from search.report.verdicts import sentence
+from search.report.verdicts import metric_name, sentence
 
 
 def side_by_side(folders: Sequence[Path]) -> str:
@@ -32,7 +34,7 @@ def side_by_side(folders: Sequence[Path]) -> str:
         *_table(studies, width).splitlines(),
         "",
     ]
-    notes = ["[…]: 95 % bootstrap interval over the cases with a lesion"]
+    notes = ["[…]: 95 % interval over the cases with a lesion"]
     if differing := result["incomparable"]:
         notes.append(f"numbers are not comparable between them: other {', '.join(differing)}")
     else:
@@ -53,8 +55,12 @@ def _table(studies: Sequence[Mapping[str, Any]], width: int | None) -> str:
         {
             "study": study["study"],
             "best": _best(study),
+            **_means(studies, study),
             "Dice": number(_first(study, "dice")),
-            "95 % interval": interval(_first(study, "dice_interval")),
+            "95 % interval": interval(
+                _first(study, "dice_interval"), measured=_first(study, "num_cases")
+            ),
+            "at epoch": str(_first(study, "epochs") or ""),
             "control": number(_control(study)),
             "threshold": number((study["threshold"] or {}).get("dice")),
             "trials": str(len(study["trials"])),
@@ -82,6 +88,14 @@ def _costs(studies: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> di
     return {HEADS[unit]: mine if unit == study["cost"] else "" for unit in units}
 
 
+def _means(studies: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the best trial is ranked by, with its epochs, where that is a mean anywhere."""
+    if not any(has_means(other["trials"]) for other in studies):
+        return {}
+    first = study["trials"][:1]
+    return {"mean (epochs)": mean_text(first[0]) if first and first[0]["rank"] else ""}
+
+
 def _best(study: Mapping[str, Any]) -> str:
     first = _first(study, "trial")
     return "" if first is None else f"trial {first}"
@@ -107,7 +121,8 @@ def _about(study: Mapping[str, Any]) -> list[str]:
     lines = [f"{named} is best: {settings or 'no settings'}"]
     for verdict in study["verdicts"]:
         judged = [row["trial"] for row in verdict["comparisons"]][:1]
-        said = [sentence(row) for row in verdict["comparisons"] if row["trial"] in judged]
+        name = metric_name(verdict)
+        said = [sentence(row, name) for row in verdict["comparisons"] if row["trial"] in judged]
         lines += [f"  confirmed {verdict['where']}:", *(f"  {text}" for text in said)]
     if not study["verdicts"]:
         lines.append("  not confirmed")

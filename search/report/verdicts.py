@@ -1,37 +1,66 @@
 """What `confirm` found, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.analysis.intervals import TOO_FEW
 from search.report.text import align
 
 
 def verdict_text(event: Mapping[str, Any]) -> str:
     """Return a `verdict` event as a table of the confirmed trials and a sentence each verdict."""
-    rows = [["trial", "", "Dice", "95 % interval", *(f"seed {s}" for s in event["seeds"])]]
+    name = metric_name(event)
+    beside = ["Dice", "95 % interval"] if name != "Dice" else []
+    seeds = [f"seed {seed}" for seed in event["seeds"]]
+    rows = [["trial", "", name, "95 % interval", *beside, *seeds]]
     for score in event["scores"]:
-        low, high = score["interval"]
         by_seed = dict(zip(score["seeds"], score["by_seed"], strict=True))
         rows.append(
             [
                 str(score["trial"]),
                 score["role"],
                 f"{score['mean']:.4f}",
-                f"[{low:.3f}, {high:.3f}]",
+                _ends(score["interval"], ".3f"),
+                *(_dice(score) if beside else ()),
                 *(f"{by_seed[s]:.4f}" if s in by_seed else "-" for s in event["seeds"]),
             ]
         )
-    sentences = [sentence(comparison) for comparison in event["comparisons"]]
+    sentences = [sentence(comparison, name) for comparison in event["comparisons"]]
+    for number, other in event.get("equals", {}).items():
+        sentences.append(f"trial {number} has the configuration of trial {other}")
     return "\n".join([f"confirmed {event['where']}:", "", align(rows), "", *sentences])
 
 
-def sentence(comparison: Mapping[str, Any]) -> str:
-    """Return one verdict in words, with what it rests on."""
+def metric_name(event: Mapping[str, Any]) -> str:
+    """Return what a verdict is about; before version 0.2 that was Dice."""
+    metric: str = event.get("metric", "val/dice")
+    return "Dice" if metric == "val/dice" else metric
+
+
+def _ends(ends: Sequence[float] | None, form: str) -> str:
+    return f"[{ends[0]:{form}}, {ends[1]:{form}}]" if ends else TOO_FEW
+
+
+def _dice(row: Mapping[str, Any]) -> list[str]:
+    """Return the Dice that stands beside an objective."""
+    dice = row.get("dice")
+    return [f"{dice['mean']:.4f}", _ends(dice["interval"], ".3f")] if dice else ["", ""]
+
+
+def sentence(comparison: Mapping[str, Any], name: str = "Dice") -> str:
+    """Return one verdict in words, with what it rests on.
+
+    Args:
+        comparison: Of a `verdict` event.
+        name: Of the metric that it is about.
+    """
     trial, word = f"trial {comparison['trial']}", comparison["verdict"]
     other = f"{comparison['family']} (trial {comparison['other']})"
     if word == "none":
         return f"{trial} against the {other}: no verdict {comparison['reason']}"
-    low, high = comparison["interval"]
+    if word == TOO_FEW:
+        text = f"{trial} against the {other}: {TOO_FEW}: {name} {comparison['mean']:+.4f}"
+        return f"{text}; {comparison['reason']}" if comparison["reason"] else text
     said = {
         "better": f"{trial} is better than the {other}",
         "worse": f"{trial} is worse than the {other}",
@@ -39,8 +68,15 @@ def sentence(comparison: Mapping[str, Any]) -> str:
         "not distinguishable": f"{trial} and the {other} are not distinguishable",
     }[word]
     text = (
-        f"{said}: Dice {comparison['mean']:+.4f}, {100 * comparison['level']:.4g} % interval "
-        f"[{low:+.4f}, {high:+.4f}], p {comparison['p_holm']:.2g} (Holm), "
+        f"{said}: {name} {comparison['mean']:+.4f}, {100 * comparison['level']:.4g} % interval "
+        f"{_ends(comparison['interval'], '+.4f')}, p {comparison['p_holm']:.2g} (Holm), "
         f"{len(comparison['seeds'])} seeds, {sum(comparison['num_cases'])} cases"
     )
+    if dice := comparison.get("dice"):
+        text += f"; Dice {dice['mean']:+.4f}, 95 % interval {_ends(dice['interval'], '+.4f')}"
+    if more := comparison.get("more_seeds"):
+        text += (
+            f"; {more['seeds']} seeds would bring the 95 % interval from about "
+            f"{more['half_width_now']:.2g} to {more['half_width']:.2g} on either side"
+        )
     return f"{text}; {comparison['reason']}" if comparison["reason"] else text

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from search.ledger.events import lasting
 from search.ledger.journal import Event, Ledger
 from search.storage.dataset_cache import read_manifest
 from search.study.config import StudyConfig
@@ -107,7 +108,7 @@ def _add(study: StudyConfig, folder: Path, result: WarmStart) -> None:
 
 def _stories(events: Iterable[Event]) -> dict[int, _PastTrial]:
     stories: dict[int, _PastTrial] = {}
-    for event in events:
+    for event in lasting(events):
         story = stories.get(event.get("trial", -1))
         match event["event"]:
             case "proposed" if not event["protected"]:

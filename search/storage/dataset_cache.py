@@ -5,10 +5,14 @@ its place, verified by recomputing the hash from the content, and moved there in
 lock, so that of many trials of a node one copies. Where files of it are not as they were then, it
 is verified again, and replaced if it is damaged. Copies stay: `rm -r ~/.cache/segtune/stores`, when
 nothing runs, frees their space.
+
+A store that is read where it is, is verified by the first trial of a launch on each node, and again
+where sizes or dates of its files changed since.
 """
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -26,8 +30,9 @@ from search.storage.s3 import (
     in_parallel,
     is_remote,
 )
-from trainer.configfile import ConfigError
+from trainer.atomic import write_atomically
 from trainer.documents import from_json, to_json
+from trainer.exceptions import StoreChanged, StoreError
 
 if TYPE_CHECKING:
     from trainer.data.store import Store
@@ -37,13 +42,15 @@ RESERVE_BYTES = 1 << 30
 MANIFEST = "manifest.json"
 RECORD = "copied.json"
 """In a copy: size and date of each of its files when it was verified."""
+LAUNCHES = 100
+"""Of a store that is read where it is, so many launches are remembered that have verified it."""
 
 
 def open_store(path: str) -> "Store":
     """Open a store, from this node's copy if it lies in S3.
 
     Raises:
-        ConfigError: It is no store, or not a complete one.
+        StoreError: It is no store, or not a complete one.
         OSError: S3 does not answer, or the disk is full.
     """
     from trainer.data.store import Store
@@ -60,7 +67,7 @@ def content_hash(path: str) -> str:
     """Return what names a store's content; of one in S3 only the manifest is read.
 
     Raises:
-        ConfigError: It is no store, or not a complete one.
+        StoreError: It is no store, or not a complete one.
         OSError: S3 does not answer.
     """
     return _named_hash(path) if is_remote(path) else open_store(path).content_hash
@@ -73,11 +80,11 @@ def _named_hash(path: str) -> str:
             raise ValueError(f"content_hash {named!r}")
         return named
     except FileNotFoundError as error:
-        raise ConfigError(
+        raise StoreError(
             [f"{path}: not a prepared store ({MANIFEST} is missing): segtune prepare makes one"]
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError([f"{path}: damaged store: {error}"]) from error
+        raise StoreError([f"{path}: damaged store: {error}"]) from error
 
 
 def read_manifest(path: str) -> bytes:
@@ -106,7 +113,7 @@ def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
         say: Is told where there is no space.
 
     Raises:
-        ConfigError: It is no store, or is damaged.
+        StoreError: It is no store, or is damaged.
         OSError: S3 does not answer, or has the only copy, for which there is no space.
     """
     stores = cache_folder() / "stores"
@@ -131,14 +138,19 @@ def with_store_here(spec: dict[str, Any]) -> dict[str, Any]:
     """Return an attempt's spec with the store that it is to read on this node.
 
     Raises:
-        RuntimeError: There is no store that can be used; to a trial that is no measurement.
-        OSError: S3 does not answer, or there is no space.
+        StoreError: There is no store, or one that cannot be read.
+        StoreChanged: It holds other data than its content hash says.
+        OSError: It cannot be read, S3 does not answer, or there is no space.
     """
     train = spec["train"]
+    given = train["data"]["store"]
     try:
-        store = on_this_node(train["data"]["store"])
-    except ConfigError as error:
-        raise RuntimeError(f"{socket.gethostname()}: {error}") from None
+        store = on_this_node(given)
+        if store == given:
+            study = spec["storage"] or str(Path(spec["run_dir"]).parents[1])
+            _verify_in_place(Path(store), launch=f"{study} {spec['fence']}")
+    except StoreError as error:
+        raise type(error)([f"{socket.gethostname()}: {error}"]) from None
     return spec | {"train": train | {"data": train["data"] | {"store": store}}}
 
 
@@ -154,6 +166,40 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _verify_in_place(store: Path, launch: str) -> None:
+    """Make sure that a store which is read where it is holds what its content hash says.
+
+    Args:
+        store: Its folder.
+        launch: Names the launch, which reads the content once.
+
+    Raises:
+        StoreError: It is no store, or damaged.
+        StoreChanged: It does not.
+        OSError: It cannot be read.
+    """
+    from trainer.data.content_hash import problem
+    from trainer.data.store import Store
+
+    place = hashlib.sha256(str(store.resolve()).encode()).hexdigest()[:16]
+    record = cache_folder() / "stores" / f"{place}.json"
+    with _locked(record.with_suffix(".lock")):
+        files = _stats(store)
+        try:
+            known = from_json(record.read_text())
+        except (OSError, ValueError):
+            known = {}
+        launches = known.get("launches", []) if known.get("files") == files else []
+        if launch in launches:
+            return
+        if found := problem(store):
+            for case in Store.open(store).cases:  # raises where it is away, not changed
+                (store / "cases" / f"{case.case_id}.npz").stat()
+            raise StoreChanged([f"{store}: damaged store: {found}: prepare it again"])
+        text = to_json({"files": files, "launches": [*launches, launch][-LAUNCHES:]}, indent=None)
+        write_atomically(record, lambda temporary: temporary.write_text(text))
 
 
 def _good(copy: Path) -> bool:
@@ -196,7 +242,7 @@ def _copy(path: str, copy: Path) -> None:
             _check_space(copy.parent, sum(file.stat().st_size for file in files))
             shutil.copytree(path, unfinished)
         if found := problem(unfinished):
-            raise ConfigError([f"{path}: damaged store: {found}: prepare it again"])
+            raise StoreChanged([f"{path}: damaged store: {found}: prepare it again"])
         (unfinished / RECORD).write_text(to_json(_stats(unfinished), indent=None))
         unfinished.rename(copy)
     finally:

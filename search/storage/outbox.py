@@ -75,11 +75,25 @@ class Outbox:
         if time.monotonic() > self._end_s:
             raise TimeoutError("the process ends")
 
-    def close(self, limit_s: float) -> None:
-        """Deliver the rest, for at most so long; what fails now is tried once more."""
+    def close(
+        self, limit_s: float, quiet_s: float = 0.0, on_wait: Callable[[], None] = lambda: None
+    ) -> None:
+        """Deliver the rest, for at most so long; what fails now is tried once more.
+
+        Args:
+            limit_s: Seconds that it may take.
+            quiet_s: After so many of them, `on_wait` is called.
+            on_wait: Tells a person what is waited for; Ctrl-C ends the waiting, and no more.
+        """
         self._end_s = time.monotonic() + limit_s
         self._closing.set()
-        self._thread.join(limit_s)
+        try:
+            self._thread.join(min(quiet_s, limit_s))
+            if self._thread.is_alive():
+                on_wait()
+                self._thread.join(max(0.0, self._end_s - time.monotonic()))
+        except KeyboardInterrupt:
+            self._end_s = -math.inf
 
     def _run(self) -> None:
         waits = pauses(*self._retry_s)

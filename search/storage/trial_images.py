@@ -1,4 +1,4 @@
-"""The pictures of a trial: painted from its best weights, and with a study in S3 kept there too.
+"""The pictures of a trial: painted from its weights, and with a study in S3 kept there too.
 
     pictures/0003/epoch0012-CASE.png
 
@@ -10,11 +10,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from search.storage.run_folders import trial_files
+from search.storage.run_folders import WEIGHTS, trial_files, weights_of
 from search.storage.s3 import below, in_parallel, remote_of
 
-BEST = "best.pt"
-"""In a run folder: `trainer.saved.model_io.BEST`, without its imports."""
 CASES = "cases.parquet"
 KEPT = "pictures"
 """Below a study in S3."""
@@ -35,7 +33,7 @@ class Painted(NamedTuple):
 
 def to_paint(run_dir: Path) -> bool:
     """Return whether a trial may have weights to paint; S3 is not asked."""
-    return remote_of(run_dir.parents[1]) is not None or (run_dir / BEST).exists()
+    return remote_of(run_dir.parents[1]) is not None or weights_of(run_dir) is not None
 
 
 def paint_trial(
@@ -47,7 +45,7 @@ def paint_trial(
     device: str = "cpu",
     threads: int = 1,
 ) -> Painted:
-    """Paint a trial's best weights into its folder.
+    """Paint a trial's weights, those of its last validation, into its folder.
 
     Args:
         run_dir: The trial's folder, in the study's or in the mirror of one in S3.
@@ -61,14 +59,14 @@ def paint_trial(
         ConfigError: The store has other data than the weights were trained on.
         OSError: The disk is full, or S3 does not answer.
     """
-    with trial_files(run_dir, (BEST, CASES)) as weights:
-        painted = _paint(weights, run_dir, store, before, limit_s, device, threads)
+    with trial_files(run_dir, (*WEIGHTS, CASES)) as here:
+        painted = _paint(here, run_dir, store, before, limit_s, device, threads)
     _send(run_dir, painted.files)
     return painted
 
 
 def _paint(
-    weights: Path,
+    here: Path,
     run_dir: Path,
     store: str,
     before: int | None,
@@ -80,10 +78,10 @@ def _paint(
     from trainer.images.sample_images import FOLDER, paint
     from trainer.saved.model_io import load, with_settings
 
-    if not (weights / BEST).exists():
+    if (weights := weights_of(here)) is None:
         return Painted(None, [], 0.0)
     begun_s = time.process_time()
-    trained = load(weights / BEST, device)
+    trained = load(weights, device)
     if trained.epoch is not None and trained.epoch == before:
         return Painted(trained.epoch, [], time.process_time() - begun_s)
     trained = with_settings(trained, {"num_threads": threads})

@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -73,13 +74,28 @@ def write_settings(folder: Path, study: StudyConfig, state: StudyState, out: Pat
     (out / "study.yaml").write_text(text)
 
 
-def write_results(folder: Path, study: StudyConfig, state: StudyState, out: Path) -> None:
-    """Write what `compare` finds as `compare.json` and `leaderboard.txt`, and each verdict."""
+class Found(NamedTuple):
+    """What a study has found, computed once for all who show it."""
+
+    result: dict[str, Any]
+    """As `search.analysis.results.compare` returns it."""
+    page: Path | None = None
+    """What search/report/page_html.py made of it, if it did."""
+
+
+def look(folder: Path) -> Found:
+    """Return what a study has found so far."""
     from search.analysis.results import compare
+
+    return Found(compare(folder))
+
+
+def write_results(found: Found, out: Path) -> None:
+    """Write what `compare` found as `compare.json` and `leaderboard.txt`, and each verdict."""
     from search.report.leaderboard import leaderboard_text
     from search.report.verdicts import verdict_text
 
-    result = compare(folder)
+    result = found.result
     (out / "compare.json").write_text(to_json(result) + "\n")
     (out / "leaderboard.txt").write_text(leaderboard_text(result, None) + "\n")
     for verdict in result["verdicts"]:
@@ -108,14 +124,17 @@ def draw_curves(folder: Path, study: StudyConfig, state: StudyState, out: Path) 
     draw_study(study, state, out / "learning_curves.png")
 
 
-STUDY_FILES = (write_settings, write_results, write_test_readings, draw_curves)
+STUDY_FILES = (write_settings, write_test_readings, draw_curves)
 
 
-def write_study_page(folder: Path, out: Path) -> None:
+def write_study_page(folder: Path, found: Found, out: Path) -> None:
     """Write the page of the study as `report.html`."""
+    if found.page:
+        shutil.copyfile(found.page, out / "report.html")
+        return
     from search.report.page_html import write_html
 
-    write_html([folder], out / "report.html")
+    write_html([folder], out / "report.html", found.result)
 
 
 def note(out: Path) -> str:

@@ -18,7 +18,7 @@ SWITCHES = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
-MAX_METRICS, MAX_PARAMS = 1000, 100
+MAX_VALUES, MAX_PARAMS = 1000, 100
 """A request: MLflow takes no more."""
 
 Point = tuple[str, float, int, int]
@@ -49,14 +49,13 @@ def log(
     from mlflow.entities import Metric, Param, RunTag
 
     fixed = [Param(name, str(value)) for name, value in (params or {}).items()]
-    for start in range(0, len(fixed), MAX_PARAMS):
-        client.log_batch(run_id, params=fixed[start : start + MAX_PARAMS])
+    metrics = [Metric(*point) for point in points]
     run_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
-    for start in range(0, len(points), MAX_METRICS):
-        some = [Metric(*point) for point in points[start : start + MAX_METRICS]]
-        client.log_batch(run_id, metrics=some)
-    if run_tags:
-        client.log_batch(run_id, tags=run_tags)
+    while fixed or metrics or run_tags:
+        room = MAX_VALUES - len(fixed[:MAX_PARAMS]) - len(run_tags)
+        some = {"params": fixed[:MAX_PARAMS], "metrics": metrics[:room], "tags": run_tags}
+        client.log_batch(run_id, **some)
+        fixed, metrics, run_tags = fixed[MAX_PARAMS:], metrics[room:], []
 
 
 def _logged_in(uri: str) -> str:

@@ -22,7 +22,8 @@ LEGEND = """
 | runs `0002`, `0003`, … | the searched trials; tag `searched` names what was searched |
 | `control`, `reference` | protected: outside of pruning and search |
 | `confirms 5` | trial 5 trained again with another seed on another fold |
-| `final/…` | a trial's last validation, at its end; `final/epochs` says how far it came |
+| `final/…` | what a trial is ranked by, {mean}; `final/epochs` says how far it came. The last point of `val/…` is that epoch's own, whose weights are exported |
+| `noise/…` | a validation's own noise, in the study's run: mean and standard deviation of one with the noise redrawn |
 | `val/…`, `train/…`, `time/…` | by epoch; each loss term as it is and `_weighted`; seconds |
 | tags | `status` (waiting, running or its ending), `reason`, `rung`, `fold`, `seed`, `hosts`, `resumed_from`, `confirms`, `verdict.…` |
 
@@ -78,7 +79,12 @@ def _note(study: StudyConfig) -> str:
         f"**What gives the {aim} `{study.objective.metric}`** on fold {study.data.fold} of "
         f"`{study.data.store}`?\n\nSearched: {searched}"
     )
-    return question + "\n" + LEGEND.format(study=study.study, name=_name(study))
+    return question + "\n" + LEGEND.format(study=study.study, name=_name(study), mean=_mean(study))
+
+
+def _mean(study: StudyConfig) -> str:
+    many = study.scheduler.smoothing
+    return f"the mean of its last {many} validations" if many > 1 else "its last validation"
 
 
 def _name(study: StudyConfig) -> str:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from search.analysis.ranking import UNRANKED, standing, value_of
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
 from search.study.config import StudyConfig
@@ -44,7 +45,10 @@ class EventBatch:
         self.last_ms = 0
         self._study = study
         self._taken = 0
-        self._best = -math.inf
+        self._values: dict[int, float] = {}
+        """Of the searched trials that have a rank."""
+        self._best: tuple[int, float] | None = None
+        """The best of them, and its value."""
 
     def clear(self) -> None:
         """Leave out what is new so far."""
@@ -78,7 +82,7 @@ class EventBatch:
                 # The objective first: MLflow's pages begin with the metric that came first.
                 metrics = {self._study.objective.metric: event["value"]} | event["metrics"]
                 changes.points += _points(metrics, time_ms, event["epoch"])
-                self._note_best(trial, event["value"], time_ms)
+                self._note_value(trial, time_ms)
             case "decided" if event.get("rung") is not None:
                 self.rungs[trial.number] = event["rung"]
             case "resumed":
@@ -86,29 +90,48 @@ class EventBatch:
             case "ended":
                 changes.ended_ms = time_ms
                 changes.points += _points(self._final(trial), time_ms, trial.epoch)
+                self._note_value(trial, time_ms)
             case "painted":
                 changes.painted = True
+            case "noise":
+                name, step = short(event["metric"]), event["epoch"]
+                found = {f"noise/{name}_mean": event["mean"], f"noise/{name}_std": event["std"]}
+                self.points += _points(found, time_ms, step)
             case "test_read":
                 changes.points += _points(event["metrics"], time_ms, trial.epoch)
 
-    def _note_best(self, trial: TrialState, value: float, time_ms: int) -> None:
-        """Note what the best value so far is, or the control's, by the number of validations."""
-        objective = self._study.objective
-        sign = 1 if objective.mode == "max" else -1
-        step, name = len(self.state.reported), short(objective.metric)
-        if trial.kind == "control":
+    def _note_value(self, trial: TrialState, time_ms: int) -> None:
+        """Note the best trial's value, or the control's, where it is new: as `compare` ranks."""
+        value = value_of(self._study, trial)
+        step, name = len(self.state.reported), short(self._study.objective.metric)
+        if trial.kind == "control" and value is not None and not trial.ending:
             self.points.append((f"control/{name}", value, time_ms, step))
-        elif not trial.protected and sign * value > self._best:
-            self._best = sign * value
-            self.points.append((f"best/{name}", value, time_ms, step))
+        if trial.protected:
+            return
+        if value is None or trial.ending in UNRANKED:
+            self._values.pop(trial.number, None)
+        else:
+            self._values[trial.number] = value
+        before, sign = self._best, 1 if self._study.objective.mode == "max" else -1
+        if before is None or before[0] == trial.number:
+            best = max(self._values, key=lambda number: sign * self._values[number], default=None)
+            self._best = None if best is None else (best, self._values[best])
+        elif value is not None and sign * value > sign * before[1]:
+            self._best = trial.number, value
+        if self._best and self._best != before:
+            self.points.append((f"best/{name}", self._best[1], time_ms, step))
 
     def _final(self, trial: TrialState) -> dict[str, float]:
-        """Return the objectives at a trial's end, and how far it came."""
+        """Return what ranks a trial at its end, by objective, and how far it came."""
         if not trial.reports:
             return {}
-        metrics = trial.reports[-1].metrics
         names = [o.metric for o in (self._study.objective, *self._study.further_objectives)]
-        final = {f"final/{short(name)}": metrics[name] for name in names if name in metrics}
+        means = {name: standing(self._study, trial, metric=name) for name in names}
+        final = {
+            f"final/{short(name)}": mean.value
+            for name, mean in means.items()
+            if mean and not math.isnan(mean.value)
+        }
         return final | {"final/epochs": float(trial.epoch)}
 
 

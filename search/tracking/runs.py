@@ -8,8 +8,9 @@ So events may be shown again, in pieces of any size, and leave the same behind.
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from search.analysis.ranking import best_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, TrialState, threshold_rule
@@ -22,6 +23,9 @@ from trainer.configfile import flatten
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}
 """MLflow's word for an ending; FAILED for the others."""
+
+
+T = TypeVar("T")
 
 
 class StudyInMlflow:
@@ -57,7 +61,7 @@ class StudyInMlflow:
         self._client = connect(uri)
         self._batch = EventBatch(session.study)
         self._is_running = False
-        self._failed: set[Callable[..., None]] = set()
+        self._failed: set[Callable[..., Any]] = set()
         self._experiment_id = self._open_experiment()
         self._runs = linked_runs(list(session.ledger.events), self._uri)
         self.is_new = not self._is_there(self._runs.get(None))
@@ -151,7 +155,7 @@ class StudyInMlflow:
     def _send_study(self) -> None:
         run_id = self._runs[None]
         tags = {"trials": str(len(self._state.trials))}
-        if best := self._state.best(self._study.objective.mode):
+        if best := best_of(self._study, self._state):
             tags["best_trial"] = str(best.number)
         if self._state.threshold:
             tags["threshold"] = threshold_rule(self._state.threshold)
@@ -239,10 +243,11 @@ class StudyInMlflow:
             if any(out.iterdir()):
                 self._client.log_artifacts(run_id, folder)
 
-    def send_report(self, *, last: bool) -> None:
+    def send_report(self, found: artifacts.Found | None, *, last: bool) -> None:
         """Send what the study has found so far.
 
         Args:
+            found: That, where it is known already.
             last: Nothing follows soon.
         """
         run_id = self._runs[None]
@@ -251,26 +256,31 @@ class StudyInMlflow:
             for make in artifacts.STUDY_FILES:
                 self._check_time()
                 self._made(make, self._folder, self._study, self._state, out)
-            if last:
+            self._check_time()
+            if found := found or self._made(artifacts.look, self._folder):
+                self._made(artifacts.write_results, found, out)
                 self._check_time()
-                self._made(artifacts.write_study_page, self._folder, out)
+                if last:
+                    self._made(artifacts.write_study_page, self._folder, found, out)
             self._client.log_artifacts(run_id, folder)
             note = artifacts.note(out)
         log(self._client, run_id, tags={"mlflow.note.content": note})
         if last and self._state.finished(self._study):
-            self._client.set_terminated(run_id, "FINISHED", self._batch.last_ms)
+            status = "FAILED" if self._state.failed() else "FINISHED"
+            self._client.set_terminated(run_id, status, self._batch.last_ms)
         elif last:
             self._client.update_run(run_id, "SCHEDULED")
         self._is_running = not last
 
-    def _made(self, make: Callable[..., None], *args: Any) -> None:
+    def _made(self, make: Callable[..., T], *args: Any) -> T | None:
         """Make a file; what cannot be made is told once, and is no reason to try for ever."""
         try:
-            make(*args)
+            return make(*args)
         except Exception as error:
             if make not in self._failed:
                 self._failed.add(make)
                 self._say(f"MLflow lacks a file ({make.__name__}): {reason(error, length=160)}")
+            return None
 
 
 def _commit(commit: str) -> dict[str, str]:

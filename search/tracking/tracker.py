@@ -19,6 +19,7 @@ from trainer.atomic import write_atomically
 from trainer.documents import from_json, to_json
 
 if TYPE_CHECKING:
+    from search.tracking.artifacts import Found
     from search.tracking.runs import StudyInMlflow
 
 
@@ -29,6 +30,9 @@ class Tracker:
         session: The study.
         link: Takes `mlflow` events for the ledger, which only the driver may write.
         say: Tells a person, once, that the server does not answer.
+
+    Attributes:
+        found: What the study has found when it ends, so that the last report need not look itself.
     """
 
     PERIOD_S = 2.0
@@ -37,6 +41,8 @@ class Tracker:
     """First and longest pause after a failure."""
     CLOSE_S = 60.0
     """At the end, the rest is delivered for at most so long; the next launch does what is left."""
+    QUIET_S = 2.0
+    """Of that, until a line says what is waited for."""
     CHUNK = 1000
     """Events a delivery."""
     REPORT_S = 300.0
@@ -57,6 +63,7 @@ class Tracker:
         self._delivered, self._reported = self._load_cursor()
         self._next_report_s = time.monotonic() + self.REPORT_S
         self._view: StudyInMlflow | None = None
+        self.found: Found | None = None
         self._outbox = Outbox(
             self._deliver,
             lambda: self.behind,
@@ -80,9 +87,12 @@ class Tracker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._outbox.close(self.CLOSE_S)  # a server that does not answer takes none of it
+        later = f"`segtune sync {self._session.folder.name}`"
+        waits = f"MLflow is brought up to date; Ctrl-C leaves, and {later} sends the rest later"
+        # A server that does not answer takes none of the time.
+        self._outbox.close(self.CLOSE_S, self.QUIET_S, lambda: self._say(waits))
         if self.behind:
-            again = f"`segtune sync {self._session.folder.name}` or the same command again"
+            again = f"{later} or the same command again"
             self._say(f"MLflow does not have everything yet; {again} sends the rest")
 
     def _deliver(self) -> None:
@@ -113,7 +123,7 @@ class Tracker:
 
     def _report(self, view: "StudyInMlflow", last: bool) -> None:
         stop, begun_s = self._delivered, time.monotonic()
-        view.send_report(last=last)
+        view.send_report(self.found if last else None, last=last)
         ended_s = time.monotonic()
         pause_s = max(self.REPORT_S, (ended_s - begun_s) / self.REPORT_SHARE)
         self._reported, self._next_report_s = stop, ended_s + pause_s

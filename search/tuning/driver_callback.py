@@ -9,6 +9,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from search.execution.image_worker import ImageWorker
+from search.execution.recovery import Recovery
 from search.execution.watchdog import Watchdog
 from search.ledger.budget import budget_rule
 from search.ledger.journal import Event
@@ -16,6 +17,9 @@ from search.ledger.session import StudySession
 from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import address_for_all_nodes, open_store
 from search.tuning.searcher import StudySearcher
+
+WHERE_S = 30.0
+"""In which a process that has just started says where it is, if it lives."""
 
 
 class DriverCallback(tune.Callback):
@@ -27,6 +31,7 @@ class DriverCallback(tune.Callback):
         progress: Where people are told.
         links: Events that another thread wants recorded.
         watchdog: Finds trials that hang.
+        recovery: Is told where trials run.
     """
 
     PERIOD_S = 0.5
@@ -38,12 +43,14 @@ class DriverCallback(tune.Callback):
         progress: ProgressDisplay,
         links: "SimpleQueue[Event]",
         watchdog: Watchdog,
+        recovery: Recovery,
     ):
         self._session = session
         self._searcher = searcher
         self._progress = progress
         self._links = links
         self._watchdog = watchdog
+        self._recovery = recovery
         self._next_s = 0.0
         self._told_to_stop = False
         self._image_worker = ImageWorker(session, progress.print_line)
@@ -57,17 +64,26 @@ class DriverCallback(tune.Callback):
         actor = trial.temporary_state.ray_actor
         assert actor is not None
         answer: ray.ObjectRef[dict[str, Any]] = actor.where.remote()
-        about = {"trial": trial.config["trial"], "attempt": trial.config["attempt"]}
-        self._session.record({"event": "started", **about, **ray.get(answer)})
+        number = trial.config["trial"]
+        try:
+            where = ray.get(answer, timeout=WHERE_S)
+        except ray.exceptions.RayError:  # its end is told to the scheduler
+            where = {"host": "", "node": "", "pid": 0, "cpu": "", "threads": 0, "oom_kills": 0}
+        node, oom_kills = where.pop("node"), where.pop("oom_kills")
+        self._recovery.started(number, node, where["host"], oom_kills)
+        self._session.record(
+            {"event": "started", "trial": number, "attempt": trial.config["attempt"], **where}
+        )
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Poll twice a second; Tune calls at every turn of its loop."""
         if time.monotonic() >= self._next_s:
-            self._poll()
+            self.poll()
             self._watchdog.check(trials)
             self._next_s = time.monotonic() + self.PERIOD_S
 
-    def _poll(self) -> None:
+    def poll(self) -> None:
+        """Look after all but the trials; while all of them rest, Tune calls no one."""
         while not self._links.empty():
             self._session.record(self._links.get())
         self._collect_threshold(wait_s=0)
@@ -114,10 +130,10 @@ class DriverCallback(tune.Callback):
 
     def finish(self) -> None:
         """Wait for threshold and pictures, unless the study is being stopped; record the rest."""
-        self._poll()
+        self.poll()
         while self._threshold is not None and not self._told_to_stop:
             self._collect_threshold(wait_s=self.PERIOD_S)
-            self._poll()
+            self.poll()
         if self._told_to_stop:
             self._image_worker.close()
         else:

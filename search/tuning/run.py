@@ -16,9 +16,11 @@ from ray.tune.execution import class_cache
 from search.execution.capacity import Slots
 from search.execution.gpus import check_gpus, gpus_of_ray
 from search.execution.preflight import check_shared
+from search.execution.recovery import Recovery
 from search.execution.session import ray_session
 from search.execution.trainable import Trainable
 from search.execution.watchdog import Watchdog
+from search.ledger.events import lasting
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.monitor.console import ProgressDisplay
@@ -76,14 +78,17 @@ def run_trials(
         if address != "local":
             check_shared(session.folder, session.study.data.store)
         sampler = Sampler(session.study)
-        for event in session.ledger.events:
+        for event in lasting(session.ledger.events):
             sampler.observe(event)
         session.listeners.insert(0, sampler.observe)
-        searcher = StudySearcher(session, sampler, slots.count, fit)
+        recovery = Recovery(slots.nodes, progress.print_line)
+        searcher = StudySearcher(session, sampler, slots.count, recovery, fit)
         watchdog = Watchdog(session)
-        callback = DriverCallback(session, searcher, progress, links, watchdog)
+        callback = DriverCallback(session, searcher, progress, links, watchdog, recovery)
+        searcher.meanwhile = callback.poll
+        scheduler = Scheduler(session, recovery, watchdog.ended)
         with _signals(session), tempfile.TemporaryDirectory(prefix="segtune-") as scratch:
-            _fit(session, Scheduler(session, watchdog.ended), searcher, callback, scratch)
+            _fit(session, scheduler, searcher, callback, scratch)
             callback.finish()
 
 

@@ -11,14 +11,19 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from search.execution.failures import fault_of
+from search.execution.failures import Cause, fault_of
+from search.execution.recovery import Recovery
 from search.ledger.decisions import decision_events
+from search.ledger.events import COUNTED, OF_THE_MACHINE
 from search.ledger.session import StudySession
-from search.ledger.state import COUNTED, Report
+from search.ledger.state import Report, TrialState
 
 MAX_FAILURES = 3
 """A trial has failed when so many of its attempts in a row died by their own fault, without a new
 report, over all launches."""
+MAX_MACHINE_FAULTS = 8
+"""Or so many by what looks like a fault of the machine: with the pauses between them, that is one
+of seven minutes, or of this trial's own appetite."""
 MAX_FAILED_TRIALS = 3
 """The study is broken when so many trials in a row failed and none has ever reported."""
 
@@ -28,12 +33,14 @@ class Scheduler(TrialScheduler):
 
     Args:
         session: The study.
+        recovery: Is told of deaths, and when and where a trial may start again.
         hung: Names of the attempts that the driver ended since they gave no sign of life.
     """
 
-    def __init__(self, session: StudySession, hung: Container[str] = ()):
+    def __init__(self, session: StudySession, recovery: Recovery, hung: Container[str] = ()):
         super().__init__()  # type: ignore[no-untyped-call]
         self._session = session
+        self._recovery = recovery
         self._hung = hung
         self._waiting: deque[Trial] = deque()
 
@@ -43,6 +50,7 @@ class Scheduler(TrialScheduler):
         session = self._session
         report = Report(epoch, metrics[session.study.objective.metric], metrics)
         where = {key: result[key] for key in ("gpu", "path") if result.get(key)}
+        self._recovery.reported(number)
         decision = session.pruner.decide(session.state.trials[number], report)
         session.record(
             {"event": "reported", "trial": number, **report._asdict(), **where},
@@ -63,13 +71,20 @@ class Scheduler(TrialScheduler):
             self._session.record({"event": "ended", **about, "ending": ending})
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Record an attempt's death; after MAX_FAILURES in a row without progress, the trial's."""
+        """Record an attempt's death, and its trial's where another attempt makes no sense."""
         number = trial.config["trial"]
         state = self._session.state.trials[number]
-        cause, reason = fault_of(trial, hung=trial.trial_id in self._hung)
+        fault = fault_of(trial, hung=trial.trial_id in self._hung)
+        fault = self._recovery.told_by_the_kernel(number, fault)
+        cause, reason = self._recovery.died(number, fault.cause), fault.reason
         about = {"trial": number, "epoch": state.epoch, "reason": reason, "cause": cause}
-        if cause not in COUNTED or state.failures + 1 < MAX_FAILURES:
-            self._session.record({"event": "interrupted", **about})
+        mendless = fault.mendless and not self._recovery.has_another_node(number)
+        if not (mendless or _was_last(state, cause)):
+            again_s = round(self._recovery.pause_s(number), 1)
+            pause = {"again_s": again_s} if again_s else {}
+            self._session.record({"event": "interrupted", **about, **pause})
+            if cause == "data":  # no wait mends that, and every trial would meet it
+                self._session.broken = reason
             return
         self._session.record({"event": "ended", **about, "ending": "failed"})
         trials = self._session.state.trials.values()
@@ -92,6 +107,11 @@ class Scheduler(TrialScheduler):
         """
         while self._waiting and self._waiting[0].status != Trial.PENDING:
             self._waiting.popleft()
+        for trial in self._waiting:
+            if trial.status == Trial.PENDING and not self._recovery.can_start(
+                trial.config["avoid"]
+            ):  # the nodes that it could start on are gone: another takes its place
+                tune_controller.request_stop_trial(trial)
         return self._waiting[0] if self._waiting else None
 
     def debug_string(self) -> str:
@@ -101,3 +121,10 @@ class Scheduler(TrialScheduler):
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles schedulers, and all that this one knows is in the ledger."""
         return {}
+
+
+def _was_last(trial: TrialState, cause: Cause) -> bool:
+    """Return whether a trial has failed with a death by this cause."""
+    if cause in OF_THE_MACHINE:
+        return trial.machine_faults + 1 >= MAX_MACHINE_FAULTS
+    return cause in COUNTED and trial.failures + 1 >= MAX_FAILURES

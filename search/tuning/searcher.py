@@ -5,11 +5,12 @@ the same trial and is told the epoch after which validations are still wanted.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ray.tune.search import Searcher
 
+from search.execution.recovery import Recovery
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.sampler.sampler import Sampler
@@ -44,6 +45,8 @@ class TrialSpec:
     """Where nodes share no path: the study's address, where run folders are fetched and sent."""
     fence: int = 0
     """Number of the driver's lease: with `attempt`, it tells this attempt from all others."""
+    avoid: tuple[str, ...] = ()
+    """Ray's ids of the nodes on which it is not to start."""
 
 
 def trial_spec(session: StudySession, number: int, fit: str) -> TrialSpec:
@@ -72,42 +75,56 @@ class StudySearcher(Searcher):
     Args:
         session: The study.
         sampler: Draws what is not enqueued.
-        slots: How many trials the cluster can run at once, at this moment.
+        slots: How many trials the cluster can run at once, at this moment, without some nodes.
+        recovery: Knows when and where a trial may start again whose attempt died.
         fit: `module:function` that trains.
+
+    Attributes:
+        meanwhile: Called while no attempt lives and all trials rest, once a second.
     """
 
-    def __init__(self, session: StudySession, sampler: Sampler, slots: Callable[[], int], fit: str):
+    def __init__(
+        self,
+        session: StudySession,
+        sampler: Sampler,
+        slots: Callable[[set[str]], int],
+        recovery: Recovery,
+        fit: str,
+    ):
         super().__init__(metric=None, mode=None)
         self._session = session
         self._sampler = sampler
         self._slots = slots
+        self._recovery = recovery
         self._fit = fit
+        self.meanwhile: Callable[[], None] = lambda: None
         self._attempts: dict[str, int] = {}
 
     # Tune's annotation leaves out its own FINISHED, a str.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the next attempt's spec, None while the cluster is full, FINISHED at the end.
 
-        Tune asks several times a second. None is allowed only while an attempt lives: otherwise
-        Tune's loop would block. FINISHED is final, so not while a living attempt may still die.
+        Tune asks several times a second. Where no attempt lives, None lets it ask once a second and
+        do nothing else, which is right while all trials rest. FINISHED is final, so not while a
+        trial may still need an attempt.
         """
+        if not self._attempts:
+            self.meanwhile()
         if self._session.stopping or self._session.broken:
             return Searcher.FINISHED
-        if self._attempts and len(self._attempts) >= self._slots():
+        places = max(1, self._slots(self._recovery.left_alone()))
+        if len(self._attempts) >= places:
             return None
-        number = self._next()
+        taken = set(self._attempts.values())
+        waiting = [t.number for t in self._session.live() if t.number not in taken]
+        number = next((n for n in waiting if not self._recovery.pause_s(n)), None)
+        # Whoever rests keeps its place: else proposals would run ahead of what is learnt.
+        if number is None and len(self._attempts) + len(waiting) < places:
+            number = self._propose() if self._session.only is None else None
         if number is None:
-            return None if self._attempts else Searcher.FINISHED
+            return None if self._attempts or waiting else Searcher.FINISHED
         self._attempts[trial_id] = number
         return asdict(self._spec(number))
-
-    def _next(self) -> int | None:
-        """Return the oldest trial without an attempt, proposing a new one if there is none."""
-        taken = set(self._attempts.values())
-        for trial in self._session.live():
-            if trial.number not in taken:
-                return trial.number
-        return self._propose() if self._session.only is None else None
 
     def _propose(self) -> int | None:
         """Record and return a new trial: control, references, enqueued, then sampled; or None.
@@ -167,7 +184,8 @@ class StudySearcher(Searcher):
 
     def _spec(self, number: int) -> TrialSpec:
         (self._session.trial_dir(number) / "stop").unlink(missing_ok=True)
-        return trial_spec(self._session, number, self._fit)
+        spec = trial_spec(self._session, number, self._fit)
+        return replace(spec, avoid=self._recovery.avoid(number))
 
     def trials_with_attempt(self) -> set[int]:
         """Return the trials that have a living or waiting attempt."""

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from search.analysis.case_scores import bootstrap, lesion_dice
+from search.analysis.case_scores import DICE, lesion_dice
+from search.analysis.intervals import mean_interval
+from search.analysis.ranking import ranked, standing
 from search.analysis.results import LABEL
 from search.execution.environment import code_commit, package_versions
-from search.ledger.state import TrialState
 from search.report.model_card import model_card
 from search.storage.dataset_cache import open_store
 from search.workflows.model_ref import (
@@ -144,13 +145,14 @@ def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
     readings = run_dir / "test_readings.jsonl"
     return {
         "validation": {
-            "label": f"validation fold {trained.config.data.fold}, best epoch, sampled as while "
-            f"training: {LABEL}",
+            "label": f"validation fold {trained.config.data.fold}, {_epoch(trained)}, sampled as "
+            f"while training: {LABEL}",
             "epoch": trained.epoch,
-            "dice_interval": bootstrap([*dice.values()], 0) if dice else None,
+            "dice_interval": mean_interval([*dice.values()], DICE.scale) if dice else None,
             "num_cases_with_lesion": len(dice) if dice else None,
             "metrics": {k: v for k, v in measured.items() if k.startswith("val/")},
         },
+        "ranked_by": _ranked_by(model.origin) if model.origin else None,
         "threshold": frozen
         and {
             "label": f"chosen on validation fold {trained.config.data.fold}: {LABEL}",
@@ -164,6 +166,20 @@ def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
         if readings.exists()
         else 0,
     }
+
+
+def _epoch(trained: "TrainedModel") -> str:
+    """Return in words which epoch's weights these are."""
+    from trainer.saved.model_io import BEST
+
+    return "best epoch" if trained.path.name == BEST else f"epoch {trained.epoch}"
+
+
+def _ranked_by(origin: TrialOrigin) -> dict[str, Any] | None:
+    """Return the value by which its trial is ranked, beside that of its weights' own epoch."""
+    mean = standing(origin.study, origin.trial)
+    metric = origin.study.objective.metric
+    return mean and {"metric": metric, "value": mean.value, "where": mean.where}
 
 
 def _verdicts(origin: TrialOrigin) -> list[dict[str, Any]]:
@@ -223,13 +239,8 @@ def _trained_in(origin: TrialOrigin, epoch: int | None) -> dict[str, Any]:
         "commit": attempt.commit if attempt else "",
         "versions": attempt.versions if attempt else {},
         "hosts": trial.hosts,
-        "trials_compared": _num_compared(origin.state.searched()),
+        "trials_compared": len(ranked(origin.study, origin.state.searched())),
     }
-
-
-def _num_compared(trials: list[TrialState]) -> int:
-    """Return of how many it is the best: what makes a number of the selection fold optimistic."""
-    return sum(trial.value is not None for trial in trials)
 
 
 def _requirements() -> str:

@@ -92,8 +92,8 @@ def _read(spec: dict[str, Any]) -> dict[str, Any]:
 def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
     """Freeze a trial's threshold on its validation fold, then read the test set with it.
 
-    The weights are those of the last epoch, which the verdict on the validation folds is about;
-    choosing the best epoch there would be one more choice on these cases.
+    The weights are the run's own, those of its last validation, which the verdict on the validation
+    folds is about.
 
     Args:
         run_dir: The trial's.
@@ -101,8 +101,8 @@ def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
         device: As the trainer's setting.
 
     Returns:
-        `metrics` of the test cases at the frozen `threshold`, `dice` of each case with a lesion,
-        and `reading`, the how-many-eth reading by this run it was.
+        `metrics` of the test cases at the frozen `threshold`, `cases`, a score each, `dice` of each
+        with a lesion, and `reading`, the how-many-eth reading by this run it was.
     """
     from trainer.data.store import Store
     from trainer.evaluation.evaluate import READINGS, evaluate
@@ -110,8 +110,7 @@ def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
     from trainer.evaluation.validate import means
     from trainer.saved.model_io import load
 
-    checkpoints = sorted((run_dir / "checkpoints").glob("*.pt"))
-    trained = load(checkpoints[-1] if checkpoints else run_dir, device)
+    trained = load(run_dir, device)
     data = Store.open(store)
     evaluate(trained, data, run_dir, split="val")
     evaluation = evaluate(trained, data, run_dir, split="test")
@@ -120,6 +119,7 @@ def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
     return {
         "metrics": {f"test/{name}": value for name, value in means(cases).items()},
         "threshold": evaluation.frozen.threshold,
+        "cases": [asdict(score) for score in cases],
         "dice": {score.case_id: score.dice for score in cases if score.has_lesion},
         "reading": len((run_dir / READINGS).read_text().splitlines()),
     }

@@ -135,20 +135,52 @@ class Cluster:
         look = [*words, "--dry-run", *["--probe", "--address", "auto"] * probe]
         if dry_run:
             return self._show(*self.run(look, study))
-        jobs = self._jobs_of(study.study)
+        return self._drive(study.study, words, look, folder, study)
+
+    def retry(self, study: str, trials: Sequence[str], runs: Path | None) -> int:
+        """Submit another try of trials, after a look at them from there, and say how to go on.
+
+        Args:
+            study: Its name.
+            trials: Their numbers; none for all that failed.
+            runs: As in `command`.
+
+        Returns:
+            Exit status.
+
+        Raises:
+            ConfigError: The study is running, or was not submitted there.
+        """
+        folder = self._folder(study, runs)
+        words = ["retry", study, *trials, "--runs", folder]
+        return self._drive(study, words, [*words, "--dry-run"], folder)
+
+    def _folder(self, study: str, runs: Path | None) -> str:
+        return seen_by_the_cluster(runs) if runs else _about(self._newest_job(study))["runs"]
+
+    def _drive(
+        self,
+        study: str,
+        words: Sequence[str],
+        look: Sequence[str],
+        folder: str,
+        config: StudyConfig | None = None,
+    ) -> int:
+        """Submit a command that drives a study, after a look at it, and say how to go on."""
+        jobs = self._jobs_of(study)
         for job in jobs:
             if not job.status.is_terminal():
                 raise ConfigError(
-                    [f"--submit {self.url}: {study.study} is running, as {job.submission_id}"]
+                    [f"--submit {self.url}: {study} is running, as {job.submission_id}"]
                 )
-        status, output = self.run(look, study)
+        status, output = self.run(look, config)
         if status:
             return self._show(status, output)
         # The name is taken when it runs already: of two submissions at once one is refused.
-        name = f"segtune-{study.study}-{len(jobs) + 1}"
-        about = {"segtune": "launch", "study": study.study, "runs": folder}
-        self._submit([*words, "--address", "auto"], study, submission_id=name, metadata=about)
-        of = f"{study.study} --submit {self.url}"
+        name = f"segtune-{study}-{len(jobs) + 1}"
+        about = {"segtune": "launch", "study": study, "runs": folder}
+        self._submit([*words, "--address", "auto"], config, submission_id=name, metadata=about)
+        of = f"{study} --submit {self.url}"
         print(
             f"submitted as {name}; it goes on without this machine\n"
             f"look    segtune status {of}\n"
@@ -168,8 +200,8 @@ class Cluster:
         Raises:
             ConfigError: The study was not submitted there.
         """
-        folder = seen_by_the_cluster(runs) if runs else _about(self._newest_job(study))["runs"]
-        return self._show(*self.run([words[0], study, "--runs", folder, *words[1:]]))
+        folder = self._folder(study, runs)
+        return self._show(*self.run([words[0], study, *words[1:], "--runs", folder]))
 
     def _show(self, status: int, output: str) -> int:
         print(output, end="", file=sys.stderr if status else sys.stdout)

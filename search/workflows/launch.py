@@ -3,18 +3,20 @@
 import shlex
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import yaml
 
 from search.execution.environment import code_commit, package_versions
 from search.execution.session import before_ray, ray_address
 from search.ledger.budget import budget_rule
+from search.ledger.events import MENDABLE
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
-from search.ledger.state import StudyState
+from search.ledger.state import StudyState, TrialState
 from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study
@@ -22,14 +24,15 @@ from search.study.changes import changes, frozen_beside
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, frozen_of, study_of
 from search.tracking.address import ui_command
+from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
 BROKEN = 3
-"""Exit status where trials only fail, or none can be proposed. A crash has another, and what
-relaunches tells them apart."""
+"""Exit status where nothing but failures came out, or nothing could be proposed. A crash has
+another, and what relaunches tells them apart."""
 
 
 def launch(
@@ -53,7 +56,8 @@ def launch(
         show: What to print of the study's folder at the end; None is the leaderboard.
 
     Returns:
-        Exit status: 0 when the study ended or can be continued, BROKEN when its trials only fail.
+        Exit status: 0 when the study ended or can be continued, BROKEN when its trials only fail
+        or its data are not what they were.
 
     Raises:
         ValueError: The study exists with other settings or data, is being run, or cannot run here.
@@ -108,10 +112,26 @@ def run_study(
         Exit status, as `launch`.
     """
     session.only = None if only is None else frozenset(only)
-    progress = ProgressDisplay(session)
+    progress, links = ProgressDisplay(session), SimpleQueue[Event]()
     session.listeners.append(progress.observe)
-    _run_trials(session, progress, address, fit)
-    return _conclude(session, show)
+    tracker = Tracker(session, links.put, progress.print_line)
+    spent = session.overspent()
+    runs = not session.finished and spent is None
+    if spent:
+        session.stopping = budget_rule(spent)
+    if runs:
+        before_ray(address)
+    # What was found is shown before the rest of MLflow is waited for.
+    with tracker if runs or tracker.behind else nullcontext():
+        if runs:
+            _run_trials(session, progress, links, address, fit)
+        found = look(session.folder)
+        _show(session, found, show)
+        tracker.found = found._replace(page=update_page(session.folder, found.result))
+        status = _conclude(session)
+    while not links.empty():
+        session.record(links.get())
+    return status
 
 
 def _with_its_gpus(study: StudyConfig, state: StudyState, address: str) -> StudyConfig:
@@ -214,65 +234,83 @@ def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path)
         )
 
 
-def _run_trials(session: StudySession, progress: ProgressDisplay, address: str, fit: str) -> None:
-    """Run what is left of the trials, with MLflow beside them."""
-    links: SimpleQueue[Event] = SimpleQueue()
-    tracker = Tracker(session, links.put, progress.print_line)
-    spent = session.overspent()
-    runs = not session.finished and spent is None
-    if spent:
-        session.stopping = budget_rule(spent)
-    if not runs and not tracker.behind:
-        return
-    if runs:
-        before_ray(address)
-    with progress, tracker:
-        if runs:
-            from search.tuning.run import run_trials
+def _run_trials(
+    session: StudySession,
+    progress: ProgressDisplay,
+    links: "SimpleQueue[Event]",
+    address: str,
+    fit: str,
+) -> None:
+    """Run what is left of the trials."""
+    from search.tuning.run import run_trials
 
-            (session.folder / "stop").unlink(missing_ok=True)
-            run_trials(session, progress, links, address=address, fit=fit)
-    while not links.empty():
-        session.record(links.get())
+    (session.folder / "stop").unlink(missing_ok=True)
+    with progress:
+        run_trials(session, progress, links, address=address, fit=fit)
 
 
-def update_page(folder: Path) -> None:
-    """Write the study's page into its folder; a failure is a line and no more."""
+def _show(session: StudySession, found: Found, show: Callable[[Path], str] | None) -> None:
+    """Print what was found."""
+    from search.report.leaderboard import leaderboard_text, terminal_width
+
+    text = show(session.folder) if show else leaderboard_text(found.result, terminal_width())
+    print(f"\n{text}\n\nLook at  {display_path(session.folder)}", flush=True)
+
+
+def update_page(folder: Path, result: dict[str, Any] | None = None) -> Path | None:
+    """Write the study's page into its folder; a failure is a line and no more.
+
+    Args:
+        folder: The study's.
+        result: What `compare` has just found of it, if anyone asked.
+
+    Returns:
+        The page, None where it could not be written.
+    """
     from search.report.page_html import write_html
 
     page = folder / "report.html"
     try:
-        write_html([folder], page)
+        write_html([folder], page, result)
         publish(page)
     except Exception as error:
         print(f"Page     not written: {' '.join(str(error).split()) or type(error).__name__}")
-    else:
-        print(f"Page     {display_path(folder)}/{page.name}")
+        return None
+    print(f"Page     {display_path(folder)}/{page.name}", flush=True)
+    return page
 
 
-def _conclude(session: StudySession, show: Callable[[Path], str] | None) -> int:
-    """Show what was found and where to look next, and return the exit status."""
-    from search.report.leaderboard import leaderboard
-
-    print(f"\n{(show or leaderboard)(session.folder)}")
-    print(f"\nLook at  {display_path(session.folder)}")
-    update_page(session.folder)
+def _conclude(session: StudySession) -> int:
+    """Say where to look next, and return the exit status."""
     print(f"MLflow   {ui_command(session.folder)}", flush=True)
-    if session.broken:
-        print(f"Mend what is wrong and delete that folder to begin anew: {session.broken}")
-        return BROKEN
-    if session.finished:
-        return BROKEN if session.state.exhausted and not session.state.searched() else 0
+    runs = shlex.quote(display_path(session.folder.parent))
+    trials = [t for t in session.state.trials.values() if session.includes(t)]
+    nothing = session.state.exhausted and not session.state.searched()
+    status = BROKEN if session.broken or nothing or only_failures(trials) else 0
+    if failed := [trial for trial in trials if trial.ending == "failed"]:
+        cause = session.broken or f"{len(failed)} trials failed: {failed[-1].reason}"
+        name = shlex.quote(session.study.study)
+        print(f"Mend what is wrong, then: segtune retry {name} --runs {runs}: {cause}")
+    if session.finished or (failed and session.broken):
+        return status
     if session.only is not None:
         print("Not finished; the same command again continues it.")
-        return 0
+        return status
     resolved = shlex.quote(f"{session.folder}/study.yaml")
-    runs = shlex.quote(display_path(session.folder.parent))
     command = f"segtune launch {resolved} --runs {runs}"
+    if session.broken:
+        print(f"Mend what is wrong, then: {command}: {session.broken}")
+        return status
     if spent := session.overspent():
         print(
             f"Not finished: {budget_rule(spent)}; to go on: {command} budget.{spent['what']}=MORE"
         )
     else:
         print(f"Not finished; to continue: {command}")
-    return 0
+    return status
+
+
+def only_failures(trials: Iterable[TrialState]) -> bool:
+    """Return whether trials failed, and none ended with something that was measured."""
+    endings = {trial.ending for trial in trials} - {None}
+    return "failed" in endings and endings <= {*MENDABLE}

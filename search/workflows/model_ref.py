@@ -6,19 +6,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from search.analysis.ranking import ranked
+from search.analysis.ranking import best_of
 from search.ledger.state import StudyState, TrialState
-from search.storage.run_folders import trial_files
+from search.storage.run_folders import WEIGHTS, trial_files, weights_of
 from search.storage.studies import (
     display_path,
     find_study,
     read_study,
     writer_of,
 )
-from search.storage.trial_images import BEST
 from search.storage.trial_names import split_trial, trial_name, trial_of
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
+
+OWN_NAMES = ("ema", "best", "model")
+"""Files that are named as every run or export names its weights, so that the folder says more."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ def on_this_machine(model: ModelRef, names: Collection[str]) -> Iterator[ModelRe
     if (origin := model.origin) is None:
         yield model
         return
-    with trial_files(model.path, {BEST, *names}) as files:
-        if not (files / BEST).is_file():
+    with trial_files(model.path, {*WEIGHTS, *names}) as files:
+        if weights_of(files) is None:
             where = trial_name(origin.folder, origin.trial.number)
-            raise ConfigError([f"{where}: {origin.trial.ending}: no {BEST} of it is here"])
+            raise ConfigError([f"{where}: {origin.trial.ending}: no {WEIGHTS[0]} of it is here"])
         yield replace(model, path=files)
 
 
@@ -112,7 +114,7 @@ def find_model(words: str, trial: int | None, runs: Path) -> ModelRef:
             return _of_study(folder.parents[1], int(folder.name))
         if trial is not None:
             raise ConfigError([f"--trial {trial}: {words} is no study"])
-        stem = path.stem if path.is_file() and path.stem not in ("best", "model") else ""
+        stem = path.stem if path.is_file() and path.stem not in OWN_NAMES else ""
         folder = path.resolve().parent if path.is_file() else path.resolve()
         folder = folder.parent if folder.name == "checkpoints" else folder
         return ModelRef(
@@ -126,14 +128,14 @@ def _is_run(path: Path) -> bool:
     from trainer.saved.model_package import is_exported
 
     if path.is_dir():
-        marks = (path / BEST).is_file(), (path / "checkpoints").is_dir(), is_exported(path)
+        marks = weights_of(path) is not None, (path / "checkpoints").is_dir(), is_exported(path)
         return any(marks) and not (path / "ledger.jsonl").is_file()
     return path.is_file()
 
 
 def _best(folder: Path, study: StudyConfig, state: StudyState) -> TrialState:
-    if best := ranked(study, state.searched()):
-        return best[0]
+    if best := best_of(study, state):
+        return best
     raise ConfigError([f"{display_path(folder)}: no trial has a result"])
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from search.ledger.journal import Ledger, _encode, _seal
 from search.study.config import StudyConfig
+from search.study.frozen import birth
 from tests.badinput import study_files
 from tests.badinput.judge import Answer, judge, run
 from tests.search import offline
@@ -62,9 +63,11 @@ def write_study(place: Path) -> None:
                 "uid": "0",
                 "config": study.model_dump(mode="json"),
                 "config_hash": study.config_hash(),
+                **birth(study)._asdict(),
                 "store_hash": Store.open(place / "store").content_hash,
                 "commit": "",
                 "versions": {},
+                **birth(study)._asdict(),
             }
         )
         for number in range(3):
@@ -93,6 +96,7 @@ def single(answer: Answer) -> Answer:
 
 STUDIES = ("status STUDY", "status STUDY --json", "compare STUDY", "compare STUDY --json",
            "stop STUDY", "replay STUDY 1", "resume STUDY --top 1 --epochs 9",
+           "retry STUDY", "retry STUDY --dry-run",
            "confirm STUDY --dry-run", "explain STUDY:1")  # fmt: skip
 """Commands that read a study."""
 
@@ -133,14 +137,14 @@ WRONG: dict[str, str] = {
     "evaluate nowhere": "no such study",
     "evaluate dmo:1": "did you mean demo",
     "evaluate demo:99": "^demo:99: no such trial; there are 0 to 2$",
-    "evaluate demo:1": "^demo:1: stopped: no best.pt of it is here$",
+    "evaluate demo:1": "^demo:1: stopped: no ema.pt of it is here$",
     "evaluate study.yaml": "not a segtune checkpoint",
     "evaluate store": "no checkpoint",
-    "predict demo:1 data out.nii.gz": "^demo:1: stopped: no best.pt of it is here$",
+    "predict demo:1 data out.nii.gz": "^demo:1: stopped: no ema.pt of it is here$",
     "predict demo:x data out.nii.gz": "after the colon",
-    "samples demo:1": "^demo:1: stopped: no best.pt of it is here$",
+    "samples demo:1": "^demo:1: stopped: no ema.pt of it is here$",
     "samples empty": "no checkpoint",
-    "export demo:1 out": "^demo:1: stopped: no best.pt of it is here$",
+    "export demo:1 out": "^demo:1: stopped: no ema.pt of it is here$",
     "export demo:1 out --trial 1": "names a trial already",
     "respace demo:99": "no such trial",
     "train nowhere.yaml": "No such file",
@@ -150,6 +154,17 @@ WRONG: dict[str, str] = {
     "list --runs study.yaml": "is a file",
     "replay demo 1 --epochs -1": "--epochs",
     "replay demo 1 --epochs 0": "no epoch",
+    "retry": "Missing argument",
+    "retry demo": "no trial of it failed",
+    "retry demo --dry-run": "no trial of it failed",
+    "retry demo:99": "^demo:99: no such trial; there are 0 to 2$",
+    "retry demo 1": r"^demo:1: stopped \(why\): only what failed",
+    "retry demo:1 2 --dry-run": r"^demo:1: stopped \(why\): only what failed",
+    "retry demo one": "not a valid integer",
+    "retry demo -- -1": "not in the range",
+    "retry demo:1 --address ray://host:1": "--submit|Ray Client",
+    "retry demo --submit http://127.0.0.1:1 --address auto": "give one of them",
+    "retry demo --submit http://127.0.0.1:1": "no Ray dashboard answers",
     "resume demo": "--epochs",
     "resume demo --epochs 9": "either --top K or a trial, as in demo:7",
     "resume demo --epochs 9 --top 1 --trial 1": "either --top K or a trial, as in demo:7",
@@ -359,7 +374,7 @@ def test_a_damaged_ledger(place, command, how):
         return
     assert judge("commands", answer, path, path.parent, "runs/demo")
     assert re.search(says, answer.lines[0]), answer.lines
-    if not command.startswith(("launch", "resume", "confirm")):
+    if not command.startswith(("launch", "resume", "retry", "confirm")):
         assert path.read_bytes() == data
 
 

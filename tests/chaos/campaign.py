@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
 
-from search.ledger.state import COUNTED
+from search.ledger.events import COUNTED
 from tests.chaos.faults import Fault, NoVictim, Strike
 from tests.chaos.lan import Lan
 from tests.chaos.server import MlflowServer

@@ -253,7 +253,7 @@ def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         )
     monkeypatch.setattr(
         "search.tracking.artifacts.write_study_page",
-        lambda folder, out: (out / "r.html").write_bytes(b"picture"),
+        lambda folder, found, out: (out / "r.html").write_bytes(b"picture"),
     )
 
 

@@ -12,6 +12,7 @@ from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
 from search.ledger.state import Report, TrialState
 from search.study.config import StudyConfig
+from search.study.frozen import birth
 from tests.search import toy
 from trainer.data.store import Store
 from trainer.exceptions import Diverged
@@ -47,6 +48,7 @@ def opened(config: StudyConfig, folder: Path):
                     "store_hash": Store.open(config.data.store).content_hash,
                     "commit": code_commit(),
                     "versions": package_versions(),
+                    **birth(config)._asdict(),
                 }
             )
         yield StudySession(config, folder, ledger)

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from search.cli.main import main
 from search.execution.gpus import with_gpus
+from search.execution.recovery import Recovery
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
 from search.tuning.searcher import StudySearcher
@@ -78,7 +79,7 @@ def launch(
         for event in session.ledger.events:
             sampler.observe(event)
         session.listeners.append(sampler.observe)
-        searcher = StudySearcher(session, sampler, lambda: 1, "")
+        searcher = StudySearcher(session, sampler, lambda without: 1, Recovery(set), "")
         while (number := searcher._propose()) is not None:
             offline.train(session, session.state.trials[number], fit)
     print(show(folder))

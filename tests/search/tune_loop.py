@@ -4,6 +4,7 @@ The searcher, the scheduler and the trainable are the real ones; only the loop b
 processes of the trials are not.
 """
 
+import itertools
 import random
 import time
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from search.execution.recovery import Recovery
 from search.execution.trainable import Trainable
 from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
@@ -58,8 +60,11 @@ class Loop:
         self.live = session
         self.draw = draw
         self.deaths = deaths
-        self.searcher = StudySearcher(session, sampler, lambda: workers, fit)
-        self.scheduler = Scheduler(session)
+        # Each look at its clock is a day later: nobody rests here.
+        days = itertools.count(step=86400.0)
+        recovery = Recovery(lambda: {"here"}, clock=lambda: next(days))
+        self.searcher = StudySearcher(session, sampler, lambda without: workers, recovery, fit)
+        self.scheduler = Scheduler(session, recovery)
         self.running: list[Attempt] = []
         self._asked = 0
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.geometry import Box, to_mask, to_volume
+from trainer.exceptions import StoreError
 
 MANIFEST = "manifest.json"
 FORMAT = "segtune-store-1"
@@ -76,7 +77,7 @@ class Store:
         self.cases: tuple[Case, ...] = tuple(_case(record) for record in manifest["cases"])
         for case in self.cases:
             if Path(case.case_id).name != case.case_id or case.case_id == "..":
-                raise ConfigError([f"{path}: damaged store: case {case.case_id!r} is no file name"])
+                raise StoreError([f"{path}: damaged store: case {case.case_id!r} is no file name"])
         self.num_slices = sum(case.num_slices for case in self.cases)
         self._case_of_row = np.repeat(
             np.arange(len(self.cases)), [case.num_slices for case in self.cases]
@@ -93,26 +94,29 @@ class Store:
         """Open a folder that `segtune prepare` wrote.
 
         Raises:
-            ConfigError: It is no store, or not a complete one.
+            StoreError: It is no store, or not a complete one.
+            OSError: It cannot be read: the fault of its disk, of the network or of this process.
         """
         path = Path(path)
         try:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             if (found := manifest["format"]) != FORMAT:
-                raise ConfigError(
+                raise StoreError(
                     [f"{path}: is a {found}, but must be a {FORMAT}: prepare it again"]
                 )
             return cls(path, manifest)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             found = re.search(r"[^/\\']+\.(json|arrow)", str(error))
             missing = found[0] if found else MANIFEST
-            raise ConfigError(
+            raise StoreError(
                 [f"{path}: not a prepared store ({missing} is missing): segtune prepare makes one"]
             ) from error
         except ConfigError:
             raise
         except DAMAGED as error:
-            raise ConfigError([f"{path}: damaged store: {' '.join(str(error).split())}"]) from error
+            if isinstance(error, OSError) and error.errno:  # Arrow raises others of what is damaged
+                raise
+            raise StoreError([f"{path}: damaged store: {' '.join(str(error).split())}"]) from error
 
     def split(self, fold: int) -> tuple[list[Case], list[Case]]:
         """Return the (training, validation) cases of a fold; test cases are in neither.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from trainer.data.store import Case, Store
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.scoring import score_cases
+from trainer.exceptions import StoreError
 
 GRACE_S = 10.0
 """In which a process that hung up has ended by itself."""
@@ -64,7 +65,8 @@ class ScoringProcess:
         Raises:
             RuntimeError: Scoring failed, or the process has ended.
             MemoryError: The host's memory is too small for it.
-            OSError: The store cannot be read.
+            StoreError: The store is missing or damaged.
+            OSError: It cannot be read.
         """
         try:
             answer = self._connection.recv()
@@ -118,7 +120,7 @@ def _answer(
         by_id = {case.case_id: case for case in store.cases}
         cases = [by_id[case_id] for case_id in case_ids]
         return score_cases(store, cases, probability, [threshold] * len(cases))
-    except OSError as error:
+    except (OSError, StoreError) as error:
         return error
     except MemoryError as error:
         return MemoryError(f"scoring: {error}")

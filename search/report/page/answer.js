@@ -15,10 +15,12 @@ function badge(word, kind) {
 function bestCard(view) {
   const { study, best, metric } = view;
   if (!best) return card("Best of the search", el("p", {}, "No trial has a result yet."));
-  const others = metric === "val/dice" ? null : `Dice ${fixed(best.dice)}`;
+  const alone = metric === "val/dice" && best.value_epochs.length < 2;
+  const others = alone ? null : `Dice of epoch ${best.epochs}: ${fixed(best.dice)}`;
   return card(
     "Best of the search",
-    el("p", { class: "big" }, fixed(best.value), " ", el("small", {}, view.metricName)),
+    el("p", { class: "big" }, fixed(best.value), " ", el("small", {}, view.metricName,
+      study.max_t > 0 && `, ${whereOf(best)}`)),
     el("p", {}, view.link(best), `, ${best.status}`,
       study.max_t > 0 && ` at epoch ${best.epochs} of ${best.goal}`, others && `; ${others}`),
     strip(view),
@@ -36,7 +38,7 @@ function strip(view) {
   if (study.threshold) rows.push(["threshold", study.threshold.dice, null, "threshold"]);
   const axis = diceAxis(rows.flatMap(([, dice, interval]) => [dice, ...(interval ?? [])]));
   return el("table", { class: "strip" },
-    el("caption", {}, "Dice with its 95 % interval over the cases"),
+    el("caption", {}, "Dice of the last epoch with its 95 % interval over the cases"),
     el("tbody", {}, rows.map(([name, dice, interval, look]) => el("tr", {},
       el("th", { scope: "row" }, name),
       el("td", {}, whisker(interval, dice, look, axis, 110)),
@@ -58,11 +60,11 @@ function betterCard(view) {
   return card(
     title,
     el("p", {}, "Run again with new seeds ", verdict.where, ": ",
-      view.link(view.byNumber.get(candidate?.trial)), candidate && ` has Dice ${fixed(candidate.mean, 3)} `,
-      candidate && el("span", { class: "nowrap" }, range(candidate.interval))),
+      view.link(view.byNumber.get(candidate?.trial)), candidate && ` has ${judged(verdict)} ${fixed(candidate.mean, 3)} `,
+      candidate && el("span", { class: "nowrap" }, range(candidate.interval, fixed, true))),
     el("ul", { class: "verdicts" }, about.map((each) => el("li", {}, verdictBadge(each.verdict),
       ` against the ${each.family} (trial ${each.other})`,
-      each.interval && el("small", {}, ` Dice ${signed(each.mean, 3)}, ${level(each)} ${range(each.interval, signed)}`)))),
+      each.interval && el("small", {}, ` ${judged(verdict)} ${signed(each.mean, 3)}, ${level(each)} ${range(each.interval, signed)}`)))),
     study.verdicts.length > 1 && el("p", { class: "note" }, "This is the newest of ",
       count(study.verdicts.length, "verdict"), "; all are below."),
   );
@@ -126,6 +128,6 @@ function costCard({ study, trials }) {
     el("p", {}, `${count(trials.length, "searched trial")}: `,
       [...counts].map(([name, n]) => `${n} ${name}`).join(", "), "."),
     el("p", {}, `${count(epochs, "epoch")} in all, ${duration(wall)} of wall time. `, saved),
-    !study.finished && el("p", {}, badge("not finished", "open")),
+    !study.finished && el("p", {}, badge(study.standing, "open")),
   );
 }

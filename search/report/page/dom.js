@@ -36,8 +36,10 @@ function signed(value, decimals = 4) {
   return value == null ? "–" : (value < 0 ? "" : "+") + fixed(value, decimals);
 }
 
-function range(interval, format = fixed) {
-  return interval ? `[${format(interval[0], 3)}, ${format(interval[1], 3)}]` : "";
+/** Return an interval in words; none of what was measured is "too few cases to tell". */
+function range(interval, format = fixed, measured = false) {
+  if (!interval) return measured ? "too few cases to tell" : "";
+  return `[${format(interval[0], 3)}, ${format(interval[1], 3)}]`;
 }
 
 /** Return a number in three digits: 3e-4, 0.013, 12. */
@@ -67,6 +69,18 @@ function duration(hours) {
 /** Return whose hours a cost is of: of GPUs, where the trials have some. */
 function unitOf(cost) {
   return { gpu_hours: "GPU", cpu_hours: "CPU" }[cost];
+}
+
+/** Return epochs in words: 7-9, or 3, 6, 9 where others lie between. */
+function epochsInWords(epochs) {
+  const [first, last] = [epochs[0], epochs.at(-1)];
+  return last > first && last - first === epochs.length - 1 ? `${first}–${last}` : epochs.join(", ");
+}
+
+/** Return of which epochs a trial's value is: epoch 9, or mean of epochs 7-9. */
+function whereOf(row) {
+  const epochs = row.value_epochs;
+  return epochs.length > 1 ? `mean of epochs ${epochsInWords(epochs)}` : `epoch ${epochs[0] ?? 0}`;
 }
 
 function count(number, noun) {

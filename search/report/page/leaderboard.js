@@ -33,7 +33,11 @@ function leaderboardColumns(view, axis) {
   const { study } = view;
   const number = (name, key, value, decimals, more = {}) =>
     ({ name, key, value, cell: (row) => fixed(value(row), decimals), ...more });
-  const own = view.metric === "val/dice" ? [] : [number(view.metric, "value", (row) => row.value, 4)];
+  const own = view.metric === "val/dice" ? [] : [number(view.metric, "last_value", (row) => row.last_value, 4)];
+  const means = view.hasMeans ? [{ name: "mean (epochs)", key: "value", value: (row) => row.value,
+    title: `The mean of the last validations' ${view.metricName}: what trials are ranked by`,
+    cell: (row) => row.value == null ? "–"
+      : [fixed(row.value), " ", el("small", {}, `(${epochsInWords(row.value_epochs)})`)] }] : [];
   const further = study.further_objectives.map((each) =>
     number(each.metric, each.metric, (row) => row.metrics[each.metric], 4, { low: each.mode === "min" }));
   const all = view.rows;
@@ -46,12 +50,13 @@ function leaderboardColumns(view, axis) {
     { name: "status", key: "status", low: true, text: true, value: (row) => row.status,
       cell: (row) => [markKey(row.shape, row.look), " ", row.status] },
     { name: "epochs", key: "epochs", value: (row) => row.epochs, cell: epochsText },
+    ...means,
     ...own,
     number("Dice", "dice", (row) => row.dice, 4),
     { name: "95 % interval", key: "interval", value: (row) => row.dice_interval?.[0],
-      title: "Bootstrap over the cases with a lesion",
+      title: "Over the cases with a lesion",
       cell: (row) => [whisker(row.dice_interval, row.dice, row.look, axis),
-        el("small", {}, range(row.dice_interval))] },
+        el("small", {}, range(row.dice_interval, fixed, row.num_cases))] },
     { name: `at epoch ${study.equal_epoch}`, key: "equal", value: (row) => row.value_at_equal,
       title: "The objective after equal training, and its rank",
       cell: (row) => row.value_at_equal == null ? "–"
@@ -59,7 +64,7 @@ function leaderboardColumns(view, axis) {
     { name: "difference to the best", key: "difference", value: (row) => row.difference_to_best?.mean,
       title: "Mean difference of Dice, case by case, at the last epoch that both have, and its interval: exploratory",
       cell: (row) => row.difference_to_best ? [signed(row.difference_to_best.mean, 3), " ",
-        el("small", {}, range(row.difference_to_best.interval, signed))] : "–" },
+        el("small", {}, range(row.difference_to_best.interval, signed, true))] : "–" },
     ...further,
     ...study.searched.map((name) => ({
       name, key: name, text: true, low: true, value: (row) => row.params[name],
@@ -95,9 +100,21 @@ function statusFilter(view, kept) {
   return el("fieldset", { class: "filters" }, el("legend", {}, "Show"), names.map(box), kept);
 }
 
-function notes({ study, trials, metricName }) {
+/** Say how much a validation varies by nothing but its noise. */
+function noiseText({ noise, smoothing }, metricName) {
+  if (noise.missing) return `Validation noise: ${noise.missing}.`;
+  const mean = smoothing > 1 ? ` (${fixed(noise.std_of_value)} of a mean of ${smoothing})` : "";
+  return `Validation noise: ${metricName} ${fixed(noise.mean)}, standard deviation ${fixed(noise.std)}${mean}, `
+    + `over ${noise.draws} noise seeds of the weights of trial ${noise.trial}, epoch ${noise.epoch}.`;
+}
+
+function notes(view) {
+  const { study, trials, metricName } = view;
   const smooth = study.smoothing > 1 ? `, the mean of ${study.smoothing} validations` : "";
   const lines = [
+    view.hasMeans && `Ranked by ${metricName}, the mean of the epochs in parentheses: the last `
+      + `${study.smoothing} validations. All else is of the last epoch, whose weights stand for a trial.`,
+    noiseText(study, metricName),
     "Differences between trials, of one seed on one fold each, are exploratory"
       + (study.verdicts.length ? "; the verdicts say more." : "; segtune confirm judges them."),
     study.max_t > 0 && `At epoch ${study.equal_epoch}: ${metricName} after equal training${smooth}, `
@@ -108,7 +125,7 @@ function notes({ study, trials, metricName }) {
     study.threshold && `The best threshold of one modality (${study.threshold.modality} `
       + `${study.threshold.above ? "≥" : "<"} ${short(study.threshold.threshold)}) has Dice `
       + `${fixed(study.threshold.dice)}: what a model must beat at the least.`,
-    trials.some((row) => row.rank == null) && "Without a rank: trials without a finite result.",
+    trials.some((row) => row.rank == null) && "Without a rank: trials that failed, diverged or did not fit, and those without a finite result.",
   ];
   return el("ul", { class: "notes" }, lines.filter(Boolean).map((line) => el("li", {}, line)));
 }

@@ -10,7 +10,7 @@ function summary(studies) {
     const judged = verdict?.comparisons.find((each) => each.family === "control");
     return [
       el("a", { href: `#s${index}` }, study.study), best ? `trial ${best.trial}` : "–", fixed(best?.dice),
-      [whisker(best?.dice_interval, best?.dice, "searched", axis), el("small", {}, range(best?.dice_interval))],
+      [whisker(best?.dice_interval, best?.dice, "searched", axis), el("small", {}, range(best?.dice_interval, fixed, best?.num_cases))],
       fixed(control?.dice), fixed(study.threshold?.dice),
       judged ? [verdictBadge(judged.verdict), ` (trial ${judged.trial})`] : badge("not confirmed", "open"),
       mattered(study.importance),

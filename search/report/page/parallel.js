@@ -37,11 +37,11 @@ function parallel(view) {
 function paintParallel(view, root, { x, y }) {
   const { axes } = view;
   const searched = view.trials.filter((row) => row.value != null);
-  const quarter = Math.ceil(searched.length / 4);
+  const quarter = Math.ceil(searched.filter((row) => row.rank).length / 4);
   const spots = [];
   for (const row of view.inOrder(searched)) {
     const points = axes.map((axis, index) => [x(index), y(axis.place(axis.value(row)))]);
-    const best = row.rank <= quarter ? " best" : "";
+    const best = row.rank && row.rank <= quarter ? " best" : "";
     const look = view.lineOf(row).replace(" best", "") + best;
     const path = points.map(([left, up]) => `${left.toFixed(1)},${up.toFixed(1)}`).join("L");
     root.append(draw("path", { class: look, d: `M${path}`, "data-trial": row.trial }));

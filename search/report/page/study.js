@@ -16,6 +16,7 @@ class View {
       const kind = row === this.control ? "control" : "reference";
       this.describe(row, row === this.control ? "control (U-Net)" : `${row.name} (trial ${row.trial})`, kind, kind);
     }
+    this.hasMeans = this.rows.some((row) => row.value_epochs.length > 1);
     this.valueAxis = measuredAxis(this.trials.map((row) => row.value));
     this.axes = this.makeAxes();
     this.hidden = new Set(); // Statuses.

@@ -43,9 +43,10 @@ function facts({ study, metricName }, row) {
   const pairs = [
     ["status", `${row.status}${row.reason ? `: ${row.reason}` : ""}`],
     ["epochs", `${epochsText(row)} of ${row.goal}`.replace(/( of \d+)\1$/, "$1")],
-    [metricName, number(row.value)],
-    metricName === "Dice" ? null : ["Dice", number(row.dice)],
-    ["95 % interval", range(row.dice_interval)],
+    row.value_epochs.length > 1 ? [metricName, `${number(row.value) ?? "–"}, ${whereOf(row)}`] : null,
+    metricName === "Dice" ? null : [`${metricName}, epoch ${row.epochs}`, number(row.last_value)],
+    [`Dice, epoch ${row.epochs}`, number(row.dice)],
+    ["95 % interval", range(row.dice_interval, fixed, row.num_cases)],
     ["AVD mL", number(row.avd_ml, 2)],
     ["lesion F1", number(row.lesion_f1, 3)],
     [`${unitOf(study.cost)}-hours`, number(row[study.cost], 2)],

@@ -7,26 +7,31 @@ function verdicts(view) {
     el("h4", {}, `Confirmed ${verdict.where}`), scoreTable(view, verdict), comparisonTable(view, verdict)]);
 }
 
+/** Return the name of what a verdict is about; before version 0.2 that was Dice. */
+function judged(verdict) {
+  return !verdict.metric || verdict.metric === "val/dice" ? "Dice" : verdict.metric;
+}
+
 function scoreTable(view, verdict) {
-  const axis = diceAxis(verdict.scores.flatMap((score) => [score.mean, ...score.interval]));
+  const axis = diceAxis(verdict.scores.flatMap((score) => [score.mean, ...(score.interval ?? [])]));
   const rows = verdict.scores.map((score) => {
     const bySeed = new Map(score.seeds.map((seed, index) => [seed, score.by_seed[index]]));
     const look = score.role === "control" || score.role === "reference" ? score.role : "searched";
     return [view.link(view.byNumber.get(score.trial)) ?? `trial ${score.trial}`, score.role,
-      whisker(score.interval, score.mean, look, axis, 150), fixed(score.mean), range(score.interval),
+      whisker(score.interval, score.mean, look, axis, 150), fixed(score.mean), range(score.interval, fixed, true),
       ...verdict.seeds.map((seed) => fixed(bySeed.get(seed)))];
   });
   const seeds = verdict.seeds.map((seed, index) => `seed ${seed}, fold ${verdict.folds[index]}`);
-  return plainTable(`Dice of what was run again ${verdict.where}`,
-    ["trial", "role", "", "Dice", "95 % interval", ...seeds], rows, { textColumns: 3 });
+  return plainTable(`${judged(verdict)} of what was run again ${verdict.where}`,
+    ["trial", "role", "", judged(verdict), "95 % interval", ...seeds], rows, { textColumns: 3 });
 }
 
 function comparisonTable(view, verdict) {
   const rows = verdict.comparisons.map((each) => [
     `trial ${each.trial}`, `${each.family} (trial ${each.other})`, verdictBadge(each.verdict),
-    each.interval ? signed(each.mean) : "–", each.interval ? `${level(each)} ${range(each.interval, signed)}` : "–",
+    each.mean == null ? "–" : signed(each.mean), each.interval ? `${level(each)} ${range(each.interval, signed)}` : "–",
     each.p_holm == null ? "–" : short(each.p_holm), each.seeds.length,
     (each.num_cases ?? []).reduce((sum, n) => sum + n, 0) || "–", each.reason]);
-  return plainTable(`Verdicts ${verdict.where}`, ["trial", "against", "verdict", "difference of Dice",
+  return plainTable(`Verdicts ${verdict.where}`, ["trial", "against", "verdict", `difference of ${judged(verdict)}`,
     "interval", "p (Holm)", "seeds", "cases", ""], rows, { textColumns: 3 });
 }

@@ -1,5 +1,7 @@
 """The leaderboard and the status of studies whose outcome is known."""
 
+import csv
+import io
 import json
 import math
 from pathlib import Path
@@ -9,12 +11,14 @@ import pytest
 from scipy import stats
 
 from search.analysis.case_scores import bootstrap
-from search.analysis.ranking import pareto
+from search.analysis.ranking import best_of, pareto
 from search.analysis.results import compare
 from search.ledger.journal import Ledger
-from search.ledger.state import Report, TrialState
+from search.ledger.state import Report, StudyState, TrialState
 from search.monitor.status import render, status
+from search.report.csv_table import csv_table
 from search.report.leaderboard import leaderboard
+from search.report.page_data import gather
 from search.study.config import Objective, Stall, StudyConfig
 from trainer.evaluation.metrics import CaseScore
 from trainer.run_log import RunLog, Validation
@@ -156,17 +160,87 @@ def test_single_seeds_are_exploratory(folder, tmp_path):
 
 
 def test_epochs_at_which_trials_compare(folder, tmp_path):
-    """The last epoch of every completed trial; while none is complete, of the best few."""
+    """The last epoch of every trial trained to max_t; while there is none, of the best few."""
     result = compare(folder)
     assert result["equal_epoch"] == 9
     values = {row["trial"]: row["value_at_equal"] for row in result["trials"]}
     assert values == {3: 0.5, 6: None, 2: None, 4: None, 5: None}
     assert "at epoch 9: " not in leaderboard(folder), "it would repeat the Dice at the end"
-    young = {2: ("sampled", [0.2, 0.5, 0.1], None), 3: ("sampled", [0.3, 0.4], None)}
+    young = {2: ("sampled", [0.2, 0.5], None), 3: ("sampled", [0.3], None)}
     result = compare(write(tmp_path / "young", young))
-    assert result["equal_epoch"] == 3
+    assert result["equal_epoch"] == 1
     ranks = {row["trial"]: (row["rank"], row["rank_at_equal"]) for row in result["trials"]}
-    assert ranks == {2: (2, 1), 3: (1, 2)}
+    assert ranks == {2: (1, 2), 3: (2, 1)}
+
+
+def test_after_a_resume_trials_compare_where_the_control_has_come(tmp_path):
+    """Trial 3 alone completed, at epoch 3, and was resumed to 9: the control has nothing there."""
+    scheduler = STUDY.scheduler.model_copy(update={"max_t": 3})
+    trials = {
+        0: ("control", [0.3, 0.4], "completed"),
+        2: ("sampled", [0.2], "stopped"),
+        3: ("sampled", [0.2, 0.5, 0.6], "completed"),
+    }
+    result = compare(write(tmp_path / "demo", trials, scheduler=scheduler))
+    assert result["equal_epoch"] == 3
+    assert result["trials"][0]["value_at_equal"] == 0.5
+    assert result["references"][0]["value_at_equal"] == 0.4
+
+
+def test_trials_rank_by_the_mean_that_asha_judges_with_the_last_epoch_beside(tmp_path):
+    """Trial 2 was lucky once, at its end; trial 3 is better on average."""
+    trials = {
+        0: ("control", [0.1, 0.2, 0.3], "completed"),
+        2: ("sampled", [0.1, 0.2, 0.6], "completed"),
+        3: ("sampled", [0.4, 0.5, 0.45], "completed"),
+        4: ("sampled", [0.42], "stopped"),
+    }
+    scheduler = STUDY.scheduler.model_copy(update={"smoothing": 2})
+    folder = write(tmp_path / "demo", trials, scheduler=scheduler)
+    result = compare(folder)
+    assert [row["trial"] for row in result["trials"]] == [3, 4, 2]
+    first, alone, lucky = result["trials"]
+    assert first["value"] == pytest.approx(0.475) and first["value_epochs"] == [3, 9]
+    assert (first["last_value"], first["dice"], first["epochs"]) == (0.45, 0.45, 9)
+    assert (alone["value"], alone["value_epochs"]) == (0.42, [1])
+    assert lucky["value"] == pytest.approx(0.4) and lucky["dice"] == 0.6
+    line = next(line for line in leaderboard(folder).splitlines() if line.startswith("1 "))
+    assert line.split()[:7] == ["1", "3", "completed", "9", "0.4750", "(3,", "9)"]
+    assert line.split()[7] == "0.4500"
+    assert "the last 2 validations" in leaderboard(folder)
+    rows = list(csv.DictReader(io.StringIO(csv_table([result]))))
+    told = [rows[0][key] for key in ("value_first_epoch", "value_last_epoch", "last_value")]
+    assert told == ["3", "9", "0.45"] and float(rows[0]["value"]) == pytest.approx(0.475)
+    assert status(folder)["best"]["value"] == first["value"]
+    assert "val/dice 0.4750, mean of epochs 3, 9, demo:3" in render(status(folder))
+
+
+def test_the_best_is_a_searched_trial_with_a_finite_value():
+    state = StudyState()
+    for number, value in enumerate((0.9, math.inf, 0.2, 0.1)):
+        trial = TrialState(number, {}, "sampled" if number else "control", protected=not number)
+        trial.reports.append(Report(1, value, {}))
+        state.trials[number] = trial
+    low = STUDY.model_copy(update={"objective": Objective(metric="val/avd_ml", mode="min")})
+    assert best_of(STUDY, state) is state.trials[2] and best_of(low, state) is state.trials[3]
+    assert best_of(STUDY, StudyState()) is None
+
+
+def test_the_page_rounds_once_and_as_the_terminal(tmp_path):
+    """0.46514999 is 0.4651; by way of five digits it would be 0.4652."""
+    folder = write(tmp_path / "demo", {2: ("sampled", [0.46514999], "stopped")})
+    assert "  0.4651  " in leaderboard(folder)
+    [row] = gather(folder)["trials"]
+    assert row["value"] == row["dice"] == 0.46514999
+
+
+@pytest.mark.parametrize("ending", ["failed", "diverged", "infeasible"])
+def test_a_trial_that_came_to_nothing_has_no_rank_whatever_it_reported(tmp_path, ending):
+    trials = {2: ("sampled", [0.2, 0.9], ending), 3: ("sampled", [0.3, 0.4], "stopped")}
+    folder = write(tmp_path / "demo", trials)
+    rows = [(row["rank"], row["trial"], row["value"]) for row in compare(folder)["trials"]]
+    assert rows == [(1, 3, 0.4), (None, 2, 0.9)]
+    assert status(folder)["best"]["trial"] == 3
 
 
 def test_equal_epochs_are_smoothed(tmp_path):
@@ -231,7 +305,10 @@ def test_pareto_set_as_optunas(repeat):
         trial.reports.append(Report(1, row[0], metrics))
         trials.append(trial)
         theirs.add_trial(optuna.create_trial(values=row))
-    ours = {trial.number for trial in pareto(objectives, trials)}
+    study = STUDY.model_copy(
+        update={"objective": objectives[0], "further_objectives": objectives[1:]}
+    )
+    ours = {trial.number for trial in pareto(study, trials)}
     assert ours == {trial.number for trial in theirs.best_trials}
 
 
@@ -287,16 +364,21 @@ def test_a_ledger_without_settings(tmp_path):
 def test_status_counts_trials_by_ending(folder):
     result = status(folder)
     assert result["trials"] == {
-        "completed": 3,
+        "completed": 1,
         "diverged": 1,
         "infeasible": 1,
         "stopped": 1,
         "waiting": 1,
     }
+    assert result["references"] == {"completed": 2} and result["confirming"] == {}
+    assert (
+        "5 of 5 searched: 1 completed, 1 diverged, 1 infeasible, 1 stopped, 1 waiting; "
+        "references: 2 completed" in render(result)
+    )
     assert (result["searched"], result["num_trials"]) == (5, 5)
     assert (result["epochs"], result["max_epochs"]) == (9 + 9 + 3 + 9 + 3 + 0 + 1, 7 * 9)
-    assert result["best"] == {"trial": 3, "epoch": 9, "value": 0.5}
-    assert result["control"] == {"trial": 0, "epoch": 9, "value": 0.6}
+    assert result["best"] == {"trial": 3, "epoch": 9, "value": 0.5, "epochs": [9]}
+    assert result["control"] == {"trial": 0, "epoch": 9, "value": 0.6, "epochs": [9]}
     assert result["threshold_dice"] == 0.31
     assert 0 <= result["idle_s"] < 60
     assert (result["driver"], result["finished"]) == (None, False)

@@ -161,7 +161,7 @@ def test_the_trainers_commands_get_a_trials_folder(
     monkeypatch.setattr(model_io, "load", load)
     folder = runs / "demo" / "trials" / f"{best:04d}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "best.pt").touch()
+    (folder / "ema.pt").touch()
     words = [f"demo:{best}" if word == "MODEL" else word for word in MODELS[command]]
     assert invoke(runs, *words) == (2, "seen\n")
     words = [str(folder) if word == "MODEL" else word for word in MODELS[command]]

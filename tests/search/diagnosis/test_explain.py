@@ -110,8 +110,8 @@ def test_without_weights_the_ledger_and_the_store_tell(planted: Path, tmp_path: 
     assert "timesteps" not in [finding["name"] for finding in result["findings"]]
     assert any("no weights are here" in note for note in result["notes"])
 
-    for name in QUICK:  # best.pt alone has no raw weights
-        source = planted / "trials" / f"{NUMBERS[name]:04d}" / "best.pt"
+    for name in QUICK:  # ema.pt alone has no raw weights
+        source = planted / "trials" / f"{NUMBERS[name]:04d}" / "ema.pt"
         shutil.copy(source, folder / "trials" / f"{NUMBERS[name]:04d}")
     result = explain(folder, NUMBERS["eps"])
     assert result["findings"][0]["name"] == "timesteps"

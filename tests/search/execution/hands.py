@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.storage.trial_images import Painted
+from search.storage.trial_noise import Noise
 from tests.search import toy
 from trainer.config import TrainConfig
 
@@ -18,6 +19,9 @@ class Hand:
 
     def __init__(self, gpus: float):
         assert gpus == 0
+
+    def noise(self, *_: Any) -> Noise:
+        return Noise(None, 5, {}, {})
 
 
 class Crashing(Hand):
@@ -44,8 +48,26 @@ class Failing(Hand):
         raise OSError("the disk is\nfull")
 
 
+class Measuring(Hand):
+    """Paints nothing, and measures 0.3 with a deviation of 0.01."""
+
+    def paint(self, *_: Any) -> Answer:
+        return Painted(None, [], 0.0), 0.0
+
+    def noise(self, run_dir: Path, *_: Any) -> Noise:
+        return Noise(1, 5, {"val/dice": 0.3}, {"val/dice": 0.01})
+
+
+class Uncertain(Measuring):
+    """Never tells the noise."""
+
+    def noise(self, *_: Any) -> Noise:
+        time.sleep(3600)
+        raise AssertionError
+
+
 def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[toy.Validation]:
     """Train as the toy does, and leave weights that no one can read."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "best.pt").write_text("no weights")
+    (run_dir / "ema.pt").write_text("no weights")
     yield from toy.fit(config, run_dir, received=received)

@@ -421,6 +421,7 @@ def test_mlflow_with_passwords_and_service_names(
     assert "does not answer" in said[0] and PLANTED not in "".join(said) and links == []
     account = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PLANTED}
     monkeypatch.setattr(Tracker, "CLOSE_S", 240.0)  # on a busy machine
+    monkeypatch.setattr(Tracker, "QUIET_S", 240.0)
     said, links = deliver(f"http://{passworded}", **account)
     assert said == [] and len([link for link in links if "run_id" in link]) == 11
     client = MlflowClient(f"http://{passworded}")

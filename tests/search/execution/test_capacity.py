@@ -1,5 +1,7 @@
 """How many trials fit, on clusters that are only described."""
 
+from typing import Any
+
 import pytest
 
 from search.execution.capacity import Slots
@@ -23,7 +25,10 @@ def test_slots_are_what_fits_on_each_node(
     nodes: list[tuple[int, int]],
     fit: int,
 ) -> None:
-    described = [{"Resources": {"CPU": float(c), "GPU": float(g)}} for c, g in nodes]
+    described = [
+        {"NodeID": str(number), "Resources": {"CPU": float(c), "GPU": float(g)}}
+        for number, (c, g) in enumerate(nodes)
+    ]
     monkeypatch.setattr("search.execution.capacity._nodes", lambda: described)
     slots = Slots(cpus, gpus)
     assert slots.count() == fit
@@ -36,9 +41,9 @@ def test_waits_for_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a cluster whose head was started again, the other nodes join a little later."""
     asked, said = [], []
 
-    def nodes() -> list[dict[str, dict[str, float]]]:
+    def nodes() -> list[dict[str, Any]]:
         asked.append(len(asked))
-        return [{"Resources": {"CPU": 4.0 * (len(asked) > 3)}}]
+        return [{"NodeID": "a", "Resources": {"CPU": 4.0 * (len(asked) > 3)}}]
 
     monkeypatch.setattr("search.execution.capacity._nodes", nodes)
     monkeypatch.setattr("search.execution.capacity.Slots.PERIOD_S", 0.01)

@@ -6,9 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 from ray import cloudpickle
-from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayTaskError,
+)
 
 from search.execution.failures import fault_of
+from search.execution.memory import oom_kills
+from trainer.exceptions import StoreChanged, StoreError
 
 
 def task_error(error: Exception) -> Exception:
@@ -28,6 +36,32 @@ def died(text: str) -> ActorDiedError:
         (task_error(ValueError("no\nsuch thing")), "error", "ValueError: no"),
         (task_error(OSError(errno.ENOSPC, "full", "/x")), "storage", "OSError: [Errno 28] full"),
         (task_error(FileNotFoundError(errno.ENOENT, "gone", "/x")), "error", "FileNotFoundError"),
+        (
+            task_error(FileNotFoundError(errno.ENOENT, "gone", "/data/store/cases/a.npz")),
+            "storage",
+            "FileNotFoundError",
+        ),
+        (
+            task_error(PermissionError(errno.EACCES, "refused", "/runs/toy/trials/0003/owner")),
+            "storage",
+            "PermissionError",
+        ),
+        (
+            task_error(PermissionError(errno.EACCES, "Failed to open '/data/store/a.arrow'")),
+            "storage",
+            "PermissionError: [Errno 13] Failed to open",
+        ),
+        *(
+            (task_error(OSError(code, "so")), "storage", "")
+            for code in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM, errno.ETIMEDOUT)
+        ),
+        (task_error(StoreError(["/data/store: not a prepared store"])), "storage", "StoreError"),
+        (task_error(StoreChanged(["/data/store: damaged store"])), "data", "StoreChanged"),
+        (
+            OutOfMemoryError("1 worker(s) were killed\nMemory on the node"),
+            "memory",
+            "the node ran out of memory, and Ray ended this process: OutOfMemoryError: 1 worker",
+        ),
         (died("The actor died because its node has died."), "node", "ActorDiedError: The actor"),
         (died("its node was terminated expectedly: drained"), "node", "ActorDiedError: its node"),
         (died("Worker unexpectedly exits: killed by SIGKILL"), "process", "ActorDiedError: Worker"),
@@ -40,7 +74,9 @@ def test_the_cause_is_read_from_the_error_that_tune_keeps(
 ) -> None:
     path = tmp_path / "error.pkl"
     path.write_bytes(cloudpickle.dumps(error))  # as Tune does
-    fault = fault_of(SimpleNamespace(pickled_error_file=str(path)), hung=False)
+    config = {"train": {"data": {"store": "/data/store"}}, "run_dir": "/runs/toy/trials/0003"}
+    attempt = SimpleNamespace(pickled_error_file=str(path), config=config)
+    fault = fault_of(attempt, hung=False)
     assert fault.cause == cause and fault.reason.startswith(reason), fault
 
 
@@ -48,3 +84,13 @@ def test_hung_and_unknown() -> None:
     attempt = SimpleNamespace(pickled_error_file=None)
     assert fault_of(attempt, hung=True).cause == "hung"
     assert fault_of(attempt, hung=False).cause == "process"
+
+
+def test_what_the_kernel_ended_for_want_of_memory(tmp_path: Path) -> None:
+    """By the process's own cgroup where that counts, else by the machine."""
+    assert oom_kills(tmp_path) == -1
+    (tmp_path / "vmstat").write_text("pgfault 12\noom_kill 7\n")
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text("0::/no/such/group\n")
+    assert oom_kills(tmp_path) == 7
+    assert oom_kills() >= 0

@@ -11,6 +11,7 @@ import torch
 from search.cli.main import main
 from search.execution.gpus import automatic, device_for, with_gpus
 from search.execution.hardware import gpu_in_use
+from search.execution.recovery import Recovery
 from search.execution.worker import check_accelerator, on_its_devices
 from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
@@ -116,7 +117,7 @@ def test_the_ledger_has_the_gpu_on_which_torch_computed(
         trial = SimpleNamespace(config={"trial": 0})
         metrics = [("val/dice", 0.5)]
         result = {"epoch": 1, "metrics": metrics, "gpu": gpu_in_use()}
-        Scheduler(session).on_trial_result(None, trial, result)  # type: ignore[arg-type]
+        Scheduler(session, Recovery(set)).on_trial_result(None, trial, result)  # type: ignore[arg-type]
         [reported] = [e for e in session.ledger.events if e["event"] == "reported"]
     assert reported.get("gpu", "") == gpu and ("gpu" in reported) == bool(gpu)
 

@@ -12,6 +12,8 @@ import torch
 import yaml
 from PIL import Image
 
+from search.analysis.ranking import best_of
+from search.analysis.validation_noise import noise_of, to_measure
 from search.execution.image_worker import (
     FIRST_S,
     SHARE,
@@ -20,9 +22,12 @@ from search.execution.image_worker import (
 )
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState
+from search.report.leaderboard import leaderboard
 from search.storage.s3 import Remote, mirror_of
 from search.storage.s3_run import S3Run
 from search.storage.trial_images import fetch_pictures, paint_trial
+from search.storage.trial_noise import measure_noise
+from search.study.frozen import study_of
 from tests.search import offline
 from tests.search.conftest import Driver, write_study
 from tests.search.execution import hands
@@ -87,8 +92,10 @@ def test_the_best_so_far_and_what_completed(store: Path, tmp_path: Path) -> None
         assert all_of(queue) == [4, 3, 0], "the newest first, and stopped trials not at all"
         paint(session, 4, 2)
         report(session, 4, 3, 0.45)
+        assert all_of(queue) == [4], "the last weights stand for it"
+        paint(session, 4, 3)
         end(session, 4)
-        assert all_of(queue) == [], "its best weights are still those of epoch 2"
+        assert all_of(queue) == []
 
 
 def test_the_smallest_is_the_best(store: Path, tmp_path: Path) -> None:
@@ -212,7 +219,7 @@ def painter(
             painter = ImageWorker(session, said.append)
             for trial in session.state.trials:
                 session.trial_dir(trial).mkdir(parents=True)
-                (session.trial_dir(trial) / "best.pt").touch()
+                (session.trial_dir(trial) / "ema.pt").touch()
             session.state.meter.attempt_s = 1e6
             return painter, session, said
 
@@ -266,6 +273,62 @@ def test_an_error_is_a_line_and_the_next_is_painted(painter: Any) -> None:
         assert trial.ending == ("completed" if trial.number in (2, 3) else None)
 
 
+def noises(session: StudySession) -> list[dict[str, Any]]:
+    return [event for event in session.ledger.events if event["event"] == "noise"]
+
+
+def test_the_noise_is_measured_once_a_study_on_its_best_finished_trial(
+    painter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, session, said = painter(hands.Measuring)
+    for trial, value, ending in ((0, 0.9, "completed"), (2, 0.3, "stopped"), (3, 0.8, "failed")):
+        report(session, trial, 1, value)
+        end(session, trial, ending)
+    report(session, 4, 1, 0.7)
+    assert noise_of(session.study, session.state) == {"missing": "not measured yet"}
+    worker.finish()
+    [event] = noises(session)
+    told = {key: event[key] for key in ("trial", "epoch", "metric", "draws", "mean", "std")}
+    assert told == {
+        "trial": 2,
+        "epoch": 1,
+        "metric": "val/dice",
+        "draws": 5,
+        "mean": 0.3,
+        "std": 0.01,
+    }
+    assert noise_of(session.study, session.state) == told | {"std_of_value": 0.01}
+    end(session, 4)
+    again = ImageWorker(session, said.append)
+    again.finish()
+    assert len(noises(session)) == 1 and said == []
+
+
+def test_noise_that_takes_too_long_is_a_line(painter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageWorker, "NOISE_S", 0.2)
+    worker, session, said = painter(hands.Uncertain)
+    report(session, 2, 1, 0.3)
+    end(session, 2, "stopped")
+    paint(session, 2, 1)
+    session.state.meter.attempt_s = 0.0
+    worker.finish()
+    assert said == ["validation noise was not measured: it takes longer than 0 s"]
+    assert noises(session) == []
+
+
+def test_noise_does_not_apply_without_training_or_diffusion(store: Path, tmp_path: Path) -> None:
+    settings = {"train": {"init_from": "model.pt"}, "scheduler": {"type": "none", "max_t": 0}}
+    with begun(store, tmp_path / "zero", enqueue=[], **settings) as session:
+        missing = noise_of(session.study, session.state)["missing"]
+        assert missing.startswith("does not apply: nothing is trained")
+    with begun(store, tmp_path / "direct", train={"model.family": "unet"}) as session:
+        report(session, 2, 1, 0.3)
+        end(session, 2)
+        missing = noise_of(session.study, session.state)["missing"]
+        assert missing == "does not apply: the networks segment directly, without noise"
+        assert to_measure(session.study, session.state) is None
+
+
 @pytest.mark.slow
 def test_a_study_does_not_need_its_pictures(
     store: Path, drive: Callable[..., Driver], tmp_path: Path
@@ -278,8 +341,10 @@ def test_a_study_does_not_need_its_pictures(
     assert driver.events("painted") == []
     state = StudyState.replay(driver.events())
     assert [trial.ending for trial in state.trials.values()] == ["completed"] * 2
-    best = state.best("max")
-    assert best is not None and best.value == dice(best.params["optimizer.lr"], 2)
+    best = best_of(study_of(driver.events("study")[0], "ledger"), state)
+    assert best is not None
+    assert best.reports[-1].value == dice(best.params["optimizer.lr"], 2)
+    assert "validation noise could not be measured: " in said
 
 
 @pytest.mark.slow
@@ -306,7 +371,9 @@ def test_a_study_ends_with_pictures(
     driver.finish()
     painted = driver.events("painted")
     assert painted, driver.log.read_text()
-    best = StudyState.replay(driver.events()).best("max")
+    best = best_of(
+        study_of(driver.events("study")[0], "ledger"), StudyState.replay(driver.events())
+    )
     assert best is not None and best.pictures
     assert painted[0]["trial"] == best.number
     assert 0 < painted[0]["seconds"] < 60
@@ -315,6 +382,11 @@ def test_a_study_ends_with_pictures(
     for file in best.pictures:
         with Image.open(run_dir / file) as picture:
             picture.load()
+    [noise] = driver.events("noise")
+    assert (noise["trial"], noise["epoch"], noise["draws"]) == (best.number, 2, 5)
+    assert noise["std"] > 0 and f"standard deviation {noise['std']:.4f}" in leaderboard(
+        driver.folder
+    )
     # Again, with nothing left to train: no trial is painted twice.
     drive(path, fit="trainer.loop:fit").finish()
     assert driver.events("painted") == painted
@@ -329,13 +401,16 @@ def test_a_trial_in_s3(store: Path, s3: str, tmp_path: Path, monkeypatch: Any) -
         nothing = paint_trial(folder / "trials" / "0003", str(store), None, 60.0)
         assert nothing == (None, [], 0.0, False), "there are no weights yet"
         state = TrainState(config, Store.open(store), torch.device("cpu"))
-        checkpoint.write(tmp_path / "node" / "best.pt", state.for_use() | {"epoch": 7})
+        checkpoint.write(tmp_path / "node" / "ema.pt", state.for_use() | {"epoch": 7})
         run.send()
         painted = paint_trial(folder / "trials" / "0003", str(store), None, 60.0)
         again = paint_trial(folder / "trials" / "0003", str(store), 7, 60.0)
+        noise = measure_noise(folder / "trials" / "0003", str(store))
         run.send()  # the pictures are no other attempt's claim
     assert painted.epoch == 7 and painted.files and painted.seconds > 0
     assert (again.epoch, again.files) == (7, [])
+    assert (noise.epoch, noise.draws) == (7, 5)
+    assert 0 < noise.mean["val/dice"] < 1 and noise.std["val/dice"] > 0
     content = {file: (folder / "trials/0003" / file).read_bytes() for file in painted.files}
     # From another machine, whose mirror is empty.
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "elsewhere"))

@@ -14,9 +14,15 @@ from tests.search.toy import dice
 from trainer.config import TrainConfig
 
 
+@pytest.fixture(autouse=True)
+def data(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").symlink_to(store)
+
+
 def spec(run_dir: Path, **changes: Any) -> dict[str, Any]:
     run_dir.mkdir(parents=True, exist_ok=True)
-    config = TrainConfig.model_validate({"data": {"store": "none"}, "epochs": 3})
+    store = run_dir.parents[1] / "store"
+    config = TrainConfig.model_validate({"data": {"store": str(store)}, "epochs": 3})
     told = TrialSpec(
         trial=int(run_dir.name),
         attempt=1,

@@ -29,7 +29,9 @@ SETTINGS = {
 def server() -> multiprocessing.context.ForkServerContext:
     """Return a process that has imported everything and forks drivers in an instant."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.search.tune_loop", "tests.search.toy"])
+    context.set_forkserver_preload(
+        ["tests.search.tune_loop", "tests.search.toy", "trainer.data.content_hash"]
+    )
     start(context, int).join()
     return context
 
@@ -40,9 +42,9 @@ def start(context, target, *arguments) -> multiprocessing.process.BaseProcess:
     return process
 
 
-def study_of(runs: Path, seed: int, slow_s: float) -> Path:
-    """Write a toy study; its store is not looked at."""
-    return write_study(runs, runs, toy={"slow": slow_s}, seed=seed, **SETTINGS)
+def study_of(runs: Path, store: Path, seed: int, slow_s: float) -> Path:
+    """Write a toy study."""
+    return write_study(runs, store, toy={"slow": slow_s}, seed=seed, **SETTINGS)
 
 
 def tear(path: Path, draw: random.Random) -> None:
@@ -108,37 +110,37 @@ def kill_on(server, path: Path, num_kills: int, workers: int, draw: random.Rando
             before = b"".join(ledger.read_bytes().splitlines(keepends=True)[:num_whole])
 
 
-def killed_studies(tmp_path: Path, server, total: int, workers: int) -> None:
+def killed_studies(tmp_path: Path, store: Path, server, total: int, workers: int) -> None:
     """Kill studies, one after the other, `total` times; with one worker nothing else changes."""
     draw = random.Random(f"kills/{workers}/{total}")
     kills, numbers = 0, count()  # a study may end before its first kill
     while kills < total:
         seed, number = draw.randrange(1000), next(numbers)
-        path = study_of(tmp_path / f"{workers} killed {number}", seed, 0.001)
+        path = study_of(tmp_path / f"{workers} killed {number}", store, seed, 0.001)
         kills += kill_on(server, path, total - kills, workers, draw)
         check_toy(path.parent / "toy", path)
         if workers == 1:
-            calm = study_of(tmp_path / f"calm {number}", seed, 0)
+            calm = study_of(tmp_path / f"calm {number}", store, seed, 0)
             tune_loop.launch(calm, calm.parent, 1)
             assert results(path.parent / "toy") == results(calm.parent / "toy")
 
 
-def test_a_few_kills(tmp_path, server):
-    killed_studies(tmp_path, server, 8, 1)
-    killed_studies(tmp_path, server, 6, 3)
+def test_a_few_kills(tmp_path, store, server):
+    killed_studies(tmp_path, store, server, 8, 1)
+    killed_studies(tmp_path, store, server, 6, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
-def test_thirty_kills(tmp_path, server, workers):
-    killed_studies(tmp_path, server, 30, workers)
+def test_thirty_kills(tmp_path, store, server, workers):
+    killed_studies(tmp_path, store, server, 30, workers)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", [1, 3])
-def test_ninety_kills_lose_no_event(tmp_path, server, workers):
-    killed_studies(tmp_path, server, 90, workers)
+def test_ninety_kills_lose_no_event(tmp_path, store, server, workers):
+    killed_studies(tmp_path, store, server, 90, workers)
 
 
 @pytest.mark.timeout(1200)

@@ -1,7 +1,6 @@
 """The replay of a ledger."""
 
 import json
-import math
 
 import pytest
 
@@ -89,26 +88,14 @@ def test_events_replay_to_the_state_of_every_trial():
     assert [trial.number for trial in state.searched()] == [1, 2]
     assert state.control().number == 0
     one, two = state.trials[1], state.trials[2]
-    assert (len(one.attempts), one.running, one.epoch, one.value) == (2, True, 1, 0.5)
+    assert (len(one.attempts), one.running, one.epoch) == (2, True, 1)
     assert one.mlflow_run_id == "abc"
     assert (two.ending, two.reason, two.running) == ("stopped", "why", False)
-    assert state.best("max").number == 1  # not the control's 0.9
-    assert state.best("min").number == 2
 
 
 def test_an_empty_study():
     state = StudyState.replay([])
-    assert (state.next_number, state.live(), state.best("max"), state.control()) == (
-        0,
-        [],
-        None,
-        None,
-    )
-
-
-def test_best_passes_over_values_that_are_not_finite():
-    history = [proposed(1), proposed(2), proposed(3), reported(1, 1, math.inf), reported(2, 1, 0.0)]
-    assert StudyState.replay(history).best("max").number == 2
+    assert (state.next_number, state.live(), state.control()) == (0, [], None)
 
 
 @pytest.mark.parametrize(

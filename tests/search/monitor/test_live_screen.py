@@ -43,7 +43,7 @@ def test_what_it_says() -> None:
     text = "\n".join(lines(simulated, 100, 40))
     for said in (
         "study       known  pid 7 on host",
-        "trials      3 of 90 searched: 4 running",
+        "trials      3 of 90 searched: 3 running; references: 1 running",
         "  32 of about ",
         ", at most 7371",
         "0.539 of 2 GPU-hours (1.46 left), 0.135 of 1 wall hours (0.865 left)",
@@ -134,7 +134,8 @@ def test_status_has_what_the_screen_has(tmp_path: Path) -> None:
     assert result["rungs"] == [rung._asdict() for rung in rungs.rows()]
     assert [row["trial"] for row in result["running"]] == [0, 1, 2, 3]
     assert result["running"][3]["value"] == 0.03 and result["running"][3]["epoch"] == 8
-    assert result["trials"] == {"running": 4} and result["eta_s"] > 0
+    assert result["trials"] == {"running": 3} and result["references"] == {"running": 1}
+    assert result["eta_s"] > 0
     assert status_of(simulated.snapshot(), tmp_path, None)["eta_s"] is None
 
 

@@ -105,7 +105,7 @@ def test_a_value_that_is_not_finite_was_not_judged() -> None:
     snapshot = simulated.snapshot()
     assert snapshot.rungs.reached == [[0, 0, 0]] and snapshot.rungs.lost == [[1, 0, 0]]
     assert (snapshot.low, snapshot.high) == (0.5, 0.5)
-    assert snapshot.counts(driven=True) == {"diverged": 1}
+    assert snapshot.counts(driven=True)["trials"] == {"diverged": 1}
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])

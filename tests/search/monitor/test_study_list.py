@@ -42,8 +42,10 @@ def test_a_line_a_study(runs: Path) -> None:
     head, *lines = said(runs)
     assert head.split() == ["study", "state", "trials", "best", "trial", "cost", "last", "event"]
     assert [line.split("  ")[0] for line in lines[:3]] == ["a-finished", "b-interrupted", "c-spent"]
-    assert " finished " in lines[0] and "7 completed" in lines[0] and " CPU-hours " in lines[0]
-    assert " interrupted " in lines[1] and "1 completed, 3 waiting" in lines[1]
+    assert " finished " in lines[0] and " CPU-hours " in lines[0]
+    assert "  5 completed; references: 2 completed  " in lines[0]
+    assert " interrupted " in lines[1]
+    assert "  1 completed, 1 waiting; references: 2 waiting  " in lines[1]
     assert " out of budget " in lines[2] and " GPU-hours " in lines[2]
     assert lines[3:] == [
         f"d-damaged: {runs}/d-damaged/ledger.jsonl: line 1: damaged: b'hello'",
@@ -53,8 +55,9 @@ def test_a_line_a_study(runs: Path) -> None:
 def test_json_has_the_numbers(runs: Path) -> None:
     result = json.loads("\n".join(said(runs, "--json")))
     finished, interrupted, spent, damaged = result["studies"]
-    assert finished["best"] == {"trial": 4, "value": pytest.approx(0.495424)}
-    assert finished["trials"] == {"completed": 7}
+    best = {"trial": 4, "epoch": 3, "value": pytest.approx(0.495424), "epochs": [3]}
+    assert finished["best"] == best
+    assert finished["trials"] == {"completed": 5} and finished["references"] == {"completed": 2}
     assert (finished["state"], finished["driver"]) == ("finished", None)
     assert (interrupted["state"], spent["state"]) == ("interrupted", "out of budget")
     assert "gpu_hours" in spent and "cpu_hours" not in spent and "cpu_hours" in finished

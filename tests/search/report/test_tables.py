@@ -167,7 +167,7 @@ def test_studies_side_by_side(folder, tmp_path):
     text = side_by_side([folder, other])
     lines = text.splitlines()
     assert "selected on, optimistic" in lines[0]
-    first = ["demo", "trial", "3", "0.5000", "[0.400,", "0.600]", "0.6000", "0.3100", "5", "9"]
+    first = ["demo", "trial", "3", "0.5000", "[0.400,", "0.600]", "9", "0.6000", "0.3100", "5"]
     assert lines[3].split()[:10] == first and "17%" in lines[3]
     assert lines[4].split()[:3] == ["b", "trial", "2"]
     assert "same store and validation fold; differences between" in text

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from search.execution.worker import ending_of
 from search.storage import dataset_cache
 from search.storage.dataset_cache import (
     address_for_all_nodes,
@@ -25,6 +27,7 @@ from tests.search.execution.test_trainable import spec
 from trainer.configfile import ConfigError
 from trainer.data.content_hash import problem
 from trainer.data.store import Store
+from trainer.exceptions import StoreChanged, StoreError
 
 
 @pytest.fixture
@@ -219,5 +222,62 @@ def test_an_address_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_store_that_is_not_there_is_no_measurement(s3: str, tmp_path: Path) -> None:
     told = spec(tmp_path / "0003")
     told["train"]["data"]["store"] = s3
-    with pytest.raises(RuntimeError, match="not a prepared store"):
+    with pytest.raises(StoreError, match="not a prepared store") as raised:
         with_store_here(told)
+    assert ending_of(raised.value) is None
+
+
+@pytest.fixture
+def near(
+    store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> tuple[Path, dict[str, Any]]:
+    """A store that is read where it is, and what an attempt of a first launch is told."""
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "near"
+    shutil.copytree(store, place)
+    told = spec(tmp_path / "study" / "trials" / "0003", fence=1)
+    told["train"]["data"]["store"] = str(place)
+    assert with_store_here(told) == told
+    return place, told
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_data_that_changed_in_place_are_not_trained_on(
+    near: tuple[Path, dict[str, Any]], dated: bool
+) -> None:
+    """Where a date or size tells at once; else each launch finds it once, on each node."""
+    place, told = near
+    path = place / "cases" / "case03.npz"
+    before = path.stat()
+    flip(path)
+    if not dated:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert with_store_here(told) == told  # read once a launch
+        told["fence"] = 2
+    with pytest.raises(StoreChanged, match=r"near: damaged store: .*case03.*prepare it again"):
+        with_store_here(told)
+    flip(path)
+    assert with_store_here(told) == told
+
+
+def test_a_store_in_place_is_read_once_a_launch(
+    near: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where several studies take turns."""
+    _, told = near
+    monkeypatch.setattr("trainer.data.content_hash.problem", lambda path: read.append(path) or "")
+    read: list[Path] = []
+    for fence in (1, 1, 2, 1, 2, 3):
+        with_store_here(told | {"fence": fence})
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("what", ["", "manifest.json", "cases/case03.arrow", "cases/case03.npz"])
+def test_a_store_that_is_away_has_not_changed(near: tuple[Path, dict[str, Any]], what: str) -> None:
+    place, told = near
+    away = (place / what).rename(place.with_name("away"))
+    with pytest.raises((StoreError, FileNotFoundError)) as raised:
+        with_store_here(told)
+    assert not isinstance(raised.value, StoreChanged)
+    away.rename(place / what)
+    assert with_store_here(told) == told

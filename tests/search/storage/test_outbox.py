@@ -1,6 +1,7 @@
 """The thread that hands on what a study writes."""
 
 import itertools
+import signal
 import subprocess
 import sys
 import threading
@@ -126,3 +127,27 @@ def test_a_process_ends_between_two_steps(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert written.read_text() == "part\n"
+
+
+def test_who_waits_at_the_end_is_told_and_may_leave() -> None:
+    """Ctrl-C ends the waiting, and the thread at its next look at the time."""
+    told: list[str] = []
+    place = Place()
+
+    def deliver() -> None:
+        while True:
+            outbox.check_time()
+            time.sleep(0.01)
+
+    def leave() -> None:
+        told.append("waits")
+        signal.raise_signal(signal.SIGINT)
+
+    outbox = place.delivery(name="slow")
+    outbox._deliver = deliver
+    outbox.start()
+    begun_s = time.monotonic()
+    outbox.close(60.0, 0.1, leave)
+    outbox._thread.join(10)
+    assert told == ["waits"] and not outbox._thread.is_alive()
+    assert 0.1 <= time.monotonic() - begun_s < 10

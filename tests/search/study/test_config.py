@@ -167,10 +167,10 @@ scheduler.brackets=3
     command line: scheduler: brackets is 3, but the last would begin at epoch 81
 scheduler.reduction_factor=1
     command line: scheduler.reduction_factor: 1: must be greater
-train.validate_every=2
-    FILE: scheduler.max_t: 81: must be a multiple of train.validate_every (2)
-train.validate_every=2
-    FILE: scheduler.grace_period: 9: must be a multiple of train.validate
+train.validation.every=2
+    FILE: scheduler.max_t: 81: must be a multiple of train.validation.every (2)
+train.validation.every=2
+    FILE: scheduler.grace_period: 9: must be a multiple of train.validation.every (2)
 train.model.widht=16
     command line: train.model.widht: no such key; did you mean model.width?
 train.model.width=3

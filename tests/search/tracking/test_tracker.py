@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -13,10 +14,12 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from search.analysis import results
 from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
 from search.study.load import load_study
 from search.tracking.tracker import Tracker
+from search.workflows.launch import run_study
 from tests.search.conftest import Driver
 
 Copy = Callable[[], StudySession]
@@ -37,6 +40,7 @@ def copied(calm: Driver, tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.Mo
     experiment = client.get_experiment_by_name("toy")
     client.rename_experiment(experiment.experiment_id, "another")  # creating a database takes 2 s
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty}")
+    monkeypatch.setattr(Tracker, "QUIET_S", Tracker.CLOSE_S)  # on a busy machine
     study = load_study(calm.study)
 
     def open_() -> StudySession:
@@ -104,7 +108,10 @@ def test_mlflow_shows_parameters_tags_ending_and_configuration(
         assert tags["kind"] == proposed[trial]["kind"]
         last = ended[trial]["epoch"]
         assert run.data.metrics["final/epochs"] == last
-        assert run.data.metrics["final/dice"] == run.data.metrics["val/dice"]
+        values = [e["value"] for e in calm.events("reported") if e["trial"] == trial]
+        assert run.data.metrics["val/dice"] == values[-1]
+        mean = fmean(values[-study.scheduler.smoothing :])
+        assert run.data.metrics["final/dice"] == pytest.approx(mean)
         assert tags["git_commit"] == begun["commit"]
         assert run.info.status == {"completed": "FINISHED", "stopped": "KILLED"}[tags["ending"]]
         assert float(run.data.params["optimizer.lr"]) == config.optimizer.lr
@@ -210,6 +217,32 @@ def test_a_dead_server_costs_the_driver_nothing(
     assert sum(map(len, points(good).values())) == sum(
         len(trial.reports) for trial in session.state.trials.values()
     )
+
+
+def test_results_are_shown_before_mlflow_is_waited_for_and_computed_once(
+    copied: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a launch's end; here of a study of which MLflow has nothing and no trial is left."""
+    asked: list[str] = []
+
+    def counting(name: str, do: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            asked.append(name)
+            return do(*args)
+
+        return counted
+
+    monkeypatch.setattr(results, "_importance", counting("importance", results._importance))
+    monkeypatch.setattr(results, "fetch_cases", counting("compare", results.fetch_cases))
+    monkeypatch.setattr(Tracker, "QUIET_S", 0.0)
+    session = copied()
+    assert run_study(session, "local") == 0
+    session.ledger.close()
+    said = capsys.readouterr().out
+    assert sorted(asked) == ["compare", "importance"]
+    places = [said.index(words) for words in ("rank", "Page  ", "Ctrl-C leaves, and `segtune sync")]
+    assert places == sorted(places)
+    assert not Tracker(copied(), print, print).behind, "and then it has everything"
 
 
 def test_nothing_is_imported_for_nothing(copied: Copy) -> None:

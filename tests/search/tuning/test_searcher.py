@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
+from search.execution.recovery import Recovery
 from search.ledger.session import StudySession
 from search.monitor.console import ProgressDisplay
 from search.sampler.sampler import Sampler
@@ -41,7 +42,9 @@ def driver(
         for event in session.ledger.events:
             sampler.observe(event)
         session.listeners.insert(0, sampler.observe)
-        yield session, StudySearcher(session, sampler, lambda: slots, "tests.search.toy:fit")
+        recovery = Recovery(lambda: {"here"})
+        fit = "tests.search.toy:fit"
+        yield session, StudySearcher(session, sampler, lambda without: slots, recovery, fit)
 
 
 def start(searcher: StudySearcher, name: str) -> dict[str, Any]:

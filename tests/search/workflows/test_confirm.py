@@ -220,13 +220,13 @@ def test_zero_epochs_keep_the_fold_and_vary_the_seed(
         (["--seeds", "2"], "--seeds 2: must be at least 3"),
         (["--top", "6"], "--top 6: only 5 searched trials have a result"),
         (["--trial", "0"], "toy:0: no searched trial with a result"),
-        (["--epochs", "4"], "--epochs 4: must be a multiple of train.validate_every (3)"),
+        (["--epochs", "4"], "--epochs 4: must be a multiple of train.validation.every (3)"),
     ],
 )
 def test_what_cannot_be_confirmed_is_refused(
     tmp_path: Path, store: Path, words: list[str], line: str
 ) -> None:
-    offline.finished(tmp_path / "runs" / "toy", store, train={"validate_every": 3})
+    offline.finished(tmp_path / "runs" / "toy", store, train={"validation.every": 3})
     assert line in cli(tmp_path / "runs" / "toy", "confirm", *words)
 
 

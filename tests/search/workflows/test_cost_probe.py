@@ -43,7 +43,7 @@ def cost(image_s: float, validation_s: float) -> Cost:
 
 
 def test_hours_are_epochs_times_seconds_over_slots():
-    config = study(train=study().train | {"epoch_images": 100, "validate_every": 3})
+    config = study(train=study().train | {"epoch_images": 100, "validation.every": 3})
     config = config.model_copy(
         update={"scheduler": config.scheduler.model_copy(update={"grace_period": 3})}
     )

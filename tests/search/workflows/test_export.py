@@ -66,10 +66,13 @@ def test_the_folder_says_what_it_is(place: Path, phantom_store: Path) -> None:
     assert provenance["trials_compared"] == 2
     metrics = json.loads((folder / "metrics.json").read_text())
     assert LABEL in metrics["validation"]["label"]
-    best = torch.load(place / "runs/demo/trials/0001/best.pt", weights_only=True)
+    assert metrics["validation"]["label"].startswith("validation fold 0, epoch 1, ")
+    best = torch.load(place / "runs/demo/trials/0001/ema.pt", weights_only=True)
     assert metrics["validation"]["metrics"]["val/dice"] == best["metrics"]["val/dice"] > 0.05
     low, high = metrics["validation"]["dice_interval"]
     assert low <= best["metrics"]["val/dice"] <= high
+    value = best["metrics"]["val/dice"]
+    assert metrics["ranked_by"] == {"metric": "val/dice", "value": value, "where": "epoch 1"}
     assert metrics["threshold"] is None and metrics["test_readings_by_this_run"] == 0
 
     card = (folder / "README.md").read_text()
@@ -97,7 +100,18 @@ def test_the_requirements_are_what_the_trainer_imports(place: Path) -> None:
     assert pinned["torch"] == torch.__version__.partition("+")[0]
 
 
-def test_it_is_the_averaged_weights_of_best_pt(place: Path) -> None:
+def test_a_run_of_version_0_1_exports_its_best_validation_and_says_so(
+    place: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(place / "runs/demo/trials/0001", tmp_path / "old")
+    (tmp_path / "old/ema.pt").rename(tmp_path / "old/best.pt")
+    said = segtune("export", tmp_path / "old", tmp_path / "out")
+    assert f"note: {tmp_path}/old/best.pt: of version 0.1" in said
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert "best epoch" in metrics["validation"]["label"] and metrics["ranked_by"] is None
+
+
+def test_it_is_the_averaged_weights_of_the_last_validation(place: Path) -> None:
     exported, run = load(place / "best"), load(place / "runs/demo/trials/0001")
     assert exported.config == run.config
     assert (exported.inputs, exported.epoch) == (run.inputs, run.epoch)
@@ -194,14 +208,14 @@ def test_the_chosen_sampling_and_threshold_go_along(
     assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
     values = json.loads((run_dir / "threshold.json").read_text())
     (run_dir / "threshold.json").write_text(json.dumps(values | {"weights": "0" * 16}))
-    segtune("export", run_dir / "best.pt", tmp_path / "plain")
+    segtune("export", run_dir / "ema.pt", tmp_path / "plain")
     assert load(tmp_path / "plain").config.sampling == load(run_dir).config.sampling
 
 
 def test_without_its_data_it_has_no_picture_and_says_so(
     place: Path, phantom_store: Path, tmp_path: Path
 ) -> None:
-    saved = torch.load(place / "runs/demo/trials/0001/best.pt", weights_only=True)
+    saved = torch.load(place / "runs/demo/trials/0001/ema.pt", weights_only=True)
     saved["config"]["data"]["store"] = str(tmp_path / "nowhere")
     torch.save(saved, tmp_path / "model.pt")
     said = segtune("export", tmp_path / "model.pt", tmp_path / "out")
@@ -287,10 +301,10 @@ def test_what_cannot_be_exported_is_one_line(runs: Path, place: Path, tmp_path: 
     assert "did you mean demo?" in refused("dmo", out)
     assert "demo:9: no such trial; there are 0 to 4" in refused("demo", "--trial", "9", out)
     assert "demo:3: has not ended" in refused("demo", "--trial", str(GOING_ON), out)
-    assert "demo:4: failed: no best.pt" in refused("demo", "--trial", str(FAILED), out)
+    assert "demo:4: failed: no ema.pt" in refused("demo", "--trial", str(FAILED), out)
     assert "is exported already" in refused(place / "best", out)
     assert "is a trial already" in refused(runs / "demo/trials/0001", "--trial", "2", out)
-    assert "is no study" in refused(runs / "demo/trials/0001/best.pt", "--trial", "2", out)
+    assert "is no study" in refused(runs / "demo/trials/0001/ema.pt", "--trial", "2", out)
     held = Lease.take(runs / "demo")
     try:
         assert "its best may change" in refused("demo", out)
@@ -335,6 +349,6 @@ def test_a_trial_in_s3_is_fetched(
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert metrics["validation"]["dice_interval"]
     said = segtune("export", "demo", tmp_path / "bad", "--trial", "2", "--runs", s3, status=2)
-    assert "demo:2: completed: no best.pt of it is here" in said
+    assert "demo:2: completed: no ema.pt of it is here" in said
     said = segtune("respace", "demo", "--runs", s3, status=2)
     assert len(said.splitlines()) == 1 and "segtune export demo OUT" in said

@@ -132,7 +132,7 @@ def test_mistakes_are_one_line(runs: Path, tmp_path: Path) -> None:
     before = sorted(runs.iterdir())
     assert "unet segments directly: there is nothing to sample" in refused("demo", "--trial", "0")
     assert "demo:3: has not ended" in refused("demo", "--trial", "3")
-    assert "demo:4: failed: no best.pt" in refused("demo", "--trial", "4")
+    assert "demo:4: failed: no ema.pt" in refused("demo", "--trial", "4")
     assert "no such study" in refused("nothing.pt")
     assert "must be fast, best or the number" in refused("demo", "--choose", "slow")
     assert "only ddim has it" in refused("demo", "--methods", "ddpm", "--eta", "0")

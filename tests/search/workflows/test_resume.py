@@ -183,8 +183,8 @@ def test_refused_after_other_endings(tmp_path: Path, store: Path, ending: str | 
 
 def test_refused_by_what_the_study_is(tmp_path: Path, store: Path) -> None:
     """N must be validated; a study that trains nothing has nothing to train on."""
-    config = offline.finished(tmp_path / "a", store, train={"validate_every": 3})
-    assert config.train_config({}).validate_every == 3
+    config = offline.finished(tmp_path / "a", store, train={"validation.every": 3})
+    assert config.train_config({}).validation.every == 3
     with pytest.raises(ConfigError, match=r"--epochs 10: must be a multiple of .*every \(3\)"):
         resume(tmp_path / "a", top=1, epochs=10)
     scheduler = {"type": "none", "max_t": 0}

@@ -1,0 +1,174 @@
+"""When a trial whose attempt died may start again, and on which nodes.
+
+Each death in a row lets a trial wait longer, and keeps it from the node where it died while there
+is another. Processes of several trials that die on one node within seconds died of that node. One
+on which processes only die, one after the other, is left alone for a while.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from search.execution.failures import Cause, Fault
+from search.execution.memory import oom_kills_on
+
+PAUSE_S = 1.0
+"""After a trial's first death; each further one before it reports again waits PAUSE_FACTOR times
+as long, up to MAX_PAUSE_S."""
+PAUSE_FACTOR = 4.0
+MAX_PAUSE_S = 120.0
+MAX_STORAGE_PAUSE_S = 30.0
+"""A storage that is away is asked for more often: it costs a failed start and no more."""
+TOGETHER_S = 10.0
+"""Between deaths on one node that are one fault of the node."""
+KILLS = 3
+"""So many deaths in a row on a node, of two trials or more, and it is left alone."""
+LEFT_ALONE_S = 60.0
+"""At first; twice as long each time in a row, up to MAX_LEFT_ALONE_S."""
+MAX_LEFT_ALONE_S = 600.0
+
+OF_THE_NODE = ("process", "hung", "memory", "machine", "error")
+"""Causes that may lie in the node."""
+
+
+@dataclass
+class _Deaths:
+    """Of a trial since it last reported."""
+
+    count: int = 0
+    again_s: float = 0.0
+    """When it may start again."""
+    nodes: list[str] = field(default_factory=list)
+    """Where it died, the last one last."""
+
+
+@dataclass
+class _Node:
+    """What died on a node since anything there last reported."""
+
+    host: str
+    deaths: list[tuple[float, int]] = field(default_factory=list)
+    """When, and which trial's."""
+    left_alone: int = 0
+    """How often in a row."""
+    until_s: float = 0.0
+    oom_kills: int = 0
+    """As it was counted there last."""
+
+
+class Recovery:
+    """What is known of trials whose attempts died, and of the nodes where they did.
+
+    Args:
+        nodes: Ray's ids of the nodes that can hold a trial, at this moment.
+        say: Is told of nodes that are left alone.
+        count: Asks a node how many processes its kernel has ended for want of memory.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        nodes: Callable[[], set[str]],
+        say: Callable[[str], None] = print,
+        count: Callable[[str], int] = oom_kills_on,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._usable = nodes
+        self._say = say
+        self._count = count
+        self._clock = clock
+        self._deaths: dict[int, _Deaths] = {}
+        self._where: dict[int, str] = {}
+        self._nodes: dict[str, _Node] = {}
+
+    def started(self, trial: int, node: str, host: str, oom_kills: int) -> None:
+        """Take note of where an attempt runs, and how often the kernel had killed there."""
+        self._where[trial] = node
+        at_node = self._nodes.setdefault(node, _Node(host))
+        at_node.oom_kills = max(at_node.oom_kills, oom_kills)
+
+    def reported(self, trial: int) -> None:
+        """Take note that a trial goes on, and that its node lets it."""
+        self._deaths.pop(trial, None)
+        if node := self._nodes.get(self._where.get(trial, "")):
+            node.deaths.clear()
+            node.left_alone = 0
+
+    def told_by_the_kernel(self, trial: int, fault: Fault) -> Fault:
+        """Return a fault with its cause, where a process was perhaps killed for want of memory."""
+        node = self._nodes.get(self._where.get(trial, ""))
+        if not (fault.killed and node):
+            return fault
+        before, node.oom_kills = (
+            node.oom_kills,
+            max(node.oom_kills, self._count(self._where[trial])),
+        )
+        if node.oom_kills == before:
+            return fault
+        who = f"{node.host} ran out of memory, and its kernel ended this process"
+        return fault._replace(cause="memory", reason=f"{who}: {fault.reason}")
+
+    def died(self, trial: int, cause: Cause) -> Cause:
+        """Take note of a death; return its cause, which may turn out to be the machine."""
+        now_s, node = self._clock(), self._nodes.get(self._where.get(trial, ""))
+        if node and cause in OF_THE_NODE:
+            others = {other for when, other in node.deaths if now_s - when <= TOGETHER_S} - {trial}
+            if others and cause == "process":
+                cause = "machine"
+            node.deaths.append((now_s, trial))
+        self._rest(trial, cause, now_s)
+        if node and cause in OF_THE_NODE:
+            self._leave_alone(self._where[trial], now_s)
+        return cause
+
+    def _rest(self, trial: int, cause: Cause, now_s: float) -> None:
+        deaths = self._deaths.setdefault(trial, _Deaths())
+        if cause == "node":  # another takes its place at once
+            return
+        longest_s = MAX_STORAGE_PAUSE_S if cause == "storage" else MAX_PAUSE_S
+        deaths.again_s = now_s + min(longest_s, PAUSE_S * PAUSE_FACTOR**deaths.count)
+        deaths.count += 1
+        if node := self._where.get(trial):
+            deaths.nodes = [*(name for name in deaths.nodes if name != node), node]
+
+    def _leave_alone(self, name: str, now_s: float) -> None:
+        node = self._nodes[name]
+        only_kills = len(node.deaths) >= KILLS and len({trial for _, trial in node.deaths}) > 1
+        others = self._usable() - self.left_alone() - {name}
+        if not (only_kills and others) or now_s < node.until_s:
+            return
+        pause_s = min(MAX_LEFT_ALONE_S, LEFT_ALONE_S * 2**node.left_alone)
+        node.until_s, node.left_alone = now_s + pause_s, node.left_alone + 1
+        self._say(
+            f"node {node.host}: {len(node.deaths)} attempts in a row died there: it is left alone "
+            f"for {pause_s:.0f} s"
+        )
+
+    def left_alone(self) -> set[str]:
+        """Return the nodes on which nothing is to start now."""
+        now_s = self._clock()
+        return {name for name, node in self._nodes.items() if now_s < node.until_s}
+
+    def pause_s(self, trial: int) -> float:
+        """Return how many seconds a trial has yet to wait."""
+        deaths = self._deaths.get(trial)
+        return max(0.0, deaths.again_s - self._clock()) if deaths else 0.0
+
+    def avoid(self, trial: int) -> tuple[str, ...]:
+        """Return the nodes on which a trial is not to start; at least one is left for it."""
+        usable, left_alone = self._usable(), self.left_alone()
+        died_on = self._deaths[trial].nodes if trial in self._deaths else []
+        avoided: list[str] = []
+        for name in (*sorted(left_alone), *reversed(died_on)):
+            if name in usable and name not in avoided and len(avoided) + 1 < len(usable):
+                avoided.append(name)
+        return tuple(sorted(avoided))
+
+    def has_another_node(self, trial: int) -> bool:
+        """Return whether there is a node on which a trial has not died since it last reported."""
+        died_on = self._deaths[trial].nodes if trial in self._deaths else []
+        return bool(self._usable() - {*died_on})
+
+    def can_start(self, avoid: tuple[str, ...]) -> bool:
+        """Return whether there is still a node that an attempt may start on."""
+        return not avoid or bool(self._usable() - {*avoid})

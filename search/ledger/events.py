@@ -1,0 +1,64 @@
+"""The kinds of events in a ledger, and how trials end and attempts die.
+
+Each event has `event`, its kind, `time` and where it applies `trial`. The kinds and what else they
+have:
+
+    driver       host, pid; a launch begins, and whatever ran before is interrupted
+    study        config, config_hash, settings (every trainer setting as resolved at its birth, by
+                 dotted path), semantics, store_hash, commit, versions; written again where what
+                 may change does, with the settings and semantics of the first
+    threshold    what the best single-modality threshold scores
+    imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
+    proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
+                 sampler must remember), drawn_before (draws that had been tried), same_as (an
+                 earlier trial whose params it was given again); with kind confirm: of, seed,
+                 fold, epochs
+    refused      params, optuna, drawn_before, reason: a proposal that the trainer does not take,
+                 which is no trial
+    exhausted    reason: why no further trial is proposed
+    started      attempt, host, pid, cpu, threads; commit and versions of the process that
+                 trains, which version 0.1 recorded in `study` alone
+    reported     epoch, value (of the objective), metrics; gpu, the model on which torch computes,
+                 absent for the CPU (version 0.1 has nvidia-smi's answer in `started`)
+    decided      epoch, action (continue, stop, stall, complete), reason, rung (None if at none)
+    ended        ending, epoch, reason
+    interrupted  epoch, cause (stop, node, process, hung, error, storage, data, memory, machine),
+                 reason, again_s (seconds before its next attempt, absent for none); the attempt is
+                 gone, the trial goes on later
+    retried      epoch; a trial that failed goes on, as if it had not
+    resume       top, epochs, trials: what a `segtune resume` chose
+    resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs
+    budget       what, spent, limit: why the launch ended
+    verdict      what `segtune confirm` found
+    test_read    metrics on the sealed test set
+    painted      epoch, files (below the trial's folder), seconds: pictures of its weights
+    noise        epoch, metric, draws, mean, std, seconds: of its weights' validation, the noise
+                 redrawn; once a study
+    mlflow       run_id with a trial, experiment_id without
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from search.ledger.journal import Event
+
+Ending = Literal["completed", "stopped", "stalled", "diverged", "infeasible", "failed"]
+MENDABLE = ("failed", "infeasible")
+"""Endings after which another try makes sense: nothing was measured."""
+COUNTED = {"process", "hung", "error"}
+"""Causes of an interruption that use up a trial's retries: those that may be its own fault."""
+OF_THE_MACHINE = {"memory", "machine"}
+"""Causes that are hardly a trial's fault, but for ever only where it is one."""
+
+
+def lasting(events: Iterable[Event]) -> Iterator[Event]:
+    """Yield the events but those ends that a later `retried` took back."""
+    events = list(events)
+    ends: dict[int, int] = {}
+    taken_back: set[int] = set()
+    for place, event in enumerate(events):
+        if event["event"] == "ended":
+            ends[event["trial"]] = place
+        elif event["event"] == "retried":
+            taken_back.add(ends[event["trial"]])
+    yield from (event for place, event in enumerate(events) if place not in taken_back)
