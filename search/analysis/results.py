@@ -42,11 +42,12 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         with its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at
         which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
         other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
-        the test set; `noise` (search/analysis/validation_noise.py); `epochs_saved`, the share that
-        pruning spared; `spent`, and which of it is shown as the `cost`; `rung_correlation`
-        (search/analysis/ranking.py); `importance` (search/analysis/importance.py); `subgroups`, the
-        Dice by lesion volume of the best trial, the control and the references. What a trial has is
-        in search/analysis/trial_results.py.
+        the test set; `noise` (search/analysis/validation_noise.py); `exhausted`, why no further
+        trial is proposed, and how many combinations were `refused`, which are no trials;
+        `epochs_saved`, the share that pruning spared; `spent`, and which of it is shown as the
+        `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
+        (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
+        the control and the references. What a trial has is in search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)
@@ -94,6 +95,8 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "noise": noise_of(study, state),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
+        "exhausted": state.exhausted or None,
+        "refused": len(state.refused),
         "spent": state.meter.spent(study.trials),
         "cost": cost_key(study.trials),
         "rung_correlation": rung_correlation(study, searched),

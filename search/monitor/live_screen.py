@@ -162,6 +162,8 @@ def _head(
         if len(values) == 2 and values[0] is not None and values[1] is not None:
             lead = f"  (best {values[0] - values[1]:+.4f})"
         lines.append(("control", _score(study, control, "", lead)))
+    if state.exhausted:
+        lines.append(("note", Text(state.exhausted)))
     if state.threshold:
         rule = threshold_rule(state.threshold)
         lines.append(("threshold", Text(f"Dice {state.threshold['dice']:.4f}  {rule}")))

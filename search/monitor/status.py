@@ -39,7 +39,8 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
 
     Returns:
         `driver`; `finished`, whether every trial ended and none failed; `standing`, that in
-        words; `trials`, the searched ones by ending, `running` and `waiting`, of `num_trials`;
+        words; `trials`, the searched ones by ending, `running` and `waiting`, of `num_trials`
+        unless they are `exhausted`, and why; combinations that were `refused`, which are no trials;
         `references`, the control among them, and `confirming` likewise; `running`, each with its
         value and `since_report_s`, the seconds since it reported; `rungs`, with the trials judged
         there and those that `went_on`; `epochs` done of at most `max_epochs`, of which
@@ -62,6 +63,8 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "standing": state.standing(study),
         "num_trials": study.trials.num_trials,
         "searched": len(state.searched()),
+        "exhausted": state.exhausted or None,
+        "refused": len(state.refused),
         **snapshot.counts(driver is not None),
         "running": [_running(snapshot, trial, now) for trial in snapshot.running() if driver],
         "rungs": [rung._asdict() for rung in snapshot.rungs.rows()],
@@ -105,6 +108,8 @@ def render(result: dict[str, Any]) -> str:
     ]
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
+    if result["exhausted"]:
+        rows.append(("note", result["exhausted"]))
     if result["idle_s"] is not None:
         rows.append(("last event", f"{age(result['idle_s'])} ago"))
     if not result["driver"] and result["standing"].startswith("not finished"):

@@ -104,6 +104,10 @@ def _notes(
         notes.append(f"threshold: {threshold_rule(threshold)}, the best of a single modality")
     if common := _common(result):
         notes.append(f"all trials, with the defaults in (): {common}")
+    if result["exhausted"]:
+        notes.append(result["exhausted"])
+    elif result["refused"]:
+        notes.append(f"combinations that the trainer refuses, no trials: {result['refused']}")
     notes += _spent(result)
     notes += _rungs(result)
     if result["importance"] is None and result["trials"] and result["searched"]:

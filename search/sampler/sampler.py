@@ -213,12 +213,16 @@ class Sampler:
             notes = event.get("optuna", {})
             params = self._encode(event["params"])
             distributions = {name: self._distributions[name] for name in params}
-            about: dict[str, Any] = {"distributions": distributions, "params": params}
+            discarded = create_trial(
+                state=TrialState.FAIL, params=params, distributions=distributions
+            )
             for _ in range(event.get("drawn_before", 0)):  # so that trials have their numbers again
-                discarded = create_trial(state=TrialState.FAIL, **about)
                 self._storage.create_new_trial(self._study_id, discarded)
             frozen = create_trial(
-                state=TrialState.RUNNING, system_attrs=notes.get("trial", {}), **about
+                state=TrialState.RUNNING,
+                params=params,
+                distributions=distributions,
+                system_attrs=notes.get("trial", {}),
             )
             for key, value in notes.get("study", {}).items():
                 self._storage.set_study_system_attr(self._study_id, key, value)

@@ -35,6 +35,7 @@ def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str
     """
     before, now = _settings(begun), _settings(study)
     refused, notes = [], []
+    raised = study.trials.num_trials > begun.trials.num_trials
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
         if old == new:

@@ -1,20 +1,26 @@
 """What a sampler cannot do with a study, known before anything is spent. Imports no Optuna."""
 
+import random
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from search.study.space import Dimension, active, ordered
+from search.study.space import Dimension, active, draw, ordered
+from trainer.configfile import ConfigError
 
 if TYPE_CHECKING:
     from search.study.config import StudyConfig
+
+DRAWS = 100
+"""Random combinations by which it is told how many the trainer refuses."""
 
 LEARNS_NOTHING = ("random", "qmc", "grid")
 """Samplers whose proposals do not depend on results."""
 
 COMPLETE_ONLY = ("gp", "nsga2")
-"""Samplers that learn from trials that were completed or stalled, and from no others."""
+"""Samplers that learn nothing from trials that were stopped."""
 
 
 def grid_problems(study: "StudyConfig", where: str) -> list[str]:
@@ -73,12 +79,35 @@ def _all_values(dimension: Dimension) -> Iterator[Any]:
         value += step
 
 
+def clashes(study: "StudyConfig") -> list[str]:
+    """Return what the trainer says of each of DRAWS random combinations that it refuses."""
+    rng, said = random.Random(0), []
+    for _ in range(DRAWS):
+        try:
+            study.train_config(draw(study.space, rng))
+        except ConfigError as error:
+            said.append(error.lines[0].removeprefix(f"{study.study}: "))
+    return said
+
+
 def warnings(study: "StudyConfig") -> list[str]:
-    """Return a line for each setting that keeps the sampler from learning."""
-    kind = study.sampler.type
+    """Return a line for each setting that keeps the sampler from learning, or from proposing."""
+    kind, num_trials, lines = study.sampler.type, study.trials.num_trials, []
     if kind in COMPLETE_ONLY and study.scheduler.type == "asha":
-        return [
-            f"sampler.type: {kind}: learns nothing from the trials that ASHA stops, nor from "
-            "diverged and infeasible ones; tpe does"
-        ]
-    return []
+        lines.append(
+            f"sampler.type: {kind}: learns nothing from the trials that ASHA stops; tpe does"
+        )
+    if not continuous(study.space) and (size := _size(study)) < num_trials:
+        lines.append(
+            f"trials.num_trials: {num_trials}: the space has {size} combinations, each of which is "
+            "trained once; then the study ends"
+        )
+    for index, entry in enumerate(study.enqueue):
+        if (first := study.enqueue.index(entry)) < index:
+            lines.append(f"enqueue.{index}: is enqueue.{first} again")
+    if said := clashes(study):
+        lines.append(
+            f"space: the trainer refuses {len(said)} of {DRAWS} random combinations, which are no "
+            f"trials; most often: {Counter(said).most_common(1)[0][0]}"
+        )
+    return lines

@@ -1,6 +1,7 @@
 """The dimensions of a search space: their kinds and conditions. Imports neither ray nor optuna."""
 
 import math
+import random
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -105,6 +106,22 @@ class Dimension(Section):
         step = self.step or (1 if self.type == "int" else (self.high - self.low) / math.pi)
         return [self.low, self.low + step, self.high]
 
+    def draw(self, rng: random.Random) -> Any:
+        """Return a random value."""
+        if self.choices is not None:
+            return rng.choice(self.choices)
+        assert self.low is not None and self.high is not None
+        if self.step is not None or (self.type == "int" and not self.log):
+            step = Decimal(str(self.step or 1))
+            low, high = Decimal(str(self.low)), Decimal(str(self.high))
+            value: float = float(low + step * rng.randint(0, int((high - low) / step)))
+        elif self.log:
+            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+            value = min(max(value, self.low), self.high)
+        else:
+            value = rng.uniform(self.low, self.high)
+        return round(value) if self.type == "int" else value
+
     def contains(self, value: Any) -> bool:
         """Return whether the dimension can take a value."""
         if self.choices is not None:
@@ -149,6 +166,15 @@ def active(space: Mapping[str, Dimension], params: Mapping[str, Any]) -> list[st
         ):
             found.add(name)
     return [name for name in space if name in found]
+
+
+def draw(space: Mapping[str, Dimension], rng: random.Random) -> dict[str, Any]:
+    """Return random parameters, of dimensions whose conditions hold."""
+    params: dict[str, Any] = {}
+    for name, dimension in ordered(space):
+        if name in active(space, params):
+            params[name] = dimension.draw(rng)
+    return params
 
 
 def ordered(space: Mapping[str, Dimension]) -> Iterator[tuple[str, Dimension]]:

@@ -31,8 +31,8 @@ from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
 BROKEN = 3
-"""Exit status where nothing but failures came out. A crash has another, and what relaunches tells
-them apart."""
+"""Exit status where nothing but failures came out, or nothing could be proposed. A crash has
+another, and what relaunches tells them apart."""
 
 
 def launch(
@@ -285,7 +285,8 @@ def _conclude(session: StudySession) -> int:
     print(f"MLflow   {ui_command(session.folder)}", flush=True)
     runs = shlex.quote(display_path(session.folder.parent))
     trials = [t for t in session.state.trials.values() if session.includes(t)]
-    status = BROKEN if session.broken or only_failures(trials) else 0
+    nothing = session.state.exhausted and not session.state.searched()
+    status = BROKEN if session.broken or nothing or only_failures(trials) else 0
     if failed := [trial for trial in trials if trial.ending == "failed"]:
         cause = session.broken or f"{len(failed)} trials failed: {failed[-1].reason}"
         name = shlex.quote(session.study.study)

@@ -121,6 +121,7 @@ function notes(view) {
       + "with its rank in parentheses.",
     study.pareto.length && "★ Pareto set: no other trial is better in one objective without being "
       + "worse in another.",
+    study.exhausted && `${study.exhausted}.`,
     study.threshold && `The best threshold of one modality (${study.threshold.modality} `
       + `${study.threshold.above ? "≥" : "<"} ${short(study.threshold.threshold)}) has Dice `
       + `${fixed(study.threshold.dice)}: what a model must beat at the least.`,

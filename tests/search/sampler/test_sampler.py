@@ -460,7 +460,8 @@ def test_proposals_depend_on_the_events_alone(calm: Driver) -> None:
 def test_warns_of_a_sampler_that_ignores_stopped_trials(
     kind: str, scheduler: str, warned: bool
 ) -> None:
-    lines = warnings(make_study(kind, scheduler={"type": scheduler, "max_t": 9}))
+    space = {"optimizer.lr": SPACE["optimizer.lr"]}
+    lines = warnings(make_study(kind, space=space, scheduler={"type": scheduler, "max_t": 9}))
     assert [line.startswith(f"sampler.type: {kind}: ") for line in lines] == [True] * warned
 
 
@@ -490,6 +491,42 @@ def test_a_grid_must_be_finite_and_suffice(
     assert error.value.lines == [f"{path}: {problem}"]
     if "trials" in problem:
         assert load_study(path, ["trials.num_trials=6"]).trials.num_trials == 6
+
+
+def test_says_before_a_launch_what_will_not_be_proposed() -> None:
+    """A space with fewer combinations than trials, an entry given twice, and clashes."""
+    twin = {"loss.weighting": "learned"}
+    trials = {"num_trials": 13}
+    assert warnings(make_study(space=SMALL, enqueue=[twin, {}, twin], trials=trials)) == [
+        "trials.num_trials: 13: the space has 12 combinations, each of which is trained once; then "
+        "the study ends",
+        "enqueue.2: is enqueue.0 again",
+    ]
+    [line] = warnings(make_study(space=steps([20, 1000], [10, 50]), trials={"num_trials": 2}))
+    number = int(line.split()[4])
+    assert line == (
+        f"space: the trainer refuses {number} of 100 random combinations, which are no trials; "
+        "most often: sampling.timestep_respacing is 50, but must be in 1..num_timesteps (20)"
+    )
+    assert 10 < number < 40
+
+
+def steps(timesteps: list[int], respacing: list[int]) -> dict[str, Any]:
+    """A space in which more sampling steps than timesteps clash."""
+    return {
+        "diffusion.num_timesteps": {"type": "categorical", "choices": timesteps},
+        "sampling.timestep_respacing": {"type": "categorical", "choices": respacing},
+    }
+
+
+def test_a_space_in_which_everything_clashes_is_refused(tmp_path: Path, store: Path) -> None:
+    """Before anything is spent, with the clash; each setting alone is possible."""
+    path = write_study(tmp_path, store, space=steps([20, 30], [40, 50]), enqueue=[])
+    with pytest.raises(ConfigError) as error:
+        load_study(path)
+    [line] = error.value.lines
+    assert line.startswith(f"{path}: space: each of 100 random combinations is refused, for ")
+    assert "but must be in 1..num_timesteps (" in line
 
 
 def test_the_warning_is_printed(tmp_path: Path, store: Path) -> None:

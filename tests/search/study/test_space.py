@@ -1,5 +1,9 @@
 """Dimensions and conditions, against Optuna's own distributions."""
 
+import random
+from statistics import median
+from typing import Any
+
 import optuna
 import pytest
 
@@ -138,3 +142,28 @@ def test_contains_all_that_optuna_samples(ours, theirs):
 )
 def test_contains_nothing_else(values, outside):
     assert not any(dimension(**values).contains(value) for value in outside)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
+        {"type": "float", "low": -1.0, "high": 1.0},
+        {"type": "float", "low": 0.1, "high": 0.7, "step": 0.1},
+        {"type": "int", "low": 1, "high": 64, "log": True},
+        {"type": "int", "low": 2, "high": 11, "step": 3},
+        {"type": "categorical", "choices": [1, "a", [2, 3]]},
+    ],
+)
+def test_random_values_are_of_the_dimension_and_reach_its_ends(values: dict[str, Any]) -> None:
+    drawn, rng = dimension(**values), random.Random(0)
+    found = [drawn.draw(rng) for _ in range(2000)]
+    assert all(drawn.contains(value) for value in found)
+    if drawn.choices:
+        assert all(choice in found for choice in drawn.choices)
+        return
+    assert drawn.low is not None and drawn.high is not None
+    if drawn.step or drawn.type == "int":
+        assert (min(found), max(found)) == pytest.approx((drawn.low, drawn.high))
+    if drawn.log:
+        assert median(found) == pytest.approx((drawn.low * drawn.high) ** 0.5, rel=0.5)
