@@ -1,14 +1,17 @@
 """The simulator against hand computations, and the problems against known numbers."""
 
+import json
 import pickle
 from collections.abc import Callable, Iterator
 from itertools import pairwise, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from tests.bench.search.bad_proposals import SCHEDULERS, row
 from tests.bench.search.measure import SHARES, Outcome, earlier, mean_ranks, measure
 from tests.bench.search.methods import OneEpoch, Segtune, Stock
 from tests.bench.search.problems import (
@@ -20,6 +23,7 @@ from tests.bench.search.problems import (
     Phantom,
     _Plain,
 )
+from tests.bench.search.rungs import SEEDS, complete, correlations, runs_of
 from tests.bench.search.simulate import Method, Run, Step, simulate
 
 
@@ -200,6 +204,31 @@ def test_a_search_fills_its_workers_and_stops_trials(search: Callable[[int], Run
     assert run.steps[-1].time_s > 110 and len(run.steps) > 200
     assert run.stopped and max(seen.values()) == EPOCHS
     assert all(seen[trial] == epoch < EPOCHS for trial, epoch in run.stopped.items())
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_few_proposals_cannot_be_trained(sampler: str, scheduler: str) -> None:
+    """At most 0.35 after trial 20, where random ones are bad in 0.53: minutes of CPU for gp."""
+    assert row(sampler, scheduler, seeds=3).share <= 0.35
+
+
+def test_rungs_are_compared_over_the_runs_that_are_there(tmp_path: Path) -> None:
+    """A folder of unfinished runs is a table; what diverged is last; equal curves agree."""
+    (tmp_path / "runs").mkdir()
+    for index in range(6):
+        for seed in SEEDS[: 1 if index == 5 else 2]:
+            dice = [index / 10 + epoch / 100 + seed / 50 for epoch in range(EPOCHS)]
+            text = json.dumps({"dice": dice[: 2 if index == 3 else EPOCHS]})
+            (tmp_path / "runs" / f"{index:03d}-{seed}.json").write_text(text)
+    runs = runs_of(tmp_path)
+    assert complete(runs) == {0, 1, 2, 3, 4}
+    assert correlations(runs, {0, 1, 2, 4})[0] == (1, pytest.approx(1), pytest.approx(1))
+    first, *_, last = correlations(runs, {0, 1, 2, 3, 4})
+    assert first.within == pytest.approx(1 - 6 * (3**2 + 3 * 1) / (5 * 24))
+    assert last.within == pytest.approx(1)
 
 
 def test_stock_hears_what_ray_tune_would_tell_it() -> None:
