@@ -136,7 +136,7 @@ class SamplingConfig(Section):
 EPS_STEPS = 3
 """Steps of a validation with target eps, whose first step from pure noise divides by almost
 nothing: the fewest whose mean Dice over 5 noise seeds is at most 0.01 below that of ten
-(`python -m tests.bench validation`)."""
+(`python -m tests.bench.validation_noise`)."""
 
 
 class ValidationConfig(Section):

@@ -36,8 +36,8 @@ def study(store: Path, **settings: Any) -> StudyConfig:
 
 
 @contextmanager
-def opened(config: StudyConfig, folder: Path):
-    """Open a study as its driver; a new one gets its first event."""
+def opened(config: StudyConfig, folder: Path, *, frozen: bool = True):
+    """Open a study as its driver; a new one gets its first event, of version 0.1 if not frozen."""
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
         if not any(event["event"] == "study" for event in ledger.events):
             ledger.append(
@@ -48,7 +48,7 @@ def opened(config: StudyConfig, folder: Path):
                     "store_hash": Store.open(config.data.store).content_hash,
                     "commit": code_commit(),
                     "versions": package_versions(),
-                    **birth(config)._asdict(),
+                    **(birth(config)._asdict() if frozen else {}),
                 }
             )
         yield StudySession(config, folder, ledger)
@@ -100,10 +100,10 @@ def end(session: StudySession, trial: TrialState, ending: str, reason: str = "wh
     session.record({"event": "ended", **about, "ending": ending, "reason": reason})
 
 
-def finished(folder: Path, store: Path, **settings: Any) -> StudyConfig:
+def finished(folder: Path, store: Path, *, frozen: bool = True, **settings: Any) -> StudyConfig:
     """Write a study that ran to its end."""
     config = study(store, **settings)
-    with opened(config, folder) as session:
+    with opened(config, folder, frozen=frozen) as session:
         propose(session)
         run_study(session)
     return config

@@ -59,7 +59,7 @@ def test_a_validation_counts_every_mask(
         yield counted.append
 
     monkeypatch.setattr("trainer.evaluation.validate.bar", counting)
-    config = tiny_config(phantom_store, sampling__num_ensemble=3)
+    config = tiny_config(phantom_store, validation__members=3)
     store, cpu = Store.open(phantom_store), torch.device("cpu")
     state = TrainState(config, store, cpu)
     cases = store.split(0)[1]

@@ -384,5 +384,6 @@ def test_status_while_it_runs(folder):
         assert result["driver"].startswith("pid ")
         ledger.append({"event": "ended", "trial": 6, "ending": "failed", "epoch": 1, "reason": ""})
     result = status(folder)
-    assert (result["driver"], result["finished"]) == (None, True)
-    assert "none; finished" in render(result)
+    assert (result["driver"], result["finished"]) == (None, False)
+    assert result["standing"].startswith("ended, 1 failed")
+    assert "none; ended, 1 failed" in render(result)

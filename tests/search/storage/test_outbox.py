@@ -131,6 +131,7 @@ def test_a_process_ends_between_two_steps(tmp_path: Path) -> None:
 
 def test_who_waits_at_the_end_is_told_and_may_leave() -> None:
     """Ctrl-C ends the waiting, and the thread at its next look at the time."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # xdist ignores it
     told: list[str] = []
     place = Place()
 
@@ -147,7 +148,10 @@ def test_who_waits_at_the_end_is_told_and_may_leave() -> None:
     outbox._deliver = deliver
     outbox.start()
     begun_s = time.monotonic()
-    outbox.close(60.0, 0.1, leave)
+    try:
+        outbox.close(60.0, 0.1, leave)
+    finally:
+        signal.signal(signal.SIGINT, before)
     outbox._thread.join(10)
     assert told == ["waits"] and not outbox._thread.is_alive()
     assert 0.1 <= time.monotonic() - begun_s < 10

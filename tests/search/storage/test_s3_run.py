@@ -216,7 +216,7 @@ def failing(*_: Any, **__: Any) -> Iterator[Any]:
 
 
 def test_a_trainable_far_from_its_study(
-    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: str, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one node, then on another: each report comes after its checkpoint is in S3."""
     there = Remote.parse(s3) / "toy"
@@ -224,6 +224,7 @@ def test_a_trainable_far_from_its_study(
     for attempt in (1, 2):
         monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / f"node{attempt}"))
         told = spec(tmp_path / "0003", storage=there.uri, fence=1, attempt=attempt)
+        told["train"]["data"]["store"] = str(store)
         trainable = Trainable(told | {"received": attempt - 1})
         result = trainable.train()
         values.append((result["epoch"], dict(result["metrics"])["val/dice"]))

@@ -37,7 +37,6 @@ def offline_runs(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
 @pytest.fixture
 def runs(offline_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("search.analysis.case_scores.NUM_RESAMPLES", 2)
     return Path(shutil.copytree(offline_runs, tmp_path / "runs"))
 
 

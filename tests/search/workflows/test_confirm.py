@@ -317,9 +317,9 @@ def test_what_takes_longer_than_it_should_is_interrupted(tmp_path: Path, store: 
         session.only = frozenset({2})
         assert session.overspent() is None
         session.gpu_hours = 1.0
-        session.state.meter.attempt_s = 3599.0
+        session.state.meter._by_size = {None: {2: 3599.0}}
         assert session.overspent() is None
-        session.state.meter.attempt_s = 3600.0
+        session.state.meter._by_size = {None: {2: 3600.0}}
         spent = session.overspent()
         assert spent and (spent["what"], spent["limit"]) == ("gpu_hours", 1.0)
 

@@ -35,7 +35,7 @@ def test_the_default_measures_what_ten_steps_do(
     many = dice(model, phantom_store, members=8)
     print(f"{target}: {few}, ten steps {ten}, 8 members {many}")
     assert few.mean >= ten.mean - 0.01
-    assert 0 < few.std < 0.05 and 0 < ten.std
+    assert 0 < few.std < 0.05 and ten.std > 0
 
 
 def test_a_network_that_draws_nothing_repeats_itself(phantom_store: Path, tmp_path: Path) -> None:
