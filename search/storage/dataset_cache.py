@@ -139,13 +139,17 @@ def with_store_here(spec: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         StoreError: There is no store, or one that cannot be read.
-        StoreChanged: It holds other data than its content hash says.
+        StoreChanged: It holds other data than its content hash says, or than the study's.
         OSError: It cannot be read, S3 does not answer, or there is no space.
     """
     train = spec["train"]
     given = train["data"]["store"]
     try:
         store = on_this_node(given)
+        found, begun = _named_hash(store), spec["store_hash"]
+        if begun and found != begun:  # prepared anew in its place, perhaps without a fault
+            rule = f"but this study was begun with {begun[:12]}: prepare that again"
+            raise StoreChanged([f"{given}: has the content {found[:12]}, {rule}"])
         if store == given:
             study = spec["storage"] or str(Path(spec["run_dir"]).parents[1])
             _verify_in_place(Path(store), launch=f"{study} {spec['fence']}")

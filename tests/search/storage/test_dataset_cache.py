@@ -260,6 +260,18 @@ def test_data_that_changed_in_place_are_not_trained_on(
     assert with_store_here(told) == told
 
 
+def test_a_sound_store_with_other_data_than_the_studys_is_not_trained_on(
+    near: tuple[Path, dict[str, Any]],
+) -> None:
+    """As where it was prepared anew in its place while the study runs."""
+    place, told = near
+    begun = Store.open(place).content_hash
+    assert with_store_here(told | {"store_hash": begun})["train"]["data"]["store"] == str(place)
+    other = told | {"store_hash": "f" * 64}
+    with pytest.raises(StoreChanged, match=rf"has the content {begun[:12]}, but .* f{{12}}: "):
+        with_store_here(other)
+
+
 def test_a_store_in_place_is_read_once_a_launch(
     near: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
