@@ -85,6 +85,7 @@ def _read(spec: dict[str, Any]) -> dict[str, Any]:
     if spec["gpus"] and train["device"] != "cpu":
         check_accelerator()
     spec = with_store_here(on_this_node(spec | {"train": train}))
+    train = spec["train"]
     with hold_run_folder(spec):
         return read_one(Path(spec["run_dir"]), train["data"]["store"], train["device"])
 

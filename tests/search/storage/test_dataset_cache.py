@@ -22,6 +22,7 @@ from search.storage.dataset_cache import (
     with_store_here,
 )
 from search.storage.s3 import Remote
+from search.workflows.holdout import _read
 from tests.search.conftest import ROOT
 from tests.search.execution.test_trainable import spec
 from trainer.configfile import ConfigError
@@ -211,6 +212,17 @@ def test_a_store_in_s3(store: Path, s3: str, tmp_path: Path) -> None:
     told["train"]["data"]["store"] = uri
     here = Path(with_store_here(told)["train"]["data"]["store"])
     assert here.is_relative_to(tmp_path / "cache") and problem(here) == ""
+
+
+def test_the_test_set_is_read_from_the_copy_on_this_node(
+    far: None, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = spec(tmp_path / "trials" / "0003")
+    told["train"]["data"]["store"] = str(store)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("search.workflows.holdout.read_one", lambda *about: about)
+    _, here, device = _read._function(told)
+    assert Path(here).is_relative_to(tmp_path / "cache") and device == "cpu"
 
 
 def test_an_address_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
