@@ -1,6 +1,7 @@
 """Copies of a store on a node's own disk. The store is on another file system, as it were."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -143,7 +144,7 @@ def test_without_space_the_store_itself_is_used(
 
 @pytest.mark.usefixtures("far")
 def test_the_disk_fills_meanwhile(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def copytree(source: str, target: Path) -> None:
+    def copytree(source: str, target: Path, **_: Any) -> None:
         target.mkdir()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -162,11 +163,11 @@ import os, shutil, sys, time
 from search.storage import dataset_cache
 dataset_cache._same_disk = lambda path, folder: False
 copytree = shutil.copytree
-def slowly(*args):
+def slowly(*args, **named):
     if not os.path.exists(sys.argv[2] + str(os.getpid())):
         open(sys.argv[2] + str(os.getpid()), "w").close()
         time.sleep(1)
-    return copytree(*args)
+    return copytree(*args, **named)
 shutil.copytree = slowly
 print(dataset_cache.on_this_node(sys.argv[1]))
 """
@@ -223,6 +224,35 @@ def test_the_test_set_is_read_from_the_copy_on_this_node(
     monkeypatch.setattr("search.workflows.holdout.read_one", lambda *about: about)
     _, here, device = _read._function(told)
     assert Path(here).is_relative_to(tmp_path / "cache") and device == "cpu"
+
+
+@pytest.mark.parametrize("place", ["near", "far"])
+def test_a_store_that_takes_long_is_no_hanging(
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    place: str,
+) -> None:
+    """Whoever reads the whole of it, or waits for another who does, gives signs of life."""
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
+    if place == "far":
+        request.getfixturevalue("far")
+    told = spec(tmp_path / "study" / "trials" / "0003")
+    told["train"]["data"]["store"] = str(store)
+    touch, signs = Path.touch, list[str]()
+    monkeypatch.setattr(Path, "touch", lambda path: (signs.append(path.name), touch(path)))
+    with_store_here(told)
+    assert signs.count("alive") >= len(Store.open(store).cases)
+    assert (tmp_path / "study" / "trials" / "0003" / "alive").exists()
+    signs.clear()
+    [lock] = (tmp_path / "cache" / "stores").glob("*.lock")
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # The other is done at the first sign of whoever waits.
+        monkeypatch.setattr(Path, "touch", lambda path: (signs.append(path.name), file.close()))
+        with_store_here(told)
+    assert signs == ["alive"]
 
 
 def test_an_address_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +319,9 @@ def test_a_store_in_place_is_read_once_a_launch(
 ) -> None:
     """Also where several studies take turns."""
     _, told = near
-    monkeypatch.setattr("trainer.data.content_hash.problem", lambda path: read.append(path) or "")
+    monkeypatch.setattr(
+        "trainer.data.content_hash.problem", lambda path, _: read.append(path) or ""
+    )
     read: list[Path] = []
     for fence in (1, 1, 2, 1, 2, 3):
         with_store_here(told | {"fence": fence})
