@@ -6,6 +6,7 @@ may do so because of what it trains.
 """
 
 import errno
+import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -41,11 +42,13 @@ STORAGE_ERRORS = {
 }
 """Full, gone or failing: of a shared file system most mean that its server does not answer."""
 AWAY_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM}
-"""What is not where it was, or not for us: of the store and the run folder, which were there at the
-launch, a fault of storage; of any other file, a trial's own."""
+"""What is not where it was, or not for us: of the store, and of the study where the run folder
+itself is gone, a fault of storage; of any other file, a trial's own."""
 MENDLESS = (ImportError, SyntaxError, ConfigError)
 """Errors that every other attempt on the same node meets as well."""
 
+_QUOTED = re.compile("'([^']+)'")
+"""A path in a message of pyarrow, whose errors have no `filename`."""
 _NODE = re.compile(r"\bnode\b.*\b(died|dead|terminated|failed|removed|preempted)\b", re.I | re.S)
 _KILLED = re.compile(r"scores validations ended with status -9|: rank \d+: The actor died")
 
@@ -100,5 +103,8 @@ def _of_storage(error: OSError, spec: Mapping[str, Any]) -> bool:
     """Return whether an error is one of what keeps a trial's data or its results."""
     if error.errno not in AWAY_ERRORS:
         return error.errno in STORAGE_ERRORS
-    places = spec["train"]["data"]["store"], str(Path(spec["run_dir"]).parents[1])
-    return any(place in str(error) for place in places)
+    named = _QUOTED.findall(str(error)) if error.filename is None else [str(error.filename)]
+    places, run_dir = [Path(spec["train"]["data"]["store"])], Path(spec["run_dir"])
+    if not os.access(run_dir, os.F_OK):
+        places.append(run_dir.parents[1])
+    return any(Path(name).is_relative_to(place) for name in named for place in places)

@@ -84,20 +84,33 @@ class Recovery:
         self._nodes: dict[str, _Node] = {}
 
     def started(self, trial: int, node: str, host: str, oom_kills: int) -> None:
-        """Take note of where an attempt runs, and how often the kernel had killed there."""
+        """Take note of where an attempt runs, and how often the kernel had killed there.
+
+        Args:
+            trial: Its number.
+            node: Ray's id of it; empty where the attempt could not say.
+            host: The node's name for people.
+            oom_kills: Of the node's kernel so far.
+        """
+        if not node:  # it died first, or its node is too busy: no fault may be laid on a node
+            self._where.pop(trial, None)
+            return
         self._where[trial], self._oom_kills[trial] = node, oom_kills
         self._nodes.setdefault(node, _Node(host))
+
+    def _node_of(self, trial: int) -> _Node | None:
+        return self._nodes[self._where[trial]] if trial in self._where else None
 
     def reported(self, trial: int) -> None:
         """Take note that a trial goes on, and that its node lets it."""
         self._deaths.pop(trial, None)
-        if node := self._nodes.get(self._where.get(trial, "")):
+        if node := self._node_of(trial):
             node.deaths.clear()
             node.left_alone = 0
 
     def told_by_the_kernel(self, trial: int, fault: Fault) -> Fault:
         """Return a fault with its cause, where a process was perhaps killed for want of memory."""
-        node = self._nodes.get(self._where.get(trial, ""))
+        node = self._node_of(trial)
         if not (fault.killed and node):
             return fault
         known = max(self._oom_kills[trial], node.claimed)
@@ -109,7 +122,7 @@ class Recovery:
 
     def died(self, trial: int, cause: Cause) -> Cause:
         """Take note of a death; return its cause, which may turn out to be the machine."""
-        now_s, node = self._clock(), self._nodes.get(self._where.get(trial, ""))
+        now_s, node = self._clock(), self._node_of(trial)
         if node and cause in OF_THE_NODE:
             others = {other for when, other in node.deaths if now_s - when <= TOGETHER_S} - {trial}
             if others and cause == "process":

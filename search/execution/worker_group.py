@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -130,10 +130,9 @@ class WorkerGroup:
                 ending = ray.get(answered)
             except RayError as error:
                 cause = getattr(error, "cause", None) or error
-                of_storage = isinstance(cause, OSError | StoreError)
-                blame.put(
-                    cause if of_storage else RuntimeError(f"rank {rank}: {first_line(cause)}")
-                )
+                # What is no fault of this trial keeps its kind, by which the driver knows it.
+                known = isinstance(cause, OSError | StoreError | OutOfMemoryError)
+                blame.put(cause if known else RuntimeError(f"rank {rank}: {first_line(cause)}"))
                 self.end()  # at which gloo, if not nccl, breaks off what the others wait for
             else:
                 if ending is None:

@@ -29,6 +29,7 @@ class StudySession:
     Attributes:
         stopping: Why the driver lets its trials checkpoint and end; empty while it does not.
         broken: Why the study cannot go on at all; empty while it can.
+        data_changed: Whether that is because its data are others: no trial is at fault then.
         error: What made `record` fail. Ray Tune, which called, keeps only the text of it.
         only: The trials that this driver runs, asked for by name: it proposes none, and no
             budget of the study ends it. None for all of the plan.
@@ -47,6 +48,7 @@ class StudySession:
         self.listeners: list[Listener] = []
         self.stopping = ""
         self.broken = ""
+        self.data_changed = False
         self.error: Exception | None = None
         self.only: frozenset[int] | None = None
         self.gpu_hours: float | None = None

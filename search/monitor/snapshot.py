@@ -78,6 +78,8 @@ class Rungs:
                 self._next[event["trial"]] = following
                 if following < len(self.levels[bracket]):
                     self.lost[bracket][following] -= 1
+            case "resumed":  # its rungs are behind it, whatever becomes of it
+                self._left.pop(event["trial"], None)
 
     def _count_decision(self, trial: int, event: Event) -> None:
         bracket, before = self._bracket[trial], self._next[trial]

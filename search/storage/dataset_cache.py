@@ -18,12 +18,14 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from search.storage.s3 import (
+    Entry,
     Remote,
     below,
     cache_folder,
@@ -44,6 +46,11 @@ RECORD = "copied.json"
 """In a copy: size and date of each of its files when it was verified."""
 LAUNCHES = 100
 """Of a store that is read where it is, so many launches are remembered that have verified it."""
+ASK_S = 0.2
+"""Between two questions whether another process of this node is done with a store."""
+
+Sign = Callable[[], object]
+"""A sign of life, given again and again while a store is copied, verified or waited for."""
 
 
 def open_store(path: str) -> "Store":
@@ -102,7 +109,7 @@ def read_manifest(path: str) -> bytes:
     return content
 
 
-def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
+def on_this_node(path: str, say: Callable[[str], None] = print, alive: Sign = lambda: None) -> str:
     """Return where to read a store on this node: its copy here, made and verified if need be.
 
     A store on the file system of the cache is read where it is, and so is one for which the cache
@@ -111,6 +118,7 @@ def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
     Args:
         path: A folder, or s3://…
         say: Is told where there is no space.
+        alive: Called while this takes long.
 
     Raises:
         StoreError: It is no store, or is damaged.
@@ -121,11 +129,11 @@ def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
     if not is_remote(path) and _same_disk(Path(path), stores):
         return path
     copy = stores / _named_hash(path)
-    with _locked(copy.with_suffix(".lock")):
-        if _good(copy):
+    with _locked(copy.with_suffix(".lock"), alive):
+        if _good(copy, alive):
             return str(copy)
         try:
-            _copy(path, copy)
+            _copy(path, copy, alive)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT) or is_remote(path):
                 raise
@@ -137,18 +145,29 @@ def on_this_node(path: str, say: Callable[[str], None] = print) -> str:
 def with_store_here(spec: dict[str, Any]) -> dict[str, Any]:
     """Return an attempt's spec with the store that it is to read on this node.
 
+    However long that takes, the run folder has signs of life.
+
     Raises:
         StoreError: There is no store, or one that cannot be read.
-        StoreChanged: It holds other data than its content hash says.
+        StoreChanged: It holds other data than its content hash says, or than the study's.
         OSError: It cannot be read, S3 does not answer, or there is no space.
     """
     train = spec["train"]
-    given = train["data"]["store"]
+    given, run_dir = train["data"]["store"], Path(spec["run_dir"])
+
+    def alive() -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "alive").touch()
+
     try:
-        store = on_this_node(given)
+        store = on_this_node(given, alive=alive)
+        found, begun = _named_hash(store), spec["store_hash"]
+        if begun and found != begun:  # prepared anew in its place, perhaps without a fault
+            rule = f"but this study was begun with {begun[:12]}: prepare that again"
+            raise StoreChanged([f"{given}: has the content {found[:12]}, {rule}"])
         if store == given:
-            study = spec["storage"] or str(Path(spec["run_dir"]).parents[1])
-            _verify_in_place(Path(store), launch=f"{study} {spec['fence']}")
+            study = spec["storage"] or str(run_dir.parents[1])
+            _verify_in_place(Path(store), f"{study} {spec['fence']}", alive)
     except StoreError as error:
         raise type(error)([f"{socket.gethostname()}: {error}"]) from None
     return spec | {"train": train | {"data": train["data"] | {"store": store}}}
@@ -162,18 +181,29 @@ def _same_disk(path: Path, stores: Path) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, alive: Sign) -> Iterator[None]:
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not _take(file):
+            alive()
+            time.sleep(ASK_S)
         yield
 
 
-def _verify_in_place(store: Path, launch: str) -> None:
+def _take(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _verify_in_place(store: Path, launch: str, alive: Sign) -> None:
     """Make sure that a store which is read where it is holds what its content hash says.
 
     Args:
         store: Its folder.
         launch: Names the launch, which reads the content once.
+        alive: Called while this takes long.
 
     Raises:
         StoreError: It is no store, or damaged.
@@ -185,7 +215,7 @@ def _verify_in_place(store: Path, launch: str) -> None:
 
     place = hashlib.sha256(str(store.resolve()).encode()).hexdigest()[:16]
     record = cache_folder() / "stores" / f"{place}.json"
-    with _locked(record.with_suffix(".lock")):
+    with _locked(record.with_suffix(".lock"), alive):
         files = _stats(store)
         try:
             known = from_json(record.read_text())
@@ -194,7 +224,7 @@ def _verify_in_place(store: Path, launch: str) -> None:
         launches = known.get("launches", []) if known.get("files") == files else []
         if launch in launches:
             return
-        if found := problem(store):
+        if found := problem(store, alive):
             for case in Store.open(store).cases:  # raises where it is away, not changed
                 (store / "cases" / f"{case.case_id}.npz").stat()
             raise StoreChanged([f"{store}: damaged store: {found}: prepare it again"])
@@ -202,7 +232,7 @@ def _verify_in_place(store: Path, launch: str) -> None:
         write_atomically(record, lambda temporary: temporary.write_text(text))
 
 
-def _good(copy: Path) -> bool:
+def _good(copy: Path, alive: Sign) -> bool:
     """Return whether a copy is there and as it was verified; what has changed is verified again."""
     from trainer.data.content_hash import problem
 
@@ -212,7 +242,7 @@ def _good(copy: Path) -> bool:
         same = from_json((copy / RECORD).read_text()) == _stats(copy)
     except (OSError, ValueError):
         same = False
-    if same or not problem(copy):
+    if same or not problem(copy, alive):
         return True
     damaged = copy.with_suffix(".damaged")
     shutil.rmtree(damaged, ignore_errors=True)
@@ -229,19 +259,23 @@ def _stats(copy: Path) -> dict[str, Any]:
     }
 
 
-def _copy(path: str, copy: Path) -> None:
+def _copy(path: str, copy: Path, alive: Sign) -> None:
     from trainer.data.content_hash import problem
+
+    def copy_file(source: str, target: str) -> None:
+        shutil.copy2(source, target)
+        alive()
 
     unfinished = copy.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         if is_remote(path):
-            _download(Remote.parse(path), unfinished)
+            _download(Remote.parse(path), unfinished, alive)
         else:
             files = [file for file in Path(path).rglob("*") if file.is_file()]
             _check_space(copy.parent, sum(file.stat().st_size for file in files))
-            shutil.copytree(path, unfinished)
-        if found := problem(unfinished):
+            shutil.copytree(path, unfinished, copy_function=copy_file)
+        if found := problem(unfinished, alive):
             raise StoreChanged([f"{path}: damaged store: {found}: prepare it again"])
         (unfinished / RECORD).write_text(to_json(_stats(unfinished), indent=None))
         unfinished.rename(copy)
@@ -249,10 +283,14 @@ def _copy(path: str, copy: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _download(store: Remote, folder: Path) -> None:
+def _download(store: Remote, folder: Path, alive: Sign) -> None:
+    def download(entry: Entry) -> None:
+        store.download(entry.key, below(folder, entry.key))
+        alive()
+
     entries = store.entries()
     _check_space(folder.parent, sum(entry.size for entry in entries))
-    in_parallel(lambda entry: store.download(entry.key, below(folder, entry.key)), entries)
+    in_parallel(download, entries)
 
 
 def _check_space(folder: Path, size: int) -> None:

@@ -84,7 +84,7 @@ class Scheduler(TrialScheduler):
             pause = {"again_s": again_s} if again_s else {}
             self._session.record({"event": "interrupted", **about, **pause})
             if cause == "data":  # no wait mends that, and every trial would meet it
-                self._session.broken = reason
+                self._session.broken, self._session.data_changed = reason, True
             return
         self._session.record({"event": "ended", **about, "ending": "failed"})
         trials = self._session.state.trials.values()

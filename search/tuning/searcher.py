@@ -43,6 +43,8 @@ class TrialSpec:
     """Processes that share the CPUs and GPUs equally."""
     storage: str = ""
     """Where nodes share no path: the study's address, where run folders are fetched and sent."""
+    store_hash: str = ""
+    """Of the data that the study was begun with; empty for whatever the store holds."""
     fence: int = 0
     """Number of the driver's lease: with `attempt`, it tells this attempt from all others."""
     avoid: tuple[str, ...] = ()
@@ -65,6 +67,7 @@ def trial_spec(session: StudySession, number: int, fit: str) -> TrialSpec:
         gpus=study.trials.gpus,
         workers=study.trials.workers_per_trial,
         storage=shared_place(session.folder),
+        store_hash=(session.state.study or {}).get("store_hash", ""),
         fence=session.ledger.fence,
     )
 

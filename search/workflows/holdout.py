@@ -84,9 +84,10 @@ def _read(spec: dict[str, Any]) -> dict[str, Any]:
     train = on_its_devices(spec["train"], spec["gpus"])
     if spec["gpus"] and train["device"] != "cpu":
         check_accelerator()
-    spec = with_store_here(on_this_node(spec | {"train": train}))
+    spec = on_this_node(spec | {"train": train})
     with hold_run_folder(spec):
-        return read_one(Path(spec["run_dir"]), train["data"]["store"], train["device"])
+        store = with_store_here(spec)["train"]["data"]["store"]
+        return read_one(Path(spec["run_dir"]), store, train["device"])
 
 
 def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:

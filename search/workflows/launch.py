@@ -287,14 +287,17 @@ def _conclude(session: StudySession) -> int:
     trials = [t for t in session.state.trials.values() if session.includes(t)]
     nothing = session.state.exhausted and not session.state.searched()
     status = BROKEN if session.broken or nothing or only_failures(trials) else 0
-    if failed := [trial for trial in trials if trial.ending == "failed"]:
+    failed = [trial for trial in trials if trial.ending == "failed"]
+    retry = bool(failed) and not session.data_changed
+    if retry:
         cause = session.broken or f"{len(failed)} trials failed: {failed[-1].reason}"
         name = shlex.quote(session.study.study)
         print(f"Mend what is wrong, then: segtune retry {name} --runs {runs}: {cause}")
-    if session.finished or (failed and session.broken):
+    if session.finished or (retry and session.broken):
         return status
     if session.only is not None:
-        print("Not finished; the same command again continues it.")
+        mended = f", once this is mended: {session.broken}" if session.broken else "."
+        print(f"Not finished; the same command again continues it{mended}")
         return status
     resolved = shlex.quote(f"{session.folder}/study.yaml")
     command = f"segtune launch {resolved} --runs {runs}"

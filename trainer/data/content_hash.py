@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,12 @@ def arrays_hash(arrays: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def problem(path: Path) -> str:
+def problem(path: Path, alive: Callable[[], object] = lambda: None) -> str:
     """Read a whole store; return what is not as its content hash says, empty if all is.
+
+    Args:
+        path: The store's folder.
+        alive: Called before each case.
 
     Raises:
         OSError: It cannot be read.
@@ -51,6 +55,7 @@ def problem(path: Path) -> str:
         if rows.column("lesion_pixels").to_pylist() != pixels:
             return "slices.arrow: not what its content hash says"
         for number, case in enumerate(manifest["cases"]):
+            alive()
             where = f"case {case['case_id']}: "
             if arrays_hash(_arrays(store, number)) != case["arrays_hash"]:
                 return f"{where}not what its content hash says"

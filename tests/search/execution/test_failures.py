@@ -47,6 +47,11 @@ def died(text: str) -> ActorDiedError:
             "PermissionError",
         ),
         (
+            task_error(FileNotFoundError(errno.ENOENT, "gone", "/data/store2/cases/a.npz")),
+            "error",
+            "FileNotFoundError",
+        ),
+        (
             task_error(PermissionError(errno.EACCES, "Failed to open '/data/store/a.arrow'")),
             "storage",
             "PermissionError: [Errno 13] Failed to open",
@@ -78,6 +83,20 @@ def test_the_cause_is_read_from_the_error_that_tune_keeps(
     attempt = SimpleNamespace(pickled_error_file=str(path), config=config)
     fault = fault_of(attempt, hung=False)
     assert fault.cause == cause and fault.reason.startswith(reason), fault
+
+
+@pytest.mark.parametrize(("there", "cause"), [(True, "error"), (False, "storage")])
+def test_a_missing_file_of_a_run_folder_that_is_there_is_the_trials_own(
+    tmp_path: Path, there: bool, cause: str
+) -> None:
+    path, run_dir = tmp_path / "error.pkl", tmp_path / "toy" / "trials" / "0003"
+    if there:
+        run_dir.mkdir(parents=True)
+    error = FileNotFoundError(errno.ENOENT, "gone", str(run_dir / "weights.pt"))
+    path.write_bytes(cloudpickle.dumps(task_error(error)))
+    config = {"train": {"data": {"store": "/data/store"}}, "run_dir": str(run_dir)}
+    attempt = SimpleNamespace(pickled_error_file=str(path), config=config)
+    assert fault_of(attempt, hung=False).cause == cause
 
 
 def test_hung_and_unknown() -> None:

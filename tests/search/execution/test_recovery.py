@@ -152,3 +152,15 @@ def test_the_kernel_tells_of_memory(more: int, cause: str) -> None:
     alive = fault._replace(killed=False)
     world.kills["a"] += 1
     assert world.recovery.told_by_the_kernel(1, alive) == alive
+
+
+def test_attempts_that_could_not_say_where_they_ran_are_laid_on_no_node() -> None:
+    world = World("a")
+    world.start(1, "a")
+    world.start(1, "")
+    killed = Fault("process", "its process died", killed=True)
+    for trial in (1, 2):
+        assert world.recovery.told_by_the_kernel(trial, killed) == killed
+        assert world.recovery.died(trial, "process") == "process"
+        world.recovery.reported(trial)
+    assert world.recovery.left_alone() == set() and world.said == []

@@ -5,14 +5,18 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import Queue
+from threading import Event
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from search.execution.trainable import Trainable
 from search.execution.worker import load
+from search.execution.worker_group import WorkerGroup
 from search.study.load import load_study
 from tests.search.conftest import Driver, write_study
 from tests.search.execution.test_trainable import spec
@@ -152,7 +156,7 @@ def test_endings_without_a_measurement(study: Study) -> None:
 @pytest.mark.slow
 def test_a_dead_rank_is_replaced_with_its_trainable(study: Study) -> None:
     (trial, reason), _ = study.interrupted()
-    assert trial == 0 and reason.startswith("RuntimeError: rank 1: The actor died")
+    assert trial == 0 and reason.startswith("RuntimeError: rank 1: The actor")
     [before, after], [rank_1_before, rank_1_after] = study.pids(0)
     assert len({before, after, rank_1_before, rank_1_after}) == 4
 
@@ -226,3 +230,26 @@ def test_neighbours_on_a_gpu_keep_to_their_shares(
         fit="tests.search.execution.test_worker_group:shares",
     )
     assert [*load(told)()] == [share]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OutOfMemoryError("1 worker(s) were killed"), "OutOfMemoryError: 1 worker(s) were killed"),
+        (RayActorError(), "RuntimeError: rank 1: The actor"),
+    ],
+)
+def test_a_rank_that_ray_ended_for_want_of_memory_is_told_as_that(
+    monkeypatch: pytest.MonkeyPatch, error: RayError, told: str
+) -> None:
+    def get(_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("ray.wait", lambda steps: (steps[:1], steps[1:]))
+    monkeypatch.setattr("ray.get", get)
+    group, returned, blame = object.__new__(WorkerGroup), Event(), Queue[Exception]()
+    group._actors = []
+    returned.set()
+    group._watch([object()], returned, blame)
+    blamed = blame.get_nowait()
+    assert f"{type(blamed).__name__}: {blamed}".startswith(told)

@@ -108,6 +108,25 @@ def test_a_value_that_is_not_finite_was_not_judged() -> None:
     assert snapshot.counts(driven=True)["trials"] == {"diverged": 1}
 
 
+def test_a_resumed_trial_counts_at_no_rung_again_also_when_it_is_retried() -> None:
+    simulated = Simulated(study())
+    for trial in (0, 1):
+        simulated.start(trial)
+        while simulated.report(trial, 1.0 - trial):
+            pass
+    assert simulated.state.trials[1].ending == "stopped"
+    before = simulated.snapshot().rungs.rows()
+    at = {"trial": 1, "epoch": simulated.state.trials[1].epoch}
+    simulated.record({"event": "resumed", **at, "epochs": 27})
+    simulated.record({"event": "ended", **at, "ending": "failed", "reason": ""})
+    simulated.record({"event": "retried", **at})
+    simulated.record({"event": "started", "trial": 1, "attempt": 2})
+    while simulated.report(1, 1.0):
+        pass
+    assert simulated.state.trials[1].ending == "completed"
+    assert simulated.snapshot().rungs.rows() == before
+
+
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_time_to_the_end_with_pruning(pruned: Simulated, share: float) -> None:
     now = share * pruned.now

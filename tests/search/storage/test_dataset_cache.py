@@ -1,6 +1,7 @@
 """Copies of a store on a node's own disk. The store is on another file system, as it were."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from search.storage.dataset_cache import (
     with_store_here,
 )
 from search.storage.s3 import Remote
+from search.workflows.holdout import _read
 from tests.search.conftest import ROOT
 from tests.search.execution.test_trainable import spec
 from trainer.configfile import ConfigError
@@ -142,7 +144,7 @@ def test_without_space_the_store_itself_is_used(
 
 @pytest.mark.usefixtures("far")
 def test_the_disk_fills_meanwhile(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def copytree(source: str, target: Path) -> None:
+    def copytree(source: str, target: Path, **_: Any) -> None:
         target.mkdir()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -161,11 +163,11 @@ import os, shutil, sys, time
 from search.storage import dataset_cache
 dataset_cache._same_disk = lambda path, folder: False
 copytree = shutil.copytree
-def slowly(*args):
+def slowly(*args, **named):
     if not os.path.exists(sys.argv[2] + str(os.getpid())):
         open(sys.argv[2] + str(os.getpid()), "w").close()
         time.sleep(1)
-    return copytree(*args)
+    return copytree(*args, **named)
 shutil.copytree = slowly
 print(dataset_cache.on_this_node(sys.argv[1]))
 """
@@ -211,6 +213,46 @@ def test_a_store_in_s3(store: Path, s3: str, tmp_path: Path) -> None:
     told["train"]["data"]["store"] = uri
     here = Path(with_store_here(told)["train"]["data"]["store"])
     assert here.is_relative_to(tmp_path / "cache") and problem(here) == ""
+
+
+def test_the_test_set_is_read_from_the_copy_on_this_node(
+    far: None, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = spec(tmp_path / "trials" / "0003")
+    told["train"]["data"]["store"] = str(store)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("search.workflows.holdout.read_one", lambda *about: about)
+    _, here, device = _read._function(told)
+    assert Path(here).is_relative_to(tmp_path / "cache") and device == "cpu"
+
+
+@pytest.mark.parametrize("place", ["near", "far"])
+def test_a_store_that_takes_long_is_no_hanging(
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    place: str,
+) -> None:
+    """Whoever reads the whole of it, or waits for another who does, gives signs of life."""
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
+    if place == "far":
+        request.getfixturevalue("far")
+    told = spec(tmp_path / "study" / "trials" / "0003")
+    told["train"]["data"]["store"] = str(store)
+    touch, signs = Path.touch, list[str]()
+    monkeypatch.setattr(Path, "touch", lambda path: (signs.append(path.name), touch(path)))
+    with_store_here(told)
+    assert signs.count("alive") >= len(Store.open(store).cases)
+    assert (tmp_path / "study" / "trials" / "0003" / "alive").exists()
+    signs.clear()
+    [lock] = (tmp_path / "cache" / "stores").glob("*.lock")
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # The other is done at the first sign of whoever waits.
+        monkeypatch.setattr(Path, "touch", lambda path: (signs.append(path.name), file.close()))
+        with_store_here(told)
+    assert signs == ["alive"]
 
 
 def test_an_address_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,12 +302,26 @@ def test_data_that_changed_in_place_are_not_trained_on(
     assert with_store_here(told) == told
 
 
+def test_a_sound_store_with_other_data_than_the_studys_is_not_trained_on(
+    near: tuple[Path, dict[str, Any]],
+) -> None:
+    """As where it was prepared anew in its place while the study runs."""
+    place, told = near
+    begun = Store.open(place).content_hash
+    assert with_store_here(told | {"store_hash": begun})["train"]["data"]["store"] == str(place)
+    other = told | {"store_hash": "f" * 64}
+    with pytest.raises(StoreChanged, match=rf"has the content {begun[:12]}, but .* f{{12}}: "):
+        with_store_here(other)
+
+
 def test_a_store_in_place_is_read_once_a_launch(
     near: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where several studies take turns."""
     _, told = near
-    monkeypatch.setattr("trainer.data.content_hash.problem", lambda path: read.append(path) or "")
+    monkeypatch.setattr(
+        "trainer.data.content_hash.problem", lambda path, _: read.append(path) or ""
+    )
     read: list[Path] = []
     for fence in (1, 1, 2, 1, 2, 3):
         with_store_here(told | {"fence": fence})

@@ -1,7 +1,9 @@
 """Trials that failed get another try, once what made them fail was mended."""
 
+import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from click.testing import CliRunner
 
 import search.workflows.retry
 from search.cli.main import main
+from search.execution.recovery import Recovery
 from search.ledger.events import lasting
 from search.ledger.journal import Ledger
 from search.monitor.snapshot import StudySnapshot
@@ -17,11 +20,13 @@ from search.monitor.study_list import list_studies
 from search.report.page_data import gather
 from search.sampler.sampler import Sampler
 from search.storage.studies import read_study
+from search.tuning.scheduler import Scheduler
 from search.workflows.launch import BROKEN, _conclude
 from search.workflows.retry import preview, retry
 from tests.search import offline
 from tests.search.conftest import events
 from trainer.configfile import ConfigError
+from trainer.exceptions import StoreChanged
 
 RULE = "only what failed, or ended as infeasible"
 
@@ -153,6 +158,23 @@ def test_a_study_with_failures_is_not_finished(
     assert f"then: segtune retry toy --runs {folder.parent}: 2 trials failed: OSError: the" in out
     assert retry(folder) == 0
     assert status(folder)["standing"] == "finished" and status(folder)["finished"]
+
+
+def test_changed_data_are_mended_and_the_study_launched_also_where_a_trial_failed(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = tmp_path / "error.pkl"
+    error.write_bytes(pickle.dumps(StoreChanged(["/data/store: damaged store"])))
+    with offline.opened(offline.study(store), tmp_path / "toy") as session:
+        offline.propose(session)
+        offline.end(session, session.state.trials[2], "failed", "OSError: its own")
+        config = {"trial": 3, "train": {}, "run_dir": ""}
+        attempt = SimpleNamespace(trial_id="a", config=config, pickled_error_file=str(error))
+        Scheduler(session, Recovery(lambda: {"a": 1})).on_trial_error(None, attempt)
+        assert _conclude(session) == BROKEN
+    out = capsys.readouterr().out
+    assert "Mend what is wrong, then: segtune launch" in out and "damaged store" in out
+    assert "segtune retry" not in out and "its own" not in out
 
 
 def test_nothing_but_failures_is_status_3_also_when_launched_again(
