@@ -353,7 +353,8 @@ def test_a_condition_is_checked_with_its_dimension_active(tmp_path):
 def test_a_sampling_setting_that_no_validation_uses_is_not_searched(example):
     """The threshold is used, and all are where validations sample as the model is used."""
     eta, threshold = (
-        f"space.sampling.{name}={{type: float, low: 0.1, high: 0.9}}" for name in ("eta", "threshold")
+        f"space.sampling.{name}={{type: float, low: 0.1, high: 0.9}}"
+        for name in ("eta", "threshold")
     )
     with pytest.raises(ConfigError) as error:
         load_study(example, [eta, threshold])
