@@ -27,6 +27,15 @@ def in_new_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     return new
 
 
+def as_measured(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's resolved settings, those of version 0.1 with how that measured.
+
+    Its validations sampled as `sampling` says; its resolved settings have no `validation`.
+    """
+    named = any(name.partition(".")[0] == "validation" for name in settings)
+    return dict(settings) if named else {**settings, "validation": {"steps": "sampling"}}
+
+
 def note_old_names(settings: Mapping[str, Any], where: str) -> None:
     """Say on stderr, a line each, which of some settings are those of earlier versions."""
     for name in settings:

@@ -63,7 +63,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     for rank, row in enumerate(rows, start=1):
         row["rank"] = rank if rank <= len(best) else None
     sign = -1.0 if study.objective.mode == "max" else 1.0
-    at_equal = [row for row in rows if row["value_at_equal"] is not None]
+    at_equal = [row for row in rows if row["rank"] and row["value_at_equal"] is not None]
     at_equal.sort(key=lambda row: sign * row["value_at_equal"])
     for rank, row in enumerate(at_equal, start=1):
         row["rank_at_equal"] = rank

@@ -50,10 +50,11 @@ evaluate = at_trials(trainer.evaluate, out="{model}-evaluate_{split}")
     "--gpu-hours",
     type=float,
     metavar="H",
-    help="Hours of GPUs that this call may cost: seeds that do not fit are left out, and named.",
+    help="Hours of GPUs that the trainings may cost, --test apart: seeds that do not fit are left "
+    "out, and named.",
 )
 @click.option("--test", is_flag=True, help="Also read the sealed test set; do it once.")
-@click.option("--dry-run", is_flag=True, help="Print what would be trained, and its hours.")
+@click.option("--dry-run", is_flag=True, help="Print what would be trained, and the hours of that.")
 @RUNS
 @ADDRESS
 def confirm(

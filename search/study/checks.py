@@ -224,6 +224,13 @@ def _check_validations(study: "StudyConfig", fixed: TrainConfig, where: str) -> 
                 f"{where}: scheduler.{name}: {epochs}: must be a multiple of "
                 f"train.validation.every ({fixed.validation.every})"
             )
+    if fixed.epochs and fixed.validation.steps != "sampling":
+        problems += [
+            f"{where}: space.{name}: makes no difference to a validation: set "
+            "train.validation.steps: sampling, or use `segtune respace`"
+            for name in study.space
+            if name.startswith("sampling.") and name != "sampling.threshold"
+        ]
     return problems
 
 

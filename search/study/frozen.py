@@ -12,7 +12,7 @@ from search.study.config import StudyConfig
 from search.study.semantics import Frozen
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, field_names, flatten
-from trainer.old_names import in_new_names
+from trainer.old_names import as_measured, in_new_names
 
 
 def study_of(event: Mapping[str, Any], where: str | Path) -> StudyConfig:
@@ -40,9 +40,9 @@ def frozen_of(event: Mapping[str, Any]) -> Frozen:
 
 def _settings(event: Mapping[str, Any]) -> dict[str, Any]:
     if "settings" in event:
-        return in_new_names(event["settings"])
+        return in_new_names(flatten(as_measured(event["settings"])))
     text = resources.files("search.study").joinpath("defaults_v1.json").read_text()
-    return in_new_names(json.loads(text))
+    return in_new_names(flatten(as_measured(json.loads(text))))
 
 
 def birth(study: StudyConfig) -> Frozen:

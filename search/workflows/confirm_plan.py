@@ -6,6 +6,7 @@ And what that costs, so that as much of it can be trained as GPU-hours are there
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from statistics import fmean
 
 from search.analysis.case_scores import CASE_METRICS
 from search.analysis.contrasts import MIN_UNITS, NUM_FOLDS, Pair, Plan
@@ -183,19 +184,21 @@ def kept_to(plan: Plan, study: StudyConfig, state: StudyState, gpu_hours: float 
 def cost(plan: Plan, study: StudyConfig, state: StudyState, pairs: Iterable[Pair]) -> float | None:
     """Return what is left to train of some pairs, in hours of `cost_key`; None: nothing was timed.
 
-    At the pace of what confirms the same trial already, or of the trial itself.
+    At the pace of what confirms the same trial already, or of the trial itself; one that was never
+    timed, as a control that failed before its first report, is taken to have the others' mean.
     """
+    paces_s = {number: _pace_s(state, number) for number in plan.trials}
+    timed = [pace_s for pace_s in paces_s.values() if pace_s is not None]
+    if not timed:
+        return None
     there, seconds = plan.confirming(state), 0.0
     for pair in pairs:
         for number in plan.trials:
             training = there.get((number, pair))
             if training is not None and training.ending:
                 continue
-            pace_s = _pace_s(state, number)
-            if pace_s is None:
-                return None
             done = training.epoch if training else 0
-            seconds += pace_s * max(1, plan.epochs - done)
+            seconds += (paces_s[number] or fmean(timed)) * max(1, plan.epochs - done)
     trials = study.trials
     each = trials.gpus if cost_key(trials) == "gpu_hours" else trials.cpus_per_trial
     return seconds / 3600 * each
@@ -234,14 +237,17 @@ def describe(whole: Plan, study: StudyConfig, state: StudyState, plan: Plan) -> 
     if hours is None:
         lines.append("cost       not known: no epoch of these trials was timed")
     else:
-        lines.append(f"cost       about {hours:.3g} {unit}, at the pace of these trials so far")
+        lines.append(
+            f"cost       about {hours:.3g} {unit} of training, at the pace of these trials so far"
+        )
     lines += [
         f"not again  trial {twin} has the configuration of trial {number}"
         for twin, number in plan.equals.items()
     ]
     if out := whole.pairs[len(plan.pairs) :]:
         more = cost(whole, study, state, out)
-        lines.append(f"left out   {_words(out)}: about {more:.3g} {unit} more")
+        hours_more = "" if more is None else f": about {more:.3g} {unit} more"
+        lines.append(f"left out   {_words(out)}{hours_more}")
     return "\n".join(lines)
 
 

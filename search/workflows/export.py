@@ -35,6 +35,7 @@ from trainer.documents import to_json
 from trainer.progress import bar
 
 if TYPE_CHECKING:
+    from trainer.config import TrainConfig
     from trainer.saved.model_io import TrainedModel
 
 PACKAGES = (
@@ -77,14 +78,14 @@ def export(words: str, out: Path, *, trial: int | None, runs: Path) -> None:
 
         if is_exported(model.path):
             raise ConfigError([f"{model.path}: is exported already; copy the folder"])
-        trained = load(model.path, "cpu")
-        trained = with_settings(trained, frozen_settings(trained) | _store_hash(trained))
+        as_trained = load(model.path, "cpu")
+        trained = with_settings(as_trained, frozen_settings(as_trained) | _store_hash(as_trained))
         with _appearing(out) as folder, bar("exporting", 3) as advance:
             write_weights(folder, trained.model.state_dict(), trained.inputs, trained.epoch)
             config = yaml.safe_dump(trained.config.model_dump(mode="json"), sort_keys=False)
             (folder / "config.yaml").write_text(config)
             advance(1)
-            metrics, provenance = _metrics(model, trained), _provenance(model, trained)
+            metrics, provenance = _metrics(model, as_trained), _provenance(model, trained)
             _write_json(folder / "metrics.json", metrics)
             _write_json(folder / "provenance.json", provenance)
             (folder / "requirements.txt").write_text(_requirements())
@@ -134,7 +135,7 @@ def _store_hash(trained: "TrainedModel") -> dict[str, Any]:
 
 
 def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
-    """Return what was measured, each number with what it is worth."""
+    """Return what was measured of a model, as it was trained, each number with its worth."""
     from trainer.saved.checkpoint import read
     from trainer.saved.frozen_threshold import FrozenThreshold
     from trainer.saved.model_io import frozen_settings, run_folder
@@ -146,8 +147,8 @@ def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
     readings = run_dir / "test_readings.jsonl"
     return {
         "validation": {
-            "label": f"validation fold {trained.config.data.fold}, {_epoch(trained)}, sampled as "
-            f"while training: {LABEL}",
+            "label": f"validation fold {trained.config.data.fold}, {_epoch(trained)}, "
+            f"{_sampled(trained.config)}: {LABEL}",
             "epoch": trained.epoch,
             "dice_interval": mean_interval([*dice.values()], DICE.scale) if dice else None,
             "num_cases_with_lesion": len(dice) if dice else None,
@@ -174,6 +175,14 @@ def _epoch(trained: "TrainedModel") -> str:
     from trainer.saved.model_io import BEST
 
     return "best epoch" if trained.path.name == BEST else f"epoch {trained.epoch}"
+
+
+def _sampled(config: "TrainConfig") -> str:
+    """Return in words how validations sample, which need not be as the model is used."""
+    if config.model.segments_directly:
+        return "as while training"
+    how = config.validation_sampling
+    return f"sampled as while training (steps {how.timestep_respacing}, masks {how.num_ensemble})"
 
 
 def _ranked_by(origin: TrialOrigin) -> dict[str, Any] | None:

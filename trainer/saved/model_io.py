@@ -19,6 +19,7 @@ from trainer.devices import pick_device, wants_bf16
 from trainer.diffusion.process import Process
 from trainer.models.network import Network
 from trainer.models.new_network import new_network
+from trainer.old_names import as_measured
 from trainer.saved import checkpoint, model_package
 from trainer.saved.frozen_threshold import FILE, FrozenThreshold
 
@@ -69,9 +70,9 @@ def load(path: str | Path, device: torch.device | str = "auto") -> TrainedModel:
     """
     file, saved = _read(Path(path))
     try:
-        values, inputs = saved["config"], InputSpec.parse(saved["inputs"])
+        values, inputs = as_measured(saved["config"]), InputSpec.parse(saved["inputs"])
         weights = saved["ema"]
-        if not (isinstance(values, Mapping) and isinstance(weights, Mapping)):
+        if not isinstance(weights, Mapping):
             raise TypeError
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError([f"{file}: not a segtune checkpoint"]) from error

@@ -156,11 +156,15 @@ def test_epochs_at_which_trials_compare(folder, tmp_path):
     values = {row["trial"]: row["value_at_equal"] for row in result["trials"]}
     assert values == {3: 0.5, 6: None, 2: None, 4: None, 5: None}
     assert "at epoch 9: " not in leaderboard(folder), "it would repeat the Dice at the end"
-    young = {2: ("sampled", [0.2, 0.5], None), 3: ("sampled", [0.3], None)}
+    young = {
+        2: ("sampled", [0.2, 0.5], None),
+        3: ("sampled", [0.3], None),
+        4: ("sampled", [0.9], "failed"),
+    }
     result = compare(write(tmp_path / "young", young))
     assert result["equal_epoch"] == 1
     ranks = {row["trial"]: (row["rank"], row["rank_at_equal"]) for row in result["trials"]}
-    assert ranks == {2: (1, 2), 3: (2, 1)}
+    assert ranks == {2: (1, 2), 3: (2, 1), 4: (None, None)}
 
 
 def test_after_a_resume_trials_compare_where_the_control_has_come(tmp_path):

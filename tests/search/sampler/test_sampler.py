@@ -521,7 +521,8 @@ def steps(timesteps: list[int], respacing: list[int]) -> dict[str, Any]:
 
 def test_a_space_in_which_everything_clashes_is_refused(tmp_path: Path, store: Path) -> None:
     """Before anything is spent, with the clash; each setting alone is possible."""
-    path = write_study(tmp_path, store, space=steps([20, 30], [40, 50]), enqueue=[])
+    train = {"validation.steps": "sampling"}
+    path = write_study(tmp_path, store, train=train, space=steps([20, 30], [40, 50]), enqueue=[])
     with pytest.raises(ConfigError) as error:
         load_study(path)
     [line] = error.value.lines

@@ -335,7 +335,7 @@ def test_a_condition_is_checked_with_its_dimension_active(tmp_path):
     """respacing up to 2000 needs num_timesteps of 4000, which the condition provides."""
     path = tmp_path / "conditional.yaml"
     path.write_text(
-        EXAMPLE.replace(
+        EXAMPLE.replace("train:\n", "train:\n  validation.steps: sampling\n").replace(
             "  optimizer.lr:",
             "  diffusion.num_timesteps: {type: categorical, choices: [1000, 4000]}\n"
             "  sampling.timestep_respacing: {type: int, low: 2, high: 2000,"
@@ -348,6 +348,21 @@ def test_a_condition_is_checked_with_its_dimension_active(tmp_path):
     assert line.startswith(
         "FILE: space.sampling.timestep_respacing: sampling.timestep_respacing is"
     )
+
+
+def test_a_sampling_setting_that_no_validation_uses_is_not_searched(example):
+    """The threshold is used, and all are where validations sample as the model is used."""
+    eta, threshold = (
+        f"space.sampling.{name}={{type: float, low: 0.1, high: 0.9}}"
+        for name in ("eta", "threshold")
+    )
+    with pytest.raises(ConfigError) as error:
+        load_study(example, [eta, threshold])
+    assert error.value.lines == [
+        "command line: space.sampling.eta: makes no difference to a validation: set "
+        "train.validation.steps: sampling, or use `segtune respace`"
+    ]
+    load_study(example, [eta, threshold, "train.validation.steps=sampling"])
 
 
 NESTED = """

@@ -289,13 +289,19 @@ def test_hours_are_shown_and_kept_to(tmp_path: Path, store: Path) -> None:
         kept = kept_to(plan, config, state, 7.0)
         assert kept.pairs == plan.pairs[:2]
         lines = describe(plan, config, state, kept).splitlines()
-        assert "cost       about 6 GPU-hours, at the pace of these trials so far" in lines
+        assert (
+            "cost       about 6 GPU-hours of training, at the pace of these trials so far" in lines
+        )
         assert lines[-1] == "left out   4 on 3, 5 on 4: about 6 GPU-hours more"
         with pytest.raises(ConfigError, match=r"2\.9: is not enough .* about 3 GPU-hours"):
             kept_to(plan, config, state, 2.9)
         for hours in (0.0, -1.0, math.nan, math.inf):
             with pytest.raises(ConfigError, match=r"--gpu-hours .*: must be above 0"):
                 kept_to(plan, config, state, hours)
+        control = state.trials[0]
+        reports, control.reports = control.reports, []
+        assert cost(plan, config, state, plan.pairs) == pytest.approx(4 * 4 * 0.75)
+        control.reports = reports
         session.record(*proposals(kept, state))
         again = state.confirming()
         for trial in again[:4]:

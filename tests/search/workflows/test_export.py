@@ -66,7 +66,9 @@ def test_the_folder_says_what_it_is(place: Path, phantom_store: Path) -> None:
     assert provenance["trials_compared"] == 2
     metrics = json.loads((folder / "metrics.json").read_text())
     assert LABEL in metrics["validation"]["label"]
-    assert metrics["validation"]["label"].startswith("validation fold 0, epoch 1, ")
+    assert metrics["validation"]["label"].startswith(
+        "validation fold 0, epoch 1, sampled as while training (steps 1, masks 1): "
+    )
     best = torch.load(place / "runs/demo/trials/0001/ema.pt", weights_only=True)
     assert metrics["validation"]["metrics"]["val/dice"] == best["metrics"]["val/dice"] > 0.05
     low, high = metrics["validation"]["dice_interval"]
@@ -201,6 +203,7 @@ def test_the_chosen_sampling_and_threshold_go_along(
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert metrics["threshold"]["dice"] == frozen.dice
     assert LABEL in metrics["threshold"]["label"]
+    assert "sampled as this model is used" in (tmp_path / "out/README.md").read_text()
     # Without options the run itself is sampled so, too; and not where they suit other weights.
     case = phantom_store.parent / "dataset" / "raw_data" / "sub-stroke0001"
     for model, out in ((run_dir, "a.nii"), (tmp_path / "out", "b.nii")):
