@@ -100,7 +100,7 @@ def _row(study: dict[str, Any]) -> tuple[str, ...]:
     return (
         study["study"],
         f"{study['state']} by {study['driver']}" if study["driver"] else study["state"],
-        counted(study) or "none",
+        counted(study),
         f"{study['objective']} {best['value']:.4f}" if best else "none",
         str(best["trial"]) if best else "",
         _hours(study),

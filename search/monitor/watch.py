@@ -131,7 +131,8 @@ def watch(folder: Path, *, every_s: float | None, as_json: bool) -> None:
         finished = snapshot.state.finished(snapshot.study)
         last = "" if finished else " To continue it, run its `segtune launch` again."
         standing = snapshot.state.standing(snapshot.study)
-        print(f"Nobody runs this study any more: it is {standing}.{last}")
+        # Last, and without a period: it may end in a command.
+        print(f"Nobody runs this study any more.{last} It is {standing}")
 
 
 def _draw(follower: StudyFollower, console: Console, every_s: float) -> None:

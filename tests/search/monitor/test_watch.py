@@ -1,5 +1,6 @@
 """The screen beside a running driver, and what `status --watch` prints where there is none."""
 
+import io
 import json
 import os
 import sys
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from search.cli.main import main
 from search.ledger.journal import Ledger
 from search.monitor.live_screen import terminal
-from search.monitor.watch import StudyFollower
+from search.monitor.watch import StudyFollower, watch
 from search.storage.s3 import Remote, mirror_of
 from search.storage.s3_ledger import fetch_ledger
 from search.storage.studies import open_as_driver
@@ -62,6 +64,18 @@ def test_follows_what_is_appended(folder: Path, simulated: Simulated) -> None:
     assert follower.snapshot is snapshot  # never read anew
     assert snapshot.state.reported == StudyFollower(folder).snapshot.state.reported
     assert follower.poll() and follower.driver is None
+
+
+def test_a_command_for_what_failed_is_printed_as_it_is_typed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+        trial = StudyFollower(folder).snapshot.state.live()[0]
+        about = {"trial": trial.number, "epoch": trial.epoch, "reason": "its own"}
+        ledger.append({"event": "ended", **about, "ending": "failed"})
+    monkeypatch.setattr("search.monitor.watch.terminal", lambda: Console(file=io.StringIO()))
+    watch(folder, every_s=None, as_json=False)
+    assert capsys.readouterr().out.endswith(" 1 failed: segtune retry known\n")
 
 
 def test_half_a_line_is_no_damage(folder: Path, simulated: Simulated) -> None:
