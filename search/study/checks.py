@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from search.study.sampler_limits import DRAWS, clashes, grid_problems
+from search.study.sampler_limits import DRAWS, always_refused, grid_problems
 from search.study.space import (
     Dimension,
     active,
@@ -87,11 +87,13 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
         problems += _check_params(study, reference.settings, where, key)
     if study.has_control:
         problems += _check_params(study, study.control_params, where, "control")
-    if not (problems or broken or study.enqueue):
-        said = clashes(study)
-        if len(said) == DRAWS:
-            rule = f"each of {DRAWS} random combinations is refused, for example: {said[0]}"
-            problems.append(f"{where}: space: {rule}")
+    if not (problems or broken):
+        given = {f"enqueue.{index}": entry for index, entry in enumerate(study.enqueue)}
+        problems += [
+            f"{where}: {key}: each of {DRAWS} random combinations is refused, for example: {said}"
+            for key, entry in (given or {"space": {}}).items()
+            if (said := always_refused(study, entry))
+        ]
     return problems
 
 

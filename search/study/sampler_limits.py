@@ -81,13 +81,34 @@ def _all_values(dimension: Dimension) -> Iterator[Any]:
 
 def clashes(study: "StudyConfig") -> list[str]:
     """Return what the trainer says of each of DRAWS random combinations that it refuses."""
-    rng, said = random.Random(0), []
+    return [said for said in _said_of_random(study, {}) if said]
+
+
+def always_refused(study: "StudyConfig", given: Mapping[str, Any]) -> str:
+    """Return what the trainer says of one of DRAWS random combinations, if it refuses them all.
+
+    Args:
+        study: The study.
+        given: Values that all of them have: an entry of `enqueue`.
+    """
+    example = ""
+    for said in _said_of_random(study, given):
+        if not said:
+            return ""
+        example = example or said
+    return example
+
+
+def _said_of_random(study: "StudyConfig", given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the trainer says of each of DRAWS random combinations; nothing if it takes it."""
+    rng = random.Random(0)
     for _ in range(DRAWS):
         try:
-            study.train_config(draw(study.space, rng))
+            study.train_config(draw(study.space, rng, given))
         except ConfigError as error:
-            said.append(error.lines[0].removeprefix(f"{study.study}: "))
-    return said
+            yield error.lines[0].removeprefix(f"{study.study}: ")
+        else:
+            yield ""
 
 
 def warnings(study: "StudyConfig") -> list[str]:

@@ -168,12 +168,14 @@ def active(space: Mapping[str, Dimension], params: Mapping[str, Any]) -> list[st
     return [name for name in space if name in found]
 
 
-def draw(space: Mapping[str, Dimension], rng: random.Random) -> dict[str, Any]:
-    """Return random parameters, of dimensions whose conditions hold."""
+def draw(
+    space: Mapping[str, Dimension], rng: random.Random, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return random parameters beside given ones, of dimensions whose conditions hold."""
     params: dict[str, Any] = {}
     for name, dimension in ordered(space):
         if name in active(space, params):
-            params[name] = dimension.draw(rng)
+            params[name] = given[name] if name in given else dimension.draw(rng)
     return params
 
 

@@ -530,6 +530,20 @@ def test_a_space_in_which_everything_clashes_is_refused(tmp_path: Path, store: P
     assert "but must be in 1..num_timesteps (" in line
 
 
+def test_an_entry_that_clashes_however_it_is_completed_is_refused(
+    tmp_path: Path, store: Path
+) -> None:
+    """It would end the study, and its own settings are possible beside the fixed ones."""
+    entries = [{"sampling.timestep_respacing": 10}, {"sampling.timestep_respacing": 50}]
+    train = {"validation.steps": "sampling"}
+    space = steps([20, 30], [10, 50])
+    path = write_study(tmp_path, store, train=train, space=space, enqueue=entries)
+    with pytest.raises(ConfigError) as error:
+        load_study(path)
+    [line] = error.value.lines
+    assert line.startswith(f"{path}: enqueue.1: each of 100 random combinations is refused, for ")
+
+
 def test_the_warning_is_printed(tmp_path: Path, store: Path) -> None:
     """In the dry run, as at a launch."""
     scheduler = {"grace_period": 9, "max_t": 9}
