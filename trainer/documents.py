@@ -4,6 +4,7 @@ Lines of `ledger.jsonl` have `v` for it, which they had before there was a `sche
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,15 @@ def to_json(values: Mapping[str, Any], *, indent: int | None = 2, allow_nan: boo
         ValueError: A value is not finite, and that is not allowed.
     """
     return json.dumps({"schema": SCHEMA, **values}, indent=indent, allow_nan=allow_nan)
+
+
+def strict(value: Any) -> Any:
+    """Return what strict JSON can hold: None for a float that is not finite, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_json(text: str | bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from search.analysis.ranking import (
     ranked,
     rung_correlation,
 )
-from search.analysis.trial_results import TrialRows, finite
+from search.analysis.trial_results import TrialRows
 from search.analysis.validation_noise import noise_of
 from search.ledger.budget import cost_key
 from search.ledger.journal import Event
@@ -19,6 +19,7 @@ from search.ledger.state import StudyState, TrialState
 from search.storage.run_folders import fetch_cases
 from search.storage.studies import display_path, is_driven, read_study
 from search.study.config import StudyConfig
+from trainer.documents import strict
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,9 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         with its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at
         which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
         other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
-        the test set; `noise` (search/analysis/validation_noise.py); `exhausted`, why no further
-        trial is proposed, and how many combinations were `refused`, which are no trials;
+        the test set; `noise` (search/analysis/validation_noise.py); `weights_of`, which
+        weights stand for a trial; `exhausted`, why no further trial is proposed, and how many
+        combinations were `refused`, which are no trials;
         `epochs_saved`, the share that pruning spared; `spent`, and which of it is shown as the
         `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
         (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
@@ -81,6 +83,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "further_objectives": [objective.model_dump() for objective in study.further_objectives],
         "max_t": study.scheduler.max_t,
         "smoothing": study.scheduler.smoothing,
+        "weights_of": _weights_of(study),
         "pruned_by": _pruned_by(study),
         "searched": list(study.space),
         "trials": rows,
@@ -91,7 +94,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
             for trial in beside
             if trial
         ],
-        "threshold": state.threshold and _strict(state.threshold),
+        "threshold": state.threshold and _of_event(state.threshold),
         "noise": noise_of(study, state),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
@@ -149,7 +152,14 @@ def _importance(study: StudyConfig, searched: Sequence[TrialState]) -> dict[str,
 def _newest_verdicts(state: StudyState) -> list[dict[str, Any]]:
     """Return the newest verdict on the validation folds, and the newest on the test set."""
     newest = {event["on"]: event for event in state.verdicts}
-    return [_strict(newest[on]) for on in ("validation", "test") if on in newest]
+    return [_of_event(newest[on]) for on in ("validation", "test") if on in newest]
+
+
+def _weights_of(study: StudyConfig) -> str:
+    """Return in words which weights stand for a trial."""
+    if study.frozen and study.frozen.semantics < 2:
+        return "the best single validation, which version 0.1 kept,"
+    return "the last validation"
 
 
 def _pruned_by(study: StudyConfig) -> str:
@@ -158,7 +168,7 @@ def _pruned_by(study: StudyConfig) -> str:
     return " and ".join(asha + ["the stall rule"] * (study.stall is not None))
 
 
-def _strict(event: Event) -> dict[str, Any]:
+def _of_event(event: Event) -> dict[str, Any]:
     """Return what an event says, without what the ledger needs to know of its line."""
     own = {"event", "v", "fence", "more"}
-    return {key: finite(value) for key, value in event.items() if key not in own}
+    return {key: strict(value) for key, value in event.items() if key not in own}

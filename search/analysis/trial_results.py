@@ -1,6 +1,5 @@
 """What `compare` says of one trial, as JSON values."""
 
-import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from search.ledger.state import StudyState, TrialState
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, flatten
+from trainer.documents import strict
 
 Changes = dict[str, list[Any]]
 """[default, value] by dotted trainer path."""
@@ -75,15 +75,15 @@ class TrialRows:
             "resumed_after": [segment.after for segment in trial.segments],
             "value": value_of(study, trial),
             "value_epochs": list(mean.epochs) if mean else [],
-            "last_value": finite(own),
+            "last_value": strict(own),
             "means": self._means(trial),
-            "value_at_equal": None if epoch is None else finite(value_at(study, trial, epoch)),
+            "value_at_equal": None if epoch is None else strict(value_at(study, trial, epoch)),
             "rank_at_equal": None,
-            "dice": finite(metrics.get("val/dice")),
+            "dice": strict(metrics.get("val/dice")),
             "dice_interval": mean_interval([*dice.values()], DICE.scale) if dice else None,
             "num_cases": len(dice) if dice else None,
-            "avd_ml": finite(metrics.get("val/avd_ml")),
-            "lesion_f1": finite(metrics.get("val/lesion_f1")),
+            "avd_ml": strict(metrics.get("val/avd_ml")),
+            "lesion_f1": strict(metrics.get("val/lesion_f1")),
             "difference_to_best": self._difference_to_best(trial),
             **self.state.meter.cost_hours(study.trials, trial.number),
             "seed": settings["seed"] if trial.seed is None else trial.seed,
@@ -91,7 +91,7 @@ class TrialRows:
             "hosts": trial.hosts,
             "changed": changed(study, trial),
             "pictures": [f"trials/{trial.number:04d}/{path}" for path in trial.pictures],
-            "metrics": {key: finite(value) for key, value in metrics.items()},
+            "metrics": {key: strict(value) for key, value in metrics.items()},
             "params": trial.params,
         }
 
@@ -99,7 +99,7 @@ class TrialRows:
         """Return each objective's mean over the last validations, by which trials are judged."""
         metrics = [o.metric for o in (self.study.objective, *self.study.further_objectives)]
         found = {metric: standing(self.study, trial, metric=metric) for metric in metrics}
-        return {metric: finite(mean.value) for metric, mean in found.items() if mean}
+        return {metric: strict(mean.value) for metric, mean in found.items() if mean}
 
     def _difference_to_best(self, trial: TrialState) -> dict[str, Any] | None:
         """Return the paired difference of Dice to the best at the last epoch that both reported.
@@ -151,8 +151,3 @@ def _settings(config: TrainConfig) -> Mapping[str, Any]:
     """Return all settings by dotted path, without tables that have no entry."""
     flat = flatten(config.model_dump(mode="json"))
     return {key: value for key, value in flat.items() if value != {}}
-
-
-def finite(value: Any) -> Any:
-    """Return what strict JSON can hold: None for a float that is not finite."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

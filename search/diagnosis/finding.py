@@ -1,7 +1,6 @@
 """A finding of `segtune explain`: a figure, what it is compared with, and what follows."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -46,11 +45,3 @@ class Finding:
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
     """Return the likely causes first, then what is suspicious; of equals what comes upstream."""
     return sorted(findings, key=lambda f: (WORDS.index(f.word), UPSTREAM.index(f.name)))
-
-
-def strict(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values that strict JSON can hold: None for a float that is not finite."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in values.items()
-    }

@@ -7,11 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from search.analysis.case_scores import lesion_dice
-from search.diagnosis.finding import Finding, Word, strict
+from search.diagnosis.finding import Finding, Word
 from search.ledger.state import StudyState, TrialState
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.diagnosis.trend import chance, trend
+from trainer.documents import strict
 
 LOW = 0.75
 """Share of the yardstick's Dice below which a Dice is weak; below HALF it is poor."""

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from search.diagnosis.finding import Finding, Word, strict
+from search.diagnosis.finding import Finding, Word
+from trainer.documents import strict
 
 if TYPE_CHECKING:
     from trainer.diagnosis.training_data import Foreground, WindowedModality

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from search.analysis.ranking import value_at
-from search.diagnosis.finding import Finding, strict
+from search.diagnosis.finding import Finding
 from search.ledger.state import StudyState, TrialState
 from search.study.config import StudyConfig
 from search.study.space import Dimension, active, among
 from trainer.configfile import flatten
+from trainer.documents import strict
 
 NEAREST = 3
 """Neighbours that are shown."""

@@ -6,10 +6,11 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
-from search.diagnosis.finding import Finding, Word, strict
+from search.diagnosis.finding import Finding, Word
 from search.diagnosis.history import Yardstick
 from search.ledger.state import TrialState
 from trainer.config import TrainConfig
+from trainer.documents import strict
 from trainer.evaluation.metrics import VOLUME_GROUPS
 
 if TYPE_CHECKING:

@@ -74,7 +74,8 @@ def _notes(
     if columns.has_means:
         notes.append(
             f"ranked by {metric}, the mean of the epochs in (): the last {result['smoothing']} "
-            "validations; all else is of the last epoch, whose weights stand for a trial"
+            "validations; all else is of the last epoch; the weights of "
+            f"{result['weights_of']} stand for a trial"
         )
     elif metric != "val/dice":
         notes.append(f"ranked by {metric}")

@@ -7,12 +7,12 @@ from typing import Any
 
 from search.analysis.case_scores import read_cases
 from search.analysis.results import compare
-from search.analysis.trial_results import finite
 from search.ledger.journal import Event, Ledger
 from search.storage.studies import read_study
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import flatten
+from trainer.documents import strict
 
 SCORES = ("dice", "avd_ml", "lesion_f1", "lesion_count_diff", "hd95_mm", "predicted_ml",
           "false_positive_ml")  # fmt: skip
@@ -55,7 +55,7 @@ def gather(folder: Path, result: dict[str, Any] | None = None) -> dict[str, Any]
         }
         for trial in trials
     }
-    data: dict[str, Any] = _strict(
+    data: dict[str, Any] = strict(
         result
         | {
             "finished": state.finished(study) and not state.failed(),
@@ -125,12 +125,3 @@ def _columns(
         return None
     ordered = [by_case.get(each["case"], {}) for each in cases]
     return {name: [row.get(name) for row in ordered] for name in SCORES}
-
-
-def _strict(value: Any) -> Any:
-    """Return what strict JSON can hold; numbers are rounded once, where they are shown."""
-    if isinstance(value, dict):
-        return {key: _strict(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(each) for each in value]
-    return finite(value)

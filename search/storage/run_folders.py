@@ -19,14 +19,14 @@ from search.storage.s3 import (
 )
 from search.storage.s3_run import S3Run, load_index, newest_manifest, save_index
 
-WEIGHTS = ("ema.pt", "best.pt")
+WEIGHTS_FILES = ("ema.pt", "best.pt")
 """In a run folder, the weights that stand for it: `trainer.saved.model_io.WEIGHTS`, without its
 imports; and the file of version 0.1, which kept its best validation's and no others."""
 
 
 def weights_of(folder: Path) -> Path | None:
     """Return the weights that stand for a run, None where it has none yet."""
-    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    return next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)
 
 
 def on_this_node(spec: dict[str, Any]) -> dict[str, Any]:

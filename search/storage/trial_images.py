@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from search.storage.run_folders import WEIGHTS, trial_files, weights_of
+from search.storage.run_folders import WEIGHTS_FILES, trial_files, weights_of
 from search.storage.s3 import below, in_parallel, remote_of
 
 CASES = "cases.parquet"
@@ -59,7 +59,7 @@ def paint_trial(
         ConfigError: The store has other data than the weights were trained on.
         OSError: The disk is full, or S3 does not answer.
     """
-    with trial_files(run_dir, (*WEIGHTS, CASES)) as here:
+    with trial_files(run_dir, (*WEIGHTS_FILES, CASES)) as here:
         painted = _paint(here, run_dir, store, before, limit_s, device, threads)
     _send(run_dir, painted.files)
     return painted

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from search.storage.run_folders import WEIGHTS, trial_files
+from search.storage.run_folders import WEIGHTS_FILES, trial_files
 
 
 class Noise(NamedTuple):
@@ -35,7 +35,7 @@ def measure_noise(run_dir: Path, store: str, *, device: str = "cpu", threads: in
     from trainer.evaluation.validation_noise import DRAWS, validation_noise
     from trainer.saved.model_io import load, with_settings
 
-    with trial_files(run_dir, WEIGHTS) as here:
+    with trial_files(run_dir, WEIGHTS_FILES) as here:
         trained, data = load(here, device), open_store(store)
         check_data(trained, data, here)
         trained = with_settings(trained, {"num_threads": threads})

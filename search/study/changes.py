@@ -40,7 +40,6 @@ def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
-        raised = study.trials.num_trials > begun.trials.num_trials
         rule = "give the study another name to change it"
         if key == "trials.num_trials":
             rule = "can only be raised"

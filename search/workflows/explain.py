@@ -20,7 +20,7 @@ from search.diagnosis.neighbors import neighbours
 from search.execution.gpus import device_for
 from search.ledger.state import StudyState, TrialState
 from search.storage.dataset_cache import open_store
-from search.storage.run_folders import WEIGHTS, checkpoints_of, fetch_cases, trial_files
+from search.storage.run_folders import WEIGHTS_FILES, checkpoints_of, fetch_cases, trial_files
 from search.storage.studies import is_driven, read_study
 from search.storage.trial_names import trial_of
 from search.study.config import StudyConfig
@@ -121,7 +121,7 @@ def _weights_here(run_dir: Path, notes: list[str]) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             fetch_cases(run_dir.parents[1])
-            wanted = [*checkpoints_of(run_dir)[-1:], *WEIGHTS]
+            wanted = [*checkpoints_of(run_dir)[-1:], *WEIGHTS_FILES]
             files = stack.enter_context(trial_files(run_dir, wanted))
         except OSError as error:
             notes.append(f"its weights are out of reach, so only what the ledger tells: {error}")

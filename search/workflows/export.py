@@ -31,7 +31,7 @@ from search.workflows.model_ref import (
     on_this_machine,
 )
 from trainer.configfile import ConfigError, read_yaml
-from trainer.documents import to_json
+from trainer.documents import strict, to_json
 from trainer.progress import bar
 
 if TYPE_CHECKING:
@@ -278,16 +278,4 @@ def _paint(trained: "TrainedModel", folder: Path) -> tuple[list[Path], str]:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(to_json(_finite(dict(values))) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    """Return what strict JSON can hold."""
-    match value:
-        case dict():
-            return {key: _finite(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_finite(each) for each in value]
-        case float() if value != value or value in (float("inf"), float("-inf")):
-            return None
-    return value
+    path.write_text(to_json(strict(values)) + "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from search.analysis.ranking import best_of
 from search.ledger.state import StudyState, TrialState
-from search.storage.run_folders import WEIGHTS, trial_files, weights_of
+from search.storage.run_folders import WEIGHTS_FILES, trial_files, weights_of
 from search.storage.studies import (
     display_path,
     find_study,
@@ -62,10 +62,12 @@ def on_this_machine(model: ModelRef, names: Collection[str]) -> Iterator[ModelRe
     if (origin := model.origin) is None:
         yield model
         return
-    with trial_files(model.path, {*WEIGHTS, *names}) as files:
+    with trial_files(model.path, {*WEIGHTS_FILES, *names}) as files:
         if weights_of(files) is None:
             where = trial_name(origin.folder, origin.trial.number)
-            raise ConfigError([f"{where}: {origin.trial.ending}: no {WEIGHTS[0]} of it is here"])
+            raise ConfigError(
+                [f"{where}: {origin.trial.ending}: no {WEIGHTS_FILES[0]} of it is here"]
+            )
         yield replace(model, path=files)
 
 

@@ -44,7 +44,7 @@ def resume(
     Args:
         folder: The study's.
         epochs: What they are to reach in all.
-        top: Take so many of the best that ended, by the last validation of each.
+        top: Take so many of the best that ended, by the mean of each one's last validations.
         trials: Or take these.
         address: A Ray cluster, as in `search.workflows.launch.launch`.
         fit: `module:function` with the contract of `trainer.loop.fit`.

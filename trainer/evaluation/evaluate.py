@@ -34,8 +34,8 @@ from trainer.saved.model_io import TrainedModel, fingerprint
 
 READINGS = "test_readings.jsonl"
 NEW_NOISE = 0
-"""In the place of an epoch, where training's validations have 1 and later: the noise that chose the
-best epoch is not drawn again."""
+"""In the place of an epoch, where training's validations have 1 and later: the noise by which the
+trial was ranked is not drawn again."""
 
 
 @dataclass(frozen=True)

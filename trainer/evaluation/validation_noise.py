@@ -9,6 +9,8 @@ from trainer.evaluation.validate import Validator, summarize
 from trainer.saved.model_io import TrainedModel
 
 DRAWS = 5
+FIRST = 1_000_000
+"""In the place of an epoch, the first draw: no training's, so that no validation is repeated."""
 BATCH = 32
 """Masks sampled together, where they fit."""
 
@@ -51,6 +53,6 @@ def _validations(
     validator = Validator(store, cases, trained.config, trained.process, trained.device)
     for draw in range(draws):
         scores = validator.validate(
-            trained.model, draw, batch_size=BATCH, autocast=trained.autocast
+            trained.model, FIRST + draw, batch_size=BATCH, autocast=trained.autocast
         )
         yield summarize(scores)

@@ -74,7 +74,7 @@ function unitOf(cost) {
 /** Return epochs in words: 7-9, or 3, 6, 9 where others lie between. */
 function epochsInWords(epochs) {
   const [first, last] = [epochs[0], epochs.at(-1)];
-  return last > first && last - first === epochs.length - 1 ? `${first}–${last}` : epochs.join(", ");
+  return last > first && last - first === epochs.length - 1 ? `${first}-${last}` : epochs.join(", ");
 }
 
 /** Return of which epochs a trial's value is: epoch 9, or mean of epochs 7-9. */

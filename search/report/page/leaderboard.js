@@ -113,7 +113,7 @@ function notes(view) {
   const smooth = study.smoothing > 1 ? `, the mean of ${study.smoothing} validations` : "";
   const lines = [
     view.hasMeans && `Ranked by ${metricName}, the mean of the epochs in parentheses: the last `
-      + `${study.smoothing} validations. All else is of the last epoch, whose weights stand for a trial.`,
+      + `${study.smoothing} validations. All else is of the last epoch; the weights of ${study.weights_of} stand for a trial.`,
     noiseText(study, metricName),
     "Differences between trials, of one seed on one fold each, are exploratory"
       + (study.verdicts.length ? "; the verdicts say more." : "; segtune confirm judges them."),

@@ -202,6 +202,7 @@ def test_trials_rank_by_the_mean_that_asha_judges_with_the_last_epoch_beside(tmp
     assert line.split()[:7] == ["1", "3", "completed", "9", "0.4750", "(3,", "9)"]
     assert line.split()[7] == "0.4500"
     assert "the last 2 validations" in leaderboard(folder)
+    assert f"the weights of {result['weights_of']} stand for a trial" in leaderboard(folder)
     rows = list(csv.DictReader(io.StringIO(csv_table([result]))))
     told = [rows[0][key] for key in ("value_first_epoch", "value_last_epoch", "last_value")]
     assert told == ["3", "9", "0.45"] and float(rows[0]["value"]) == pytest.approx(0.475)

@@ -187,7 +187,7 @@ def test_a_rank_that_dies_or_fails_ends_the_group(
     assert [trial for trial, _ in study.interrupted()] == [0, 1, 2, 3]
     reasons = [reason for _, reason in study.interrupted()]
     assert reasons[0].startswith("ActorDiedError") and reasons[3].startswith("ActorDiedError")
-    assert reasons[1] == "RuntimeError: rank 1: no store"
+    assert reasons[1] == "OSError: no store"
     assert reasons[2] == "RuntimeError: rank 1: alone infeasible"
     for trial in range(4):
         assert [epoch for epoch, _ in study.curve(trial)] == [1, 2, 3]

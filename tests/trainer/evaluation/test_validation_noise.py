@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.trainer.tiny import tiny_config
 from trainer.data.store import Store
@@ -28,7 +29,7 @@ def dice(model: TrainedModel, store: Path, draws: int = 5, **how: object) -> Spr
 def test_the_default_measures_what_ten_steps_do(
     phantom_store: Path, tmp_path: Path, target: str
 ) -> None:
-    """At most 0.01 less Dice than in ten steps, and more often the same."""
+    """At most 0.01 less Dice than in ten steps; the spreads are printed."""
     settings = {"epochs": 6, "epoch_images": 400, "sampling__threshold": 0.5}
     model = trained(phantom_store, tmp_path, diffusion__target=target, **settings)
     few, ten = dice(model, phantom_store), dice(model, phantom_store, steps=10)
@@ -36,6 +37,15 @@ def test_the_default_measures_what_ten_steps_do(
     print(f"{target}: {few}, ten steps {ten}, 8 members {many}")
     assert few.mean >= ten.mean - 0.01
     assert 0 < few.std < 0.05 and ten.std > 0
+
+
+def test_a_validation_of_the_training_is_no_draw(phantom_store: Path, tmp_path: Path) -> None:
+    """Weights of epoch 1 were validated with its noise; mean and deviation tell two draws."""
+    model = trained(phantom_store, tmp_path, epochs=1, epoch_images=4, model__width=4)
+    spread = dice(model, phantom_store, draws=2)
+    own = torch.load(model.path, weights_only=True)["metrics"]["val/dice"]
+    draws = [spread.mean + sign * spread.std / 2**0.5 for sign in (-1, 1)]
+    assert spread.std > 0 and own not in map(pytest.approx, draws)
 
 
 def test_a_network_that_draws_nothing_repeats_itself(phantom_store: Path, tmp_path: Path) -> None:
