@@ -223,7 +223,9 @@ def test_running_trials_count_alike_in_a_replay() -> None:
     assert replayed(study, events).propose(5, {}) == sampler.propose(5, {})
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k == "gp" else k for k in TYPES]
+)
 def test_proposals_respect_the_space(kind: str) -> None:
     """Every value lies in the space; a dimension is there only while its conditions hold."""
     study = make_study(kind)

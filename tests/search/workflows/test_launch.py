@@ -157,6 +157,7 @@ def test_a_budget_survives_launches_and_can_be_raised(
     assert results(driver.folder) == results(calm.folder)
 
 
+@pytest.mark.slow
 def test_endings_and_dead_workers(
     tmp_path: Path, store: Path, drive: Drive, mlflow_uri: str
 ) -> None:
