@@ -73,7 +73,7 @@ def test_what_is_not_named_is_the_runs(space: Path, run: Path, which: str) -> No
 
 
 def test_one_that_trains_inherits_nothing(space: Path, run: Path, tmp_path: Path) -> None:
-    study = load_study(space, ["scheduler.max_t=3"])
+    study = load_study(space, ["scheduler.max_t=3", "train.validation.steps=sampling"])
     assert (
         study.train_config({}).model == TrainConfig.model_validate({"data": {"store": "x"}}).model
     )
