@@ -27,6 +27,7 @@ from search.storage.dataset_cache import address_for_all_nodes
 from search.storage.trial_images import Painted, paint_trial, to_paint
 from search.storage.trial_noise import Noise, measure_noise
 from trainer.cpus import num_cpus
+from trainer.exceptions import first_line
 
 SHARE = 0.02
 """Of the attempts' seconds, that painting may take, in CPU seconds."""
@@ -273,7 +274,7 @@ class ImageWorker:
 
 def _line(error: Exception) -> str:
     """Return what a task's error says in its first line."""
-    return str(getattr(error, "cause", None) or error).strip().splitlines()[0]
+    return first_line(getattr(error, "cause", None) or error)
 
 
 class Painter:

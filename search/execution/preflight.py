@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from search.storage.dataset_cache import address_for_all_nodes, content_hash, read_manifest
 from search.storage.shared_marker import SharedMarker, answer_marker
 from trainer.configfile import ConfigError
+from trainer.exceptions import first_line
 
 ANSWER_S = 120.0
 """In which a node has to answer: it may have to start a process first."""
@@ -49,7 +50,7 @@ def check_shared(folder: Path, store: str) -> None:
                 answer, problem = ray.get(done[0])
             except ray.exceptions.RayError as error:
                 if node["NodeID"] in {alive["NodeID"] for alive in _trial_nodes()}:
-                    problems.append(f"node {_name(node)}: {str(error).splitlines()[0]}")
+                    problems.append(f"node {_name(node)}: {first_line(error)}")
                 continue  # it is gone, and runs no trial
             if not problem and not marker.has(answer):
                 problem = f"{folder}: what this node writes there is not seen here"

@@ -28,6 +28,7 @@ from search.execution.environment import code_commit
 from search.storage.studies import display_path
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError, did_you_mean
+from trainer.exceptions import first_line
 
 ANSWER_S = 10.0
 """How long a dashboard is given to answer."""
@@ -103,7 +104,7 @@ class Cluster:
         except (requests.RequestException, ConnectionError) as error:
             raise ConfigError([f"--submit {self.url}: no Ray dashboard answers there"]) from error
         except RuntimeError as error:
-            raise ConfigError([f"--submit {self.url}: {str(error).splitlines()[0]}"]) from error
+            raise ConfigError([f"--submit {self.url}: {first_line(error)}"]) from error
 
     def launch(
         self,
