@@ -124,7 +124,11 @@ def run_study(
     # What was found is shown before the rest of MLflow is waited for.
     with tracker if runs or tracker.behind else nullcontext():
         if runs:
-            _run_trials(session, progress, links, address, fit)
+            from search.tuning.run import run_trials
+
+            (session.folder / "stop").unlink(missing_ok=True)
+            with progress:
+                run_trials(session, progress, links, address=address, fit=fit)
         found = look(session.folder)
         _show(session, found, show)
         tracker.found = found._replace(page=update_page(session.folder, found.result))
@@ -232,21 +236,6 @@ def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path)
                 f"but this study was begun with {begun['store_hash'][:12]}"
             ]
         )
-
-
-def _run_trials(
-    session: StudySession,
-    progress: ProgressDisplay,
-    links: "SimpleQueue[Event]",
-    address: str,
-    fit: str,
-) -> None:
-    """Run what is left of the trials."""
-    from search.tuning.run import run_trials
-
-    (session.folder / "stop").unlink(missing_ok=True)
-    with progress:
-        run_trials(session, progress, links, address=address, fit=fit)
 
 
 def _show(session: StudySession, found: Found, show: Callable[[Path], str] | None) -> None:
