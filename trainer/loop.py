@@ -28,7 +28,7 @@ from trainer.exceptions import (
     is_out_of_memory,
     naming_out_of_memory,
 )
-from trainer.old_names import GONE, in_new_names
+from trainer.old_names import in_new_names
 from trainer.run_log import RunLog, Validation
 from trainer.saved import checkpoint
 from trainer.saved.checkpoint_writer import CheckpointWriter, host_copy
@@ -52,7 +52,6 @@ MAY_CHANGE = {
     "memory_share",
     "norm_kernel",
     "cuda_graph",
-    *GONE,
 }
 """Settings with which a run may be continued otherwise than it was begun."""
 

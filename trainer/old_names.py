@@ -19,10 +19,9 @@ def in_new_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Of a setting that is given by both names, the old one stays, to be refused.
     """
-    given = flatten(settings)
     new = {name: value for name, value in settings.items() if name not in GONE}
     for old, today in MOVED.items():
-        if old in new and today not in given:
+        if old in new and today not in flatten(new):
             new[today] = new.pop(old)
     return new
 
