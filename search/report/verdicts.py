@@ -1,9 +1,10 @@
 """What `confirm` found, in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from search.analysis.intervals import TOO_FEW
+from search.report.leaderboard_columns import interval
 from search.report.text import align
 
 
@@ -20,7 +21,7 @@ def verdict_text(event: Mapping[str, Any]) -> str:
                 str(score["trial"]),
                 score["role"],
                 f"{score['mean']:.4f}",
-                _ends(score["interval"], ".3f"),
+                interval(score["interval"], ".3f"),
                 *(_dice(score) if beside else ()),
                 *(f"{by_seed[s]:.4f}" if s in by_seed else "-" for s in event["seeds"]),
             ]
@@ -37,14 +38,10 @@ def metric_name(event: Mapping[str, Any]) -> str:
     return "Dice" if metric == "val/dice" else metric
 
 
-def _ends(ends: Sequence[float] | None, form: str) -> str:
-    return f"[{ends[0]:{form}}, {ends[1]:{form}}]" if ends else TOO_FEW
-
-
 def _dice(row: Mapping[str, Any]) -> list[str]:
     """Return the Dice that stands beside an objective."""
     dice = row.get("dice")
-    return [f"{dice['mean']:.4f}", _ends(dice["interval"], ".3f")] if dice else ["", ""]
+    return [f"{dice['mean']:.4f}", interval(dice["interval"], ".3f")] if dice else ["", ""]
 
 
 def sentence(comparison: Mapping[str, Any], name: str = "Dice") -> str:
@@ -69,11 +66,11 @@ def sentence(comparison: Mapping[str, Any], name: str = "Dice") -> str:
     }[word]
     text = (
         f"{said}: {name} {comparison['mean']:+.4f}, {100 * comparison['level']:.4g} % interval "
-        f"{_ends(comparison['interval'], '+.4f')}, p {comparison['p_holm']:.2g} (Holm), "
+        f"{interval(comparison['interval'], '+.4f')}, p {comparison['p_holm']:.2g} (Holm), "
         f"{len(comparison['seeds'])} seeds, {sum(comparison['num_cases'])} cases"
     )
     if dice := comparison.get("dice"):
-        text += f"; Dice {dice['mean']:+.4f}, 95 % interval {_ends(dice['interval'], '+.4f')}"
+        text += f"; Dice {dice['mean']:+.4f}, 95 % interval {interval(dice['interval'], '+.4f')}"
     if more := comparison.get("more_seeds"):
         text += (
             f"; {more['seeds']} seeds would bring the 95 % interval from about "
