@@ -146,8 +146,8 @@ class ValidationConfig(Section):
     """Epochs between validations; the last epoch is always validated."""
     steps: Literal["sampling"] | Annotated[int, Field(ge=1)] | None = None
     """Steps of DDIM without fresh noise. None is one for targets x_start and v: one step is about
-    the posterior's mean, and repeats within less than ten, which draw one sample of it; and 3 for
-    eps. sampling: as the section sampling says, method and ensemble too, whatever that costs."""
+    the posterior's mean, and steadier than ten, which draw one sample of it; and 3 for eps.
+    sampling: as the section sampling says, method and ensemble too, whatever that costs."""
     members: int = Field(default=1, ge=1)
     """Masks whose mean is scored."""
 
