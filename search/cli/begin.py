@@ -56,6 +56,24 @@ def check(runs: Path, as_json: bool) -> None:
     "--workers", type=int, metavar="N", help="Number of processes.  [default: as many as CPUs]"
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the split into folds.")
+@click.option(
+    "--labels",
+    metavar="LABELS",
+    default="",
+    help="Which labels of the masks are lesion: 1,3, or names.  [default: all but 0]",
+)
+@click.option(
+    "--mask-threshold",
+    type=float,
+    metavar="VALUE",
+    help="Lesion from this value of the masks on.  [default: half of their height]",
+)
+@click.option(
+    "--scale",
+    multiple=True,
+    metavar="MODALITY=FACTOR[,OFFSET]",
+    help="Bring a modality to its unit: tmax=0.001 from ms, ncct=1,-1024 where air is 0.",
+)
 def prepare(
     dataset: Path,
     out: Path,
@@ -64,6 +82,9 @@ def prepare(
     skip_bad: bool,
     workers: int | None,
     seed: int,
+    labels: str,
+    mask_threshold: float | None,
+    scale: tuple[str, ...],
 ) -> None:
     """Turn a data set into a store, which trials map into memory.
 
@@ -80,6 +101,9 @@ def prepare(
         skip_bad=skip_bad,
         workers=workers,
         seed=seed,
+        labels=labels,
+        mask_threshold=mask_threshold,
+        scale=scale,
     )
 
 

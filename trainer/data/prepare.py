@@ -12,9 +12,10 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,14 @@ from trainer.data.case_file import CaseSettings, fingerprint, finished, prepare_
 from trainer.data.content_hash import content_hash
 from trainer.data.formats import find_cases
 from trainer.data.formats.case import RawCase
+from trainer.data.masks.decision import Decision, Wish, decide
+from trainer.data.masks.survey import survey
 from trainer.data.nifti import BadFile
+from trainer.data.notes import note_lines
 from trainer.data.pictures import contact_sheet, lesion_histogram
 from trainer.data.splits import make_splits
 from trainer.data.store import FORMAT, MANIFEST, NUM_FOLDS, Store
-from trainer.data.windows import modality
+from trainer.data.windows import modality, parse_factors, said
 from trainer.documents import SCHEMA
 from trainer.progress import bar
 
@@ -53,6 +57,9 @@ def prepare(
     skip_bad: bool = False,
     workers: int | None = None,
     seed: int = 0,
+    labels: str = "",
+    mask_threshold: float | None = None,
+    scale: Sequence[str] = (),
     console: Console | None = None,
 ) -> Store:
     """Turn a data set into a store and say on the console what it holds.
@@ -67,6 +74,11 @@ def prepare(
         skip_bad: Leave unusable cases out, and list them at the end.
         workers: Processes; None takes as many as there are CPUs.
         seed: Of the splits.
+        labels: Numbers or names of the mask's labels that are lesion, with commas between; empty
+            takes all but 0.
+        mask_threshold: Lesion from this value of the masks on.
+        scale: What a modality's values are brought to its unit with: `tmax=0.001` multiplies,
+            `ncct=1,-1024` adds as well.
         console: Where to print; None is standard output.
 
     Raises:
@@ -81,18 +93,24 @@ def prepare(
         raise ConfigError([f"command line: seed: {seed}: must be at least 0"])
     if workers is not None and workers < 1:
         raise ConfigError([f"command line: workers: {workers}: must be at least 1"])
+    wish = Wish.parse(labels, mask_threshold)
     name, found = find_cases(dataset, format)
+    factors = parse_factors(scale, list(found.cases[0].images))
     settings = CaseSettings(image_size=image_size)
     prints = {case.case_id: fingerprint(case, dataset, settings) for case in found.cases}
     request = {"image_size": image_size, "seed": seed, "input": _digest([name, prints])}
+    request |= wish.request() | ({"scale": sorted(scale)} if scale else {})
     if _is_done(out, request):
         _say(console, f"{out}: already prepared from this input, nothing to do")
         return _summarize(out, console)
 
+    seen = survey(found.cases, workers or num_cpus())
+    masks = decide(dataset, seen, found.label_names, found.ignore_label, wish)
+    settings = replace(settings, reading=masks.reading, factors=factors)
     unfinished = out.with_name(out.name + ".unfinished")
     try:
         records, problems = _prepare_cases(
-            dataset, name, found.cases, unfinished, settings, prints, workers, console
+            dataset, name, found.cases, unfinished, settings, masks, workers, console
         )
         if not records:
             shutil.rmtree(unfinished)
@@ -110,7 +128,8 @@ def prepare(
                 [f"{dataset}: no foreground: the masks of all {len(records)} cases are empty"]
             )
         modalities = list(found.cases[0].images)
-        _finish(unfinished, records, modalities, request, name, found.notes, problems)
+        read = {"masks": masks.record, "scale": {k: list(v) for k, v in factors.items()}}
+        _finish(unfinished, records, modalities, request, name, found.notes, problems, read)
         store = Store.open(unfinished)
         contact_sheet(store, unfinished / CONTACT_SHEET)
         lesion_histogram(store, unfinished / HISTOGRAM)
@@ -126,7 +145,7 @@ def _prepare_cases(
     cases: list[RawCase],
     unfinished: Path,
     settings: CaseSettings,
-    prints: dict[str, str],
+    masks: Decision,
     workers: int | None,
     console: Console,
 ) -> tuple[list[dict[str, Any]], list[str]]:
@@ -137,16 +156,27 @@ def _prepare_cases(
     """
     folder = unfinished / "cases"
     folder.mkdir(parents=True, exist_ok=True)
-    results: dict[str, dict[str, Any] | str] = {}
+    prints = {case.case_id: fingerprint(case, dataset, settings) for case in cases}
+    results: dict[str, dict[str, Any] | str] = {
+        case.case_id: f"{case.mask.path}: {masks.refused[case.case_id]}"
+        for case in cases
+        if case.case_id in masks.refused
+    }
     for case in cases:
-        if record := finished(folder, case.case_id, prints[case.case_id]):
+        if case.case_id not in results and (
+            record := finished(folder, case.case_id, prints[case.case_id])
+        ):
             results[case.case_id] = record
-    kept = f", {len(results)} of them finished earlier" if results else ""
+    earlier = len(results) - len(masks.refused)
+    kept = f", {earlier} of them finished earlier" if earlier else ""
     _say(console, f"{dataset}: {format}, {len(cases)} cases{kept}")
     todo = [case for case in cases if case.case_id not in results]
     jobs = _run(todo, folder, settings, prints, workers or num_cpus())
     results |= dict(_with_progress(jobs, len(todo), console))
     in_order = [results[case.case_id] for case in cases]
+    for result in in_order:
+        if isinstance(result, dict):
+            result["notes"] += [n.record() for n in masks.notes.get(result["case_id"], [])]
     return (
         [result for result in in_order if isinstance(result, dict)],
         [result for result in in_order if isinstance(result, str)],
@@ -249,6 +279,7 @@ def _finish(
     format: str,
     notes: list[str],
     skipped: list[str],
+    read: dict[str, Any],
 ) -> None:
     """Draw the splits, and write the slices' index and, last, the manifest."""
     folds = make_splits(
@@ -302,6 +333,7 @@ def _finish(
         "cases": cases,
         "notes": notes,
         "skipped": skipped,
+        **read,
         "request": request,
     }
     text = json.dumps({"schema": SCHEMA, **manifest}, indent=1, ensure_ascii=False)
@@ -319,13 +351,17 @@ def _summarize(out: Path, console: Console) -> Store:
         f"{store.image_size} ({lesions} with lesion), {', '.join(store.modalities)}",
         f"split: {len(test)} test, folds of {', '.join(str(len(fold)) for fold in folds)}",
     ]
+    masks = manifest.get("masks", {})  # a store of 0.1 does not say
+    lines += masks.get("lines", [])
+    if scaled := manifest.get("scale"):
+        lines.append(f"scale: {said(scaled)}")
     if empty := [str(number) for number, fold in enumerate(folds) if not fold]:
         lines.append(f"note: too few cases for five folds: {', '.join(empty)} have none")
     lines += [f"note: {note}" for note in manifest["notes"]]
-    by_note = [(note, case["case_id"]) for case in manifest["cases"] for note in case["notes"]]
-    lines += [f"note: {case_id}: {note}" for note, case_id in by_note[:MAX_NOTES]]
-    if len(by_note) > MAX_NOTES:
-        lines.append(f"note: and {len(by_note) - MAX_NOTES} more in {out / MANIFEST}")
+    by_kind = [*masks.get("notes", []), *note_lines(manifest["cases"])]
+    lines += [f"note: {note}" for note in by_kind[:MAX_NOTES]]
+    if len(by_kind) > MAX_NOTES:
+        lines.append(f"note: and {len(by_kind) - MAX_NOTES} more in {out / MANIFEST}")
     lines += [f"skipped: {line}" for line in manifest["skipped"]]
     lines.append(f"look at {out / CONTACT_SHEET} and {out / HISTOGRAM}")
     _say(console, "\n".join(lines))

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from trainer.data.nifti import NIFTI_SUFFIXES, PICTURE_SUFFIXES, Source
 
+TOGETHER = " + "
+"""Between the names of a label that several regions hold."""
+
 
 @dataclass(frozen=True)
 class RawCase:
@@ -27,6 +30,10 @@ class FoundCases:
     """Sorted by id."""
     notes: list[str] = field(default_factory=list)
     """What was left out, one line each."""
+    label_names: dict[int, str] = field(default_factory=dict)
+    """Of the masks' labels, in lower case, where a description names them."""
+    ignore_label: int | None = None
+    """Of voxels that nobody annotated."""
 
 
 def image_files(folder: Path) -> list[Path]:
