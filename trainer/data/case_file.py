@@ -26,6 +26,8 @@ from trainer.data.windows import Factors, scale, value_notes
 
 MUCH_LESION = 0.5
 """Share of the brain: no infarct is larger."""
+MUCH_OUTSIDE = 0.01
+"""Share of a lesion outside the brain mask; a voxel or two at its rim are no news."""
 MANY_MISSING = 0.05
 """Share of the brain in which a modality has no numbers."""
 _METADATA = b"segtune"
@@ -89,7 +91,7 @@ def prepare_case(
 
     num_lesion, in_brain = int(mask.sum()), int((mask & brain).sum())
     notes = []
-    if in_brain < num_lesion:
+    if num_lesion - in_brain > MUCH_OUTSIDE * num_lesion:
         notes.append(
             Note(
                 "lesion voxels lie outside the brain mask",

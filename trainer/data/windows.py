@@ -42,8 +42,8 @@ TYPICAL = {"cbf": 40.0, "cbv": 3.0, "mtt": 5.0, "tmax": 2.0}
 """A brain's median."""
 MUCH = 0.9
 """Of the brain outside a window: a network sees nearly nothing there."""
-LITTLE = 0.1
-"""Of a window."""
+LITTLE, LITTLE_OF_WHITE = 0.02, 1 / 16
+"""Of a window, that a brain's values span; 12 of a picture's 16 bits are little of its white."""
 SAMPLE = 300_000
 """Voxels that are looked at, about."""
 LARGEST = 1e9
@@ -158,8 +158,9 @@ def value_notes(volume: NDArray[np.float32], name: str, brain: NDArray[np.bool_]
     detail = f"median {median:.3g}"
     if float(((inside <= low) | (inside >= high)).mean()) > MUCH:
         return [Note(f"nearly all of {name} in the brain lies outside {window}", detail)]
-    if last - first < LITTLE * (high - low):
-        return [Note(f"{name} in the brain fills less than {LITTLE:.0%} of {window}", detail)]
+    little = LITTLE_OF_WHITE if what is PICTURE else LITTLE
+    if last - first < little * (high - low):
+        return [Note(f"{name} in the brain fills less than {little:.0%} of {window}", detail)]
     return []
 
 

@@ -94,7 +94,7 @@ def test_isles22_flair_on_its_own_grid_is_resampled(shared_data, tmp_path):
     store, text = _prepare(root, tmp_path / "out")
 
     assert store.modalities == ("dwi", "adc", "flair")
-    assert "flair was resampled from its own 512x512x29 grid" in text
+    assert "flair was resampled from a grid of its own: sub-strokecase0009 (512x512x29)" in text
     case = store.cases[0]
     _, adc, flair = store.images(case.rows).astype(np.float32).swapaxes(0, 1)
     brain = store.brain(case.rows) > 0
