@@ -71,8 +71,9 @@ def prepare(
     the store's new folder. Look at the pictures that it ends with before you train.
     """
     from trainer.data.prepare import prepare as run
+    from trainer.evaluation.ceiling import ceilings, in_words
 
-    run(
+    store = run(
         dataset,
         out,
         format=format_,
@@ -81,6 +82,8 @@ def prepare(
         workers=workers,
         seed=seed,
     )
+    if found := ceilings(store, workers):
+        click.echo(in_words(found))
 
 
 @click.command()

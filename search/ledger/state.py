@@ -159,6 +159,7 @@ class StudyState:
         self.study: Event | None = None
         """The newest `study` event."""
         self.threshold: Event | None = None
+        self.data: Event | None = None
         self.noise: Event | None = None
         """What a validation's own noise was measured to be."""
         self.mlflow_experiment_id: str | None = None
@@ -235,6 +236,8 @@ class StudyState:
                     other.running = False
             case "threshold", None:
                 self.threshold = event
+            case "data", None:
+                self.data = event
             case "imported", None:
                 self.imported.append(event)
             case "refused", None:
