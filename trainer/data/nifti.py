@@ -39,6 +39,8 @@ UNREADABLE = (
     EOFError, HeaderDataError, HeaderTypeError, OSError, OverflowError, TypeError, ValueError,
     zlib.error,
 )  # fmt: skip
+WRITTEN_HERE = b"segtune"
+"""In the description of every file that `write_like` writes."""
 _GRID_FIELDS = (
     "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
     "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
