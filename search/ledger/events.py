@@ -33,6 +33,8 @@ have:
     budget       what, spent, limit: why the launch ended
     verdict      what `segtune confirm` found
     test_read    metrics on the sealed test set
+    used         epoch, sampling, metrics, cases: a confirming trial's validation cases, predicted
+                 as a finished model is used
     painted      epoch, files (below the trial's folder), seconds: pictures of its weights
     noise        epoch, metric, draws, mean, std, seconds: of its weights' validation, the noise
                  redrawn; once a study

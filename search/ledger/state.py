@@ -178,6 +178,7 @@ class StudyState:
         self.resumes: list[Event] = []
         self.verdicts: list[Event] = []
         self.test_readings: list[Event] = []
+        self.as_used: dict[int, Event] = {}
         self.meter = Meter()
         """What has been spent."""
         self.last_time: float | None = None
@@ -251,6 +252,8 @@ class StudyState:
                 self.verdicts.append(event)
             case "test_read", _:
                 self.test_readings.append(event)
+            case "used", _:
+                self.as_used[event["trial"]] = event
             case "budget", None:
                 pass
             case "resumed", TrialState():
