@@ -99,10 +99,6 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     limit_memory(config, device)
     store = Store.open(config.data.store)
     training, held_out = store.split(config.data.fold)
-    if not any(case.lesion_ml for case in held_out):
-        raise ConfigError(
-            [f"{config.data.store}: no lesion in the validation cases of fold {config.data.fold}"]
-        )
     if config.batch.effective < world_size():
         raise ConfigError(
             [f"batch.effective: {config.batch.effective}: less than the {world_size()} processes"]
