@@ -155,8 +155,9 @@ def notes_on_parts(
         notes.append(f"no lesion in {', '.join(without)}: no Dice can be measured there")
     if patient_of is None:
         return notes
-    if notes and (seed := _better_seed(lesion_ml, patient_of)) is not None:
-        notes = [f"{note} (not so with --seed {seed})" for note in notes]
+    usable = "test" in lesion_in and not fold_problem(places, lesion_ml, 0)
+    if not usable and (seed := _better_seed(lesion_ml, patient_of)) is not None:
+        notes = [f"{note} (--seed {seed} has lesions in both test and fold 0)" for note in notes]
     empty = [str(fold) for fold in range(NUM_FOLDS) if fold not in folds]
     if empty and folds:
         notes.append(f"too few cases for five folds: {', '.join(empty)} have none")
@@ -164,14 +165,10 @@ def notes_on_parts(
 
 
 def _better_seed(lesion_ml: Mapping[str, float], patient_of: Mapping[str, str]) -> int | None:
-    """Return the first seed with a lesion in the test part and in each of as many folds as can."""
+    """Return the first seed with which test has a lesion and fold 0 can be validated with."""
     diseased = {patient_of[case] for case, volume in lesion_ml.items() if volume}
     for seed in range(MOST_SEEDS):
-        sealed = {patient for patient in diseased if is_sealed(patient, seed)}
-        if not sealed or len(diseased - sealed) < 2:
-            continue
-        places = make_splits(lesion_ml, seed, patient_of)
-        lesion_in = {places[case] for case in places if lesion_ml[case]}
-        if lesion_in >= {*places.values()}:
+        # Of those that are not test, fold 0 has the first.
+        if 0 < sum(is_sealed(patient, seed) for patient in diseased) < len(diseased) - 1:
             return seed
     return None

@@ -66,14 +66,16 @@ def read_splits(path: Path, cases: Collection[str]) -> Splits:
         raise ConfigError([f"{path}: {found}; the data set has {some(sorted(cases))}"])
     notes = []
     if strangers:
+        one = "case that is" if len(strangers) == 1 else "cases that are"
         near = did_you_mean(strangers[0], cases)
-        notes.append(
-            f"{path.name} names {len(strangers)} cases that are not here: {some(strangers)}{near}"
-        )
+        notes.append(f"{path.name} names {len(strangers)} {one} not here: {some(strangers)}{near}")
     if unnamed := sorted({*cases} - places.keys()):
         places |= dict.fromkeys(unnamed, unnamed_are)
-        become = "they are test" if unnamed_are == "test" else "they are not test"
-        notes.append(f"{path.name} does not name {len(unnamed)} cases: {become}: {some(unnamed)}")
+        become = "test" if unnamed_are == "test" else "not test"
+        notes.append(
+            f"{path.name} leaves out {len(unnamed)} of {len(cases)} cases, which are {become}: "
+            f"{some(unnamed)}"
+        )
     return Splits(places, notes)
 
 
@@ -113,7 +115,7 @@ def _from_json(path: Path, text: str) -> tuple[dict[str, Place], Place]:
                      "in a store every case has one fold"]
                 )  # fmt: skip
             places[case] = number
-    for case in dict.fromkeys(case for training, _ in folds for case in training):
+    for case in sorted({case for training, _ in folds for case in training}):
         place = places.setdefault(case, "train")
         lacking = [
             n for n, (training, _) in enumerate(folds) if case not in training and n != place
