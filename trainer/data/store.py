@@ -59,6 +59,8 @@ class Case:
     box: Box
     patient: str = ""
     """Whose it is; empty in a store of 0.1."""
+    images_hash: str | None = None
+    """Of its images as they were read; None where they are constant, or it is of 0.1."""
 
     @property
     def place(self) -> Place:
@@ -257,7 +259,7 @@ def _array(values: pa.Array, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def _case(record: dict[str, Any]) -> Case:
-    record = {"patient": "", **record}  # which 0.1 did not write
+    record = {"patient": "", "images_hash": None, **record}  # 0.1 did not write these
     lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
     known = {name: record[name] for name in Case.__dataclass_fields__}
     return Case(
