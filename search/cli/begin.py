@@ -55,7 +55,24 @@ def check(runs: Path, as_json: bool) -> None:
 @click.option(
     "--workers", type=int, metavar="N", help="Number of processes.  [default: as many as CPUs]"
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the split into folds.")
+@click.option("--seed", default=0, show_default=True, help="Seed: who is test, and the folds.")
+@click.option(
+    "--patients",
+    metavar="REGEX",
+    help="What in a case's name is its patient: the first group.  [default: as names usually tell]",
+)
+@click.option(
+    "--splits",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where cases are: nnU-Net's splits_final.json, or a CSV of case, fold, test.",
+)
+@click.option(
+    "--like",
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="Keep the places that an earlier store gave; draw those of new cases.",
+)
 def prepare(
     dataset: Path,
     out: Path,
@@ -64,6 +81,9 @@ def prepare(
     skip_bad: bool,
     workers: int | None,
     seed: int,
+    patients: str | None,
+    splits: Path | None,
+    like: Path | None,
 ) -> None:
     """Turn a data set into a store, which trials map into memory.
 
@@ -81,6 +101,9 @@ def prepare(
         skip_bad=skip_bad,
         workers=workers,
         seed=seed,
+        patients=patients,
+        splits=splits,
+        like=like,
     )
     if found := ceilings(store, workers):
         click.echo(in_words(found))

@@ -14,8 +14,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from search.analysis.first_weights import label as label_of
 from search.analysis.ranking import best_of, standing, value_of
-from search.analysis.results import LABEL
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Event
 from search.ledger.state import TrialState, threshold_rule
@@ -156,7 +156,7 @@ def _head(
     ]
     if estimate is not None:
         lines.append(("to the end", Text(_end(estimate, finished, now))))
-    lines.append(("best", _score(study, best, "bold cyan", f"  ({LABEL})")))
+    lines.append(("best", _score(study, best, "bold cyan", f"  ({label_of(study, state)})")))
     if study.has_control:
         lead = ""
         values = [value_of(study, trial) for trial in (best, control) if trial]

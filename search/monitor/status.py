@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from search.analysis.first_weights import label
 from search.analysis.ranking import Standing, best_of, value_of
-from search.analysis.results import LABEL
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Ledger
 from search.ledger.state import TrialState, no_settings
@@ -79,6 +79,7 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "budget": study.budget.model_dump(),
         "objective": study.objective.metric,
         "best": score_of(study, best_of(study, state)),
+        "label": label(study, state),
         "control": score_of(study, state.control()),
         "threshold_dice": state.threshold["dice"] if state.threshold else None,
         "ceiling_dice": ceiling_of(state.data),
@@ -105,7 +106,7 @@ def render(result: dict[str, Any]) -> str:
         ("trials", f"{result['searched']} of {result['num_trials']} searched: {counted(result)}"),
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result)),
-        ("best", f"{_said(result, 'best')} ({LABEL})"),
+        ("best", f"{_said(result, 'best')} ({result['label']})"),
         ("control", _said(result, "control")),
     ]
     if result["threshold_dice"] is not None:

@@ -80,6 +80,9 @@ def _notes(
     elif metric != "val/dice":
         notes.append(f"ranked by {metric}")
     notes.append("[…]: 95 % interval over the cases with a lesion")
+    for row in columns.rows:
+        if row["first_weights"] and row["first_weights"] not in result["label"]:
+            notes.append(f"{result['study']}:{row['trial']}: {row['first_weights']}")
     if left_out:
         notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
     if columns.has_equal_epoch:

@@ -121,6 +121,8 @@ def _about(study: Mapping[str, Any]) -> list[str]:
     best = _first(study, "trial")
     named = f"{study['study']}: nothing" if best is None else f"{study['study']}:{best}"
     lines = [f"{named} is best: {settings or 'no settings'}"]
+    if warning := _first(study, "first_weights"):
+        lines.append(f"  {warning}")
     for verdict in study["verdicts"]:
         judged = [row["trial"] for row in verdict["comparisons"]][:1]
         name = metric_name(verdict)

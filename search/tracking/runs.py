@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from search.analysis.first_weights import warning
 from search.analysis.ranking import best_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
@@ -158,6 +159,8 @@ class StudyInMlflow:
         tags = {"trials": str(len(self._state.trials))}
         if best := best_of(self._study, self._state):
             tags["best_trial"] = str(best.number)
+        if first_weights := warning(self._study, self._state):
+            tags["first_weights"] = first_weights
         if self._state.threshold:
             tags["threshold"] = threshold_rule(self._state.threshold)
         if data := self._state.data:
@@ -203,6 +206,7 @@ class StudyInMlflow:
             tags["reference"] = reference
         if config.init_from:
             tags["init_from"] = str(config.init_from)
+            tags["first_weights"] = warning(self._study, self._state, trial.params)
         name = descriptions.run_name(trial, reference)
         run_id = self._open_run(trial.number, tags, int(event["time"] * 1000), name, "trial_uid")
         params = flatten(config.model_dump(mode="json"))
