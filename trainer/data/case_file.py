@@ -20,8 +20,8 @@ from trainer.data.formats.case import RawCase
 from trainer.data.geometry import Box, fit_box, to_slices
 from trainer.data.masks.reading import DEFAULT, Reading, read_mask
 from trainer.data.nifti import MIN_COVERAGE, BadFile, Source, Volume, on_grid_of, read_volume
-from trainer.data.notes import Note
 from trainer.data.store import FORMAT
+from trainer.data.summary.notes import Note
 from trainer.data.windows import Factors, scale, value_notes
 
 MUCH_LESION = 0.5
@@ -105,7 +105,7 @@ def prepare_case(
         notes.append(Note("the box was grown beyond the brain to hold the lesion"))
 
     columns: dict[str, NDArray[np.float16 | np.uint8]] = {}
-    factors = {}
+    factors, read = {}, ""
     for name, source in case.images.items():
         image = to_pixels(
             name, source, reference, brain, box, settings.image_size, settings.factors
@@ -113,6 +113,7 @@ def prepare_case(
         columns[f"image:{name}"] = image.slices
         factors[name] = {"offset": image.offset, "divisor": image.divisor}
         notes += image.notes
+        read += image.read
     scored = brain if ignored is None else brain & ~ignored
     for name, voxels in (("mask", mask), ("brain", scored)):
         share = to_slices(voxels, box, spacing_mm, settings.image_size, 0.0)
@@ -137,6 +138,7 @@ def prepare_case(
         "notes": [note.record() for note in notes],
         "arrays_hash": arrays_hash({**columns, "native mask": mask, "native brain": scored}),
         "fingerprint": fingerprint,
+        "images_hash": hashlib.sha256(read.encode()).hexdigest() if read else None,
     }
     _write(folder, case.case_id, columns, {"mask": mask, "brain": scored}, record)
     return record
@@ -173,6 +175,8 @@ class Pixels:
     divisor: float
     """slices = (value in the file - offset) / divisor."""
     notes: list[Note]
+    read: str
+    """Hash of the volume as it was read; empty where it is constant, and like any other."""
 
 
 def to_pixels(
@@ -208,8 +212,11 @@ def to_pixels(
     notes += [*_missing(name, volume, reference, brain), *value_notes(values, name, brain)]
     stored, offset, divisor = scale(values, name, brain)
     slices = to_slices(stored, box, reference.spacing_mm, image_size, float(stored.min()))
+    data = volume.data
+    read = hashlib.blake2b(data.tobytes(), digest_size=16).hexdigest() if np.ptp(data) else ""
     factor, added = factors.get(name, (1.0, 0.0))
-    return Pixels(slices.astype(np.float16), (offset - added) / factor, divisor / factor, notes)
+    offset, divisor = (offset - added) / factor, divisor / factor
+    return Pixels(slices.astype(np.float16), offset, divisor, notes, read)
 
 
 def _missing(name: str, volume: Volume, reference: Volume, brain: NDArray[np.bool_]) -> list[Note]:

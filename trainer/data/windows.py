@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.configfile import ConfigError, did_you_mean
-from trainer.data.notes import Note
+from trainer.data.summary.notes import Note
 
 
 class Modality(NamedTuple):
@@ -124,14 +124,6 @@ def parse_factors(words: Sequence[str], modalities: Sequence[str]) -> Factors:
     if problems:
         raise ConfigError(problems)
     return factors
-
-
-def said(factors: Mapping[str, Sequence[float]]) -> str:
-    """Return in words what `parse_factors` read."""
-    return ", ".join(
-        f"{name} is read times {factor:g}" + (f" plus {offset:g}" if offset else "")
-        for name, (factor, offset) in factors.items()
-    )
 
 
 def value_notes(volume: NDArray[np.float32], name: str, brain: NDArray[np.bool_]) -> list[Note]:

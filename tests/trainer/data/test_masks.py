@@ -235,7 +235,7 @@ def test_a_label_beside_white_is_noise_or_a_label(data_set):
     void = BLOB * np.uint8(1)
     void[10:12, 10, 1] = 255
 
-    with pytest.raises(ConfigError, match="1, 255 .*labels or noise.* --labels .*--mask-thresh"):
+    with pytest.raises(ConfigError, match=r"1, 255 .*labels or noise.* --labels .*--mask-thresh"):
         data_set.add(void).decide()
     assert data_set.lesions(data_set.decide(labels="1")) == [int((void == 1).sum())]
     assert data_set.lesions(data_set.decide({1: "lesion", 255: "void"})) == [290]
@@ -286,7 +286,7 @@ def test_nan_is_a_masks_background_where_nothing_else_is(data_set):
 def test_inverted_masks_are_refused_unless_it_is_wanted(data_set):
     data_set.add(~BLOB * np.uint8(255)).add(~BLOB * np.uint8(255))
 
-    with pytest.raises(ConfigError, match="all 2 masks look inverted.*--labels 0 .*--labels 255"):
+    with pytest.raises(ConfigError, match=r"all 2 masks look inverted.*--labels 0 .*--labels 255"):
         data_set.decide()
     assert data_set.lesions(data_set.decide(labels="0")) == [290, 290]
     assert data_set.lesions(data_set.decide(labels="255")) == [3840 - 290] * 2
@@ -323,7 +323,7 @@ def test_colours_on_black_are_labels_with_names(data_set):
 def test_a_coloured_lesion_on_white_asks_for_its_colour(data_set):
     data_set.add(colours(ground=(255, 255, 255), lesion=(255, 0, 0)))
 
-    with pytest.raises(ConfigError, match="look inverted.*colour.*#ff0000 red, #ffffff white"):
+    with pytest.raises(ConfigError, match=r"look inverted.*colour.*#ff0000 red, #ffffff white"):
         data_set.decide()
     assert data_set.lesions(data_set.decide(labels="red")) == [145]
 

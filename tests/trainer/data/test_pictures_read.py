@@ -72,7 +72,7 @@ def test_black_on_transparent_is_refused(tmp_path):
     black = [Picture.fromarray(FULL * 0)] * 3
     Picture.merge("RGBA", [*black, Picture.fromarray(HALF)]).save(tmp_path / "a.png")
 
-    with pytest.raises(BadFile, match="alpha channel alone.*without transparency"):
+    with pytest.raises(BadFile, match=r"alpha channel alone.*without transparency"):
         read_pixels(tmp_path / "a.png")
 
 
@@ -80,7 +80,7 @@ def test_several_pages_are_refused(tmp_path):
     pages = [Picture.fromarray(GREY)] * 3
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
 
-    with pytest.raises(BadFile, match="has 3 pages.*NIfTI volume, or one file a page"):
+    with pytest.raises(BadFile, match=r"has 3 pages.*NIfTI volume, or one file a page"):
         read_pixels(tmp_path / "a.tif")
 
 
@@ -88,7 +88,7 @@ def test_several_pages_are_refused(tmp_path):
 def test_values_that_no_picture_has_are_refused(tmp_path, values):
     Picture.fromarray(values).save(tmp_path / "a.tif")
 
-    with pytest.raises(BadFile, match="has values from .*save it as NIfTI"):
+    with pytest.raises(BadFile, match=r"has values from .*save it as NIfTI"):
         read_volume(Source(tmp_path / "a.tif"))
 
 

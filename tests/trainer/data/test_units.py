@@ -12,7 +12,7 @@ from trainer.configfile import ConfigError
 from trainer.data.files import BadFile, Source
 from trainer.data.inputs import InputSpec
 from trainer.data.nifti import read_volume
-from trainer.data.notes import note_lines
+from trainer.data.summary.notes import note_lines
 from trainer.data.windows import modality, parse_factors, value_notes
 
 BRAIN = np.ones((20, 20, 5), bool)

@@ -17,7 +17,7 @@ from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.formats.case import TOGETHER
 from trainer.data.masks.reading import WHOLE, Reading
 from trainer.data.masks.survey import FEW, Seen, Values
-from trainer.data.notes import Note
+from trainer.data.summary.notes import Note
 
 SMALL = 50
 """Whole numbers below it are labels, however many."""
