@@ -241,6 +241,15 @@ def test_a_label_beside_white_is_noise_or_a_label(data_set):
     assert data_set.lesions(data_set.decide({1: "lesion", 255: "void"})) == [290]
 
 
+def test_a_few_shades_at_the_edges_are_no_labels(data_set):
+    halved = large().reshape(48, 2, 48, 2).mean((1, 3))
+    data_set.add(np.rint(halved).astype(np.uint8))
+    assert len(np.unique(halved)) <= 5
+
+    with pytest.raises(ConfigError, match="too many voxels between 25 and 75"):
+        data_set.decide()
+
+
 def test_masks_of_0_and_1_beside_masks_of_0_and_255_are_both_read(data_set):
     data_set.add(BLOB * np.uint8(1)).add(BLOB * np.uint8(255))
 

@@ -16,11 +16,9 @@ import numpy as np
 from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.formats.case import TOGETHER
 from trainer.data.masks.reading import WHOLE, Reading
-from trainer.data.masks.survey import FEW, Seen, Values
+from trainer.data.masks.survey import FEW, SMALL, Seen, Values
 from trainer.data.summary.notes import Note
 
-SMALL = 50
-"""Whole numbers below it are labels, however many."""
 BETWEEN = (0.25, 0.75)
 """Shares of the height between which a value is neither background nor lesion."""
 MAX_BETWEEN = 0.02
@@ -167,14 +165,16 @@ def _labels_or_heights(
         if reading.colours or not soft or is_small:
             return as_labels
         if len(found) <= FEW:
-            if mixed := [n for n, mask in soft.items() if _is_mixed(mask)]:
+            mixed = [n for n, mask in soft.items() if _is_mixed(mask)]
+            if mixed and _share_of_areas([soft[n] for n in mixed], 0, NOISE * max(found)) >= AREA:
                 values = ", ".join(f"{value:g}" for value in sorted(found))
                 raise ConfigError(
                     [f"{dataset}: masks have the values {values} ({_few(mixed)}): labels or "
                      f"noise? Choose with --labels {int(max(found))}, or say where lesion begins "
                      f"with --mask-threshold {max(found) / 2:g}"]
                 )  # fmt: skip
-            return as_labels
+            if _share_of_areas([*soft.values()], 0, max(found)) >= AREA:
+                return as_labels
     return _heights(dataset, masks, soft, low, as_labels)
 
 
@@ -196,7 +196,7 @@ def _heights(
     other = {n for n, mask in plain.items() if abs(mask.high - height) > 0.02 * height}
     refused = {
         n: f"has values from {low[n]:g} to {mask.high:g}, but a mask has labels (0, 1, 2, ...) or "
-        "shares of a voxel (0 to 1)"
+        "shares of a voxel (0 to 1): --labels or --mask-threshold say which are lesion"
         for n, mask in soft.items()
         if low[n] < -BETWEEN[0] * height
     }

@@ -13,6 +13,8 @@ from trainer.data.masks.reading import WHOLE, raw_values
 
 FEW = 8
 """Labels have that many values at most, unless they are seen to be areas."""
+SMALL = 50
+"""Whole numbers below it are labels, however many."""
 STEPS = 256
 """Shares of a voxel are told apart in so many steps."""
 MAX_COLOURS = 64
@@ -90,7 +92,7 @@ def _values(values: NDArray[np.float32]) -> Values:
     step = 1.0 if is_whole else float(np.abs(some).max()) / STEPS
     found, counts = np.unique(whole if is_whole else np.rint(some / step), return_counts=True)
     areas = np.zeros_like(counts)
-    if len(found) > FEW:
+    if (len(found) > 1 and found[-1] * step >= SMALL) or len(found) > FEW:
         steps = np.rint(values / np.float32(step))
         same = steps[:-1][steps[:-1] == steps[1:]]
         alike, times = np.unique(same[same != 0], return_counts=True)
