@@ -43,11 +43,17 @@ class CaseSettings:
     """Which values of the mask are lesion."""
     factors: Factors = field(default_factory=dict)
 
-    def print(self) -> dict[str, Any]:
-        """Return what enters a fingerprint: what a person has not asked for does not."""
-        own = {"reading": asdict(self.reading), "factors": dict(self.factors)}
-        kept = {key: value for key, value in own.items() if value not in ({}, asdict(DEFAULT))}
-        return {"image_size": self.image_size, "store_format": self.store_format} | kept
+    def identity(self) -> dict[str, Any]:
+        """Return what enters a fingerprint: of masks and factors, what is not as usual."""
+        values: dict[str, Any] = {
+            "image_size": self.image_size,
+            "store_format": self.store_format,
+        }
+        if self.reading != DEFAULT:
+            values["reading"] = asdict(self.reading)
+        if self.factors:
+            values["factors"] = dict(self.factors)
+        return values
 
 
 def fingerprint(case: RawCase, root: Path, settings: CaseSettings) -> str:
@@ -57,7 +63,7 @@ def fingerprint(case: RawCase, root: Path, settings: CaseSettings) -> str:
         relative = os.path.relpath(source.path, root)
         stat = source.path.stat() if source.path.exists() else None
         files.append([name, relative, source.channel, stat and [stat.st_size, stat.st_mtime_ns]])
-    text = json.dumps([settings.print(), case.case_id, case.clinical, files], sort_keys=True)
+    text = json.dumps([settings.identity(), case.case_id, case.clinical, files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
