@@ -38,8 +38,8 @@ from trainer.data.splits import NUM_FOLDS
 from trainer.data.splits_file import FILE as SPLITS
 from trainer.data.splits_file import write_splits
 from trainer.data.store import FORMAT, MANIFEST, Store
-from trainer.data.summary.lines import summary_lines
-from trainer.data.windows import modality, parse_factors
+from trainer.data.summary.lines import scale_lines, summary_lines
+from trainer.data.windows import Factors, modality, parse_factors
 from trainer.documents import SCHEMA
 from trainer.progress import bar
 
@@ -146,10 +146,10 @@ def prepare(
                 [f"{dataset}: no foreground: the masks of all {len(records)} cases are empty"]
             )
         modalities = list(found.cases[0].images)
-        read = {"masks": masks.record, "scale": {k: list(v) for k, v in factors.items()}}
         _finish(
-            unfinished, records, modalities, request, name, options, found.notes, problems, read
-        )
+            unfinished, records, modalities, request, name, options, found.notes, problems,
+            masks, factors,
+        )  # fmt: skip
         store = Store.open(unfinished)
         contact_sheet(store, unfinished / CONTACT_SHEET)
         lesion_histogram(store, unfinished / HISTOGRAM)
@@ -196,7 +196,7 @@ def _prepare_cases(
     in_order = [results[case.case_id] for case in cases]
     for result in in_order:
         if isinstance(result, dict):
-            result["notes"] += [n.record() for n in masks.notes.get(result["case_id"], [])]
+            result["notes"] += [n.record() for n in masks.case_notes.get(result["case_id"], [])]
     return (
         [result for result in in_order if isinstance(result, dict)],
         [result for result in in_order if isinstance(result, str)],
@@ -312,7 +312,8 @@ def _finish(
     options: SplitOptions,
     notes: list[str],
     skipped: list[str],
-    read: dict[str, Any],
+    masks: Decision,
+    factors: Factors,
 ) -> None:
     """Divide the cases, and write the slices' index, the splits and, last, the manifest."""
     parts = options.divide(
@@ -368,10 +369,11 @@ def _finish(
         },
         "elsewhere": parts.elsewhere,
         "cases": cases,
-        "said": parts.said,
-        "notes": [*notes, *parts.notes],
+        "said": [*masks.said, *scale_lines(factors), *parts.said],
+        "notes": [*notes, *masks.notes, *parts.notes],
         "skipped": skipped,
-        **read,
+        "masks": masks.record,
+        "scale": {name: list(numbers) for name, numbers in factors.items()},
         "request": request,
     }
     write_splits(unfinished / SPLITS, parts.places)

@@ -86,7 +86,7 @@ def test_one_value_is_lesion_without_a_word(data_set, values):
     decision = data_set.decide()
 
     assert data_set.lesions(decision) == [290, 0]
-    assert decision.record["lines"] == [] and not decision.notes
+    assert decision.said == [] and not decision.case_notes
 
 
 @pytest.mark.parametrize("second", [2, 3, 128, 200])
@@ -99,7 +99,7 @@ def test_several_labels_are_merged_and_said(data_set, second):
 
     low, high = sorted({second, int(both[15:].max())})
     assert data_set.lesions(decision) == [290]
-    [line] = decision.record["lines"]
+    [line] = decision.said
     assert line == f"labels: {low}, {high}, merged to one lesion; choose with --labels {low}"
     assert [label["value"] for label in decision.record["labels"]] == [str(low), str(high)]
     assert sum(label["voxels"] for label in decision.record["labels"]) == 290
@@ -122,7 +122,7 @@ def test_labels_have_their_names_and_ignored_voxels_are_no_lesion(data_set):
 
     assert mask.lesion.sum() == 290
     assert mask.ignored is not None and mask.ignored.sum() == 1
-    [line] = decision.record["lines"]
+    [line] = decision.said
     assert line.startswith("labels: 1 core, 2 penumbra, merged to one lesion; choose with")
     assert line.endswith("; 3 ignore is not scored, and background in training")
 
@@ -134,7 +134,7 @@ def test_labels_are_chosen_by_number_or_name(data_set, labels, voxels):
     decision = labelled(data_set).decide(NAMES, labels=labels)
 
     assert data_set.lesions(decision) == [voxels]
-    assert "lesion" in decision.record["lines"][0]
+    assert "lesion" in decision.said[0]
 
 
 def test_a_region_of_several_labels_is_chosen_by_its_name(data_set):
@@ -171,7 +171,7 @@ def test_instances_and_atlases_have_many_labels_that_are_areas(data_set):
     decision = data_set.decide()
 
     assert data_set.lesions(decision) == [24 * 24 * 4] * 2
-    assert "(24 labels), merged" in decision.record["lines"][0]
+    assert "(24 labels), merged" in decision.said[0]
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "16 bit"])
@@ -190,7 +190,7 @@ def test_the_noise_of_a_jpeg_is_cut_at_half_of_the_height(data_set, kind):
     volume = Volume(Source(Path("image")), np.eye(96, dtype=np.float32)[..., None], np.eye(4))
     assert read_mask(path, volume, decision.reading).lesion.sum() == pytest.approx(clean, rel=0.01)
     assert decision.reading.cut == noisy.max() / 2
-    [note] = decision.record["notes"]
+    [note] = decision.notes
     assert "cut at half of the height" in note
 
 
@@ -203,7 +203,7 @@ def test_empty_masks_with_noise_stay_empty_beside_others_and_are_named(data_set)
     decision = data_set.decide()
 
     assert decision.reading.cut > 100
-    assert decision.notes["c1"][0].detail == "values up to 11"
+    assert decision.case_notes["c1"][0].detail == "values up to 11"
 
 
 @pytest.mark.parametrize("top", [255, 100, 65535, 1.0, 0.9])
@@ -218,7 +218,7 @@ def test_soft_edges_are_refused_until_a_threshold_is_given(data_set, top):
 
     decision = data_set.decide(threshold=top / 2)
     assert data_set.lesions(decision) == [int((values >= top / 2).sum())]
-    assert "--mask-threshold" in decision.record["lines"][0]
+    assert "--mask-threshold" in decision.said[0]
 
 
 def test_shares_of_a_voxel_with_few_between_are_cut_at_a_half(data_set):
@@ -228,7 +228,7 @@ def test_shares_of_a_voxel_with_few_between_are_cut_at_a_half(data_set):
     decision = data_set.add(shares).decide()
 
     assert data_set.lesions(decision) == [291]
-    assert decision.reading.cut == 0.5 and "notes" in decision.record
+    assert decision.reading.cut == 0.5 and decision.notes
 
 
 def test_a_label_beside_white_is_noise_or_a_label(data_set):
@@ -306,7 +306,7 @@ def test_one_inverted_mask_is_a_note(data_set):
 
     decision = data_set.decide()
 
-    assert "inverted" in decision.notes["c0"][0].kind and "c1" not in decision.notes
+    assert "inverted" in decision.case_notes["c0"][0].kind and "c1" not in decision.case_notes
 
 
 def colours(**areas: tuple[int, int, int]) -> NDArray:
@@ -324,7 +324,7 @@ def test_colours_on_black_are_labels_with_names(data_set):
     decision = data_set.decide()
 
     assert data_set.lesions(decision) == [150, 145]
-    assert "#ff0000 red, #ffffff white, merged" in decision.record["lines"][0]
+    assert "#ff0000 red, #ffffff white, merged" in decision.said[0]
     assert data_set.lesions(data_set.decide(labels="red")) == [145, 0]
     assert data_set.lesions(data_set.decide(labels="#ff0000,white")) == [145, 145]
 

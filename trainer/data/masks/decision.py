@@ -43,11 +43,14 @@ class Decision:
 
     reading: Reading
     record: dict[str, Any]
-    """What stands in the manifest: labels, cut, height, and the lines that say so."""
+    """What stands in the manifest: labels, or cut and height."""
+    said: list[str] = field(default_factory=list)
+    """Lines that say how they are read."""
+    notes: list[str] = field(default_factory=list)
+    """About the whole data set."""
     refused: dict[str, str] = field(default_factory=dict)
     """Cases whose mask does not go with the others: why."""
-    notes: dict[str, list[Note]] = field(default_factory=dict)
-    """By case."""
+    case_notes: dict[str, list[Note]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def decide(
         masks, names = coloured, NAMES
     reading = Reading(colours=bool(coloured), ignore=ignore)
     if not masks:
-        return Decision(reading, _labels_record({}, names, reading))
+        return Decision(reading, {"labels": []})
     if wish.threshold is not None:
         return _cut_as_wished(wish.threshold, seen)
     if wish.labels:
@@ -120,7 +123,7 @@ def decide(
     if len(inverted) == len(masks):
         largest = max(values.high for values in masks.values())
         if coloured:
-            remedy = "choose the lesion's colour: " + "; ".join(decision.record["lines"])
+            remedy = "choose the lesion's colour: " + "; ".join(decision.said)
         elif decision.reading.cut == Reading().cut:
             remedy = f"--labels 0 takes what is 0, --labels {largest:g} what is {largest:g}"
         else:
@@ -131,7 +134,7 @@ def decide(
         )  # fmt: skip
     for case_id, each in inverted.items():
         note = Note("the mask looks inverted: its border is foreground", f"{each.covered:.0%}")
-        decision.notes.setdefault(case_id, []).append(note)
+        decision.case_notes.setdefault(case_id, []).append(note)
     return decision
 
 
@@ -159,7 +162,7 @@ def _labels_or_heights(
     found = {value for mask in masks.values() for value in mask.values.tolist()}
     is_whole = all(mask.is_whole for mask in masks.values())
     soft = {n: mask for n, mask in masks.items() if not mask.is_whole or len(mask.values) > 1}
-    as_labels = Decision(reading, _labels_record(masks, names, reading))
+    as_labels = _as_labels(masks, names, reading)
     if is_whole and min(found) > 0:
         is_small = max(found) < SMALL or (names and found <= set(names))
         if reading.colours or not soft or is_small:
@@ -207,8 +210,7 @@ def _heights(
             for n, mask in soft.items()
         }
         kept = {n: mask for n, mask in masks.items() if n not in refused}
-        record = _labels_record(kept, {}, as_labels.reading)
-        return replace(as_labels, record=record, refused=refused)
+        return replace(_as_labels(kept, {}, as_labels.reading), refused=refused)
     refused |= {
         n: f"has the one value {plain[n].high:g}, but other masks are of height {height:g}: "
         "--mask-threshold says where lesion begins"
@@ -239,13 +241,10 @@ def _heights(
         for name, mask in soft.items()
         if mask.high < cut
     }
-    record = {
-        "cut": cut,
-        "height": height,
-        "notes": [f"masks have {values} in {_few([*soft])}: cut at half of the height, {cut:g}"],
-    }
+    note = f"masks have {values} in {_few([*soft])}: cut at half of the height, {cut:g}"
     reading = replace(as_labels.reading, cut=cut, ignore=None)
-    return Decision(reading, record, refused, emptied)
+    record = {"cut": cut, "height": height}
+    return Decision(reading, record, [], [note], refused, emptied)
 
 
 def _height(soft: Mapping[str, Values]) -> float:
@@ -273,8 +272,7 @@ def _cut_as_wished(threshold: float, seen: Sequence[Seen]) -> Decision:
              f"{highest:g}, the masks' largest value"]
         )  # fmt: skip
     line = f"masks: lesion from {threshold:g} on, of values up to {highest:g} (--mask-threshold)"
-    record = {"cut": threshold, "height": highest, "lines": [line]}
-    return Decision(Reading(cut=threshold), record)
+    return Decision(Reading(cut=threshold), {"cut": threshold, "height": highest}, [line])
 
 
 def _labels_as_wished(
@@ -304,13 +302,11 @@ def _labels_as_wished(
         for name, mask in masks.items()
         if not mask.is_whole
     }
-    return Decision(reading, _labels_record(masks, names, reading), refused)
+    return replace(_as_labels(masks, names, reading), refused=refused)
 
 
-def _labels_record(
-    masks: Mapping[str, Values], names: Mapping[int, str], reading: Reading
-) -> dict[str, Any]:
-    """Return each label with its cases and voxels, and the line that says which are lesion."""
+def _as_labels(masks: Mapping[str, Values], names: Mapping[int, str], reading: Reading) -> Decision:
+    """List each label with its cases and voxels, and say which are lesion."""
     cases: dict[int, int] = {}
     voxels: dict[int, int] = {}
     for mask in masks.values():
@@ -350,8 +346,8 @@ def _labels_record(
         parts.append(
             f"{_list([reading.ignore], names, reading)} is not scored, and background in training"
         )
-    line = "labels: " + "; ".join(parts)
-    return {"labels": labels, "lines": [line] if parts else []}
+    said = ["labels: " + "; ".join(parts)] if parts else []
+    return Decision(reading, {"labels": labels}, said)
 
 
 def _list(values: Sequence[int], names: Mapping[int, str], reading: Reading) -> str:

@@ -19,13 +19,10 @@ def summary_lines(store: Store, manifest: Mapping[str, Any]) -> list[str]:
     """
     lesions = int(store.lesion_slice.sum())
     test, folds = manifest["splits"]["test"], manifest["splits"]["folds"]
-    masks = manifest.get("masks", {})
     lines = [
         f"{store.path}: {len(store.cases)} cases, {store.num_slices} slices of {store.image_size}x"
         f"{store.image_size} ({lesions} with lesion), {', '.join(store.modalities)}",
         f"split: {len(test)} test, folds of {', '.join(str(len(fold)) for fold in folds)}",
-        *masks.get("lines", []),
-        *_scales(manifest.get("scale", {})),
         *manifest.get("said", []),
     ]
     lesion_ml = {case.case_id: case.lesion_ml for case in store.cases}
@@ -33,7 +30,7 @@ def summary_lines(store: Store, manifest: Mapping[str, Any]) -> list[str]:
     patient_of = {case.case_id: case.patient or case.case_id for case in store.cases}
     drawn = not {"splits", "like"} & manifest["request"].keys()
     on_parts = notes_on_parts(lesion_ml, places, patient_of if drawn else None)
-    notes = [*on_parts, *manifest["notes"], *masks.get("notes", [])]
+    notes = [*on_parts, *manifest["notes"]]
     by_kind = note_lines(manifest["cases"])
     lines += [f"note: {note}" for note in [*notes, *by_kind[:MAX_NOTES]]]
     if len(by_kind) > MAX_NOTES:
@@ -41,7 +38,8 @@ def summary_lines(store: Store, manifest: Mapping[str, Any]) -> list[str]:
     return lines + [f"skipped: {line}" for line in manifest["skipped"]]
 
 
-def _scales(factors: Mapping[str, Sequence[float]]) -> list[str]:
+def scale_lines(factors: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return what `--scale` was given as, in a line; none where it was not."""
     read = [
         f"{name} is read times {factor:g}" + (f" plus {offset:g}" if offset else "")
         for name, (factor, offset) in factors.items()
