@@ -202,8 +202,9 @@ def _run(
                 [f"{folder.parent}: a worker process was killed, probably for lack of memory: "
                  f"finished cases are kept; run it again with fewer --workers than {workers}"]
             ) from error  # fmt: skip
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _end_with_parent() -> None:

@@ -182,7 +182,7 @@ def test_a_format_can_be_named_and_is_then_the_only_one_tried(tmp_path):
     root = trees.msd(tmp_path / "data")
     assert find_cases(root, "msd")[0] == "msd"
 
-    with pytest.raises(ConfigError, match=r"no cases found in the layout of isles24$"):
+    with pytest.raises(ConfigError, match="layout of isles24: it has that of msd"):
         find_cases(root, "isles24")
     with pytest.raises(ConfigError, match=r"'isles2024'.*did you mean isles24\?"):
         find_cases(root, "isles2024")
