@@ -80,6 +80,11 @@ def stem(path: Path) -> str:
     return path.stem
 
 
+def missing(path: Path) -> Path:
+    """Return where a file would lie that was not found: a path at which there is none."""
+    return path.with_name(f"no {path.name}") if path.exists() else path
+
+
 def same_letters(name: str) -> str:
     """Return a name with each accented letter as one: macOS writes a letter and its accent."""
     return unicodedata.normalize("NFC", name)

@@ -17,7 +17,15 @@ from trainer.data.formats.pairing import (
     case_ids,
     pair,
 )
-from trainer.data.formats.roles import Named, Place, is_mask_name, named, place_of, without_end
+from trainer.data.formats.roles import (
+    Named,
+    Place,
+    is_mask_name,
+    named,
+    place_of,
+    rivals,
+    without_end,
+)
 from trainer.data.nifti import PICTURE_SUFFIXES, Source
 
 MAX_DOUBTS = 5
@@ -51,22 +59,22 @@ def find(root: Path) -> FoundCases | None:
     first = images[0].path
     sources = _sources(first)
     ids = case_ids(images)
+    is_qualified = any(ids[image.path] != stem(image.path) for image in images)
     end = "" if by_folder else "_mask"
     cases = []
     for image, own in pairs.masks:
-        folder = _beside(masks, image) if by_folder else image.path.parent
         suffix = image.path.name[len(stem(image.path)) :]
-        expected = folder / f"{stem(image.path)}{end}{suffix}"
+        expected = _expected(image, masks, root, "mask", f"{stem(image.path)}{end}{suffix}")
         found = [Source(mask.path) for mask in own] or [Source(expected)]
         case_id, more = ids[image.path], tuple(found[1:])
         cases.append(RawCase(case_id, sources(image.path), found[0], more_masks=more))
     for lone in pairs.alone:
         name = without_end(stem(lone.path))
-        missing = _beside(images, lone) / f"{name}{first.name[len(stem(first)) :]}"
-        if missing == lone.path or name in ids.values():
-            name = "_".join((*lone.folders, "image of", lone.path.name))
-            missing = missing.with_name(name)
-        cases.append(RawCase(name, sources(missing), Source(lone.path)))
+        suffix = first.name[len(stem(first)) :]
+        expected = _expected(lone, images, root, "image", f"{name}{suffix}")
+        if is_qualified or name in ids.values():
+            name = "_".join((*lone.folders, stem(lone.path)))
+        cases.append(RawCase(name, sources(expected), Source(lone.path)))
     cases.sort(key=lambda case: case.case_id)
     return FoundCases(cases, ([PICTURE_NOTE] if _is_picture(first) else []) + notes.lines())
 
@@ -98,6 +106,9 @@ def _images_and_masks(root: Path) -> tuple[bool, list[Named], list[Named], list[
                 place = Place(path, role, parts, "", ())
             found[place.role].append(place)
         if found["image"] and found["mask"]:
+            if several := rivals(found["image"], found["mask"]):
+                where = " and in ".join(several)
+                raise ConfigError([f"{root}: masks lie in {where}: leave those that are meant"])
             images, masks = named(found["image"], found["mask"])
             return by_folder, images, masks, [place.path for place in found[""]]
     return False, [], [], []
@@ -113,10 +124,12 @@ def _sources(first: Path) -> Callable[[Path], dict[str, Source]]:
     return lambda path: {name: Source(path, channel) for channel, name in enumerate(colours)}
 
 
-def _beside(others: Sequence[Named], named: Named) -> Path:
-    """Return where a file's counterpart would lie."""
-    same = [other for other in others if other.folders == named.folders]
-    return (same or others)[0].path.parent
+def _expected(named: Named, others: Sequence[Named], root: Path, what: str, name: str) -> Path:
+    """Return where a file's counterpart would lie that was not found."""
+    beside = next((other for other in others if other.folders == named.folders), None)
+    if beside and not (path := beside.path.with_name(name)).exists():
+        return path
+    return root / f"{what} of {named.path.relative_to(root)}"
 
 
 def _is_picture(path: Path) -> bool:

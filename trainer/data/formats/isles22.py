@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from trainer.data.formats.case import FoundCases, RawCase
 from trainer.data.formats.clinical import clinical_tables
+from trainer.data.formats.files import missing
 from trainer.data.formats.subjects import (
     ANY_MASK,
     LESION,
@@ -55,13 +56,15 @@ def find(root: Path, only: str | None = None) -> FoundCases | None:
     modalities = ("dwi", "adc", "flair") if flairs == len(scans) else ("dwi", "adc")
     cases = []
     for subject, scan in scans:
-        session = session_name(1 if scan.session is None else scan.session)
+        session = f"ses-{scan.session or 1:0>4}"
         name = f"{subject.name}/{session}/{subject.name}_{session}"
         images = {
-            modality: Source(scan.images[modality] or tree.raw / f"{name}_{modality}.nii.gz")
+            modality: Source(
+                scan.images[modality] or missing(tree.raw / f"{name}_{modality}.nii.gz")
+            )
             for modality in modalities
         }
-        mask = Source(scan.mask or tree.derivatives / f"{name}_msk.nii.gz")
+        mask = Source(scan.mask or missing(tree.derivatives / f"{name}_msk.nii.gz"))
         cases.append(RawCase(scan.case_id, images, mask, clinical[subject.name]))
     return FoundCases(cases, notes + tree.notes.lines())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from trainer.configfile import ConfigError
 from trainer.data.formats.case import FoundCases, RawCase, Tally
 from trainer.data.formats.clinical import clinical_tables
+from trainer.data.formats.files import missing
 from trainer.data.formats.subjects import (
     LESION,
     Session,
@@ -49,29 +50,29 @@ def find(root: Path, only: str | None = None) -> FoundCases | None:
     if tree is None or not tree.has_raw("ncct"):
         return None
     found = {subject.name: _images(subject, tree.notes) for subject in tree.subjects}
-    present = [each for each in MODALITIES if any(images[each] for images in found.values())]
+    present = [each for each in MODALITIES if any(images[each] for _, images in found.values())]
     clinical, notes = clinical_tables(root / "phenotype", list(found))
     cases = []
     for subject in tree.subjects:
-        images = found[subject.name]
-        name = f"{subject.name}/ses-01/{subject.name}_ses-01_ncct.nii.gz"
-        sources = {"ncct": Source(images["ncct"] or tree.raw / name)}
+        admission, images = found[subject.name]
+        session = f"ses-{ADMISSION if admission is None else admission:0>2}"
+        name = f"{subject.name}/{session}/{{}}{subject.name}_{session}_"
+        ncct = tree.raw / f"{name.format('')}ncct.nii.gz"
+        sources = {"ncct": Source(images["ncct"] or missing(ncct))}
         for modality in present:
             folder = "" if modality == "cta" else "perfusion-maps/"
-            name = (
-                f"{subject.name}/ses-01/{folder}{subject.name}_ses-01_space-ncct_{modality}.nii.gz"
-            )
-            sources[modality] = Source(images[modality] or tree.derivatives / name)
+            expected = tree.derivatives / f"{name.format(folder)}space-ncct_{modality}.nii.gz"
+            sources[modality] = Source(images[modality] or missing(expected))
         name = f"{subject.name}/ses-02/{subject.name}_ses-02_lesion-msk.nii.gz"
-        mask = Source(_mask(subject, tree.notes) or tree.derivatives / name)
+        mask = Source(_mask(subject, tree.notes) or missing(tree.derivatives / name))
         cases.append(RawCase(subject.name, sources, mask, clinical[subject.name]))
     if absent := [modality for modality in MODALITIES if modality not in present]:
         notes.insert(0, f"no case has {', '.join(absent)}: left out")
     return FoundCases(cases, notes + tree.notes.lines())
 
 
-def _images(subject: Subject, notes: Tally) -> dict[str, Path | None]:
-    """Return the admission's images, by modality."""
+def _images(subject: Subject, notes: Tally) -> tuple[Session, dict[str, Path | None]]:
+    """Return the session of admission and its images, by modality."""
     candidates = {"ncct": [path for path in subject.raw if is_of(path, "ncct")]} | {
         modality: [path for path in subject.derived if is_of(path, f"space-ncct_{modality}")]
         for modality in MODALITIES
@@ -87,7 +88,7 @@ def _images(subject: Subject, notes: Tally) -> dict[str, Path | None]:
                 f"{modality} of another session than the admission's is not taken", subject.name
             )
         images[modality] = pick(own, modality, subject.name, notes)
-    return images
+    return admission, images
 
 
 def _admission(subject: Subject, candidates: dict[str, list[Path]]) -> Session:

@@ -41,8 +41,10 @@ def find(root: Path) -> FoundCases | None:
         if named and number >= len(named):
             notes.add("channels that dataset.json does not name are left out", name)
 
+    keys = sorted({*label_paths, *case_of.values()})
+    is_unique = len({Path(key).name for key in keys}) == len(keys)
     cases = []
-    for key in sorted({*label_paths, *case_of.values()}):
+    for key in keys:
         sources = {}
         for number, channel in enumerate(channels):
             separate = f"{key}_{number:04d}"
@@ -53,7 +55,8 @@ def find(root: Path) -> FoundCases | None:
                 expected = images / f"{separate}.nii.gz"
                 sources[channel] = Source(image_paths.get(separate, expected))
         mask = label_paths.get(key, labels / f"{key}.nii.gz")
-        cases.append(RawCase(stem(mask), sources, Source(mask)))
+        case_id = stem(mask) if is_unique else key.replace("/", "_")
+        cases.append(RawCase(case_id, sources, Source(mask)))
     return FoundCases(sorted(cases, key=lambda case: case.case_id), notes.lines())
 
 
@@ -122,7 +125,7 @@ def _by_name(folder: Path, paths: Sequence[Path], nested: bool) -> dict[str, Pat
             names = " and ".join(str(each.relative_to(folder)) for each in (other, path))
             raise ConfigError(
                 [f"{folder}: {names} have one name, which is a case's in this layout: keep one, or "
-                 "name each by its case (CASE_0000.nii.gz)"]
+                 "give each case a name of its own"]
             )  # fmt: skip
     if not nested:
         return by_name

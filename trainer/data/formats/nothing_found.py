@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainer.configfile import ConfigError
 from trainer.data.formats.files import IMAGE_SUFFIXES, folders, stem, walk
-from trainer.data.formats.roles import is_mask_name
+from trainer.data.formats.roles import is_mask_name, place_of
 
 LOOKED_FOR = (
     "looked for: sub-X folders in rawdata/ (or raw_data/, or right here) with derivatives/ beside "
@@ -43,7 +43,7 @@ def what_there_is(root: Path, read: Callable[[Path], object]) -> str:
         read: Returns something true for a folder in which one does.
     """
     files = sorted(walk(root))
-    parts = [*_elsewhere(root, read), *_of_other_kinds(root, files), *_images(root, files)]
+    parts = _elsewhere(root, read) or [*_of_other_kinds(root, files), *_images(root, files)]
     return "; ".join([*(parts or ["there is no image in it"]), LOOKED_FOR])
 
 
@@ -85,19 +85,19 @@ def _of_other_kinds(root: Path, files: list[Path]) -> list[str]:
     for suffix, reader in CONVERTED.items():
         if kinds[suffix] and not (suffix == ".hdr" and not kinds[".img"]):
             lines.append(
-                f"there are {kinds[suffix]} {suffix} files, such as {first[suffix]}: convert them, "
-                f"with {reader} for example: {HOW[reader].format(suffix)}"
+                f"there are {suffix} files ({kinds[suffix]}, such as {first[suffix]}): convert "
+                f"them, with {reader} for example: {HOW[reader].format(suffix)}"
             )
     for suffix in ARRAYS:
         if kinds[suffix]:
             lines.append(
-                f"there are {kinds[suffix]} {suffix} files, such as {first[suffix]}, which have no "
-                "voxel size: write them as .nii.gz with nibabel, or as .png"
+                f"there are {suffix} files ({kinds[suffix]}, such as {first[suffix]}), which have "
+                "no voxel size: write them as .nii.gz with nibabel, or as .png"
             )
     packed = [path for path in files if path.name.lower().endswith(PACKED)]
     if packed:
         name = packed[0].relative_to(root)
-        lines.append(f"there are {len(packed)} archives, such as {name}: unpack them")
+        lines.append(f"there are archives ({len(packed)}, such as {name}): unpack them")
     return lines
 
 
@@ -120,7 +120,7 @@ def _is_dicom(path: Path) -> bool:
 def _images(root: Path, files: list[Path]) -> list[str]:
     """Return what is missing beside the images that there are."""
     images = [path for path in files if path.name.lower().endswith(IMAGE_SUFFIXES)]
-    masks = [path for path in images if is_mask_name(stem(path))]
+    masks = [path for path in images if _is_mask(path, root)]
     if not images:
         return []
     name = images[0].relative_to(root)
@@ -131,5 +131,10 @@ def _images(root: Path, files: list[Path]) -> list[str]:
         return [f"there are {len(masks)} masks, such as {name}, and no image"]
     return [
         f"there are {len(others)} images, such as {others[0].relative_to(root)}, and {len(masks)} "
-        f"masks, such as {masks[0].relative_to(root)}, and no two have the same name"
+        f"masks, such as {masks[0].relative_to(root)}, and no two are a pair by name and folder"
     ]
+
+
+def _is_mask(path: Path, root: Path) -> bool:
+    folders = path.relative_to(root).parent.parts
+    return is_mask_name(stem(path)) or place_of(path, folders, len(folders)).role == "mask"

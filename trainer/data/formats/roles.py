@@ -51,6 +51,8 @@ class Place:
     beside: str
     """What else is in the name of the folder that tells the role: `train` of `train_masks`."""
     below: tuple[str, ...]
+    folder: str = ""
+    """The folder that tells the role, below the data set."""
 
 
 def place_of(path: Path, folders: Sequence[str], depth: int) -> Place:
@@ -60,8 +62,19 @@ def place_of(path: Path, folders: Sequence[str], depth: int) -> Place:
         role = "image" if last in IMAGE_FOLDERS else "mask" if last in MASK_FOLDERS else ""
         if role:
             above, below = tuple(folders[:number]), tuple(folders[number + 1 :])
-            return Place(path, role, above, "_".join(rest), below)
+            folder = "/".join((*above, folders[number]))
+            return Place(path, role, above, "_".join(rest), below, folder)
     return Place(path, "", tuple(folders), "", ())
+
+
+def rivals(images: Sequence[Place], masks: Sequence[Place]) -> list[str]:
+    """Return the first folders of masks that stand beside the same folder of images."""
+    of_images = {(place.above, place.beside) for place in images}
+    sets: dict[tuple[tuple[str, ...], str], set[str]] = {}
+    for place in masks:
+        own = place.beside if (place.above, place.beside) in of_images else ""
+        sets.setdefault((place.above, own), set()).add(place.folder)
+    return next((sorted(folders) for folders in sets.values() if len(folders) > 1), [])
 
 
 def named(images: Sequence[Place], masks: Sequence[Place]) -> tuple[list[Named], list[Named]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainer.data.formats.case import FoundCases, RawCase, Tally
 from trainer.data.formats.clinical import clinical_tables
-from trainer.data.formats.files import image_files, modality_name, stem
+from trainer.data.formats.files import image_files, missing, modality_name, stem
 from trainer.data.formats.roles import is_mask_name
 from trainer.data.formats.subjects import (
     ANY_MASK,
@@ -58,9 +58,13 @@ def find(root: Path) -> FoundCases | None:
     cases = []
     for key in taken:
         where = files[key][0].parent
-        mask = pick(masks[key], "mask", ids[key], notes) or where / f"{ids[key]}_mask.nii.gz"
+        mask = pick(masks[key], "mask", ids[key], notes) or missing(
+            where / f"{ids[key]}_mask.nii.gz"
+        )
         sources = {
-            modality: Source(images[key].get(modality, where / f"{ids[key]}_{modality}.nii.gz"))
+            modality: Source(
+                images[key].get(modality) or missing(where / f"{ids[key]}_{modality}.nii.gz")
+            )
             for modality in modalities
         }
         cases.append(RawCase(ids[key], sources, Source(mask), clinical[key[0]]))

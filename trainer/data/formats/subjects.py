@@ -100,9 +100,7 @@ def in_order(session: Session) -> tuple[bool, str]:
 
 def session_name(session: Session) -> str:
     """Return how a session is called."""
-    if session is None:
-        return "without a session"
-    return f"ses-{session:04d}" if isinstance(session, int) else f"ses-{session}"
+    return "without a session" if session is None else f"ses-{session}"
 
 
 def is_of(path: Path, modality: str) -> bool:
