@@ -13,10 +13,7 @@ from PIL import Image as Picture
 from trainer.configfile import ConfigError
 from trainer.data.formats.case import FoundCases, RawCase, Tally
 from trainer.data.formats.files import image_files, stem
-from trainer.data.formats.pairing import (
-    case_ids,
-    pair,
-)
+from trainer.data.formats.pairing import case_ids, pair
 from trainer.data.formats.roles import (
     Named,
     Place,
@@ -29,10 +26,7 @@ from trainer.data.formats.roles import (
 from trainer.data.nifti import PICTURE_SUFFIXES, Source
 
 MAX_DOUBTS = 5
-PICTURE_NOTE = (
-    "pictures tell neither their spacing (1 mm is assumed) nor their patient: each is a case of "
-    "its own, and one patient may lie on both sides of a split"
-)
+PICTURE_NOTE = "pictures do not tell their spacing: 1 mm is assumed"
 
 
 def find(root: Path) -> FoundCases | None:
