@@ -88,7 +88,8 @@ def prepare(
     """Turn a data set into a store, which trials map into memory.
 
     DATASET is a folder of ISLES24, ISLES22, MSD or nnU-Net, of pairs of images and masks, or of a
-    folder a subject (BraTS, BIDS); OUT is the store's new folder. Look at the pictures that it ends with before you train.
+    folder a subject (BraTS, BIDS); OUT is the store's new folder. Look at the pictures that it ends
+    with before you train.
     """
     from trainer.data.prepare import prepare as run
     from trainer.evaluation.ceiling import ceilings, in_words

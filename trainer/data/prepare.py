@@ -98,6 +98,7 @@ def prepare(
         [case.case_id for case in found.cases],
         seed=seed,
         pictures=_are_pictures(found.cases),
+        folders={case.case_id: case.folders for case in found.cases if case.folders},
         pattern=patients,
         splits=None if splits is None else Path(splits),
         like=None if like is None else Path(like),

@@ -103,6 +103,26 @@ def test_equal_names_in_train_and_test_are_different_cases(tmp_path, layout):
     assert all(image.replace("images", "masks") == mask for image, mask in found.values())
 
 
+def test_a_patients_folder_tells_the_patient_where_names_do_not(tmp_path):
+    root = tmp_path / "data"
+    for patient in range(6):
+        for n in (1, 2):
+            pixels = np.zeros((20, 20), np.uint8)
+            pixels[2:18, 2:18] = 100 + 10 * patient + n
+            mask = np.zeros((20, 20), np.uint8)
+            mask[5:9, 5:9] = 255
+            for kind, picture in (("images", pixels), ("masks", mask)):
+                path = root / kind / f"p0{patient}" / f"{2 * patient + n}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Picture.fromarray(picture).save(path)
+
+    store, text = trees.run(root, tmp_path / "out", image_size=16)
+
+    assert {case.case_id for case in store.cases} == {str(n) for n in range(1, 13)}
+    assert len({case.patient for case in store.cases}) == 6
+    assert "patients: 6 of 12 cases" in text
+
+
 def test_a_mask_that_is_missing_is_not_replaced_by_another_patients(tmp_path):
     files(tmp_path, "images/p1/s1.png", "images/p2/s1.png", "masks/p2/s1.png", "masks/p3/s1.png")
 
@@ -221,6 +241,15 @@ def test_files_beside_the_images_and_masks_are_left_out_with_a_note(tmp_path):
 
     assert list(pairs(tmp_path)) == ["a"]
     assert "these files are left out: previews/a.png and 1 more" in notes(tmp_path)[0]
+
+
+def test_a_test_set_beside_the_images_stays_outside_with_a_note(tmp_path):
+    files(
+        tmp_path, *(f"{part}{kind}/a.png" for part in ("", "test_") for kind in ("images", "masks"))
+    )
+
+    assert pairs(tmp_path) == {"a": ("images/a.png", "masks/a.png")}
+    assert "left out: test_images/a.png and 1 more" in notes(tmp_path)[0]
 
 
 def test_the_reference_is_the_modality_that_the_masks_name(tmp_path):

@@ -16,6 +16,8 @@ class RawCase:
     clinical: dict[str, str | float | None] = field(default_factory=dict)
     more_masks: tuple[Source, ...] = ()
     """Of further lesions of the same image: they are joined to the first."""
+    folders: str = ""
+    """What its folders are called, below the data set: they may tell the patient."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from trainer.data.formats.pairing import case_ids, pair
 from trainer.data.formats.roles import (
     Named,
     Place,
+    aside,
     is_mask_name,
     named,
     place_of,
@@ -61,7 +62,10 @@ def find(root: Path) -> FoundCases | None:
         expected = _expected(image, masks, root, "mask", f"{stem(image.path)}{end}{suffix}")
         found = [Source(mask.path) for mask in own] or [Source(expected)]
         case_id, more = ids[image.path], tuple(found[1:])
-        cases.append(RawCase(case_id, sources(image.path), found[0], more_masks=more))
+        folders = "_".join(image.folders)
+        cases.append(
+            RawCase(case_id, sources(image.path), found[0], more_masks=more, folders=folders)
+        )
     for lone in pairs.alone:
         name = without_end(stem(lone.path))
         suffix = first.name[len(stem(first)) :]
@@ -99,6 +103,10 @@ def _images_and_masks(root: Path) -> tuple[bool, list[Named], list[Named], list[
                 role = "" if at_top and parts else "mask" if is_mask_name(stem(path)) else "image"
                 place = Place(path, role, parts, "", ())
             found[place.role].append(place)
+        for role in ("image", "mask"):
+            if at_top and (others := {*aside(found[role])}):
+                found[role] = [place for place in found[role] if place not in others]
+                found[""] += others
         if found["image"] and found["mask"]:
             if several := rivals(found["image"], found["mask"]):
                 where = " and in ".join(several)

@@ -67,6 +67,13 @@ def place_of(path: Path, folders: Sequence[str], depth: int) -> Place:
     return Place(path, "", tuple(folders), "", ())
 
 
+def aside(places: Sequence[Place]) -> list[Place]:
+    """Return what lies in `test_images` where there is `images`, which alone is the data set."""
+    if all(place.beside for place in places):
+        return []
+    return [place for place in places if not PARTS.isdisjoint(place.beside.split("_"))]
+
+
 def rivals(images: Sequence[Place], masks: Sequence[Place]) -> list[str]:
     """Return the first folders of masks that stand beside the same folder of images."""
     of_images = {(place.above, place.beside) for place in images}

@@ -18,8 +18,8 @@ Session = int | str | None
 LESION = re.compile(r"lesion[-_](msk|mask|roi|seg)$", re.IGNORECASE)
 ANY_MASK = re.compile(r"(msk|_mask|_roi|_seg|_lesion)$", re.IGNORECASE)
 STRAY = "files whose names say another subject or session than their folders are left out"
-SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)")
-_SESSION = re.compile(r"ses-([A-Za-z0-9]+)")
+SUBJECT = re.compile(r"(?:^|_)sub-([A-Za-z0-9]+)")
+_SESSION = re.compile(r"(?:^|_)ses-([A-Za-z0-9]+)")
 
 
 @dataclass(frozen=True)
