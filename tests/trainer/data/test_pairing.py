@@ -76,6 +76,8 @@ def refusal(root: Path, format: str | None = None) -> str:
             "R1/sub-{n}/ses-1/anat/sub-{n}_ses-1_space-M_label-L_desc-T1lesion_mask.nii.gz",
             "sub-{n}",
         ),
+        ("sub-{n}_T1w.nii.gz", "sub-{n}_mask.nii.gz", "sub-{n}"),
+        ("images/sub-{n}_T1w.nii.gz", "masks/sub-{n}_lesion.nii.gz", "sub-{n}"),
         ("imagesTr/la_000{n}.nii.gz", "labelsTr/la_000{n}.nii.gz", "la_000{n}"),
         ("imagesTr/la_000{n}_0000.nii.gz", "labelsTr/la_000{n}.nii.gz", "la_000{n}"),
     ],
@@ -199,12 +201,17 @@ def test_names_of_a_mac_and_of_a_pc_are_the_same(tmp_path):
     assert image != mask and (tmp_path / mask).is_file()
 
 
-def test_names_that_are_no_utf8_are_one_line_with_the_remedy(tmp_path):
+@pytest.mark.parametrize("name", [b"M\xfcller", b"a\nb", b"a\x1b[31m"])
+def test_names_that_are_no_text_are_one_line_with_the_remedy(tmp_path, name):
     for kind in ("images", "masks"):
         (tmp_path / kind).mkdir()
-        Path(os.fsdecode(os.fsencode(tmp_path / kind) + b"/M\xfcller.png")).write_bytes(b"x")
+        Path(os.fsdecode(os.fsencode(tmp_path / kind) + b"/" + name + b".png")).write_bytes(b"x")
 
-    assert r"not UTF-8, such as 'M\xfcller': rename them: convmv" in refusal(tmp_path)
+    line = refusal(tmp_path)
+
+    shown = repr(name + b".png")[1:]
+    assert f"2 file names are not UTF-8 or have control characters, such as {shown}: " in line
+    assert "convmv" in line
 
 
 def test_linked_folders_are_entered_and_loops_are_not(tmp_path):

@@ -1,5 +1,6 @@
 """Readers: from a folder in one of the known layouts to a list of raw cases."""
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -73,11 +74,12 @@ def _refuse(dataset: Path, cases: list[RawCase]) -> None:
             f"{dataset}: {len(twice)} names are of several cases, such as {twice[0]}: give each "
             "file a name of its own"
         )
-    if foreign := [case for case in cases if not _is_utf8(case.case_id)]:
-        first = foreign[0].case_id.encode("utf-8", "surrogateescape")
+    paths = [path for case in cases for path in _paths(case)]
+    if foreign := [path for path in paths if not _is_text(str(path))]:
+        name = ascii(foreign[0].name.encode("utf-8", "surrogateescape"))[1:]
         lines.append(
-            f"{dataset}: {len(foreign)} file names are not UTF-8, such as {ascii(first)[1:]}: "
-            "rename them: convmv -r -f cp1252 -t utf-8 --notest FOLDER"
+            f"{dataset}: {len(foreign)} file names are not UTF-8 or have control characters, such "
+            f"as {name}: rename them, for example with convmv -r -f cp1252 -t utf-8 --notest FOLDER"
         )
     for case in cases:
         for source in (case.mask, *case.more_masks):
@@ -87,12 +89,18 @@ def _refuse(dataset: Path, cases: list[RawCase]) -> None:
         raise ConfigError(lines)
 
 
-def _is_utf8(name: str) -> bool:
+def _paths(case: RawCase) -> list[Path]:
+    """Return the distinct files of a case, images first."""
+    sources = (*case.images.values(), case.mask, *case.more_masks)
+    return list(dict.fromkeys(source.path for source in sources))
+
+
+def _is_text(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return not any(unicodedata.category(letter) == "Cc" for letter in name)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -78,7 +78,7 @@ def _by_scan(root: Path, notes: Tally) -> dict[Key, list[Path]]:
         parts = path.relative_to(root).parent.parts
         if len(parts) > 1 and parts[1] in OTHER_DATA_SETS:
             return {}  # each of the folders right below is a data set
-        if not parts or not path.name.lower().endswith(NIFTI_SUFFIXES):
+        if not path.name.lower().endswith(NIFTI_SUFFIXES):
             continue
         if contradicts(parts, path.name):
             notes.add(STRAY, str(path.relative_to(root)))
