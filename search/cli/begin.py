@@ -73,6 +73,24 @@ def check(runs: Path, as_json: bool) -> None:
     metavar="STORE",
     help="Keep the places that an earlier store gave; draw those of new cases.",
 )
+@click.option(
+    "--labels",
+    metavar="LABELS",
+    default="",
+    help="Which labels of the masks are lesion: 1,3, or names.  [default: all but 0]",
+)
+@click.option(
+    "--mask-threshold",
+    type=float,
+    metavar="VALUE",
+    help="Lesion from this value of the masks on.  [default: half of their height]",
+)
+@click.option(
+    "--scale",
+    multiple=True,
+    metavar="MODALITY=FACTOR[,OFFSET]",
+    help="Bring a modality to its unit: tmax=0.001 from ms, ncct=1,-1024 where air is 0.",
+)
 def prepare(
     dataset: Path,
     out: Path,
@@ -84,6 +102,9 @@ def prepare(
     patients: str | None,
     splits: Path | None,
     like: Path | None,
+    labels: str,
+    mask_threshold: float | None,
+    scale: tuple[str, ...],
 ) -> None:
     """Turn a data set into a store, which trials map into memory.
 
@@ -105,6 +126,9 @@ def prepare(
         patients=patients,
         splits=splits,
         like=like,
+        labels=labels,
+        mask_threshold=mask_threshold,
+        scale=scale,
     )
     if found := ceilings(store, workers):
         click.echo(in_words(found))

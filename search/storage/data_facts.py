@@ -19,6 +19,7 @@ def data_facts(path: str, fold: int) -> dict[str, Any]:
         StoreError: It is no store, or is damaged.
         OSError: It cannot be read.
     """
+    from trainer.data.summary.notes import note_lines
     from trainer.evaluation.ceiling import ceiling
 
     manifest, store = json.loads(read_manifest(path)), open_store(path)
@@ -33,7 +34,7 @@ def data_facts(path: str, fold: int) -> dict[str, Any]:
         "num_test": len(splits["test"]),
         "num_in_folds": [len(cases) for cases in splits["folds"]],
         "said": manifest.get("said", []),
-        "notes": manifest["notes"],
+        "notes": [*manifest["notes"], *note_lines(manifest["cases"])],
         "skipped": len(manifest["skipped"]),
         "ceiling": best and asdict(best),
     }

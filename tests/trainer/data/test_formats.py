@@ -1,6 +1,7 @@
 """Every layout is found by itself, with what lies in it."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -122,6 +123,39 @@ def test_msd_and_nnunet_name_channels_from_dataset_json(tmp_path, channels):
     assert [case.case_id for case in found.cases] == ["case_0", "case_1"]
     assert list(found.cases[0].images) == names
     assert all(source.path.is_file() for source in found.cases[0].images.values())
+
+
+@pytest.mark.parametrize(
+    "labels, names, ignore",
+    [
+        ({"0": "background", "1": "Anterior", "2": "Posterior"},
+         {1: "anterior", 2: "posterior"}, None),
+        ({"background": 0, "Lesion": 1, "ignore": 2}, {1: "lesion", 2: "ignore"}, 2),
+        ({"background": 0, "whole": [1, 2], "core": [2]}, {1: "whole", 2: "whole + core"}, None),
+        (["background", "lesion"], {}, None),
+        ({}, {}, None),
+    ],
+)  # fmt: skip
+def test_msd_and_nnunet_name_the_labels(tmp_path, labels, names, ignore):
+    root = trees.msd(tmp_path / "data", 1)
+    description = {"channel_names": {"0": "MRI"}, "labels": labels}
+    (root / "dataset.json").write_text(json.dumps(description))
+
+    found = find_cases(root)[1]
+
+    assert (found.label_names, found.ignore_label) == (names, ignore)
+
+
+@pytest.mark.parametrize(
+    "labels, rule",
+    [({"lesion": None}, "not numbers and names"), ({"background": 1}, "background is 1, but must")],
+)
+def test_labels_that_cannot_be_are_one_line(tmp_path, labels, rule):
+    root = trees.msd(tmp_path / "data", 1)
+    (root / "dataset.json").write_text(json.dumps({"modality": {"0": "MRI"}, "labels": labels}))
+
+    with pytest.raises(ConfigError, match=f"dataset.json: labels: {rule}"):
+        find_cases(root)
 
 
 def test_msd_reads_the_channels_of_a_4d_file(tmp_path):

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from trainer.data.nifti import Source
+from trainer.data.files import Source
+
+TOGETHER = " + "
+"""Between the names of a label that several regions hold."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class FoundCases:
     """Sorted by id."""
     notes: list[str] = field(default_factory=list)
     """What was left out or chosen, one line a kind."""
+    label_names: dict[int, str] = field(default_factory=dict)
+    """Of the masks' labels, in lower case, where a description names them."""
+    ignore_label: int | None = None
+    """Of voxels that nobody annotated."""
 
 
 class Tally:

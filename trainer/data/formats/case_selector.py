@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.configfile import ConfigError, did_you_mean
+from trainer.data.files import NIFTI_SUFFIXES, BadFile, Source
 from trainer.data.formats import find_cases, isles22, isles24, msd
 from trainer.data.formats.case import RawCase
-from trainer.data.formats.files import stem
+from trainer.data.formats.listing import stem
 from trainer.data.formats.subjects import Session, session_name, session_of
-from trainer.data.nifti import NIFTI_SUFFIXES, BadFile, Source, num_channels
+from trainer.data.nifti import num_channels
 
 Images = dict[str, Source]
 """By modality; the first is the reference."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from trainer.data.formats.case import Tally
-from trainer.data.formats.files import walk
+from trainer.data.formats.listing import walk
 
 TABLES = (".csv", ".tsv", ".xlsx")
 Row = dict[str, str | float | None]

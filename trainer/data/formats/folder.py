@@ -11,8 +11,9 @@ from pathlib import Path
 from PIL import Image as Picture
 
 from trainer.configfile import ConfigError
+from trainer.data.files import PICTURE_SUFFIXES, Source
 from trainer.data.formats.case import FoundCases, RawCase, Tally
-from trainer.data.formats.files import image_files, stem
+from trainer.data.formats.listing import image_files, stem
 from trainer.data.formats.pairing import case_ids, pair
 from trainer.data.formats.roles import (
     Named,
@@ -24,7 +25,6 @@ from trainer.data.formats.roles import (
     rivals,
     without_end,
 )
-from trainer.data.nifti import PICTURE_SUFFIXES, Source
 
 MAX_DOUBTS = 5
 PICTURE_NOTE = "pictures do not tell their spacing: 1 mm is assumed"

@@ -9,9 +9,10 @@ session; a subject with several annotated sessions is as many cases.
 from pathlib import Path
 from typing import NamedTuple
 
+from trainer.data.files import Source
 from trainer.data.formats.case import FoundCases, RawCase
 from trainer.data.formats.clinical import clinical_tables
-from trainer.data.formats.files import missing
+from trainer.data.formats.listing import missing
 from trainer.data.formats.subjects import (
     ANY_MASK,
     LESION,
@@ -26,7 +27,6 @@ from trainer.data.formats.subjects import (
     session_of,
     subject_tree,
 )
-from trainer.data.nifti import Source
 
 
 class Scan(NamedTuple):

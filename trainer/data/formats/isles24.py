@@ -9,9 +9,10 @@ Images are the admission's alone: a later scan shows the lesion that is to be pr
 from pathlib import Path
 
 from trainer.configfile import ConfigError
+from trainer.data.files import Source
 from trainer.data.formats.case import FoundCases, RawCase, Tally
 from trainer.data.formats.clinical import clinical_tables
-from trainer.data.formats.files import missing
+from trainer.data.formats.listing import missing
 from trainer.data.formats.subjects import (
     LESION,
     Session,
@@ -24,7 +25,6 @@ from trainer.data.formats.subjects import (
     session_of,
     subject_tree,
 )
-from trainer.data.nifti import Source
 
 MODALITIES = ("cta", "cbf", "cbv", "mtt", "tmax")
 ADMISSION = 1

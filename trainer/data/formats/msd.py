@@ -8,11 +8,13 @@ import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainer.configfile import ConfigError
-from trainer.data.formats.case import FoundCases, RawCase, Tally
-from trainer.data.formats.files import image_files, modality_name, same_letters, stem
-from trainer.data.nifti import Source, num_channels
+from trainer.data.files import Source
+from trainer.data.formats.case import TOGETHER, FoundCases, RawCase, Tally
+from trainer.data.formats.listing import image_files, modality_name, same_letters, stem
+from trainer.data.nifti import num_channels
 
 
 def find(root: Path) -> FoundCases | None:
@@ -57,7 +59,9 @@ def find(root: Path) -> FoundCases | None:
         mask = label_paths.get(key, labels / f"{key}.nii.gz")
         case_id = stem(mask) if is_unique else key.replace("/", "_")
         cases.append(RawCase(case_id, sources, Source(mask)))
-    return FoundCases(sorted(cases, key=lambda case: case.case_id), notes.lines())
+    cases.sort(key=lambda case: case.case_id)
+    names, ignore = _labels(root / "dataset.json")
+    return FoundCases(cases, notes.lines(), label_names=names, ignore_label=ignore)
 
 
 def find_image(path: Path) -> tuple[str, dict[str, Source]] | None:
@@ -98,12 +102,32 @@ def find_image(path: Path) -> tuple[str, dict[str, Source]] | None:
     }
 
 
+def _labels(path: Path) -> tuple[dict[int, str], int | None]:
+    """Return the names of the labels but 0, and the label that says "not annotated".
+
+    MSD writes number -> name, nnU-Net name -> number or, of a region, several numbers.
+    """
+    described = _described(path).get("labels")
+    names: dict[int, list[str]] = {}
+    try:
+        for key, value in described.items() if isinstance(described, dict) else ():
+            is_number = key.strip().isdecimal()
+            numbers = [key] if is_number else value if isinstance(value, list) else [value]
+            for number in map(int, numbers):
+                names.setdefault(number, []).append(str(value if is_number else key).lower())
+    except (ValueError, TypeError) as error:
+        raise ConfigError([f"{path}: labels: not numbers and names: {error}"]) from error
+    for number, named in names.items():
+        if "background" in named and number:
+            raise ConfigError([f"{path}: labels: background is {number}, but must be 0"])
+    ignore = next((number for number, named in names.items() if named == ["ignore"]), None)
+    return {n: TOGETHER.join(named) for n, named in sorted(names.items()) if n}, ignore
+
+
 def _channels(path: Path) -> list[str]:
     """Return the channels' names in order, or none if there is no `dataset.json`."""
-    if not path.is_file():
-        return []
+    content = _described(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
         named = content.get("channel_names") or content.get("modality") or {}
         names = [modality_name(str(named[key])) for key in sorted(named, key=int)]
     except (ValueError, AttributeError, TypeError) as error:
@@ -111,6 +135,18 @@ def _channels(path: Path) -> list[str]:
     return [
         f"{name}_{number}" if names.count(name) > 1 else name for number, name in enumerate(names)
     ]
+
+
+def _described(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ConfigError([f"{path}: not an MSD or nnU-Net description: {error}"]) from error
+    if not isinstance(content, dict):
+        raise ConfigError([f"{path}: not an MSD or nnU-Net description: not an object"])
+    return content
 
 
 def _by_name(folder: Path, paths: Sequence[Path], nested: bool) -> dict[str, Path]:

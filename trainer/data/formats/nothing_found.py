@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer.configfile import ConfigError
-from trainer.data.formats.files import IMAGE_SUFFIXES, folders, stem, walk
+from trainer.data.formats.listing import IMAGE_SUFFIXES, folders, stem, walk
 from trainer.data.formats.roles import is_mask_name, place_of
 
 LOOKED_FOR = (

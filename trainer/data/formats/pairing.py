@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.data.formats.files import stem
+from trainer.data.formats.listing import stem
 from trainer.data.formats.roles import Named, bare, has_number, part_of, without_end
 
 

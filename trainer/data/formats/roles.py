@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.data.formats.files import same_letters, stem
+from trainer.data.formats.listing import same_letters, stem
 
 IMAGE_FOLDERS = frozenset(("images", "image", "imgs", "img", "input", "inputs", "data"))
 MASK_FOLDERS = frozenset(

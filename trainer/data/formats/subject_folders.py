@@ -9,9 +9,10 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from trainer.data.files import NIFTI_SUFFIXES, Source
 from trainer.data.formats.case import FoundCases, RawCase, Tally
 from trainer.data.formats.clinical import clinical_tables
-from trainer.data.formats.files import image_files, missing, modality_name, stem
+from trainer.data.formats.listing import image_files, missing, modality_name, stem
 from trainer.data.formats.roles import is_mask_name
 from trainer.data.formats.subjects import (
     ANY_MASK,
@@ -26,7 +27,6 @@ from trainer.data.formats.subjects import (
     session_name,
     session_of,
 )
-from trainer.data.nifti import NIFTI_SUFFIXES, Source
 
 Key = tuple[str, Session]
 """Subject (or folder) and session."""

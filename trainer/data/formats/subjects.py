@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.data.formats.case import Tally
-from trainer.data.formats.files import folders, image_files, stem
+from trainer.data.formats.listing import folders, image_files, stem
 
 Session = int | str | None
 """`ses-01` and `ses-0001` are the same: numbers as numbers. None where nothing is said."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.configfile import ConfigError
-from trainer.data.nifti import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from trainer.data.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)
 STRANGERS = (
