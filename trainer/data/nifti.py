@@ -27,8 +27,9 @@ from trainer.data.files import (
 )
 
 __all__ = [
-    "NIFTI_SUFFIXES", "PICTURE_SUFFIXES", "BadFile", "Source", "Volume", "num_channels",
-    "on_grid_of", "read_values", "read_volume", "write_like",
+    "MIN_COVERAGE", "NIFTI_SUFFIXES", "PICTURE_SUFFIXES", "WRITTEN_HERE", "BadFile", "Source",
+    "Volume", "check_same_grid", "num_channels", "on_grid_of", "picture_axes", "read_values",
+    "read_volume", "was_written_here", "write_like",
 ]  # fmt: skip
 
 SAME_GRID_MM = 0.1

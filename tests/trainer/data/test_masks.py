@@ -337,10 +337,13 @@ def test_a_coloured_lesion_on_white_asks_for_its_colour(data_set):
     assert data_set.lesions(data_set.decide(labels="red")) == [145]
 
 
-def test_red_that_was_a_jpeg_is_cut(data_set):
+def test_red_whose_edges_a_jpeg_blurred_asks_for_a_threshold(data_set):
     red = np.zeros((96, 96, 3), np.uint8)
     red[..., 0] = large()
-    decision = data_set.add(jpeg(red, 75)).decide()
+    data_set.add(jpeg(red, 75))
+    with pytest.raises(ConfigError, match=r"--mask-threshold 127\.5"):
+        data_set.decide()
+    decision = data_set.decide(threshold=127.5)
 
     volume = Volume(Source(Path("image")), np.eye(96, dtype=np.float32)[..., None], np.eye(4))
     lesion = read_mask(data_set.cases[0].mask, volume, decision.reading).lesion

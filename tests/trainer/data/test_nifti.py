@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from tests.trainer.data.trees import AFFINE, SHAPE, head, lesion, write
 from trainer.data.masks.reading import read_mask
 from trainer.data.nifti import (
+    WRITTEN_HERE,
     BadFile,
     Source,
     Volume,
@@ -219,7 +220,7 @@ def test_a_volume_is_written_on_the_grid_it_was_read_from(tmp_path, kind, axes):
         assert written.header.get_xyzt_units() == source.header.get_xyzt_units()
         assert written.get_data_dtype() == values.dtype
         assert written.header["cal_max"] == 0
-        assert written.header["descrip"] == b""
+        assert written.header["descrip"] == WRITTEN_HERE
         np.testing.assert_array_equal(read_volume(Source(tmp_path / name)).data, values)
         original = source.get_fdata()[..., 0] if kind == "4D" else source.get_fdata()
         expected = original > 100 if name == "mask.nii.gz" else original
