@@ -63,6 +63,7 @@ def refusal(root: Path, format: str | None = None) -> str:
         ("Part1_Training_Data/I_{n}.jpg", "Part1_Training_GroundTruth/I_{n}_Seg.png", "I_{n}"),
         ("Task1-2_Training_Input/I_{n}.jpg", "Task1_Training_GroundTruth/I_{n}.png", "I_{n}"),
         ("volume-{n}.nii", "segmentation-{n}.nii", "volume-{n}"),  # LiTS
+        ("ct_{n}.nii.gz", "seg_{n}.nii.gz", "ct_{n}"),
         ("C{n}.NII.GZ", "C{n}_MASK.NII.GZ", "C{n}"),
         ("t/images/2{n}_training.tif", "t/1st_manual/2{n}_manual1.png", "2{n}_training"),  # DRIVE
         ("case_{n}/imaging.nii.gz", "case_{n}/segmentation.nii.gz", "case_{n}"),  # KiTS
@@ -250,6 +251,18 @@ def test_files_beside_the_images_and_masks_are_left_out_with_a_note(tmp_path):
     assert "these files are left out: previews/a.png and 1 more" in notes(tmp_path)[0]
 
 
+def test_files_in_formats_that_are_not_read_are_a_note(tmp_path):
+    files(tmp_path, *(f"{folder}/{name}" for folder, name in (
+        ("imagesTr", "a_0000.nii.gz"), ("labelsTr", "a.nii.gz"),
+        ("imagesTr", "b_0000.mha"), ("labelsTr", "b.mha"),
+    )))  # fmt: skip
+
+    assert list(pairs(tmp_path)) == ["a"]
+    assert notes(tmp_path) == [
+        "files in formats that are not read are left out: imagesTr/b_0000.mha and 1 more"
+    ]
+
+
 def test_a_test_set_beside_the_images_stays_outside_with_a_note(tmp_path):
     files(
         tmp_path, *(f"{part}{kind}/a.png" for part in ("", "test_") for kind in ("images", "masks"))
@@ -358,6 +371,15 @@ def test_isles22_sessions_that_are_both_annotated_are_two_cases(tmp_path):
     assert find_case([f"{root}:sub-s1_ses-2"], ["adc"])[0] == "sub-s1_ses-2"
     with pytest.raises(ConfigError, match="several sessions: name sub-s1_ses-1 or sub-s1_ses-2"):
         find_case([str(root / "sub-s1")], ["adc"])
+
+
+def test_isles22_masks_without_a_session_are_of_the_only_one(tmp_path):
+    root = isles22(tmp_path, masks=())
+    files(root, *(f"derivatives/sub-s{n}/sub-s{n}_msk.nii.gz" for n in NUMBERS))
+
+    found = find_cases(root)[1]
+
+    assert all(case.mask.path.is_file() for case in found.cases) and found.notes == []
 
 
 def test_isles22_never_pairs_two_sessions(tmp_path):

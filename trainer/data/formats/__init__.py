@@ -2,12 +2,13 @@
 
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.formats import folder, isles22, isles24, msd, subject_folders
 from trainer.data.formats.case import FoundCases, RawCase
-from trainer.data.formats.nothing_found import what_there_is
+from trainer.data.formats.nothing_found import left_out, what_there_is
 
 READERS = {
     "isles24": isles24.find,
@@ -42,8 +43,9 @@ def find_cases(dataset: Path, format: str | None = None) -> tuple[str, FoundCase
              f"{did_you_mean(format, READERS)}"]
         )  # fmt: skip
     if found := _read(dataset, format):
-        _refuse(dataset, found[1].cases)
-        return found
+        name, cases = found
+        _refuse(dataset, cases.cases)
+        return name, replace(cases, notes=cases.notes + left_out(dataset))
     if format is not None and (other := _read(dataset, None)):
         raise ConfigError(
             [f"{dataset}: no cases found in the layout of {format}: it has that of {other[0]}: "

@@ -84,7 +84,7 @@ def _scans(subject: Subject, tree: Tree) -> list[Scan]:
         # One of the two is in no session, and there is only one for it.
         others = [session for session, paths in masks.items() if paths]
         if len(others) == 1 and None in (others[0], sessions[0]):
-            masks[sessions[0]] = masks[others[0]]
+            masks[sessions[0]] = masks.pop(others[0])
             annotated = sessions
     taken = annotated or sessions or [None]
     for session in sessions:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer.configfile import ConfigError
+from trainer.data.formats.case import Tally
 from trainer.data.formats.listing import IMAGE_SUFFIXES, folders, stem, walk
 from trainer.data.formats.roles import is_mask_name, place_of
 
@@ -33,6 +34,15 @@ MAX_FOLDERS = 50
 INNER = ("imagesTr", "labelsTr", "imagesTs", "rawdata", "raw_data", "derivatives", "images",
          "masks", "labels")  # fmt: skip
 """Folders that are a part of a data set: it is the one above."""
+
+
+def left_out(root: Path) -> list[str]:
+    """Return the note on images that lie among a data set's cases in formats that are not read."""
+    kinds = (*CONVERTED, ".dcm", ".ima")
+    notes = Tally()
+    for path in sorted(path for path in walk(root) if path.suffix.lower() in kinds):
+        notes.add("files in formats that are not read are left out", str(path.relative_to(root)))
+    return notes.lines()
 
 
 def what_there_is(root: Path, read: Callable[[Path], object]) -> str:

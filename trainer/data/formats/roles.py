@@ -15,7 +15,7 @@ MASK_FOLDERS = frozenset(
 PARTS = frozenset(("train", "training", "test", "testing", "val", "validation"))
 IMAGE_WORDS = frozenset(
     (*IMAGE_FOLDERS, *PARTS, "volume", "volumes", "vol", "scan", "scans", "imaging", "original",
-     "picture")
+     "picture", "ct", "mr", "mri")
 )  # fmt: skip
 MASK_WORDS = frozenset((*MASK_FOLDERS, "msk", "seg", "manual1", "annotation", "roi"))
 _MASK_END = re.compile(
