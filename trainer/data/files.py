@@ -12,6 +12,8 @@ PICTURE_SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 WHITE = (1, 255, 65535)
 """What white is in a picture of 1, 8 or 16 bits; one of floats takes the first that it needs."""
+FEW_COLOURS = 16
+"""A photograph's palette has more, and may have one twice."""
 UNREADABLE_PICTURE = (OSError, ValueError, SyntaxError, Picture.DecompressionBombError)
 
 
@@ -131,13 +133,21 @@ def _decoded(picture: Picture.Image) -> tuple[NDArray[np.generic], NDArray[np.ui
 
 
 def _is_index(picture: Picture.Image) -> bool:
-    """Tell a palette picture whose indices are labels: one whose colours do not tell them apart,
-    as where a tool left the palette black."""
+    """Tell a palette picture whose indices are labels: its few colours are all one.
+
+    Raises:
+        ValueError: Some of its few colours are one, so that neither can be trusted.
+    """
     used = np.unique(np.asarray(picture))
     palette = np.zeros((256, 3), np.uint8)
     colours = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
     palette[: len(colours)] = colours
-    return len(np.unique(palette[used], axis=0)) < len(used)
+    distinct = len(np.unique(palette[used], axis=0))
+    if not 1 < len(used) <= FEW_COLOURS or distinct == len(used):
+        return False
+    if distinct > 1:
+        raise ValueError(f"its palette has one colour for several of {len(used)} indices")
+    return True
 
 
 def _is_grey(values: NDArray[np.generic]) -> bool:

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from tests.trainer.data.trees import write
 from trainer.configfile import ConfigError
-from trainer.data.files import Source
+from trainer.data.files import Source, read_pixels
 from trainer.data.formats.case import RawCase
 from trainer.data.masks.decision import Decision, Wish, decide
 from trainer.data.masks.reading import read_mask
@@ -301,6 +301,12 @@ def test_inverted_masks_are_refused_unless_it_is_wanted(data_set):
     assert data_set.lesions(data_set.decide(labels="255")) == [3840 - 290] * 2
 
 
+def test_what_nobody_annotated_may_cover_the_border(data_set):
+    data_set.add(np.where(BLOB, 1, 2).astype(np.uint8))
+
+    assert data_set.lesions(data_set.decide({1: "lesion", 2: "ignore"}, 2)) == [290]
+
+
 def test_one_inverted_mask_is_a_note(data_set):
     data_set.add(~BLOB * np.uint8(1)).add(BLOB * np.uint8(1))
 
@@ -365,6 +371,16 @@ def test_a_palettes_indices_are_labels_where_its_colours_say_nothing(data_set, b
     data_set.cases.append(RawCase("c0", {}, Source(path)))
 
     assert data_set.lesions(data_set.decide()) == [145]
+
+
+def test_a_palette_of_which_a_part_says_nothing_is_refused(data_set):
+    path = data_set.folder / "c0.png"
+    indices = DISC.astype(int)
+    indices[0] = 2
+    palette(indices, [0, 0, 0, 128, 0, 0, 0, 0, 0]).save(path)
+
+    with pytest.raises(BadFile, match="its palette has one colour for several of 3 indices"):
+        read_pixels(path)
 
 
 def test_a_palette_that_begins_with_white_is_read_by_its_colours(data_set):

@@ -119,6 +119,8 @@ def decide(
 
     low = {each.case_id: each.low for each in seen}
     decision = _labels_or_heights(dataset, masks, low, names, reading)
+    if any(ignore in mask.values for mask in masks.values()):
+        return decision  # which may well cover all that nobody annotated
     inverted = {e.case_id: e for e in seen if min(e.covered, e.border) > INVERTED}
     if len(inverted) == len(masks):
         largest = max(values.high for values in masks.values())

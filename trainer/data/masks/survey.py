@@ -62,30 +62,39 @@ def survey(cases: Sequence[RawCase], workers: int) -> list[Seen]:
 
 def _look(case: RawCase) -> Seen | None:
     try:
-        values = raw_values(case.mask).data
+        # NIfTI files are stored with x fastest: each pass goes through memory in order.
+        values = raw_values(case.mask).data.T
         coloured, colours = False, None
         if is_picture(case.mask.path):
             pixels = read_pixels(case.mask.path)
             coloured = pixels.values.ndim == 3
-            colours = _values(pixels.colours.T.astype(np.float32))
+            colours = _values(pixels.colours.astype(np.float32))[0]
     except BadFile:
         return None  # and refused with its line when the case is prepared
-    grey = _values(values)
-    above = values >= max(grey.high / 2, WHOLE)
-    border = np.concatenate([above[0], above[-1], above[:, 0], above[:, -1]])
+    grey, some = _values(values)
+    half = max(grey.high / 2, WHOLE)
+    edges = (values[..., 0], values[..., -1], values[:, 0], values[:, -1])
+    border = np.concatenate([edge.reshape(-1) for edge in edges]) >= half
     return Seen(
         case_id=case.case_id,
-        low=float(values.min()),
+        low=min(float(some.min(initial=0)), 0.0),
         grey=grey,
         colours=colours if colours and len(colours.values) <= MAX_COLOURS else None,
         is_coloured=coloured,
-        covered=float(above.mean()),
+        covered=float((some >= half).sum() / values.size),
         border=float(border.mean()),
     )
 
 
-def _values(values: NDArray[np.float32]) -> Values:
-    """Count values; where they are no whole numbers, in STEPS of their largest."""
+def _values(values: NDArray[np.float32]) -> tuple[Values, NDArray[np.float32]]:
+    """Count values; where they are no whole numbers, in STEPS of their largest.
+
+    Args:
+        values: (..., x).
+
+    Returns:
+        The counts, and the values but 0.
+    """
     some = values[values != 0]  # few, and all that is to be sorted
     whole = np.rint(some)
     is_whole = bool((np.abs(some - whole) < WHOLE).all())
@@ -94,8 +103,8 @@ def _values(values: NDArray[np.float32]) -> Values:
     areas = np.zeros_like(counts)
     if (len(found) > 1 and found[-1] * step >= SMALL) or len(found) > FEW:
         steps = np.rint(values / np.float32(step))
-        same = steps[:-1][steps[:-1] == steps[1:]]
+        same = steps[..., 1:][steps[..., :-1] == steps[..., 1:]]
         alike, times = np.unique(same[same != 0], return_counts=True)
         areas[np.searchsorted(found, alike)] = times
     kept = found != 0
-    return Values(found[kept] * np.float64(step), counts[kept], is_whole, areas[kept])
+    return Values(found[kept] * np.float64(step), counts[kept], is_whole, areas[kept]), some
