@@ -14,6 +14,8 @@ from trainer.configfile import ConfigError
 from trainer.data.formats import find_cases
 from trainer.data.formats.case_selector import find_case
 from trainer.data.formats.folder import PICTURE_NOTE
+from trainer.data.parts import SplitOptions
+from trainer.data.patients import UNTOLD
 
 NUMBERS = (1, 2, 3)
 
@@ -106,24 +108,22 @@ def test_equal_names_in_train_and_test_are_different_cases(tmp_path, layout):
     assert all(image.replace("images", "masks") == mask for image, mask in found.values())
 
 
-def test_a_patients_folder_tells_the_patient_where_names_do_not(tmp_path):
-    root = tmp_path / "data"
-    for patient in range(6):
-        for n in (1, 2):
-            pixels = np.zeros((20, 20), np.uint8)
-            pixels[2:18, 2:18] = 100 + 10 * patient + n
-            mask = np.zeros((20, 20), np.uint8)
-            mask[5:9, 5:9] = 255
-            for kind, picture in (("images", pixels), ("masks", mask)):
-                path = root / kind / f"p0{patient}" / f"{2 * patient + n}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Picture.fromarray(picture).save(path)
+@pytest.mark.parametrize("num_folders, told", [(6, True), (2, False)])
+def test_patients_folders_tell_the_patient_where_names_do_not(tmp_path, num_folders, told):
+    for n in range(12):
+        files(tmp_path, *(f"{kind}/p0{n % num_folders}/{n}.png" for kind in ("images", "masks")))
+    cases = find_cases(tmp_path)[1].cases
 
-    store, text = trees.run(root, tmp_path / "out", image_size=16)
+    options = SplitOptions.read(
+        [case.case_id for case in cases],
+        seed=0,
+        pictures=True,
+        folders={case.case_id: case.folders for case in cases},
+    )
 
-    assert {case.case_id for case in store.cases} == {str(n) for n in range(1, 13)}
-    assert len({case.patient for case in store.cases}) == 6
-    assert "patients: 6 of 12 cases" in text
+    assert sorted(options.patient_of, key=int) == [str(n) for n in range(12)]
+    assert len(set(options.patient_of.values())) == (num_folders if told else 12)
+    assert list(options.notes) == ([] if told else [UNTOLD])
 
 
 def test_a_mask_that_is_missing_is_not_replaced_by_another_patients(tmp_path):
