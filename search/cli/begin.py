@@ -40,7 +40,7 @@ def check(runs: Path, as_json: bool) -> None:
     "--format",
     "format_",
     metavar="NAME",
-    help="Layout of DATASET: isles24, isles22, msd or folder.  [default: detected]",
+    help="Layout of DATASET: isles24, isles22, msd, folder or subjects.  [default: detected]",
 )
 @click.option(
     "--image-size",
@@ -108,8 +108,9 @@ def prepare(
 ) -> None:
     """Turn a data set into a store, which trials map into memory.
 
-    DATASET is a folder of ISLES24, ISLES22, MSD or nnU-Net, or of pairs of images and masks; OUT is
-    the store's new folder. Look at the pictures that it ends with before you train.
+    DATASET is a folder of ISLES24, ISLES22, MSD or nnU-Net, of pairs of images and masks, or of a
+    folder a subject (BraTS, BIDS); OUT is the store's new folder. Look at the pictures that it ends
+    with before you train.
     """
     from trainer.data.prepare import prepare as run
     from trainer.evaluation.ceiling import ceilings, in_words

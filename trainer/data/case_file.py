@@ -59,7 +59,9 @@ class CaseSettings:
 def fingerprint(case: RawCase, root: Path, settings: CaseSettings) -> str:
     """Hash what the case is made from: its files' names, sizes and times, and the settings."""
     files = []
-    for name, source in [*case.images.items(), ("mask", case.mask)]:
+    for name, source in [
+        *case.images.items(), *(("mask", mask) for mask in (case.mask, *case.more_masks)),
+    ]:  # fmt: skip
         relative = os.path.relpath(source.path, root)
         stat = source.path.stat() if source.path.exists() else None
         files.append([name, relative, source.channel, stat and [stat.st_size, stat.st_mtime_ns]])
@@ -92,6 +94,8 @@ def prepare_case(
     """
     reference, brain = read_reference(case.images, settings.factors)
     mask, ignored = read_mask(case.mask, reference, settings.reading)
+    for another in case.more_masks:
+        mask |= read_mask(another, reference, settings.reading).lesion
     spacing_mm = reference.spacing_mm
     box = fit_box(brain | mask, spacing_mm)
 

@@ -20,6 +20,9 @@ from trainer.data.splits import Place, draw, is_sealed, make_splits
 from trainer.data.splits_file import read_splits, torn
 from trainer.data.store import MANIFEST, Store
 
+MIN_FOLDERS = 5
+"""Fewer folders than folds are rather classes or parts than patients."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -54,6 +57,7 @@ class SplitOptions:
         *,
         seed: int,
         pictures: bool,
+        folders: Mapping[str, str] | None = None,
         pattern: str | None = None,
         splits: Path | None = None,
         like: Path | None = None,
@@ -64,6 +68,7 @@ class SplitOptions:
             cases: The data set's.
             seed: Who is test, and the folds.
             pictures: They are pictures, of which a number names no patient.
+            folders: What each case's folders are called, which tell where names do not.
             pattern: What finds the patient in a case's name.
             splits: A file that says where cases are.
             like: A store whose places are kept.
@@ -93,9 +98,11 @@ class SplitOptions:
             }
         else:
             told = patients_by_name(cases, numbers_count_patients=not pictures).told
+            by_folder = {} if told else _by_folder(cases, folders or {})
+            told = told or bool(by_folder)
             notes += [] if told or splits else [UNTOLD]
             everyone = [*dict.fromkeys([*cases, *known])]
-            by_name = patients_by_name(everyone, numbers_count_patients=True).of
+            by_name = patients_by_name(everyone, numbers_count_patients=True).of | by_folder
             renamed = {by_name[case]: patient for case, patient in theirs.items()}
             patient_of = {case: renamed.get(patient, patient) for case, patient in by_name.items()}
         places = json.dumps(known, sort_keys=True).encode()
@@ -147,6 +154,14 @@ class SplitOptions:
             case: {"patient": patient_of[case], "place": place} for case, place in gone.items()
         }
         return Parts(places, patient_of, elsewhere, notes, said)
+
+
+def _by_folder(cases: Sequence[str], folders: Mapping[str, str]) -> dict[str, str]:
+    """Return whose each case is where all folders tell, and not only a few of them: classes."""
+    names = {case: f"{folders.get(case, '')}_{case}" for case in cases}
+    by_name = patients_by_name([*names.values()], numbers_count_patients=False)
+    tells = by_name.told and len({*by_name.of.values()}) >= MIN_FOLDERS
+    return {case: by_name.of[name] for case, name in names.items()} if tells else {}
 
 
 def _places_of(path: Path) -> tuple[dict[str, Place], dict[str, str], str | None]:

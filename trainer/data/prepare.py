@@ -111,6 +111,7 @@ def prepare(
         [case.case_id for case in found.cases],
         seed=seed,
         pictures=_are_pictures(found.cases),
+        folders={case.case_id: case.folders for case in found.cases if case.folders},
         pattern=patients,
         splits=None if splits is None else Path(splits),
         like=None if like is None else Path(like),
@@ -264,8 +265,9 @@ def _run(
                 [f"{folder.parent}: a worker process was killed, probably for lack of memory: "
                  f"finished cases are kept; run it again with fewer --workers than {workers}"]
             ) from error  # fmt: skip
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _end_with_parent() -> None:

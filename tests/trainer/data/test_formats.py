@@ -216,7 +216,7 @@ def test_a_format_can_be_named_and_is_then_the_only_one_tried(tmp_path):
     root = trees.msd(tmp_path / "data")
     assert find_cases(root, "msd")[0] == "msd"
 
-    with pytest.raises(ConfigError, match=r"no cases found in the layout of isles24$"):
+    with pytest.raises(ConfigError, match="layout of isles24: it has that of msd"):
         find_cases(root, "isles24")
     with pytest.raises(ConfigError, match=r"'isles2024'.*did you mean isles24\?"):
         find_cases(root, "isles2024")
@@ -242,21 +242,35 @@ def test_no_data_set_is_one_line(tmp_path, make, rule):
     assert str(error.value).startswith(f"{path}: {rule}")
 
 
-@pytest.mark.parametrize("name", ["dataset.json", "clinical.xlsx"])
-def test_a_damaged_table_is_one_line_with_its_name(tmp_path, name):
-    if name.endswith("json"):
-        root = trees.msd(tmp_path / "data")
-        path = root / name
-    else:
-        root = trees.isles24(tmp_path / "data", 1)
-        path = root / "phenotype" / name
-    path.write_text("{ not what it says")
+def test_a_damaged_description_is_one_line_with_its_name(tmp_path):
+    root = trees.msd(tmp_path / "data")
+    (root / "dataset.json").write_text("{ not what it says")
 
-    with pytest.raises(ConfigError, match=name) as error:
+    with pytest.raises(ConfigError, match=r"dataset\.json") as error:
         find_cases(root)
 
     assert len(error.value.lines) == 1
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, content, why",
+    [
+        ("clinical.xlsx", b"{ not what it says", "not a zip file"),
+        ("clinical.csv", "ID;Größe\nsub-stroke0001;5\n".encode("cp1252"), "save it as UTF-8"),
+        ("clinical.csv", "ID;Age\nsub-stroke0001;5\n".encode("utf-16"), "save it as UTF-8"),
+        ("clinical.csv", "ID;Age\nsub-stroke0001;5\n".encode("utf-16-le"), "save it as UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_read_costs_the_table_and_a_note(tmp_path, name, content, why):
+    root = trees.isles24(tmp_path / "data", 1)
+    (root / "phenotype" / name).write_bytes(content)
+
+    found = find_cases(root)[1]
+
+    note = next(note for note in found.notes if "clinical tables" in note)
+    assert str(root / "phenotype" / name) in note and why in note and "\n" not in note
+    assert found.cases[0].clinical == {"Age": 61.0, "NIHSS at admission": None}
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

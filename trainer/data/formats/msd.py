@@ -6,51 +6,62 @@ Their names come from `modality` or `channel_names` in `dataset.json`.
 
 import json
 import re
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.configfile import ConfigError
-from trainer.data.formats.case import (
-    TOGETHER,
-    FoundCases,
-    RawCase,
-    image_files,
-    modality_name,
-    stem,
-)
-from trainer.data.nifti import Source, num_channels
+from trainer.data.files import Source
+from trainer.data.formats.case import TOGETHER, FoundCases, RawCase, Tally
+from trainer.data.formats.listing import image_files, modality_name, same_letters, stem
+from trainer.data.nifti import num_channels
 
 
 def find(root: Path) -> FoundCases | None:
     """Return the cases, or None if there is neither `imagesTr` nor `labelsTr`.
 
     Raises:
-        ConfigError: `dataset.json` is not JSON, or not what MSD or nnU-Net write.
+        ConfigError: `dataset.json` is not JSON, or not what MSD or nnU-Net write; or two files
+            are of one name.
     """
     images, labels = root / "imagesTr", root / "labelsTr"
     if not (images.is_dir() or labels.is_dir()):
         return None
-    image_paths = {stem(path): path for path in image_files(images)}
-    label_paths = {stem(path): path for path in image_files(labels)}
-    channel_of = {name: re.sub(r"_\d{4}$", "", name) for name in image_paths}
-    channels = _channels(root / "dataset.json") or _numbered(image_paths)
+    scans, masks = image_files(images), image_files(labels)
+    nested = any(path.parent != images for path in scans) and any(
+        path.parent != labels for path in masks
+    )
+    image_paths = _by_name(images, scans, nested)
+    label_paths = _by_name(labels, masks, nested)
+    named = _channels(root / "dataset.json")
+    numbered = _numbered(image_paths, label_paths, len(named))
+    channels = named or [f"channel_{n}" for n in sorted({n for _, n in numbered.values()})]
+    channels = channels or ["image"]
+    case_of = {name: numbered[name][0] if name in numbered else name for name in image_paths}
+    notes = Tally()
+    for name, (_, number) in numbered.items():
+        if named and number >= len(named):
+            notes.add("channels that dataset.json does not name are left out", name)
 
+    keys = sorted({*label_paths, *case_of.values()})
+    is_unique = len({Path(key).name for key in keys}) == len(keys)
     cases = []
-    for case_id in sorted({*label_paths, *channel_of.values()}):
-        suffix = ".nii.gz"
+    for key in keys:
         sources = {}
         for number, channel in enumerate(channels):
-            separate = f"{case_id}_{number:04d}"
-            if separate not in image_paths and case_id in image_paths:
+            separate = f"{key}_{number:04d}"
+            if separate not in image_paths and key in image_paths:
                 several = number if len(channels) > 1 else None
-                sources[channel] = Source(image_paths[case_id], several)
+                sources[channel] = Source(image_paths[key], several)
             else:
-                expected = images / f"{separate}{suffix}"
+                expected = images / f"{separate}.nii.gz"
                 sources[channel] = Source(image_paths.get(separate, expected))
-        mask = label_paths.get(case_id, labels / f"{case_id}{suffix}")
+        mask = label_paths.get(key, labels / f"{key}.nii.gz")
+        case_id = stem(mask) if is_unique else key.replace("/", "_")
         cases.append(RawCase(case_id, sources, Source(mask)))
+    cases.sort(key=lambda case: case.case_id)
     names, ignore = _labels(root / "dataset.json")
-    return FoundCases(cases, label_names=names, ignore_label=ignore)
+    return FoundCases(cases, notes.lines(), label_names=names, ignore_label=ignore)
 
 
 def find_image(path: Path) -> tuple[str, dict[str, Source]] | None:
@@ -69,8 +80,12 @@ def find_image(path: Path) -> tuple[str, dict[str, Source]] | None:
     channels = _channels(path.absolute().parent.parent / "dataset.json")
     if not channels:
         return None
-    name = stem(path)
-    case_id, suffix = re.sub(r"_\d{4}$", "", name), path.name[len(name) :]
+    name, root = stem(path), path.absolute().parent.parent
+    siblings = [stem(each) for part in {path.absolute().parent, root / "imagesTr"}
+                for each in image_files(part)]  # fmt: skip
+    labelled = {stem(each) for each in image_files(root / "labelsTr")}
+    numbered = _numbered(siblings, labelled, len(channels))
+    case_id, suffix = numbered.get(name, (name, 0))[0], path.name[len(name) :]
     if case_id == name:
         several = len(channels) > 1
         if (count := num_channels(path)) != len(channels):
@@ -134,6 +149,44 @@ def _described(path: Path) -> dict[str, Any]:
     return content
 
 
-def _numbered(image_paths: dict[str, Path]) -> list[str]:
-    numbers = {name[-4:] for name in image_paths if re.search(r"_\d{4}$", name)}
-    return [f"channel_{int(number)}" for number in sorted(numbers)] or ["image"]
+def _by_name(folder: Path, paths: Sequence[Path], nested: bool) -> dict[str, Path]:
+    """Return files by their names, with their folders where images and labels are in some.
+
+    Raises:
+        ConfigError: Two files have one name, which is a case's in this layout.
+    """
+    by_name: dict[str, Path] = {}
+    for path in paths:
+        if (other := by_name.setdefault(same_letters(stem(path)), path)) is not path:
+            names = " and ".join(str(each.relative_to(folder)) for each in (other, path))
+            raise ConfigError(
+                [f"{folder}: {names} have one name, which is a case's in this layout: keep one, or "
+                 "give each case a name of its own"]
+            )  # fmt: skip
+    if not nested:
+        return by_name
+    return {
+        (path.parent.relative_to(folder) / name).as_posix(): path for name, path in by_name.items()
+    }
+
+
+def _numbered(
+    images: Iterable[str], labels: Collection[str], num_channels: int
+) -> dict[str, tuple[str, int]]:
+    """Return the case and the channel that names such as `CASE_0001` stand for.
+
+    `_0001` may as well be a case's number: then there is a label of that very name, or a number
+    beyond the channels that there are.
+    """
+    numbered = {}
+    numbers_are_cases = False
+    for name in images:
+        if found := re.fullmatch(r"(.+)_(\d{4})", name):
+            if name in labels:
+                numbers_are_cases = True
+            else:
+                numbered[name] = (found.group(1), int(found.group(2)))
+    if not any(case in labels for case, _ in numbered.values()):
+        beyond = any(number >= num_channels > 0 for _, number in numbered.values())
+        return {} if numbers_are_cases or beyond else numbered
+    return numbered
