@@ -97,12 +97,10 @@ def _deal(lesion_ml: Mapping[str, float], taken: list[int], seed: int) -> dict[s
     ):
         for first in range(0, len(group), NUM_FOLDS):
             run = group[first : first + NUM_FOLDS]
-            tie = random.permutation(NUM_FOLDS)
-            # Few patients fill the first folds, so that fold 0 works and has a lesion.
-            emptiest = sorted(
-                range(NUM_FOLDS), key=lambda f: (count[f], tie[f] if count[f] else f)
-            )[: len(run)]
-            for patient, fold in zip(run, random.permutation(emptiest), strict=True):
+            # The first folds before others, so that few patients make fold 0 work, with a lesion.
+            emptiest = sorted(range(NUM_FOLDS), key=lambda fold: (count[fold], fold))
+            into = random.permutation(emptiest[: len(run)])
+            for patient, fold in zip(run, into, strict=True):
                 folds[patient] = int(fold)
                 count[fold] += 1
     return folds
