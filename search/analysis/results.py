@@ -93,6 +93,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
             if trial
         ],
         "threshold": state.threshold and _of_event(state.threshold),
+        "data": state.data and _of_event(state.data),
         "noise": noise_of(study, state),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),

@@ -21,6 +21,7 @@ from search.ledger.journal import Event
 from search.ledger.state import TrialState, threshold_rule
 from search.monitor.eta import Estimate, Forecast
 from search.monitor.snapshot import StudySnapshot, counted
+from search.storage.data_facts import ceiling_of
 from search.study.config import StudyConfig
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -167,6 +168,8 @@ def _head(
     if state.threshold:
         rule = threshold_rule(state.threshold)
         lines.append(("threshold", Text(f"Dice {state.threshold['dice']:.4f}  {rule}")))
+    if (ceiling := ceiling_of(state.data)) is not None:
+        lines.append(("ceiling", Text(f"Dice {ceiling:.4f}  a perfect model at this image size")))
     return lines + _rungs(snapshot)
 
 

@@ -12,6 +12,7 @@ from search.ledger.state import TrialState, no_settings
 from search.monitor.eta import Forecast
 from search.monitor.snapshot import StudySnapshot, counted, score_of
 from search.report.text import age, align
+from search.storage.data_facts import ceiling_of
 from search.storage.studies import display_path, writer_of
 
 
@@ -81,6 +82,7 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "label": label(study, state),
         "control": score_of(study, state.control()),
         "threshold_dice": state.threshold["dice"] if state.threshold else None,
+        "ceiling_dice": ceiling_of(state.data),
         "idle_s": round(now - state.last_time, 1) if state.last_time else None,
     }
 
@@ -109,6 +111,8 @@ def render(result: dict[str, Any]) -> str:
     ]
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
+    if result["ceiling_dice"] is not None:
+        rows.append(("ceiling", f"Dice {result['ceiling_dice']:.4f}, of a perfect model"))
     if result["exhausted"]:
         rows.append(("note", result["exhausted"]))
     if result["idle_s"] is not None:

@@ -15,6 +15,7 @@ from search.analysis.ranking import best_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, TrialState, threshold_rule
+from search.storage.data_facts import data_in_words
 from search.storage.outbox import reason
 from search.tracking import artifacts, descriptions
 from search.tracking.address import linked_runs, without_credentials
@@ -162,6 +163,8 @@ class StudyInMlflow:
             tags["first_weights"] = first_weights
         if self._state.threshold:
             tags["threshold"] = threshold_rule(self._state.threshold)
+        if data := self._state.data:
+            tags |= {f"data.{name}": value for name, value in data_in_words(data)}
         log(self._client, run_id, self._batch.points, tags)
         self._batch.points.clear()
         if not self._is_running:
