@@ -31,7 +31,7 @@ from trainer.data.formats.case import RawCase
 from trainer.data.nifti import PICTURE_SUFFIXES, BadFile
 from trainer.data.parts import SplitOptions
 from trainer.data.pictures import contact_sheet, lesion_histogram
-from trainer.data.splits import NUM_FOLDS, notes_on_parts
+from trainer.data.splits import NUM_FOLDS
 from trainer.data.splits_file import FILE as SPLITS
 from trainer.data.splits_file import write_splits
 from trainer.data.store import FORMAT, MANIFEST, Store
@@ -328,6 +328,7 @@ def _finish(
         "content_hash": content_hash(content | {"cases": cases}),
         "layout": format,
         "splits": {
+            "drawn_by": parts.drawn_by,
             "test": [case for case, place in parts.places.items() if place == "test"],
             "folds": [
                 [case for case, place in parts.places.items() if place == number]
@@ -358,17 +359,7 @@ def _summarize(out: Path, console: Console) -> Store:
         f"split: {len(test)} test, folds of {', '.join(str(len(fold)) for fold in folds)}",
     ]
     lines += manifest.get("said", [])
-    lesion_ml = {case.case_id: case.lesion_ml for case in store.cases}
-    places = {case.case_id: case.place for case in store.cases}
-    patient_of = {case.case_id: case.patient or case.case_id for case in store.cases}
-    drawn = not {"splits", "like"} & manifest["request"].keys()
-    lines += [
-        f"note: {note}"
-        for note in [
-            *notes_on_parts(lesion_ml, places, patient_of if drawn else None),
-            *manifest["notes"],
-        ]
-    ]
+    lines += [f"note: {note}" for note in manifest["notes"]]
     by_note = [(note, case["case_id"]) for case in manifest["cases"] for note in case["notes"]]
     lines += [f"note: {case_id}: {note}" for note, case_id in by_note[:MAX_NOTES]]
     if len(by_note) > MAX_NOTES:
