@@ -32,8 +32,7 @@ def data_facts(path: str, fold: int) -> dict[str, Any]:
         "num_cases": len(store.cases),
         "num_test": len(splits["test"]),
         "num_in_folds": [len(cases) for cases in splits["folds"]],
-        "drawn_by": splits.get("drawn_by"),
-        "labels": manifest.get("labels"),
+        "said": manifest.get("said", []),
         "notes": manifest["notes"],
         "skipped": len(manifest["skipped"]),
         "ceiling": best and asdict(best),
@@ -49,13 +48,12 @@ def ceiling_of(data: Mapping[str, Any] | None) -> float | None:
 def data_in_words(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a name and a text for each fact, those that are known."""
     size, folds = data["image_size"], ", ".join(map(str, data["num_in_folds"]))
-    drawn = f"; {data['drawn_by']}" if data["drawn_by"] else ""
     ceiling = data["ceiling"]
     rows = [
         ("cases", f"{data['num_cases']}, {data['num_slices']} slices of {size}x{size}"),
         ("modalities", ", ".join(data["modalities"])),
-        ("labels", data["labels"]),
-        ("splits", f"{data['num_test']} test, folds of {folds}{drawn}"),
+        ("splits", f"{data['num_test']} test, folds of {folds}"),
+        ("read as", "; ".join(data["said"])),
         (
             "ceiling",
             ceiling and f"Dice {ceiling['dice']:.4f}, lesion F1 {ceiling['lesion_f1']:.4f}",
