@@ -16,7 +16,7 @@ from trainer.data.patients import (
     patients_by_pattern,
     some,
 )
-from trainer.data.splits import Place, draw, is_sealed, make_splits
+from trainer.data.splits import Place, draw, is_sealed, make_splits, notes_on_parts
 from trainer.data.splits_file import read_splits, torn
 from trainer.data.store import MANIFEST, Store
 
@@ -35,6 +35,8 @@ class Parts:
     notes: list[str]
     said: list[str]
     """What was read, one line each."""
+    drawn_by: str
+    """What decided, in words."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class SplitOptions:
     notes: Sequence[str] = ()
     request: Mapping[str, str] = field(default_factory=dict)
     """What was asked for, by option; empty where the seed alone decides."""
+    drawn_by: str = ""
 
     @classmethod
     def read(
@@ -109,7 +112,8 @@ class SplitOptions:
         request = {} if pattern is None else {"patients": pattern}
         if splits or like:
             request["splits" if splits else "like"] = hashlib.sha256(places).hexdigest()
-        return cls(seed, cases, patient_of, known, notes, request)
+        drawn_by = f"{splits.name}" if splits else f"as in {like.name}" if like else f"seed {seed}"
+        return cls(seed, cases, patient_of, known, notes, request, drawn_by)
 
     def divide(self, lesion_ml: Mapping[str, float], images: Mapping[str, str | None]) -> Parts:
         """Place the cases of a store.
@@ -153,7 +157,9 @@ class SplitOptions:
         elsewhere = {
             case: {"patient": patient_of[case], "place": place} for case, place in gone.items()
         }
-        return Parts(places, patient_of, elsewhere, notes, said)
+        drawn = not {"splits", "like"} & self.request.keys()
+        notes += notes_on_parts(lesion_ml, places, patient_of if drawn else None)
+        return Parts(places, patient_of, elsewhere, notes, said, self.drawn_by)
 
 
 def _by_folder(cases: Sequence[str], folders: Mapping[str, str]) -> dict[str, str]:

@@ -363,6 +363,7 @@ def _finish(
         "content_hash": content_hash(content | {"cases": cases}),
         "layout": format,
         "splits": {
+            "drawn_by": parts.drawn_by,
             "test": [case for case, place in parts.places.items() if place == "test"],
             "folds": [
                 [case for case, place in parts.places.items() if place == number]

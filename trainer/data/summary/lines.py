@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.data.splits import notes_on_parts
 from trainer.data.store import MANIFEST, Store
 from trainer.data.summary.notes import note_lines
 
@@ -25,14 +24,8 @@ def summary_lines(store: Store, manifest: Mapping[str, Any]) -> list[str]:
         f"split: {len(test)} test, folds of {', '.join(str(len(fold)) for fold in folds)}",
         *manifest.get("said", []),
     ]
-    lesion_ml = {case.case_id: case.lesion_ml for case in store.cases}
-    places = {case.case_id: case.place for case in store.cases}
-    patient_of = {case.case_id: case.patient or case.case_id for case in store.cases}
-    drawn = not {"splits", "like"} & manifest["request"].keys()
-    on_parts = notes_on_parts(lesion_ml, places, patient_of if drawn else None)
-    notes = [*on_parts, *manifest["notes"]]
     by_kind = note_lines(manifest["cases"])
-    lines += [f"note: {note}" for note in [*notes, *by_kind[:MAX_NOTES]]]
+    lines += [f"note: {note}" for note in [*manifest["notes"], *by_kind[:MAX_NOTES]]]
     if len(by_kind) > MAX_NOTES:
         lines.append(f"note: and {len(by_kind) - MAX_NOTES} more in {store.path / MANIFEST}")
     return lines + [f"skipped: {line}" for line in manifest["skipped"]]
