@@ -55,7 +55,7 @@ def launch(
     from search.study.load import load_study
     from search.study.sampler_limits import warnings
     from search.study.shipped import find_space
-    from search.workflows.dry_run import preview, store_problems, with_its_gpus
+    from search.workflows.dry_run import preview, store_problems, weights_problems, with_its_gpus
     from trainer.configfile import ConfigError
 
     if probe and not dry_run:
@@ -70,7 +70,7 @@ def launch(
         from search.workflows.jobs import Cluster
 
         sys.exit(Cluster(submit).launch(study, runs, earlier, dry_run=dry_run, probe=probe))
-    problems = [f"{file}: {problem}" for problem in store_problems(study)]
+    problems = [f"{file}: {each}" for each in store_problems(study) + weights_problems(study)]
     folders = [find_study(name, runs) for name in earlier]
     notes: list[str] = []
     if dry_run:
@@ -80,7 +80,11 @@ def launch(
         click.echo(f"{file}: {line}")
     if problems:
         raise ConfigError(problems)
-    if not dry_run:
+    if dry_run:
+        from search.workflows.continuation import outlook
+
+        click.echo("".join(f"{line}\n" for line in outlook(study, runs, folders)), nl=False)
+    else:
         from search.workflows.launch import launch as run
 
         sys.exit(run(study, runs, address, warm_start=folders))

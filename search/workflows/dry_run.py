@@ -11,7 +11,7 @@ from search.storage.studies import begun_under, read_study
 from search.study.config import StudyConfig
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension
-from trainer.configfile import did_you_mean, flatten
+from trainer.configfile import ConfigError, did_you_mean, flatten
 from trainer.gpus import look
 
 
@@ -49,6 +49,25 @@ def store_problems(study: StudyConfig) -> list[str]:
             f"model.depth: {depth}: needs slices of a multiple of {2 ** (depth - 1)} pixels, "
             f"but the store's have {image_size}"
         )
+    return problems
+
+
+def weights_problems(study: StudyConfig) -> list[str]:
+    """Return what is wrong with the weights that trials would begin with; torch reads them."""
+    places = [("train", study.train), ("control", study.control)]
+    places += [(f"references.{i}.settings", r.settings) for i, r in enumerate(study.references)]
+    given = [(f"{place}.init_from", values.get("init_from")) for place, values in places]
+    given += [("space.init_from", each) for each in _possible(study.space.get("init_from"))]
+    if not any(path for _, path in given):
+        return []
+    from trainer.saved.model_io import load
+
+    problems = []
+    for key, path in given:
+        try:
+            load(path, "cpu") if path else None
+        except (ConfigError, OSError) as error:
+            problems.append(f"{key}: {error}")
     return problems
 
 
