@@ -9,6 +9,8 @@ DATASET ?= datasets/phantom
 STORE ?= prepared/$(notdir $(abspath $(DATASET)))
 # Pixels of a slice: small, for two CPU cores.
 SIZE ?= 48
+# Of a study on your own data.
+HOURS ?= 1
 
 # PyTorch's index for the driver here (cluster/README.md): PyPI's build needs one of 580, or none.
 DRIVER := $(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | grep -Eo '^[0-9]+' | head -n 1)
@@ -33,10 +35,18 @@ $(VENV)/.done: pyproject.toml constraints.txt
 datasets/phantom: | setup
 	$(BIN)/segtune phantom $@
 
-# Your own data must be there; the phantom is written when it is not.
+# Your own data must be there, and get a study file that fits them; the phantom is written when it
+# is not, and has the quickstart's.
+ifeq ($(DATASET),datasets/phantom)
+STUDY = spaces/quickstart.yaml data.store=$(STORE) study=quickstart-phantom
+else
+STUDY = $(STORE).yaml
+endif
+
 search: setup $(filter datasets/phantom,$(DATASET))
 	$(BIN)/segtune prepare $(DATASET) $(STORE) --image-size $(SIZE)
-	$(BIN)/segtune launch spaces/quickstart.yaml --runs $(RUNS) data.store=$(STORE) study=quickstart-$(notdir $(STORE))
+	$(if $(findstring quickstart,$(STUDY)),,test -e $(STUDY) || $(BIN)/segtune init $(STORE) $(STUDY) --hours $(HOURS))
+	$(BIN)/segtune launch $(STUDY) --runs $(RUNS)
 
 test: setup
 	$(PYTEST)

@@ -244,6 +244,7 @@ def evaluate(
 @ENSEMBLE
 @STEPS
 @DEVICE
+@click.option("--force", is_flag=True, help="Replace files that are no predictions, too.")
 def predict(
     model: str,
     case: tuple[str, ...],
@@ -254,6 +255,7 @@ def predict(
     ensemble: int | None,
     steps: str | None,
     device: str,
+    force: bool,
 ) -> None:
     """Write a model's lesion mask of one case, on the case's own grid.
 
@@ -279,7 +281,7 @@ def predict(
     changed = {key: value for key, value in given.items() if value is not None}
     trained = with_settings(trained, frozen_settings(trained) | changed)
     name, images = find_case(case, trained.inputs.modalities)
-    paths = outputs(out, images, probability=probability, uncertainty=uncertainty)
+    paths = outputs(out, images, probability=probability, uncertainty=uncertainty, force=force)
     if uncertainty and num_members(trained.model, trained.config.sampling) == 1:
         click.echo("note: a single mask has an uncertainty of 0 everywhere", err=True)
     prediction = predict_case(trained, images)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from trainer.atomic import write_atomically
 from trainer.config import DataConfig, TrainConfig
@@ -33,6 +34,7 @@ from trainer.run_log import RunLog, Validation
 from trainer.saved import checkpoint
 from trainer.saved.checkpoint_writer import CheckpointWriter, host_copy
 from trainer.saved.model_io import WEIGHTS, initial_weights
+from trainer.saved.seen import ANYBODY, NOBODY, Seen, patients, trained_in
 from trainer.training.distributed import (
     first_says,
     from_first,
@@ -99,10 +101,6 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     limit_memory(config, device)
     store = Store.open(config.data.store)
     training, held_out = store.split(config.data.fold)
-    if not any(case.lesion_ml for case in held_out):
-        raise ConfigError(
-            [f"{config.data.store}: no lesion in the validation cases of fold {config.data.fold}"]
-        )
     if config.batch.effective < world_size():
         raise ConfigError(
             [f"batch.effective: {config.batch.effective}: less than the {world_size()} processes"]
@@ -117,10 +115,18 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     state = TrainState(config, store, device)
     validator = Validator(store, held_out[rank() :: world_size()], config, state.process, device)
     saved = from_first(checkpoint.load_latest(run_dir / "checkpoints") if first else None)
+    seen = NOBODY
     if saved:
         state.load_state_dict(saved)
+        seen = Seen.parse(saved.get("trained_on")) or (ANYBODY if config.init_from else NOBODY)
     elif config.init_from:
-        state.start_from(from_first(initial_weights(config, state.inputs.spec) if first else {}))
+        weights: dict[str, Tensor] = {}
+        if first:
+            weights, seen = initial_weights(config, state.inputs.spec, store)
+        state.start_from(from_first(weights))
+    if config.epochs:
+        seen = seen.also(trained_in(patients(map(vars, store.cases)), config.data.fold))
+    state.trained_on = seen.record()
     record = RunLog(run_dir, keeps=first)
     record.forget_after(state.images // config.epoch_images)
     yield from [v for v in record.validations if v.epoch > received]

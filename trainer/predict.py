@@ -19,7 +19,7 @@ from trainer.data.case_file import read_reference, to_pixels
 from trainer.data.formats.case_selector import Images
 from trainer.data.geometry import fit_box, to_volume
 from trainer.data.inputs import Window
-from trainer.data.nifti import NIFTI_SUFFIXES, write_like
+from trainer.data.nifti import NIFTI_SUFFIXES, was_written_here, write_like
 from trainer.devices import dtype
 from trainer.evaluation.ensemble import (
     Prediction,
@@ -139,12 +139,19 @@ def predict_slices(
 
 
 def outputs(
-    out: str | Path, images: Images, *, probability: bool, uncertainty: bool
+    out: str | Path, images: Images, *, probability: bool, uncertainty: bool, force: bool = False
 ) -> dict[str, Path]:
     """Return the path of each file to write, by what it holds; `mask` is `out` itself.
 
+    Args:
+        out: The mask's file.
+        images: The inputs, which are never written over.
+        probability: Whether it is written too.
+        uncertainty: Likewise.
+        force: Whether files that `write` did not write may be replaced.
+
     Raises:
-        ConfigError: Not a NIfTI name, in no folder, or an input's own name.
+        ConfigError: Not a NIfTI name, in no folder, an input's own name, or somebody else's file.
     """
     out = Path(out)
     suffix = next((suffix for suffix in NIFTI_SUFFIXES if out.name.endswith(suffix)), None)
@@ -165,6 +172,10 @@ def outputs(
             raise ConfigError([f"{path}: is a folder"])
         if path.resolve() in inputs:
             raise ConfigError([f"{path}: is an input and would be written over"])
+        if path.exists() and not force and not was_written_here(path):
+            raise ConfigError(
+                [f"{path}: exists and is no prediction: choose another name, or --force"]
+            )
     return paths
 
 

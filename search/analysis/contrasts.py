@@ -165,7 +165,7 @@ def verdict_event(
         for row in [*rows, *comparisons]:
             both = (row["trial"], *((row["other"],) if "other" in row else ()))
             if beside.pairs(*both):
-                row["dice"] = _mean_and_interval(beside.difference(*both))
+                row["dice"] = mean_and_interval(beside.difference(*both))
     return {
         "event": "verdict",
         "metric": evidence.metric,
@@ -188,7 +188,7 @@ def _score(evidence: Evidence, trial: int) -> dict[str, Any]:
         "seeds": [pair.seed for pair in evidence.pairs(trial)],
         "by_seed": evidence.by_seed(trial),
         **_values_of(found),
-        **_mean_and_interval(found),
+        **mean_and_interval(found),
     }
 
 
@@ -197,7 +197,7 @@ def _values_of(found: Difference) -> dict[str, Any]:
     return {key: value for key, value in asdict(found).items() if key != "limits"}
 
 
-def _mean_and_interval(found: Difference) -> dict[str, Any]:
+def mean_and_interval(found: Difference) -> dict[str, Any]:
     ends = found.interval(ALPHA)
     return {"mean": found.mean, "interval": ends and list(ends)}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.analysis.first_weights import label
 from search.analysis.ranking import (
     equal_epoch,
     pareto,
@@ -22,9 +23,6 @@ from search.study.config import StudyConfig
 from trainer.documents import strict
 
 logger = logging.getLogger(__name__)
-
-LABEL = "selected on, optimistic"
-"""What the numbers of a search are: the best of many on one validation fold."""
 
 
 def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "store": study.data.store,
         "store_hash": (state.study or {}).get("store_hash"),
         "fold": study.data.fold,
-        "label": LABEL,
+        "label": label(study, state),
         "objective": study.objective.model_dump(),
         "further_objectives": [objective.model_dump() for objective in study.further_objectives],
         "max_t": study.scheduler.max_t,
@@ -95,6 +93,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
             if trial
         ],
         "threshold": state.threshold and _of_event(state.threshold),
+        "data": state.data and _of_event(state.data),
         "noise": noise_of(study, state),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),

@@ -12,6 +12,7 @@ from search.analysis.case_scores import (
     read_cases,
     volume_groups,
 )
+from search.analysis.first_weights import warning
 from search.analysis.intervals import mean_interval
 from search.analysis.ranking import standing, value_at, value_of
 from search.ledger.state import StudyState, TrialState
@@ -89,6 +90,7 @@ class TrialRows:
             "seed": settings["seed"] if trial.seed is None else trial.seed,
             "fold": study.data.fold if trial.fold is None else trial.fold,
             "hosts": trial.hosts,
+            "first_weights": warning(study, self.state, trial.params),
             "changed": changed(study, trial),
             "pictures": [f"trials/{trial.number:04d}/{path}" for path in trial.pictures],
             "metrics": {key: strict(value) for key, value in metrics.items()},

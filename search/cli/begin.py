@@ -2,11 +2,11 @@
 
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import click
 
-from search.cli.options import JSON, RUNS
+from search.cli.options import ADDRESS, JSON, RUNS
 
 
 @click.command()
@@ -55,7 +55,24 @@ def check(runs: Path, as_json: bool) -> None:
 @click.option(
     "--workers", type=int, metavar="N", help="Number of processes.  [default: as many as CPUs]"
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the split into folds.")
+@click.option("--seed", default=0, show_default=True, help="Seed: who is test, and the folds.")
+@click.option(
+    "--patients",
+    metavar="REGEX",
+    help="What in a case's name is its patient: the first group.  [default: as names usually tell]",
+)
+@click.option(
+    "--splits",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where cases are: nnU-Net's splits_final.json, or a CSV of case, fold, test.",
+)
+@click.option(
+    "--like",
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="Keep the places that an earlier store gave; draw those of new cases.",
+)
 def prepare(
     dataset: Path,
     out: Path,
@@ -64,6 +81,9 @@ def prepare(
     skip_bad: bool,
     workers: int | None,
     seed: int,
+    patients: str | None,
+    splits: Path | None,
+    like: Path | None,
 ) -> None:
     """Turn a data set into a store, which trials map into memory.
 
@@ -71,8 +91,9 @@ def prepare(
     the store's new folder. Look at the pictures that it ends with before you train.
     """
     from trainer.data.prepare import prepare as run
+    from trainer.evaluation.ceiling import ceilings, in_words
 
-    run(
+    store = run(
         dataset,
         out,
         format=format_,
@@ -80,7 +101,34 @@ def prepare(
         skip_bad=skip_bad,
         workers=workers,
         seed=seed,
+        patients=patients,
+        splits=splits,
+        like=like,
     )
+    if found := ceilings(store, workers):
+        click.echo(in_words(found))
+
+
+@click.command()
+@click.argument("store")
+@click.argument("out", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--hours", type=float, default=47, show_default=True, help="Wall-clock time of the study."
+)
+@click.option("--gpus", type=int, metavar="N", help="GPUs of the study.  [default: those here]")
+@ADDRESS
+def init(store: str, out: Path | None, hours: float, gpus: int | None, address: str | None) -> None:
+    """Write a study file for your data and this machine.
+
+    STORE is what `prepare` wrote; OUT is the new file, by default STORE's name with .yaml, in the
+    current folder. It measures for a minute what a training costs, here or on the cluster with
+    --address, and sizes the network, the epochs and the number of trials so that the search fits
+    into the hours. Each number in the file has its reason beside it.
+    """
+    from search.workflows.init_study import init_study
+
+    out = out or Path(f"{PurePath(store.rstrip('/')).name}.yaml")
+    init_study(store, out, hours=hours, gpus=gpus, address=address, say=click.echo)
 
 
 @click.command()

@@ -79,6 +79,7 @@ def confirm(
     Verdicts (better, worse, not distinguishable, or too few cases to tell) are about the study's
     objective, with Dice beside it. They come from intervals of paired differences over folds, seeds
     and cases, corrected by Holm: equals are called different about once in twenty times at most.
+    Below them stands the best one's Dice as a finished model is used (`sampling`).
 
     The same command again continues; more seeds add to those that there are, best by four, one more
     on each fold. A difference of 0.08 Dice of 20 cases is found with 3, 4, 8 and 12 seeds in 20,

@@ -6,7 +6,7 @@ from search.cli import begin, judge, look, run, small, take
 from trainer.__main__ import Commands
 
 GROUPS: dict[str, tuple[click.Command, ...]] = {
-    "Begin": (begin.check, begin.prepare, begin.phantom),
+    "Begin": (begin.check, begin.prepare, begin.init, begin.phantom),
     "Run": (run.launch, run.stop, run.resume, run.retry),
     "Look": (look.list_, look.status, look.logs, look.compare, look.explain, look.ui),
     "Judge": (judge.evaluate, judge.confirm, judge.respace, judge.replay),

@@ -56,6 +56,7 @@ def launch(
     from search.study.sampler_limits import warnings
     from search.study.shipped import find_space
     from search.workflows.dry_run import preview, store_problems, weights_problems, with_its_gpus
+    from search.workflows.first_weights import notes as first_weights_notes
     from trainer.configfile import ConfigError
 
     if probe and not dry_run:
@@ -80,6 +81,7 @@ def launch(
         click.echo(f"{file}: {line}")
     if problems:
         raise ConfigError(problems)
+    click.echo("".join(f"note: {line}\n" for line in first_weights_notes(study)), nl=False)
     if dry_run:
         from search.workflows.continuation import outlook
 

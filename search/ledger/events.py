@@ -8,6 +8,8 @@ have:
                  dotted path), semantics, store_hash, commit, versions; written again where what
                  may change does, with the settings and semantics of the first
     threshold    what the best single-modality threshold scores
+    data         what the store says of itself (search/storage/data_facts.py), and what a perfect
+                 model could score on the validation cases at its image size
     imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
     proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
                  sampler must remember), drawn_before (draws that had been tried), same_as (an
@@ -31,6 +33,8 @@ have:
     budget       what, spent, limit: why the launch ended
     verdict      what `segtune confirm` found
     test_read    metrics on the sealed test set
+    used         epoch, sampling, metrics, cases: a confirming trial's validation cases, predicted
+                 as a finished model is used
     painted      epoch, files (below the trial's folder), seconds: pictures of its weights
     noise        epoch, metric, draws, mean, std, seconds: of its weights' validation, the noise
                  redrawn; once a study

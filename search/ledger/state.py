@@ -159,6 +159,7 @@ class StudyState:
         self.study: Event | None = None
         """The newest `study` event."""
         self.threshold: Event | None = None
+        self.data: Event | None = None
         self.noise: Event | None = None
         """What a validation's own noise was measured to be."""
         self.mlflow_experiment_id: str | None = None
@@ -177,6 +178,7 @@ class StudyState:
         self.resumes: list[Event] = []
         self.verdicts: list[Event] = []
         self.test_readings: list[Event] = []
+        self.as_used: dict[int, Event] = {}
         self.meter = Meter()
         """What has been spent."""
         self.last_time: float | None = None
@@ -235,6 +237,8 @@ class StudyState:
                     other.running = False
             case "threshold", None:
                 self.threshold = event
+            case "data", None:
+                self.data = event
             case "imported", None:
                 self.imported.append(event)
             case "refused", None:
@@ -248,6 +252,8 @@ class StudyState:
                 self.verdicts.append(event)
             case "test_read", _:
                 self.test_readings.append(event)
+            case "used", _:
+                self.as_used[event["trial"]] = event
             case "budget", None:
                 pass
             case "resumed", TrialState():

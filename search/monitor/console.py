@@ -103,6 +103,9 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
         case "threshold":
             rule = threshold_rule(event)
             return f"the best single threshold, {rule}, has Dice {event['dice']:.4f}"
+        case "data" if ceiling := event["ceiling"]:
+            size = event["image_size"]
+            return f"a perfect model of {size} pixels would have Dice {ceiling['dice']:.4f}"
     return ""
 
 

@@ -14,13 +14,14 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from search.analysis.first_weights import label as label_of
 from search.analysis.ranking import best_of, standing, value_of
-from search.analysis.results import LABEL
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Event
 from search.ledger.state import TrialState, threshold_rule
 from search.monitor.eta import Estimate, Forecast
 from search.monitor.snapshot import StudySnapshot, counted
+from search.storage.data_facts import ceiling_of
 from search.study.config import StudyConfig
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -155,7 +156,7 @@ def _head(
     ]
     if estimate is not None:
         lines.append(("to the end", Text(_end(estimate, finished, now))))
-    lines.append(("best", _score(study, best, "bold cyan", f"  ({LABEL})")))
+    lines.append(("best", _score(study, best, "bold cyan", f"  ({label_of(study, state)})")))
     if study.has_control:
         lead = ""
         values = [value_of(study, trial) for trial in (best, control) if trial]
@@ -167,6 +168,8 @@ def _head(
     if state.threshold:
         rule = threshold_rule(state.threshold)
         lines.append(("threshold", Text(f"Dice {state.threshold['dice']:.4f}  {rule}")))
+    if (ceiling := ceiling_of(state.data)) is not None:
+        lines.append(("ceiling", Text(f"Dice {ceiling:.4f}  a perfect model at this image size")))
     return lines + _rungs(snapshot)
 
 

@@ -4,14 +4,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from search.analysis.first_weights import label
 from search.analysis.ranking import Standing, best_of, value_of
-from search.analysis.results import LABEL
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Ledger
 from search.ledger.state import TrialState, no_settings
 from search.monitor.eta import Forecast
 from search.monitor.snapshot import StudySnapshot, counted, score_of
 from search.report.text import age, align
+from search.storage.data_facts import ceiling_of
 from search.storage.studies import display_path, writer_of
 
 
@@ -78,8 +79,10 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "budget": study.budget.model_dump(),
         "objective": study.objective.metric,
         "best": score_of(study, best_of(study, state)),
+        "label": label(study, state),
         "control": score_of(study, state.control()),
         "threshold_dice": state.threshold["dice"] if state.threshold else None,
+        "ceiling_dice": ceiling_of(state.data),
         "idle_s": round(now - state.last_time, 1) if state.last_time else None,
     }
 
@@ -103,11 +106,13 @@ def render(result: dict[str, Any]) -> str:
         ("trials", f"{result['searched']} of {result['num_trials']} searched: {counted(result)}"),
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result)),
-        ("best", f"{_said(result, 'best')} ({LABEL})"),
+        ("best", f"{_said(result, 'best')} ({result['label']})"),
         ("control", _said(result, "control")),
     ]
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
+    if result["ceiling_dice"] is not None:
+        rows.append(("ceiling", f"Dice {result['ceiling_dice']:.4f}, of a perfect model"))
     if result["exhausted"]:
         rows.append(("note", result["exhausted"]))
     if result["idle_s"] is not None:

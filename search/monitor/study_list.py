@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from search.analysis.first_weights import warning
 from search.analysis.ranking import best_of
 from search.ledger.budget import HEADS, UNITS, cost_key, overspent
 from search.ledger.journal import Ledger
@@ -27,7 +28,8 @@ def list_studies(runs: Path) -> dict[str, Any]:
         cluster) while it has a `driver`, else `finished`, `ended, N failed`, `out of budget`,
         `interrupted`, or `unreadable`, with the `problem`; `trials`, the searched ones by ending,
         `running` and `waiting`, and `references` and `confirming` likewise; `best`, its trial,
-        value and the epochs of which that is the mean; `gpu_hours` where its trials have GPUs, else
+        value and the epochs of which that is the mean; `first_weights`, what is to be known of
+        those that its trials begin with; `gpu_hours` where its trials have GPUs, else
         `cpu_hours`; `idle_s`, seconds since its ledger's last line.
 
     Raises:
@@ -61,6 +63,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         **snapshot.counts(driver is not None),
         "objective": study.objective.metric,
         "best": best,
+        "first_weights": warning(study, state),
         **_cost(snapshot, now if driver else None),
         "idle_s": round(now - state.last_time, 1) if state.last_time else None,
     }
@@ -91,6 +94,7 @@ def render(result: dict[str, Any]) -> str:
         *map(_row, readable),
     ]
     lines = [align(rows)] if readable else []
+    lines += [f"{s['study']}: {s['first_weights']}" for s in readable if s["first_weights"]]
     lines += [f"{s['study']}: {s['problem']}" for s in result["studies"] if "problem" in s]
     return "\n".join(lines)
 

@@ -80,6 +80,9 @@ def _notes(
     elif metric != "val/dice":
         notes.append(f"ranked by {metric}")
     notes.append("[…]: 95 % interval over the cases with a lesion")
+    for row in columns.rows:
+        if row["first_weights"] and row["first_weights"] not in result["label"]:
+            notes.append(f"{result['study']}:{row['trial']}: {row['first_weights']}")
     if left_out:
         notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
     if columns.has_equal_epoch:
@@ -103,6 +106,8 @@ def _notes(
     notes.append(noise_text(result))
     if threshold := result["threshold"]:
         notes.append(f"threshold: {threshold_rule(threshold)}, the best of a single modality")
+    if (data := result["data"]) and (ceiling := data["ceiling"]):
+        notes.append(f"ceiling: {ceiling_text(data, ceiling)}")
     if common := _common(result):
         notes.append(f"all trials, with the defaults in (): {common}")
     if result["exhausted"]:
@@ -114,6 +119,14 @@ def _notes(
     if result["importance"] is None and result["trials"] and result["searched"]:
         notes.append("parameter importance: too few trials share an epoch so far; it takes 12")
     return notes
+
+
+def ceiling_text(data: Mapping[str, Any], ceiling: Mapping[str, float]) -> str:
+    """Return in words what no model of a study's store can be expected to exceed."""
+    return (
+        f"at {data['image_size']} pixels a perfect model scores Dice {number(ceiling['dice'])}, "
+        f"lesion F1 {ceiling['lesion_f1']:.3f} on these cases"
+    )
 
 
 def noise_text(result: Mapping[str, Any]) -> str:

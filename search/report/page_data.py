@@ -8,6 +8,7 @@ from typing import Any
 from search.analysis.case_scores import read_cases
 from search.analysis.results import compare
 from search.ledger.journal import Event, Ledger
+from search.storage.data_facts import data_in_words
 from search.storage.studies import read_study
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
@@ -28,9 +29,10 @@ def gather(folder: Path, result: dict[str, Any] | None = None) -> dict[str, Any]
 
     Returns:
         What `compare` returns and besides: `config` (the study's settings), `begun` (commit,
-        versions, hashes), `defaults` (of every trainer setting, by dotted path), `rungs`, `cases`
-        (validation cases by lesion volume), and `details` by trial: its learning curve, decisions,
-        and scores in the order of `cases`.
+        versions, hashes), `facts` (name and text of each fact of its data, None if none is known),
+        `defaults` (of every trainer setting, by dotted path), `rungs`, `cases` (validation cases by
+        lesion volume), and `details` by trial: its learning curve, decisions, and scores in the
+        order of `cases`.
     """
     result = compare(folder) if result is None else result
     study, state = read_study(folder)
@@ -62,6 +64,7 @@ def gather(folder: Path, result: dict[str, Any] | None = None) -> dict[str, Any]
             "standing": state.standing(study),
             "config": study.model_dump(mode="json", exclude_none=True),
             "begun": {key: value for key, value in state.study.items() if key != "config"},
+            "facts": state.data and data_in_words(state.data),
             "defaults": _defaults(study),
             "rungs": _rungs(study, [event for events in decided.values() for event in events]),
             "cases": cases,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.analysis.first_weights import LABEL
 from search.analysis.intervals import TOO_FEW
-from search.analysis.results import LABEL
 from search.analysis.sampling_options import Setting, choose, difference_text, reason
 from search.report.text import align
 from trainer.atomic import write_atomically

@@ -17,6 +17,7 @@ from search.report.leaderboard_columns import (
 )
 from search.report.text import align
 from search.report.verdicts import metric_name, sentence
+from search.storage.data_facts import ceiling_of
 
 
 def side_by_side(folders: Sequence[Path]) -> str:
@@ -63,6 +64,7 @@ def _table(studies: Sequence[Mapping[str, Any]], width: int | None) -> str:
             "at epoch": str(_first(study, "epochs") or ""),
             "control": number(_control(study)),
             "threshold": number((study["threshold"] or {}).get("dice")),
+            "ceiling": number(ceiling_of(study["data"])),
             "trials": str(len(study["trials"])),
             "epochs": str(study["max_t"]),
             "saved": "" if study["epochs_saved"] is None else f"{study['epochs_saved']:.0%}",
@@ -119,6 +121,8 @@ def _about(study: Mapping[str, Any]) -> list[str]:
     best = _first(study, "trial")
     named = f"{study['study']}: nothing" if best is None else f"{study['study']}:{best}"
     lines = [f"{named} is best: {settings or 'no settings'}"]
+    if warning := _first(study, "first_weights"):
+        lines.append(f"  {warning}")
     for verdict in study["verdicts"]:
         judged = [row["trial"] for row in verdict["comparisons"]][:1]
         name = metric_name(verdict)

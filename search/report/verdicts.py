@@ -29,7 +29,22 @@ def verdict_text(event: Mapping[str, Any]) -> str:
     sentences = [sentence(comparison, name) for comparison in event["comparisons"]]
     for number, other in event.get("equals", {}).items():
         sentences.append(f"trial {number} has the configuration of trial {other}")
+    if used := event.get("as_used"):
+        sentences.append(as_used_text(used))
     return "\n".join([f"confirmed {event['where']}:", "", align(rows), "", *sentences])
+
+
+def as_used_text(used: Mapping[str, Any]) -> str:
+    """Return in words what a verdict's best trial has as a finished model is used."""
+    found = f"Dice {used['mean']:.4f}, 95 % interval {interval(used['interval'], '.3f')}"
+    return f"trial {used['trial']} as it is used, {sampling_text(used['sampling'])}: {found}"
+
+
+def sampling_text(sampling: Mapping[str, Any]) -> str:
+    """Return in words how masks are sampled."""
+    steps, members = sampling["timestep_respacing"], sampling["num_ensemble"]
+    masks = "a mask" if members == 1 else f"the {sampling['fuse']} of {members} masks"
+    return f"{masks} of {sampling['method']} in {steps} steps"
 
 
 def metric_name(event: Mapping[str, Any]) -> str:

@@ -68,6 +68,8 @@ class EventBatch:
         match event["event"]:
             case "threshold":
                 self.points.append(("threshold/dice", event["dice"], time_ms, 0))
+            case "data" if event["ceiling"]:
+                self.points.append(("ceiling/dice", event["ceiling"]["dice"], time_ms, 0))
             case "verdict":
                 for row in event["comparisons"]:
                     self.trials.setdefault(row["trial"], TrialChanges())

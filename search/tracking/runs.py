@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from search.analysis.first_weights import warning
 from search.analysis.ranking import best_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, TrialState, threshold_rule
+from search.storage.data_facts import data_in_words
 from search.storage.outbox import reason
 from search.tracking import artifacts, descriptions
 from search.tracking.address import is_sqlite, linked_runs, without_credentials
@@ -157,8 +159,12 @@ class StudyInMlflow:
         tags = {"trials": str(len(self._state.trials))}
         if best := best_of(self._study, self._state):
             tags["best_trial"] = str(best.number)
+        if first_weights := warning(self._study, self._state):
+            tags["first_weights"] = first_weights
         if self._state.threshold:
             tags["threshold"] = threshold_rule(self._state.threshold)
+        if data := self._state.data:
+            tags |= {f"data.{name}": value for name, value in data_in_words(data)}
         log(self._client, run_id, self._batch.points, tags)
         self._batch.points.clear()
         if not self._is_running:
@@ -200,6 +206,7 @@ class StudyInMlflow:
             tags["reference"] = reference
         if config.init_from:
             tags["init_from"] = str(config.init_from)
+            tags["first_weights"] = warning(self._study, self._state, trial.params)
         name = descriptions.run_name(trial, reference)
         run_id = self._open_run(trial.number, tags, int(event["time"] * 1000), name, "trial_uid")
         params = flatten(config.model_dump(mode="json"))

@@ -22,8 +22,12 @@ WHERE_S = 30.0
 """In which a process that has just started says where it is, if it lives."""
 
 
+COMPUTED = {"threshold": "the best threshold", "data": "what a perfect model could score"}
+"""Beside the trials, by the kind of event that it becomes."""
+
+
 class DriverCallback(tune.Callback):
-    """Looks after a running study: the stop file, hung trials, threshold, pictures, links.
+    """Looks after a running study: the stop file, hung trials, the data, pictures, links.
 
     Args:
         session: The study.
@@ -55,7 +59,11 @@ class DriverCallback(tune.Callback):
         self._told_to_stop = False
         self._image_worker = ImageWorker(session, progress.print_line)
         store, fold = address_for_all_nodes(session.study.data.store), session.study.data.fold
-        self._threshold = None if session.state.threshold else _threshold.remote(store, fold)
+        self._beside = {
+            kind: task.remote(store, fold)
+            for kind, task in (("threshold", _threshold), ("data", _data))
+            if getattr(session.state, kind) is None
+        }
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -86,7 +94,7 @@ class DriverCallback(tune.Callback):
         """Look after all but the trials; while all of them rest, Tune calls no one."""
         while not self._links.empty():
             self._session.record(self._links.get())
-        self._collect_threshold(wait_s=0)
+        self._collect_beside(wait_s=0)
         self._image_worker.poll()
         session = self._session
         session.stopping = session.stopping or self._why_to_stop()
@@ -114,25 +122,24 @@ class DriverCallback(tune.Callback):
             run_dir.mkdir(parents=True, exist_ok=True)
             (run_dir / "stop").touch()
 
-    def _collect_threshold(self, wait_s: float) -> None:
-        if self._threshold is None:
+    def _collect_beside(self, wait_s: float) -> None:
+        """Record what was computed beside the trials."""
+        if not self._beside:
             return
-        done, _ = ray.wait([self._threshold], timeout=wait_s)
-        if not done:
-            return
-        task, self._threshold = self._threshold, None
-        try:
-            found: dict[str, Any] = ray.get(task)
-            self._session.record({"event": "threshold", **found})
-        except ray.exceptions.RayError as error:
-            reason = str(getattr(error, "cause", error)).splitlines()[-1]
-            self._progress.print_line(f"the best threshold could not be computed: {reason}")
+        done, _ = ray.wait([*self._beside.values()], timeout=wait_s)
+        for kind in [kind for kind, task in self._beside.items() if task in done]:
+            try:
+                found: dict[str, Any] = ray.get(self._beside.pop(kind))
+                self._session.record({"event": kind, **found})
+            except ray.exceptions.RayError as error:
+                reason = str(getattr(error, "cause", error)).splitlines()[-1]
+                self._progress.print_line(f"{COMPUTED[kind]} could not be computed: {reason}")
 
     def finish(self) -> None:
-        """Wait for threshold and pictures, unless the study is being stopped; record the rest."""
+        """Wait for what is computed beside, unless the study is being stopped; record the rest."""
         self.poll()
-        while self._threshold is not None and not self._told_to_stop:
-            self._collect_threshold(wait_s=self.PERIOD_S)
+        while self._beside and not self._told_to_stop:
+            self._collect_beside(wait_s=self.PERIOD_S)
             self.poll()
         if self._told_to_stop:
             self._image_worker.close()
@@ -150,3 +157,10 @@ def _threshold(store: str, fold: int) -> dict[str, Any]:
     from trainer.evaluation.threshold_baseline import best_threshold
 
     return best_threshold(open_store(store), fold)
+
+
+@ray.remote(num_cpus=0)
+def _data(store: str, fold: int) -> dict[str, Any]:
+    from search.storage.data_facts import data_facts
+
+    return data_facts(store, fold)

@@ -173,7 +173,7 @@ def limit_holds(config: TrainConfig, device: torch.device) -> bool:
             return True
         return False
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, device.index)
         torch.cuda.empty_cache()
 
 

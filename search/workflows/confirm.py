@@ -16,15 +16,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from search.analysis.case_scores import CASE_METRICS, case_values, read_cases
-from search.analysis.contrasts import Cases, Evidence, Pair, Plan, verdict_event
+from search.analysis.case_scores import CASE_METRICS, DICE, case_values, read_cases
+from search.analysis.contrasts import (
+    Cases,
+    Evidence,
+    Pair,
+    Plan,
+    mean_and_interval,
+    verdict_event,
+)
 from search.execution.session import before_ray, ray_address
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
-from search.report.verdicts import verdict_text
+from search.report.verdicts import sampling_text, verdict_text
 from search.storage.dataset_cache import open_store
 from search.storage.run_folders import fetch_cases
 from search.storage.studies import read_study
+from search.storage.trial_names import trial_name
 from search.study.config import StudyConfig
 from search.tracking.tracker import send_rest
 from search.workflows.confirm_plan import describe, kept_to, make_plan, proposals
@@ -97,10 +105,11 @@ def confirm(
             print("No verdict before all of them have ended: the same command again continues.")
             return 0
         fetch_cases(session.folder)
-        _conclude(session, validation_verdict(session, plan, margin))
+        verdict = validation_verdict(session, plan, margin)
+        _conclude(session, verdict | _as_used(session, plan, verdict, address))
         if test:
             before_ray(address)
-            from search.workflows.holdout import read_test_set
+            from search.workflows.confirmed_models import read_test_set
 
             completed = [trial for trial in again if trial.ending == "completed"]
             read_test_set(session, completed, address)
@@ -130,6 +139,45 @@ def validation_verdict(session: StudySession, plan: Plan, margin: float | None) 
     if not session.study.trains:
         where = f"on fold {folds[0]}, which selected them: optimistic"
     return _verdict(session, plan, margin, rows, "validation", where, len(folds) == 1)
+
+
+def _as_used(session: StudySession, plan: Plan, verdict: Event, address: str) -> dict[str, Any]:
+    """Return the Dice of the best candidate's models as they are used, as `as_used` of a verdict.
+
+    A training's validations sample in a step or three; what a finished model gives is another
+    figure. Nothing where the two are measured alike, or the weights are not at hand.
+    """
+    ranked = [row["trial"] for row in verdict["scores"] if row["role"] == "candidate"]
+    confirming = plan.confirming(session.state).items()
+    trials = {
+        key: trial
+        for key, trial in confirming
+        if ranked and key[0] == ranked[0] and trial.ending == "completed"
+    }
+    configs = [trial.config(session.study) for trial in trials.values()]
+    if all(config.validation_sampling == config.sampling for config in configs):
+        return {}
+    sampling = configs[0].sampling
+    print(
+        f"as used    {len(trials)} models of {trial_name(session.folder, ranked[0])}, "
+        f"{sampling_text(sampling.model_dump())}",
+        flush=True,
+    )
+    before_ray(address)
+    from search.workflows.confirmed_models import score_as_used
+
+    try:
+        score_as_used(session, [*trials.values()], address)
+    except ValueError as error:
+        print(f"as used    not measured: {error}", flush=True)
+        return {}
+    rows = {key: session.state.as_used[trial.number]["cases"] for key, trial in trials.items()}
+    scores = {key: values for key, cases in rows.items() if (values := case_values(cases, DICE))}
+    evidence = Evidence(plan, "val/dice", scores, {}, verdict["same_cases"])
+    if not evidence.pairs(ranked[0]):
+        return {}
+    found = mean_and_interval(evidence.difference(ranked[0]))
+    return {"as_used": {"trial": ranked[0], "sampling": sampling.model_dump(mode="json"), **found}}
 
 
 def sealed_verdict(session: StudySession, plan: Plan, margin: float | None) -> Event:

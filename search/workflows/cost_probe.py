@@ -59,63 +59,85 @@ class Cost:
 
 
 def probe(study: StudyConfig, address: str | None = None) -> str:
-    """Measure a study's fixed settings, and its control; return them as text.
+    """Measure what a study costs, and return it as text; otherwise as `measured_costs`."""
+    return cost_table(study, measured_costs(study, address))
+
+
+def measured_costs(study: StudyConfig, address: str | None = None) -> dict[str, Cost]:
+    """Measure a study's fixed settings, and its control.
 
     Args:
         study: What would be searched.
         address: Of a running Ray cluster; None for this machine without Ray.
 
+    Returns:
+        By name: "fixed settings" and, if the study has one, "control".
+
     Raises:
         ValueError: The settings do not suit the data or the device, the cluster does not answer,
             or no node has what a trial needs.
     """
-    configs = {"fixed settings": study.train_config({})}
-    if study.has_control:
-        configs["control"] = study.train_config(study.control_params)
+    configs = _configs(study)
     orders = [_order(study, config) for config in configs.values()]
     share = sharing(orders[0]["trials"])
     if address:
         costs = _measure_there(orders, share, address)
     else:
         costs = [_measure(order, share) for order in orders]
-    return cost_table(
-        study, dict(zip(configs, zip(configs.values(), costs, strict=True), strict=True))
-    )
+    return dict(zip(configs, costs, strict=True))
+
+
+def _configs(study: StudyConfig) -> dict[str, TrainConfig]:
+    configs = {"fixed settings": study.train_config({})}
+    if study.has_control:
+        configs["control"] = study.train_config(study.control_params)
+    return configs
 
 
 def _order(study: StudyConfig, config: TrainConfig) -> Order:
     return {"train": config.model_dump(mode="json"), "trials": study.trials.model_dump()}
 
 
-def cost_table(study: StudyConfig, costs: Mapping[str, tuple[TrainConfig, Cost]]) -> str:
-    """Return hours expected from measured costs; searched trials cost what the fixed settings do.
+def cost_table(study: StudyConfig, costs: Mapping[str, Cost]) -> str:
+    """Return measured costs, and the hours expected from them, as text.
 
     Args:
         study: The study.
-        costs: By name: "fixed settings" and, if the study has one, "control".
+        costs: As `measured_costs` returns them.
     """
-    config, cost = costs["fixed settings"]
+    configs = _configs(study)
     rows = [("measured", "an image", "a validation", "an epoch")]
-    for name, (settings, measured) in costs.items():
-        epoch_s = measured.trial_s(settings, 1) if settings.epochs else 0.0
+    for name, measured in costs.items():
+        epoch_s = measured.trial_s(configs[name], 1) if configs[name].epochs else 0.0
         row = (f"{measured.image_s:.3g} s", f"{measured.validation_s:.3g} s", f"{epoch_s:.3g} s")
         rows.append((name, *row))
-    max_t, num_trials = study.scheduler.max_t, study.trials.num_trials
-    # An epoch of 0 is a validation, the whole of such a trial.
-    searched = expected_epochs(rung_table(study)) if study.trains else float(num_trials)
-    beside = len(study.references) * cost.trial_s(config, max_t)
-    if "control" in costs:
-        control, measured = costs["control"]
-        beside += measured.trial_s(control, max_t)
-    pruned = searched * cost.trial_s(config, 1)
-    unpruned = num_trials * cost.trial_s(config, max_t)
-    longest = cost.trial_s(config, max_t)
-    hours, most = (max((s + beside) / cost.slots, longest) / 3600 for s in (pruned, unpruned))
+    cost = costs["fixed settings"]
+    hours, most = expected_hours(study, costs)
     return (
         f"probe on {cost.device}, where {cost.slots} can run at once\n{align(rows, indent=2)}\n"
         f"about {hours:.3g} hours, {most:.3g} without a scheduler, "
         "if every searched trial costs what the fixed settings do"
     )
+
+
+def expected_hours(study: StudyConfig, costs: Mapping[str, Cost]) -> tuple[float, float]:
+    """Return the hours of a study, and those without a scheduler; as for `cost_table`.
+
+    Searched trials cost what the fixed settings do.
+    """
+    configs = _configs(study)
+    config, cost = configs["fixed settings"], costs["fixed settings"]
+    max_t, num_trials = study.scheduler.max_t, study.trials.num_trials
+    # An epoch of 0 is a validation, the whole of such a trial.
+    searched = expected_epochs(rung_table(study)) if study.trains else float(num_trials)
+    beside = len(study.references) * cost.trial_s(config, max_t)
+    if "control" in costs:
+        beside += costs["control"].trial_s(configs["control"], max_t)
+    pruned = searched * cost.trial_s(config, 1)
+    unpruned = num_trials * cost.trial_s(config, max_t)
+    longest = cost.trial_s(config, max_t)
+    hours, most = (max((s + beside) / cost.slots, longest) / 3600 for s in (pruned, unpruned))
+    return hours, most
 
 
 def sharing(trials: Mapping[str, Any]) -> int:

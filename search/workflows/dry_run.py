@@ -12,6 +12,7 @@ from search.study.config import StudyConfig
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension
 from trainer.configfile import ConfigError, did_you_mean, flatten
+from trainer.data.splits import fold_problem, place_of
 from trainer.gpus import look
 
 
@@ -22,17 +23,15 @@ def store_problems(study: StudyConfig) -> list[str]:
         manifest = json.loads(read_manifest(study.data.store))
         cases, image_size = manifest["cases"], int(manifest["image_size"])
         modalities = manifest["modalities"]
-        folds = {case["fold"] for case in cases if case["split"] == "train"}
+        places = {case["case_id"]: place_of(case) for case in cases}
+        lesion_ml = {case["case_id"]: case["lesion_ml"] for case in cases}
     except (FileNotFoundError, NotADirectoryError):
         return [f"{where}: not a prepared store; make one: segtune prepare DATASET OUT"]
     except (AttributeError, OSError, ValueError, KeyError, RecursionError, TypeError) as error:
         return [f"{where}: damaged store: {' '.join(str(error).split())}"]
     problems = []
-    if study.data.fold not in folds or len(folds) < 2:
-        problems.append(
-            f"{where}: fold {study.data.fold} has nothing to train on or to validate with; "
-            f"folds with cases: {sorted(folds)}"
-        )
+    if problem := fold_problem(places, lesion_ml, study.data.fold):
+        problems.append(f"{where}: {problem}")
     config = study.train_config({})
     used = {name: "train" for name in config.data.modalities or ()}
     searched = _possible(study.space.get("data.modalities"))

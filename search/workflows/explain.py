@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from search.analysis.results import LABEL
+from search.analysis.first_weights import label
 from search.diagnosis import history, inputs, weights
 from search.diagnosis.finding import WORDS, Finding, in_order
 from search.diagnosis.neighbors import neighbours
@@ -73,7 +73,7 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
         "dice": dice if dice is not None and math.isfinite(dice) else None,
         "dice_median_of_last_3": yard.dice,
         "yardstick": {"name": yard.name, "dice": yard.reference},
-        "label": LABEL,
+        "label": label(study, state, trial.params),
         "answer": _answer(findings, yard),
         "findings": [asdict(finding) for finding in findings],
         "notes": notes,

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from search.analysis.case_scores import DICE, lesion_dice
+from search.analysis.first_weights import LABEL, warning
 from search.analysis.intervals import mean_interval
 from search.analysis.ranking import ranked, standing
-from search.analysis.results import LABEL
 from search.execution.environment import code_commit, package_versions
 from search.report.model_card import model_card
 from search.report.verdicts import metric_name
@@ -81,7 +81,8 @@ def export(words: str, out: Path, *, trial: int | None, runs: Path) -> None:
         as_trained = load(model.path, "cpu")
         trained = with_settings(as_trained, frozen_settings(as_trained) | _store_hash(as_trained))
         with _appearing(out) as folder, bar("exporting", 3) as advance:
-            write_weights(folder, trained.model.state_dict(), trained.inputs, trained.epoch)
+            weights = trained.model.state_dict()
+            write_weights(folder, weights, trained.inputs, trained.epoch, trained.trained_on)
             config = yaml.safe_dump(trained.config.model_dump(mode="json"), sort_keys=False)
             (folder / "config.yaml").write_text(config)
             advance(1)
@@ -145,10 +146,11 @@ def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
     dice = None if trained.epoch is None else lesion_dice(run_dir, trained.epoch)
     frozen = FrozenThreshold.load(run_dir) if frozen_settings(trained) else None
     readings = run_dir / "test_readings.jsonl"
+    label = "; ".join(filter(None, [LABEL, _first_weights(model, trained)]))
     return {
         "validation": {
             "label": f"validation fold {trained.config.data.fold}, {_epoch(trained)}, "
-            f"{_sampled(trained.config)}: {LABEL}",
+            f"{_sampled(trained.config)}: {label}",
             "epoch": trained.epoch,
             "dice_interval": mean_interval([*dice.values()], DICE.scale) if dice else None,
             "num_cases_with_lesion": len(dice) if dice else None,
@@ -157,7 +159,7 @@ def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
         "ranked_by": _ranked_by(model.origin) if model.origin else None,
         "threshold": frozen
         and {
-            "label": f"chosen on validation fold {trained.config.data.fold}: {LABEL}",
+            "label": f"chosen on validation fold {trained.config.data.fold}: {label}",
             "threshold": frozen.threshold,
             "dice": frozen.dice,
             "num_cases_with_lesion": frozen.num_cases,
@@ -168,6 +170,18 @@ def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
         if readings.exists()
         else 0,
     }
+
+
+def _first_weights(model: ModelRef, trained: "TrainedModel") -> str:
+    """Return in words whether its judges were unseen by the weights that it began with."""
+    from trainer.saved.model_io import unseen
+
+    if model.origin:
+        return warning(model.origin.study, model.origin.state, model.origin.trial.params)
+    try:
+        return unseen(trained, open_store(trained.config.data.store))
+    except (ConfigError, OSError):
+        return unseen(trained, None)
 
 
 def _epoch(trained: "TrainedModel") -> str:
@@ -226,6 +240,7 @@ def _provenance(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
         "fold": config.data.fold,
         "store_hash": config.data.store_hash,
         "init_from": config.init_from,
+        "first_weights": _first_weights(model, trained),
         "exported": {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": code_commit(),

@@ -26,6 +26,7 @@ from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
 from search.workflows.continuation import check_data, continuation
+from search.workflows.first_weights import first_weights
 from trainer.atomic import write_atomically
 from trainer.old_names import note_old_names
 
@@ -187,6 +188,7 @@ def _create_or_continue(
             "config_hash": study.config_hash(),
             **frozen._asdict(),
             "store_hash": store_hash,
+            **_first_weights(study),
             "commit": code_commit(),
             "versions": package_versions(),
         }
@@ -195,6 +197,11 @@ def _create_or_continue(
     text += yaml.safe_dump(found.config, sort_keys=False)
     write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
     return study.under(frozen)
+
+
+def _first_weights(study: StudyConfig) -> dict[str, Any]:
+    found = first_weights(study)
+    return {"first_weights": found} if found else {}
 
 
 def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event], list[str]]:

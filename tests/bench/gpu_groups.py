@@ -135,7 +135,7 @@ def epoch(bench: Bench) -> Rows:
 
         probability = sample(epoch=0)
         sample_s = seconds(sample, bench.device) / len(cases)
-        yield f"{size} px: sampling a case of 40 slices, ten steps", f"{sample_s:.2f} s"
+        yield f"{size} px: sampling a case of 40 slices, one step", f"{sample_s:.2f} s"
         noise = np.random.default_rng(0).normal(0.5, 0.8, probability.shape).astype(np.float32)
         predictions = {
             "good": store.masks(validator.rows).astype(np.float32),

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from trainer.data.content_hash import arrays_hash, content_hash
 from trainer.data.geometry import Box
 from trainer.data.store import FORMAT
+from trainer.data.windows import modality
 
 WINDOWS = {"ncct": (0, 80), "cta": (0, 90), "cbf": (0, 35), "mtt": (0, 20), "tmax": (0, 7)}
 SIDE_MM = 200.0
@@ -36,7 +38,6 @@ def write_store(
     (folder / "cases").mkdir(parents=True)
     random = np.random.default_rng(0)
     cases: list[dict[str, Any]] = []
-    lesion_pixels: list[int] = []
     lesion_slices = slice(num_slices // 3, num_slices // 3 + max(2, num_slices // 6))
     for number in range(num_cases):
         name, radius = f"case{number:02d}", 0.06 + 0.02 * (number % 6)
@@ -64,6 +65,7 @@ def write_store(
             folder / "cases" / f"{name}.npz", mask=np.packbits(native), brain=np.packbits(head)
         )
         pixel_mm, native_mm = SIDE_MM / image_size, SIDE_MM / native_size
+        lesion_pixels = mask.sum((1, 2)).tolist()
         cases.append(
             {
                 "case_id": name,
@@ -77,18 +79,21 @@ def write_store(
                 "lesion_ml": float(native.sum() * native_mm**2 * 3 / 1000),
                 "clinical": {},
                 "box": asdict(Box(SIDE_MM, SIDE_MM, SIDE_MM, 0, num_slices)),
+                "lesion_pixels": lesion_pixels,
+                "arrays_hash": arrays_hash(columns | {"native mask": native, "native brain": head}),
             }
         )
-        lesion_pixels += mask.sum((1, 2)).tolist()
-    _write_batch(folder / "slices.arrow", {"lesion_pixels": pa.array(lesion_pixels, pa.int32())})
+    counts = [count for case in cases for count in case["lesion_pixels"]]
+    _write_batch(folder / "slices.arrow", {"lesion_pixels": pa.array(counts, pa.int32())})
     manifest = {
         "format": FORMAT,
         "image_size": image_size,
         "modalities": list(WINDOWS),
         "windows": WINDOWS,
-        "content_hash": "0" * 64,
+        "units": {name: modality(name).unit for name in WINDOWS},
         "cases": cases,
     }
+    manifest["content_hash"] = content_hash(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 

@@ -379,6 +379,28 @@ def test_an_input_is_not_written_over(
     assert copy.read_bytes() == before
 
 
+def test_only_a_prediction_is_written_over_unless_forced(
+    run: Path, dataset: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """An expert's mask, a note, and what is no prediction beside one that is."""
+    expert = tmp_path / "mask.nii.gz"
+    expert.write_bytes(next(dataset.rglob("*lesion-msk.nii.gz")).read_bytes())
+    beside = tmp_path / "new_probability.nii.gz"
+    beside.write_text("not mine", encoding="utf-8")
+    before = expert.read_bytes()
+    case = f"{dataset}:{FIRST}"
+    for words in ((expert,), (tmp_path / "new.nii.gz", "--probability")):
+        status, said = command(monkeypatch, capsys, run, case, *words)
+        assert (status, said.splitlines()[1:]) == (2, [])
+        assert said.endswith("exists and is no prediction: choose another name, or --force\n")
+    assert expert.read_bytes() == before
+    assert not (tmp_path / "new.nii.gz").exists()
+    for force in (("--force",), ()):  # the second replaces a prediction
+        assert command(monkeypatch, capsys, run, case, expert, *force) == (0, "")
+    assert expert.read_bytes() != before
+
+
 def test_a_case_of_real_quirks(
     run: Path, shared_data: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

@@ -81,12 +81,13 @@ def prepare_case(
         notes.append("the box was grown beyond the brain to hold the lesion")
 
     columns: dict[str, NDArray[np.float16 | np.uint8]] = {}
-    factors = {}
+    factors, read = {}, ""
     for name, source in case.images.items():
         image = to_pixels(name, source, reference, brain, box, settings.image_size)
         columns[f"image:{name}"] = image.slices
         factors[name] = {"offset": image.offset, "divisor": image.divisor}
         notes += image.notes
+        read += image.read
     for name, voxels in (("mask", mask), ("brain", brain)):
         share = to_slices(voxels, box, spacing_mm, settings.image_size, 0.0)
         columns[name] = (share >= 0.5).astype(np.uint8)
@@ -110,6 +111,7 @@ def prepare_case(
         "notes": notes,
         "arrays_hash": arrays_hash({**columns, "native mask": mask, "native brain": brain}),
         "fingerprint": fingerprint,
+        "images_hash": hashlib.sha256(read.encode()).hexdigest() if read else None,
     }
     _write(folder, case.case_id, columns, {"mask": mask, "brain": brain}, record)
     return record
@@ -136,6 +138,8 @@ class Pixels:
     divisor: float
     """slices = (read - offset) / divisor."""
     notes: list[str]
+    read: str
+    """Hash of the volume as it was read; empty where it is constant, and like any other."""
 
 
 def to_pixels(
@@ -165,7 +169,9 @@ def to_pixels(
     notes = [f"{name} was resampled from its own {was} grid"] if resampled else []
     stored, offset, divisor = scale(values, name, brain)
     slices = to_slices(stored, box, reference.spacing_mm, image_size, float(stored.min()))
-    return Pixels(slices.astype(np.float16), offset, divisor, notes)
+    data = volume.data
+    read = hashlib.blake2b(data.tobytes(), digest_size=16).hexdigest() if np.ptp(data) else ""
+    return Pixels(slices.astype(np.float16), offset, divisor, notes, read)
 
 
 def _write(

@@ -39,6 +39,8 @@ UNREADABLE = (
     EOFError, HeaderDataError, HeaderTypeError, OSError, OverflowError, TypeError, ValueError,
     zlib.error,
 )  # fmt: skip
+WRITTEN_HERE = b"segtune"
+"""In the description of every file that `write_like` writes."""
 _GRID_FIELDS = (
     "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
     "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
@@ -128,11 +130,21 @@ def write_like(out: Path, values: NDArray[np.uint8 | np.float32], reference: Pat
     for field in _GRID_FIELDS:
         header[field] = image.header[field]
     header["pixdim"][:4] = image.header["pixdim"][:4]
+    header["descrip"] = WRITTEN_HERE
     # The same bytes each time: no time stamp in the compressed file.
     content = type(image)(data, image.affine, header).to_bytes()
     if out.name.endswith(".gz"):
         content = gzip.compress(content, compresslevel=3, mtime=0)
     write_atomically(out, lambda path: path.write_bytes(content))
+
+
+def was_written_here(path: Path) -> bool:
+    """Return whether a file is one that `write_like` wrote."""
+    try:
+        header = nibabel.load(path).header
+        return isinstance(header, nibabel.Nifti1Header) and header["descrip"] == WRITTEN_HERE
+    except (ImageFileError, *UNREADABLE):
+        return False
 
 
 def _check_there(path: Path) -> None:

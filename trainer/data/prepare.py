@@ -28,10 +28,13 @@ from trainer.data.case_file import CaseSettings, fingerprint, finished, prepare_
 from trainer.data.content_hash import content_hash
 from trainer.data.formats import find_cases
 from trainer.data.formats.case import RawCase
-from trainer.data.nifti import BadFile
+from trainer.data.nifti import PICTURE_SUFFIXES, BadFile
+from trainer.data.parts import SplitOptions
 from trainer.data.pictures import contact_sheet, lesion_histogram
-from trainer.data.splits import make_splits
-from trainer.data.store import FORMAT, MANIFEST, NUM_FOLDS, Store
+from trainer.data.splits import NUM_FOLDS, notes_on_parts
+from trainer.data.splits_file import FILE as SPLITS
+from trainer.data.splits_file import write_splits
+from trainer.data.store import FORMAT, MANIFEST, Store
 from trainer.data.windows import modality
 from trainer.documents import SCHEMA
 from trainer.progress import bar
@@ -53,6 +56,9 @@ def prepare(
     skip_bad: bool = False,
     workers: int | None = None,
     seed: int = 0,
+    patients: str | None = None,
+    splits: str | Path | None = None,
+    like: str | Path | None = None,
     console: Console | None = None,
 ) -> Store:
     """Turn a data set into a store and say on the console what it holds.
@@ -66,7 +72,11 @@ def prepare(
         image_size: Rows and columns of a slice.
         skip_bad: Leave unusable cases out, and list them at the end.
         workers: Processes; None takes as many as there are CPUs.
-        seed: Of the splits.
+        seed: Who is test, and the folds.
+        patients: A regular expression that finds the patient in a case's name; None goes by what
+            names usually tell.
+        splits: A file that says where cases are (trainer/data/splits_file.py).
+        like: An earlier store, whose places are kept; others are drawn.
         console: Where to print; None is standard output.
 
     Raises:
@@ -84,7 +94,16 @@ def prepare(
     name, found = find_cases(dataset, format)
     settings = CaseSettings(image_size=image_size)
     prints = {case.case_id: fingerprint(case, dataset, settings) for case in found.cases}
+    options = SplitOptions.read(
+        [case.case_id for case in found.cases],
+        seed=seed,
+        pictures=_are_pictures(found.cases),
+        pattern=patients,
+        splits=None if splits is None else Path(splits),
+        like=None if like is None else Path(like),
+    )
     request = {"image_size": image_size, "seed": seed, "input": _digest([name, prints])}
+    request |= options.request
     if _is_done(out, request):
         _say(console, f"{out}: already prepared from this input, nothing to do")
         return _summarize(out, console)
@@ -110,7 +129,7 @@ def prepare(
                 [f"{dataset}: no foreground: the masks of all {len(records)} cases are empty"]
             )
         modalities = list(found.cases[0].images)
-        _finish(unfinished, records, modalities, request, name, found.notes, problems)
+        _finish(unfinished, records, modalities, request, name, options, found.notes, problems)
         store = Store.open(unfinished)
         contact_sheet(store, unfinished / CONTACT_SHEET)
         lesion_histogram(store, unfinished / HISTOGRAM)
@@ -166,15 +185,27 @@ def _is_done(out: Path, request: dict[str, Any]) -> bool:
     if earlier == request:
         return True
     what = [
-        "other or changed files"
-        if key == "input"
-        else f"{key} {earlier.get(key)}, not {request[key]}"
-        for key in request
-        if earlier.get(key) != request[key]
+        _difference(key, earlier.get(key), request.get(key))
+        for key in {**earlier, **request}
+        if earlier.get(key) != request.get(key)
     ]
     raise ConfigError(
         [f"{out}: was prepared from {' and '.join(what)}: choose another folder or delete it"]
     )
+
+
+def _difference(key: str, earlier: Any, now: Any) -> str:
+    """Return in words what a store was prepared from otherwise."""
+    if key == "input":
+        return "other or changed files"
+    if key in ("splits", "like"):
+        return f"{'no' if earlier is None else 'other places of'} --{key}"
+    return f"no {key}" if earlier is None else f"{key} {earlier}, not {now}"
+
+
+def _are_pictures(cases: list[RawCase]) -> bool:
+    first = next(iter(cases[0].images.values()))
+    return first.path.name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def _run(
@@ -247,18 +278,22 @@ def _finish(
     modalities: list[str],
     request: dict[str, Any],
     format: str,
+    options: SplitOptions,
     notes: list[str],
     skipped: list[str],
 ) -> None:
-    """Draw the splits, and write the slices' index and, last, the manifest."""
-    folds = make_splits(
-        {record["case_id"]: record["lesion_ml"] for record in records}, request["seed"]
+    """Divide the cases, and write the slices' index, the splits and, last, the manifest."""
+    parts = options.divide(
+        {record["case_id"]: record["lesion_ml"] for record in records},
+        {record["case_id"]: record.get("images_hash") for record in records},
     )
     first, cases = 0, []
     for record in records:
-        fold = folds[record["case_id"]]
-        split = "test" if fold is None else "train"
-        cases.append({**record, "split": split, "fold": fold, "first": first})
+        place = parts.places[record["case_id"]]
+        split = "test" if place == "test" else "train"
+        fold = place if isinstance(place, int) else None
+        patient = parts.patient_of[record["case_id"]]
+        cases.append({**record, "patient": patient, "split": split, "fold": fold, "first": first})
         first += record["num_slices"]
     expected = {f"{case['case_id']}{suffix}" for case in cases for suffix in (".arrow", ".npz")}
     for path in (unfinished / "cases").iterdir():
@@ -293,17 +328,20 @@ def _finish(
         "content_hash": content_hash(content | {"cases": cases}),
         "layout": format,
         "splits": {
-            "test": [case for case, fold in folds.items() if fold is None],
+            "test": [case for case, place in parts.places.items() if place == "test"],
             "folds": [
-                [case for case, fold in folds.items() if fold == number]
+                [case for case, place in parts.places.items() if place == number]
                 for number in range(NUM_FOLDS)
             ],
         },
+        "elsewhere": parts.elsewhere,
         "cases": cases,
-        "notes": notes,
+        "said": parts.said,
+        "notes": [*notes, *parts.notes],
         "skipped": skipped,
         "request": request,
     }
+    write_splits(unfinished / SPLITS, parts.places)
     text = json.dumps({"schema": SCHEMA, **manifest}, indent=1, ensure_ascii=False)
     write_atomically(unfinished / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -319,9 +357,18 @@ def _summarize(out: Path, console: Console) -> Store:
         f"{store.image_size} ({lesions} with lesion), {', '.join(store.modalities)}",
         f"split: {len(test)} test, folds of {', '.join(str(len(fold)) for fold in folds)}",
     ]
-    if empty := [str(number) for number, fold in enumerate(folds) if not fold]:
-        lines.append(f"note: too few cases for five folds: {', '.join(empty)} have none")
-    lines += [f"note: {note}" for note in manifest["notes"]]
+    lines += manifest.get("said", [])
+    lesion_ml = {case.case_id: case.lesion_ml for case in store.cases}
+    places = {case.case_id: case.place for case in store.cases}
+    patient_of = {case.case_id: case.patient or case.case_id for case in store.cases}
+    drawn = not {"splits", "like"} & manifest["request"].keys()
+    lines += [
+        f"note: {note}"
+        for note in [
+            *notes_on_parts(lesion_ml, places, patient_of if drawn else None),
+            *manifest["notes"],
+        ]
+    ]
     by_note = [(note, case["case_id"]) for case in manifest["cases"] for note in case["notes"]]
     lines += [f"note: {case_id}: {note}" for note, case_id in by_note[:MAX_NOTES]]
     if len(by_note) > MAX_NOTES:

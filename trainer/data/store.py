@@ -3,6 +3,7 @@
 A store is a folder:
 
     manifest.json          what it holds: cases, modalities, windows, splits, content hash
+    splits_final.json      its folds as nnU-Net reads them
     slices.arrow           one row a slice: case_id, slice, spacing_mm, split, fold, lesion_pixels
     cases/<case_id>.arrow  one row a slice: a float16 column per modality, uint8 mask and brain
     cases/<case_id>.npz    the untouched mask and the brain mask on the reference grid, bit-packed
@@ -22,12 +23,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.geometry import Box, to_mask, to_volume
+from trainer.data.splits import Place, fold_problem
 from trainer.exceptions import StoreError
 
 MANIFEST = "manifest.json"
 FORMAT = "segtune-store-1"
 Scalar = TypeVar("Scalar", bound=np.generic)
-NUM_FOLDS = 5
 DAMAGED = (
     AttributeError, IndexError, KeyError, OSError, RecursionError, TypeError, ValueError,
     pa.ArrowException,
@@ -43,6 +44,7 @@ class Case:
     split: str
     """train, or test: sealed, and in no fold."""
     fold: int | None
+    """None too for what every fold trains on, as a person's splits may say."""
     first: int
     num_slices: int
     spacing_mm: tuple[float, float, float]
@@ -55,6 +57,15 @@ class Case:
     clinical: dict[str, str | float | None]
     """The patient's row of the clinical table, as it was found; None where a value is missing."""
     box: Box
+    patient: str = ""
+    """Whose it is; empty in a store of 0.1."""
+    images_hash: str | None = None
+    """Of its images as they were read; None where they are constant, or it is of 0.1."""
+
+    @property
+    def place(self) -> Place:
+        """Fold, `test`, or `train` where every fold trains on it."""
+        return "test" if self.split == "test" else "train" if self.fold is None else self.fold
 
     @property
     def rows(self) -> range:
@@ -122,18 +133,20 @@ class Store:
         """Return the (training, validation) cases of a fold; test cases are in neither.
 
         Raises:
-            ConfigError: The fold has no validation or no training case, as in a tiny data set.
+            ConfigError: There is nothing to train on or to validate with, or no lesion in it.
         """
+        problem = fold_problem(
+            {case.case_id: case.place for case in self.cases},
+            {case.case_id: case.lesion_ml for case in self.cases},
+            fold,
+        )
+        if problem:
+            raise ConfigError([f"{self.path}: {problem}"])
         cases = [case for case in self.cases if case.split == "train"]
-        training = [case for case in cases if case.fold != fold]
-        validation = [case for case in cases if case.fold == fold]
-        if not (training and validation):
-            filled = sorted({case.fold for case in cases if case.fold is not None})
-            raise ConfigError(
-                [f"{self.path}: fold {fold} leaves {len(training)} training and {len(validation)} "
-                 f"validation cases, but needs one of each; folds with cases: {filled}"]
-            )  # fmt: skip
-        return training, validation
+        return (
+            [case for case in cases if case.fold != fold],
+            [case for case in cases if case.fold == fold],
+        )
 
     def test_cases(self) -> list[Case]:
         """Return the sealed test cases. Only a final confirmation may look at them."""
@@ -246,6 +259,7 @@ def _array(values: pa.Array, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def _case(record: dict[str, Any]) -> Case:
+    record = {"patient": "", "images_hash": None, **record}  # 0.1 did not write these
     lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
     known = {name: record[name] for name in Case.__dataclass_fields__}
     return Case(

@@ -30,7 +30,7 @@ from trainer.evaluation.threshold_calibration import (
 from trainer.evaluation.validate import Validator
 from trainer.progress import tracked
 from trainer.saved.frozen_threshold import FrozenThreshold
-from trainer.saved.model_io import TrainedModel, fingerprint
+from trainer.saved.model_io import TrainedModel, fingerprint, unseen
 
 READINGS = "test_readings.jsonl"
 NEW_NOISE = 0
@@ -80,14 +80,13 @@ def evaluate(
     if split == "val":
         cases, frozen = store.split(config.data.fold)[1], None
         label = f"validation fold {config.data.fold}: selected on, optimistic"
-        if not any(case.lesion_ml for case in cases):
-            raise ConfigError([f"{store.path}: no lesion in the validation cases"])
     else:
         cases, frozen = store.test_cases(), _frozen(trained, run_dir)
         if not cases:
             raise ConfigError([f"{store.path}: has no test cases"])
         label = f"sealed test set, reading {_log_reading(run_dir, frozen, store)} of this run"
 
+    label = "; ".join(filter(None, [label, unseen(trained, store)]))
     validator = Validator(store, cases, config, trained.process, trained.device)
     probability = validator.probabilities(
         trained.model,

@@ -4,7 +4,7 @@ import hashlib
 import pickle
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from trainer.config import SamplingConfig, TrainConfig
 from trainer.configfile import ConfigError, build, flatten, nest
 from trainer.data.inputs import InputSpec
+from trainer.data.store import Store
 from trainer.devices import pick_device, wants_bf16
 from trainer.diffusion.process import Process
 from trainer.models.network import Network
@@ -22,6 +23,16 @@ from trainer.models.new_network import new_network
 from trainer.old_names import as_measured
 from trainer.saved import checkpoint, model_package
 from trainer.saved.frozen_threshold import FILE, FrozenThreshold
+from trainer.saved.seen import (
+    ANYBODY,
+    NOBODY,
+    Patient,
+    Seen,
+    overlap,
+    patients,
+    sentence,
+    trained_in,
+)
 
 WEIGHTS = "ema.pt"
 """In a run folder: the averaged weights that the last validation judged."""
@@ -52,6 +63,8 @@ class TrainedModel:
     autocast: torch.autocast
     epoch: int | None = None
     """After which the weights were saved, where the file says so."""
+    trained_on: Seen | None = None
+    """Whom they were trained on, where the file says so."""
 
 
 def load(path: str | Path, device: torch.device | str = "auto") -> TrainedModel:
@@ -97,6 +110,7 @@ def load(path: str | Path, device: torch.device | str = "auto") -> TrainedModel:
         device=device,
         autocast=torch.autocast(device.type, torch.bfloat16, enabled=wants_bf16(config, device)),
         epoch=saved.get("epoch"),
+        trained_on=Seen.parse(saved.get("trained_on")),
     )
 
 
@@ -144,12 +158,51 @@ def frozen_settings(trained: TrainedModel) -> dict[str, Any]:
     return {f"sampling.{name}": value for name, value in sampling.items()}
 
 
-def initial_weights(config: TrainConfig, inputs: InputSpec) -> dict[str, Tensor]:
+def seen_by(trained: TrainedModel, store_hash: str, everyone: Iterable[Patient]) -> Seen:
+    """Return whom a model was trained on, as far as is known beside a store.
+
+    Args:
+        trained: The model.
+        store_hash: The store's.
+        everyone: The store's patients.
+    """
+    data = trained.config.data
+    if trained.trained_on is not None:
+        return trained.trained_on
+    if data.store_hash == store_hash and trained.config.init_from is None:
+        return NOBODY.also(trained_in(everyone, data.fold))
+    return ANYBODY
+
+
+def unseen(trained: TrainedModel, store: Store | None) -> str:
+    """Return in words that the store's validation or test patients may not be new to a model.
+
+    Args:
+        trained: The model.
+        store: What it was trained on; None where that is not at hand.
+
+    Returns:
+        Empty where they are, as they are to all that began with random weights.
+    """
+    if trained.config.init_from is None:
+        return ""
+    everyone = patients(map(vars, store.cases)) if store else []
+    seen = seen_by(trained, store.content_hash, everyone) if store else ANYBODY
+    return sentence(overlap(seen, everyone, trained.config.data.fold))
+
+
+def initial_weights(
+    config: TrainConfig, inputs: InputSpec, store: Store
+) -> tuple[dict[str, Tensor], Seen]:
     """Return the averaged (EMA) weights that `init_from` names, for a run of these settings.
 
     Args:
         config: The run, with the content hash of its store.
         inputs: What its model sees.
+        store: What it trains on.
+
+    Returns:
+        The weights, and whom they were trained on.
 
     Raises:
         ConfigError: There is no checkpoint; its model, its inputs or, where nothing is trained
@@ -177,7 +230,8 @@ def initial_weights(config: TrainConfig, inputs: InputSpec) -> dict[str, Tensor]
                 f"fold {here.fold} (data.fold), which this run validates with"
             ]
         )
-    return dict(trained.model.state_dict())
+    seen = seen_by(trained, store.content_hash, patients(map(vars, store.cases)))
+    return dict(trained.model.state_dict()), seen
 
 
 def _meaning(config: TrainConfig, inputs: InputSpec) -> dict[str, Any]:

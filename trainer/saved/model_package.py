@@ -21,6 +21,7 @@ from torch import Tensor
 
 from trainer.configfile import ConfigError, read_yaml
 from trainer.data.inputs import InputSpec
+from trainer.saved.seen import Seen
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
@@ -33,12 +34,21 @@ def is_exported(folder: Path) -> bool:
 
 
 def write_weights(
-    folder: Path, weights: Mapping[str, Tensor], inputs: InputSpec, epoch: int | None
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    inputs: InputSpec,
+    epoch: int | None,
+    trained_on: Seen | None,
 ) -> None:
-    """Write weights, what their model sees and the epoch that they are of into a folder."""
+    """Write weights into a folder, with what they see, their epoch and whom they know."""
     # Cloned: tied weights would share memory, which the format refuses.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-    about = {"format": "pt", "inputs": json.dumps(inputs.describe()), "epoch": json.dumps(epoch)}
+    about = {
+        "format": "pt",
+        "inputs": json.dumps(inputs.describe()),
+        "epoch": json.dumps(epoch),
+        "trained_on": json.dumps(trained_on and trained_on.record()),
+    }
     # Not save_file, which lets only its owner read what it writes.
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(plain, metadata=about))
 
@@ -54,7 +64,7 @@ def read(folder: Path) -> dict[str, Any]:
     """Return what a checkpoint has of an exported model, every file of which is verified.
 
     Returns:
-        `config`, `inputs`, `ema` and `epoch`.
+        `config`, `inputs`, `ema`, `epoch` and `trained_on`.
 
     Raises:
         ConfigError: A file is missing, or is not as it was exported.
@@ -65,6 +75,7 @@ def read(folder: Path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             about = file.metadata() or {}
         said = {key: json.loads(about[key]) for key in ("inputs", "epoch")}
+        said["trained_on"] = json.loads(about.get("trained_on", "null"))
         weights = safetensors.torch.load_file(path, device="cpu")
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise ConfigError([f"{path}: not weights that segtune exported"]) from error

@@ -120,6 +120,8 @@ class TrainState:
         self._unread: deque[Outcome] = deque()
         self.images = 0
         """Training images seen."""
+        self.trained_on: dict[str, Any] | None = None
+        """Whose they were, for the record (trainer/saved/seen.py)."""
         self.micro = config.batch.micro or -(-config.batch.effective // world_size())
         """Images per forward pass of one process."""
         self.totals: dict[str, float] = {}
@@ -326,6 +328,7 @@ class TrainState:
             "config": self.config.model_dump(mode="json"),
             "inputs": self.inputs.describe(),
             "ema": self.ema.state_dict(),
+            "trained_on": self.trained_on,
         }
 
     def state_dict(self) -> dict[str, Any]:

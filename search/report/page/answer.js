@@ -36,6 +36,7 @@ function strip(view) {
     .filter((row) => row?.dice != null)
     .map((row) => [row.name, row.dice, row.dice_interval, row.look]);
   if (study.threshold) rows.push(["threshold", study.threshold.dice, null, "threshold"]);
+  if (study.data?.ceiling) rows.push(["ceiling", study.data.ceiling.dice, null, "threshold"]);
   const axis = diceAxis(rows.flatMap(([, dice, interval]) => [dice, ...(interval ?? [])]));
   return el("table", { class: "strip" },
     el("caption", {}, "Dice of the last epoch with its 95 % interval over the cases"),

@@ -125,6 +125,7 @@ function notes(view) {
     study.threshold && `The best threshold of one modality (${study.threshold.modality} `
       + `${study.threshold.above ? "≥" : "<"} ${short(study.threshold.threshold)}) has Dice `
       + `${fixed(study.threshold.dice)}: what a model must beat at the least.`,
+    study.data?.ceiling && `At ${study.data.image_size} pixels a perfect model has Dice ${fixed(study.data.ceiling.dice)} on these cases.`,
     trials.some((row) => row.rank == null) && "Without a rank: trials that failed, diverged or did not fit, and those without a finite result.",
   ];
   return el("ul", { class: "notes" }, lines.filter(Boolean).map((line) => el("li", {}, line)));

@@ -11,7 +11,7 @@ function summary(studies) {
     return [
       el("a", { href: `#s${index}` }, study.study), best ? `trial ${best.trial}` : "–", fixed(best?.dice),
       [whisker(best?.dice_interval, best?.dice, "searched", axis), el("small", {}, range(best?.dice_interval, fixed, best?.num_cases))],
-      fixed(control?.dice), fixed(study.threshold?.dice),
+      fixed(control?.dice), fixed(study.threshold?.dice), fixed(study.data?.ceiling?.dice),
       judged ? [verdictBadge(judged.verdict), ` (trial ${judged.trial})`] : badge("not confirmed", "open"),
       mattered(study.importance),
       study.trials.length, `${short(study.spent[study.cost])} ${unitOf(study.cost)}-h`,
@@ -19,7 +19,7 @@ function summary(studies) {
   });
   return [
     plainTable("Studies side by side; their best trials' Dice is selected on, optimistic",
-      ["study", "best", "Dice", "95 % interval", "control", "threshold", "against the control", "mattered most", "trials",
+      ["study", "best", "Dice", "95 % interval", "control", "threshold", "ceiling", "against the control", "mattered most", "trials",
         "cost"], rows),
     DATA.incomparable.length > 0 && el("p", { class: "note" }, badge("not comparable", "bad"),
       ` They have different ${DATA.incomparable.join(" and ")}: compare each with its own control.`),

@@ -15,6 +15,7 @@ function settings({ study }) {
     plainTable("What was searched", ["setting", "kind", "values", "only with"], space, { textColumns: 4 }),
     plainTable("How it was searched", ["setting", "value"], [...others, ["seed", config.seed], ...control], { textColumns: 2 }),
     plainTable("Fixed settings; all others have the trainer's defaults", ["setting", "value"], fixedOnes, { textColumns: 2 }),
+    study.facts && plainTable("Data, as the store says", ["what", ""], study.facts, { textColumns: 2 }),
     plainTable("Provenance", ["what", ""], provenance(study, begun), { textColumns: 2 }));
 }
 

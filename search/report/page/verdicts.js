@@ -4,7 +4,15 @@ function verdicts(view) {
   const { study } = view;
   if (!study.verdicts.length) return exploratory(view);
   return study.verdicts.map((verdict) => [
-    el("h4", {}, `Confirmed ${verdict.where}`), scoreTable(view, verdict), comparisonTable(view, verdict)]);
+    el("h4", {}, `Confirmed ${verdict.where}`), scoreTable(view, verdict), comparisonTable(view, verdict),
+    verdict.as_used && el("p", { class: "note" }, asUsed(verdict.as_used))]);
+}
+
+/** Say what the best has as a finished model is used. */
+function asUsed({ trial, sampling, mean, interval }) {
+  const masks = sampling.num_ensemble === 1 ? "a mask" : `the ${sampling.fuse} of ${sampling.num_ensemble} masks`;
+  return `Trial ${trial} as it is used, ${masks} of ${sampling.method} in ${sampling.timestep_respacing} steps: `
+    + `Dice ${fixed(mean)} ${range(interval, fixed, true)}.`;
 }
 
 /** Return the name of what a verdict is about; before version 0.2 that was Dice. */

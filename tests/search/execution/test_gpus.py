@@ -17,7 +17,7 @@ from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
 from search.study.load import load_study
 from search.tuning.scheduler import Scheduler
-from search.workflows.holdout import _read
+from search.workflows.confirmed_models import _read
 from search.workflows.launch import _with_its_gpus
 from tests.search import offline
 from tests.search.conftest import Driver, write_study

@@ -23,7 +23,7 @@ from search.storage.dataset_cache import (
     with_store_here,
 )
 from search.storage.s3 import Remote
-from search.workflows.holdout import _read
+from search.workflows.confirmed_models import _read
 from tests.search.conftest import ROOT
 from tests.search.execution.test_trainable import spec
 from trainer.configfile import ConfigError
@@ -221,7 +221,7 @@ def test_the_test_set_is_read_from_the_copy_on_this_node(
     told = spec(tmp_path / "trials" / "0003")
     told["train"]["data"]["store"] = str(store)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("search.workflows.holdout.read_one", lambda *about: about)
+    monkeypatch.setattr("search.workflows.confirmed_models.read_one", lambda *about: about)
     _, here, device = _read._function(told)
     assert Path(here).is_relative_to(tmp_path / "cache") and device == "cpu"
 

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,31 @@ from search.report.leaderboard import leaderboard
 from search.storage.studies import read_study
 from search.workflows.confirm import confirm
 from search.workflows.confirm_plan import cost, describe, kept_to, make_plan, proposals
-from search.workflows.holdout import read_one, record
+from search.workflows.confirmed_models import read_one, record, use_one
 from search.workflows.replay import replay
 from tests.search import offline, toy
 from tests.search.conftest import Driver, events
 from tests.search.toy import dice
 from tests.search.workflows.test_resume import cli, copied, driver
 from tests.trainer.tiny import tiny_config
+from trainer.config import ValidationConfig
 from trainer.configfile import ConfigError
+from trainer.data.store import Store
+from trainer.evaluation.validate import Validator, summarize
 from trainer.loop import fit
+from trainer.saved.model_io import load
 
 __all__ = ["copied"]
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say what a task says of the toy's folders, without Ray."""
+
+    def score_as_used(session, trials, address):
+        raise ConfigError(["0007: has no weights"])
+
+    monkeypatch.setattr("search.workflows.confirmed_models.score_as_used", score_as_used)
 
 
 @pytest.fixture
@@ -425,7 +440,7 @@ def test_the_sealed_test_set(
                 reading = {"metrics": {"test/dice": 0.5}, "threshold": 0.4, "reading": 1}
                 record(session, trial, reading | {"dice": values})
 
-    monkeypatch.setattr("search.workflows.holdout.read_test_set", read_test_set)
+    monkeypatch.setattr("search.workflows.confirmed_models.read_test_set", read_test_set)
     confirm(folder, top=2, seeds=3, test=True)
     assert len(read) == len(set(read)) == len(events(folder, "test_read")) == 12
     validation, test = compare(folder)["verdicts"]
@@ -460,6 +475,53 @@ def test_a_reading_of_the_test_set(
             record(session, session.state.trials[0], reading)
     first, second = capsys.readouterr().out.splitlines()[-2:]
     assert "NOT A FIRST LOOK: reading 2" in second and "LOOK" not in first
+
+
+def test_the_best_as_it_is_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best candidate's three models alone, once, beside the verdict."""
+    asked: list[list[int]] = []
+
+    def score_as_used(session, trials, address):
+        left = [trial for trial in trials if trial.number not in session.state.as_used]
+        asked.append([trial.of for trial in left])
+        for number, trial in enumerate(left):
+            cases = [
+                {"case_id": f"{trial.fold}/{i}", "dice": 0.6 + 0.01 * number, "has_lesion": True}
+                for i in range(4)
+            ]
+            session.record({"event": "used", "trial": trial.number, "epoch": 3, "cases": cases})
+
+    confirm(folder, top=2, seeds=3)
+    assert "as used    not measured: 0007: has no weights" in capsys.readouterr().out
+    assert "as_used" not in newest(folder)
+    monkeypatch.setattr("search.workflows.confirmed_models.score_as_used", score_as_used)
+    for _ in range(2):
+        confirm(folder, top=2, seeds=3)
+    assert asked == [[4, 4, 4], []]
+    used = newest(folder)["as_used"]
+    assert used["trial"] == 4 and used["mean"] == pytest.approx(0.61)
+    assert used["interval"][0] < 0.61 < used["interval"][1]
+    assert used["sampling"]["num_ensemble"] == 8
+    said = "trial 4 as it is used, the mean of 8 masks of ddim in 10 steps: Dice 0.6100, 95 %"
+    assert said in leaderboard(folder) and said in capsys.readouterr().out
+    assert len(events(folder, "verdict")) == 2, "the second says more, the third the same"
+
+
+def test_scored_as_it_is_used(tmp_path: Path, store: Path) -> None:
+    """The real trainer's: as many steps and masks as `sampling` says, not as its validations."""
+    config = tiny_config(store, epochs=1, epoch_images=4)
+    list(fit(config, tmp_path))
+    found = use_one(tmp_path, str(store), "cpu")
+    assert found["epoch"] == 1 and found["sampling"] == config.sampling.model_dump(mode="json")
+    as_used = config.model_copy(update={"validation": ValidationConfig(steps="sampling")})
+    trained = load(tmp_path, "cpu")
+    held_out = Store.open(store).split(0)[1]
+    validator = Validator(Store.open(store), held_out, as_used, trained.process, trained.device)
+    scores = validator.validate(trained.model, 1, batch_size=4, autocast=trained.autocast)
+    assert found["cases"] == [asdict(s) for s in sorted(scores, key=lambda s: s.case_id)]
+    assert found["metrics"]["val/dice"] == pytest.approx(summarize(scores)["val/dice"])
 
 
 def test_no_test_cases(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -510,6 +572,7 @@ def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) ->
         out = process.log.read_text()
         assert "confirmed on the sealed test set" in out and "LOOK" not in out
     assert "read by 9 of 9 models before" in out
+    assert "as it is used" in out and len(events(folder, "used")) == 3
     assert len(events(folder, "test_read")) == len(confirming(folder)) == 9
     assert len(events(folder, "verdict")) == 2
     assert replay(folder, confirming(folder)[0].number), "what Ray's worker trained, to the bit"

@@ -47,10 +47,7 @@ def test_hours_are_epochs_times_seconds_over_slots():
     config = config.model_copy(
         update={"scheduler": config.scheduler.model_copy(update={"grace_period": 3})}
     )
-    fixed, control = config.train_config({}), config.train_config(config.control_params)
-    text = cost_table(
-        config, {"fixed settings": (fixed, cost(0.5, 30.0)), "control": (control, cost(0.1, 30.0))}
-    )
+    text = cost_table(config, {"fixed settings": cost(0.5, 30.0), "control": cost(0.1, 30.0)})
     epoch_s = 0.5 * 100 + 30 / 3
     beside = 9 * epoch_s + 9 * (0.1 * 100 + 30 / 3)
     pruned = expected_epochs(rung_table(config)) * epoch_s + beside
@@ -64,7 +61,7 @@ def test_hours_are_epochs_times_seconds_over_slots():
 def test_no_study_is_shorter_than_a_complete_trial():
     config = study(trials={"num_trials": 1}, enqueue=[])
     one = cost(3600.0, 0.0)
-    text = cost_table(config, {"fixed settings": (config.train_config({}), one)})
+    text = cost_table(config, {"fixed settings": one})
     hours = TINY["epoch_images"] * 9
     assert f"about {hours:.3g} hours, {hours:.3g} without" in text
 
@@ -76,7 +73,7 @@ def test_where_nothing_is_trained_validations_cost():
         scheduler={"type": "none", "max_t": 0},
         enqueue=[{"sampling.eta": 0.0, "protected": True}],
     )
-    text = cost_table(config, {"fixed settings": (config.train_config({}), cost(0.0, 288.0))})
+    text = cost_table(config, {"fixed settings": cost(0.0, 288.0)})
     assert "about 1 hours, 1 without" in text
 
 

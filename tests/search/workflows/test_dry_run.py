@@ -151,8 +151,15 @@ def test_preview_says_how_a_trial_is_shared():
 
 def manifest(folder: Path, **changes) -> str:
     values = {
-        "cases": [{"split": "train", "fold": fold} for fold in (0, 1, 2)]
-        + [{"split": "test", "fold": None}],
+        "cases": [
+            {"case_id": f"{fold}{lesion_ml}", "split": split, "fold": fold, "lesion_ml": lesion_ml}
+            for split, fold, lesion_ml in (
+                ("train", 0, 1.0),
+                ("train", 1, 0.0),
+                ("train", 2, 1.0),
+                ("test", None, 1.0),
+            )
+        ],
         "modalities": ["cbf", "tmax"],
         "image_size": 32,
     }
@@ -163,7 +170,12 @@ def manifest(folder: Path, **changes) -> str:
 def test_problems_with_the_store(tmp_path):
     assert store_problems(study(data={"store": manifest(tmp_path), "fold": 2})) == []
     [line] = store_problems(study(data={"store": manifest(tmp_path), "fold": 3}))
-    assert "fold 3 has nothing to train on or to validate with; folds with cases: [0, 1, 2]" in line
+    assert line.endswith(
+        "fold 3 leaves 3 training and 0 validation cases, but needs one of each; validate with "
+        "another: data.fold=0 or 2"
+    )
+    [line] = store_problems(study(data={"store": manifest(tmp_path), "fold": 1}))
+    assert "no lesion in the validation cases of fold 1; validate with another" in line
     data = {"store": manifest(tmp_path)}
     [line] = store_problems(study(data=data, train={"data.modalities": ["tmx"]}))
     assert line == ("train.data.modalities: 'tmx': the store has cbf, tmax; did you mean tmax?")

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import trainer.saved.model_package
-from search.analysis.results import LABEL
+from search.analysis.first_weights import LABEL
 from search.ledger.journal import Ledger
 from search.ledger.lease import Lease
 from search.storage.s3 import Remote, mirror_of

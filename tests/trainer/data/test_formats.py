@@ -149,7 +149,7 @@ def test_picture_folders_grey_and_colour(tmp_path):
 
     assert name == "folder"
     assert list(grey.cases[0].images) == ["picture"]
-    assert "one patient may lie on both sides of a split" in grey.notes[0]
+    assert grey.notes == ["pictures do not tell their spacing: 1 mm is assumed"]
     assert list(colour.cases[0].images) == ["picture_red", "picture_green", "picture_blue"]
     red, blue = (read_volume(colour.cases[0].images[f"picture_{c}"]) for c in ("red", "blue"))
     assert red.data.max() == pytest.approx(200 / 255)

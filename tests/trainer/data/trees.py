@@ -46,6 +46,7 @@ def isles24(root: Path, num_cases: int = 3) -> Path:
     for number in range(1, num_cases + 1):
         case = f"sub-stroke{number:04d}"
         brain, inside = head()
+        brain += inside * np.float32(number / 1000)  # nobody's is another's
         derived = root / "derivatives" / case
         write(root / "raw_data" / case / "ses-01" / f"{case}_ses-01_ncct.nii.gz", brain)
         maps = derived / "ses-01" / "perfusion-maps" / f"{case}_ses-01_space-ncct_"
@@ -63,7 +64,8 @@ def isles24(root: Path, num_cases: int = 3) -> Path:
 def msd(root: Path, num_cases: int = 2, channels: tuple[str, ...] = ("MRI",)) -> Path:
     """Write MSD's layout: nnU-Net's suffixes where there are several channels."""
     for number in range(num_cases):
-        brain, _ = head()
+        brain, inside = head()
+        brain += inside * np.float32(number / 1000)
         for channel in range(len(channels)):
             suffix = f"_{channel:04d}" if len(channels) > 1 else ""
             write(root / "imagesTr" / f"case_{number}{suffix}.nii.gz", brain * (channel + 1))
@@ -80,6 +82,7 @@ def pictures(root: Path, num_cases: int = 3, colour: bool = False) -> Path:
     for number in range(num_cases):
         pixels = np.zeros((40, 48, 3) if colour else (40, 48), np.uint8)
         pixels[4:36, 4:44] = (200, 100, 50) if colour else 120
+        pixels[0, 0] = 1 + number
         mask = np.zeros((40, 48), np.uint8)
         mask[6:14, 8:20] = 1
         Picture.fromarray(pixels).save(root / "images" / f"{number}.png")

@@ -14,10 +14,7 @@ from trainer.data.nifti import PICTURE_SUFFIXES, Source
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "segmentations", "annotations")
 MASK_ENDINGS = ("_mask", "_msk", "_label", "_seg", "_segmentation", "-mask", "-msk", "-seg")
-PICTURE_NOTE = (
-    "pictures tell neither their spacing (1 mm is assumed) nor their patient: each is a case of "
-    "its own, and one patient may lie on both sides of a split"
-)
+PICTURE_NOTE = "pictures do not tell their spacing: 1 mm is assumed"
 
 
 def find(root: Path) -> FoundCases | None:

@@ -1,9 +1,11 @@
-"""The sealed test set, read for trials that confirm: the one place where a study opens it.
+"""What is measured on the models that `confirm` trained: the sealed test set, which a study opens
+nowhere else, and their validation cases as a finished model is used.
 
 Import it after `search.execution.session.before_ray`: Ray reads its switches when it is imported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,25 +47,50 @@ def read_test_set(session: StudySession, trials: Sequence[TrialState], address: 
     )
     if not unread:
         return
+    for trial, reading in _of_each(session, unread, address, _read, "read the test set"):
+        record(session, trial, reading)
+
+
+def score_as_used(session: StudySession, trials: Sequence[TrialState], address: str) -> None:
+    """Score trials' last weights on their validation cases as `sampling` says, and record it.
+
+    A training's validations measure more cheaply (trainer/config.py, `validation`). What the
+    ledger has is not measured again.
+
+    Args:
+        session: The study.
+        trials: Completed ones.
+        address: From `search.execution.session.ray_address`.
+
+    Raises:
+        ValueError: A trial's weights are not at hand, or they do not suit the store.
+        OSError: The ledger cannot be written.
+    """
+    left = [trial for trial in trials if trial.number not in session.state.as_used]
+    for trial, found in _of_each(session, left, address, _use, "score the model as it is used"):
+        session.record({"event": "used", "trial": trial.number, **found})
+
+
+def _of_each(
+    session: StudySession, trials: Sequence[TrialState], address: str, task: Any, what: str
+) -> Iterator[tuple[TrialState, dict[str, Any]]]:
+    """Run a task with each trial's weights, and yield the answers as they come."""
+    if not trials:
+        return
     needs = session.study.trials
     with ray_session(address):
         Slots(needs.cpus_per_trial, needs.gpus).check()
-        read = _read.options(num_cpus=needs.cpus_per_trial, num_gpus=needs.gpus)
+        begin = task.options(num_cpus=needs.cpus_per_trial, num_gpus=needs.gpus)
         tasks = {
-            read.remote(asdict(trial_spec(session, trial.number, ""))): trial for trial in unread
+            begin.remote(asdict(trial_spec(session, trial.number, ""))): trial for trial in trials
         }
         while tasks:
             (done,), _ = ray.wait([*tasks])
-            record(session, tasks.pop(done), _get(done))
-
-
-def _get(task: Any) -> dict[str, Any]:
-    try:
-        result: dict[str, Any] = ray.get(task)
-    except ray.exceptions.RayTaskError as error:
-        cause = getattr(error, "cause", None) or error
-        raise ValueError(f"the test set could not be read: {cause}") from error
-    return result
+            try:
+                yield tasks.pop(done), ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                cause = getattr(error, "cause", None) or error
+                raise ValueError(f"could not {what}: {cause}") from error
 
 
 def record(session: StudySession, trial: TrialState, reading: dict[str, Any]) -> None:
@@ -81,13 +108,61 @@ def record(session: StudySession, trial: TrialState, reading: dict[str, Any]) ->
 
 @ray.remote
 def _read(spec: dict[str, Any]) -> dict[str, Any]:
+    with _model_here(spec) as (run_dir, store, device):
+        return read_one(run_dir, store, device)
+
+
+@ray.remote
+def _use(spec: dict[str, Any]) -> dict[str, Any]:
+    with _model_here(spec) as (run_dir, store, device):
+        return use_one(run_dir, store, device)
+
+
+@contextmanager
+def _model_here(spec: dict[str, Any]) -> Iterator[tuple[Path, str, str]]:
+    """Hold a trial's run folder on this node; yield it, the store on this node and the device."""
     train = on_its_devices(spec["train"], spec["gpus"])
     if spec["gpus"] and train["device"] != "cpu":
         check_accelerator()
     spec = on_this_node(spec | {"train": train})
     with hold_run_folder(spec):
         store = with_store_here(spec)["train"]["data"]["store"]
-        return read_one(Path(spec["run_dir"]), store, train["device"])
+        yield Path(spec["run_dir"]), store, train["device"]
+
+
+def use_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
+    """Score a trial's last weights on its validation fold, sampled as `sampling` says.
+
+    Args:
+        run_dir: The trial's.
+        store: Its data.
+        device: As the trainer's setting.
+
+    Returns:
+        `epoch` of the weights, `sampling`, `metrics`, and `cases`, a score each.
+    """
+    from trainer.data.store import Store
+    from trainer.evaluation.evaluate import check_data
+    from trainer.evaluation.validate import Validator, means
+    from trainer.evaluation.validation_noise import BATCH
+    from trainer.saved.model_io import load, with_settings
+
+    as_used = {"validation.steps": "sampling", "validation.members": 1}
+    trained, data = with_settings(load(run_dir, device), as_used), Store.open(store)
+    check_data(trained, data, run_dir)
+    assert trained.epoch is not None
+    config, held_out = trained.config, data.split(trained.config.data.fold)[1]
+    validator = Validator(data, held_out, config, trained.process, trained.device)
+    scores = validator.validate(
+        trained.model, trained.epoch, batch_size=BATCH, autocast=trained.autocast
+    )
+    cases = sorted(scores, key=lambda score: score.case_id)
+    return {
+        "epoch": trained.epoch,
+        "sampling": config.sampling.model_dump(mode="json"),
+        "metrics": {f"val/{name}": value for name, value in means(cases).items()},
+        "cases": [asdict(score) for score in cases],
+    }
 
 
 def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:

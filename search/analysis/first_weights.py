@@ -1,0 +1,47 @@
+"""Whether those who judge a trial were unseen by the weights that it begins with, in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from search.ledger.state import StudyState
+from search.study.config import StudyConfig
+from trainer.config import absolute
+from trainer.saved.seen import Overlap, sentence
+
+LABEL = "selected on, optimistic"
+"""What the numbers of a search are: the best of many on one validation fold."""
+
+
+def named(study: StudyConfig) -> list[str]:
+    """Return the weights that a study's trials may begin with."""
+    dimension = study.space.get("init_from")
+    given = [
+        study.train.get("init_from"),
+        *(each.settings.get("init_from") for each in study.references),
+        *(entry.get("init_from") for entry in study.enqueue),
+        *(dimension.values() if dimension else ()),
+    ]
+    return [*dict.fromkeys(absolute(path) for path in given if path)]
+
+
+def warning(study: StudyConfig, state: StudyState, params: Mapping[str, Any] | None = None) -> str:
+    """Return in words that a trial's first weights may have been trained on those who judge it.
+
+    Args:
+        study: The study.
+        state: Its ledger, which has at its birth what those weights say.
+        params: The trial's; None for what all trials begin with.
+
+    Returns:
+        Empty where it begins with none, or all it was trained on is known and is others.
+    """
+    path = (params or {}).get("init_from", study.train.get("init_from"))
+    if not path:
+        return ""
+    recorded = (state.study or {}).get("first_weights", {}).get(absolute(path))
+    return sentence(Overlap(**recorded) if recorded else Overlap(0, 0, 0, 0, is_all=False))
+
+
+def label(study: StudyConfig, state: StudyState, params: Mapping[str, Any] | None = None) -> str:
+    """Return what the numbers of a study are."""
+    return "; ".join(filter(None, [LABEL, warning(study, state, params)]))
