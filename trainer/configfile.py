@@ -17,7 +17,8 @@ from pydantic import (
     field_validator,
 )
 
-from trainer.other_names import meant_by, number_meant
+from trainer.hints.numbers import number_meant
+from trainer.hints.other_names import meant_by
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -83,7 +83,7 @@ def launch(
         raise ConfigError(problems)
     click.echo("".join(f"note: {line}\n" for line in first_weights_notes(study)), nl=False)
     if dry_run:
-        from search.workflows.continuation import outlook
+        from search.storage.continuation import outlook
 
         click.echo("".join(f"{line}\n" for line in outlook(study, runs, folders)), nl=False)
     else:

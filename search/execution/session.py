@@ -68,8 +68,9 @@ def ray_session(address: str) -> Iterator[None]:
     import ray
 
     local: dict[str, Any] = {"num_cpus": num_cpus(), "include_dashboard": False}
-    # Ray's daemons inherit the mask. Else a SIGTERM to the process group would end them first.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    # Ray's daemons inherit the mask. Else what ends the process group would end them first.
+    ends = {signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         ray.init(
             address=address,
@@ -80,7 +81,7 @@ def ray_session(address: str) -> Iterator[None]:
     except ConnectionError as error:
         raise ValueError(f"--address {address}: no Ray cluster answers there") from error
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:

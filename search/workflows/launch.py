@@ -18,6 +18,7 @@ from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, TrialState
 from search.monitor.console import ProgressDisplay
+from search.storage.continuation import check_data, continuation
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study
 from search.study.config import StudyConfig
@@ -25,7 +26,6 @@ from search.study.frozen import birth, check_trainable, study_of
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
-from search.workflows.continuation import check_data, continuation
 from search.workflows.first_weights import first_weights
 from trainer.atomic import write_atomically
 from trainer.old_names import note_old_names

@@ -9,8 +9,8 @@ import pytest
 from tests.badinput.judge import run
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, flatten, nest, parse_overrides, read_yaml
+from trainer.hints.numbers import number_meant
 from trainer.model_config import ModelConfig
-from trainer.other_names import number_meant
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
-"""What other programs write for our settings and numbers, so that an error names what is meant.
+"""What other programs call our settings.
 
 Names of guided-diffusion, MedSegDiff, nnU-Net, MONAI, Lightning, Optuna, Ray Tune and W&B sweeps.
 """
 
-import math
-import re
 from collections.abc import Collection
 
 OTHER_NAMES = {
@@ -92,21 +90,3 @@ def meant_by(name: str, valid: Collection[str]) -> list[str]:
     leaf = name.rsplit(".", 1)[-1].lower().replace("-", "_")
     ours = [name, *(ours for ours, others in OTHER_NAMES.items() if leaf in others.split())]
     return [each for one in ours for each in (one, f"train.{one}") if each in valid]
-
-
-def number_meant(text: str) -> str:
-    """Return `; did you mean NUMBER?` for one with signs of a word processor, or nothing."""
-    number = re.sub(r"[\s_\u00a0\u202f'’]", "", re.sub("[‐‑‒–—−]", "-", text))
-    number = re.sub(r"[*x×·]?10(\^|\*\*)", "e", number)
-    number = f"1{number}" if number.startswith("e") else number
-    if "," in number and "." in number:  # the first of them parts thousands
-        first = min(",.", key=number.index)
-        number = number.replace(first, "")
-    if re.fullmatch(r"[-+]?\d{1,3},\d{3}", number):
-        return f"; did you mean {number.replace(',', '')}, or {number.replace(',', '.')}?"
-    number = number.replace(",", ".")
-    try:
-        is_other = number != text and math.isfinite(float(number))
-    except ValueError:
-        return ""
-    return f"; did you mean {number}?" if is_other else ""
