@@ -17,8 +17,8 @@ from pydantic import (
     field_validator,
 )
 
-from trainer.hints.numbers import number_meant
 from trainer.hints.other_names import meant_by
+from trainer.hints.written_numbers import number_meant
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -155,19 +155,6 @@ def _parse(text: str) -> Any:
         raise ValueError(f"not YAML: {_one_line(error)}") from error
 
 
-def _plain(text: str) -> Any:
-    """Read a value without quotes: a number, true, null or else text.
-
-    Raises:
-        ValueError: It is a number that YAML 1.1 reads as few people do, or too large.
-    """
-    loader = _Loader("")
-    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
-    if tag.rpartition(":")[2] not in ("int", "float", "bool", "null"):
-        return text
-    return loader.construct_object(yaml.ScalarNode(tag, text, yaml.Mark("", 0, 0, 0, None, None)))
-
-
 def _one_line(error: Exception | str) -> str:
     """Return an error without its line breaks and control characters, and not endless."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(error).split()))
@@ -249,6 +236,10 @@ def _check_once(values: Mapping[str, Any]) -> None:
                 raise ValueError(f"{above}: {quoted(flat[above])}: but {name} is given too")
 
 
+YAML = re.compile(r"""\s*([\[{"'!&*|>]|- |.*\n|([-+]?[.\w~][-+.\w]*|[\d:]+|)\s*$)""")
+"""What begins like a list, a mapping or quoted text, has lines, or may be a number or a word."""
+
+
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     """Read `KEY=VALUE` words, values as YAML: `["optimizer.lr=1e-4"] -> {"optimizer.lr": 0.0001}`.
 
@@ -267,8 +258,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
                 raise ValueError("expected KEY=VALUE")
             if len(key) > MAX_KEY or not key.isprintable():
                 raise ValueError(f"expected KEY=VALUE, the key of at most {MAX_KEY} characters")
-            is_plain = not re.match(r"""\s*([\[{"'!&*|>]|- |.*\n)""", text)
-            values[key] = _plain(text.strip()) if is_plain else _parse(text)
+            values[key] = _parse(text) if YAML.match(text) else text.strip()
         except ValueError as error:
             problems.append(f"command line: {_cut(word)}: {error}")
     if problems:

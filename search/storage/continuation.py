@@ -1,4 +1,4 @@
-"""What a launch makes of a study that may exist already: `launch` writes it, `--dry-run` says it."""
+"""What a launch makes of a study that may exist: `launch` writes it, `--dry-run` says it."""
 
 import errno
 import os
@@ -123,7 +123,9 @@ def _left(study: StudyConfig, state: StudyState) -> str:
     if not (live or to_propose):
         return f"exists and is {state.standing(study)}: a launch trains nothing more"
     left = [f"{live} to go on"] * bool(live) + [f"{to_propose} to begin"] * bool(to_propose)
-    text = f"exists, and goes on: {len(state.trials) - live} trials have ended, {' and '.join(left)}"
+    text = (
+        f"exists, and goes on: {len(state.trials) - live} trials have ended, {' and '.join(left)}"
+    )
     if spent := overspent(study, state.meter):
         more = f"budget.{spent['what']}=MORE"
         text += f"; but {budget_rule(spent)}, and nothing runs without {more}"

@@ -167,7 +167,9 @@ def _about(name: str, dimension: Any, error: ConfigError, where: str) -> list[st
         return [f"{where}: must be dotted, a line each: {name}.{inner[0]}: {{type: …}}"]
     wrong_name = setting_problem(name) if below else ""
     log = " with log: true" if "log" in str(below.get("type")).lower() else ""
-    lines = [line.replace("did you mean float?", f"did you mean float{log}?") for line in error.lines]
+    lines = [
+        line.replace("did you mean float?", f"did you mean float{log}?") for line in error.lines
+    ]
     return [*lines, *([f"{where}: {wrong_name}"] if wrong_name else ())]
 
 

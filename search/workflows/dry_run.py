@@ -26,7 +26,7 @@ def store_problems(study: StudyConfig) -> list[str]:
         places = {case["case_id"]: place_of(case) for case in cases}
         lesion_ml = {case["case_id"]: case["lesion_ml"] for case in cases}
     except (FileNotFoundError, NotADirectoryError):
-        return [f"{where}: not a prepared store; make one: segtune prepare DATASET OUT"]
+        return [f"{where}: not a prepared store; {_other_store(study.data.store)}"]
     except (AttributeError, OSError, ValueError, KeyError, RecursionError, TypeError) as error:
         return [f"{where}: damaged store: {' '.join(str(error).split())}"]
     problems = []
@@ -49,6 +49,19 @@ def store_problems(study: StudyConfig) -> list[str]:
             f"but the store's have {image_size}"
         )
     return problems
+
+
+def _other_store(path: str) -> str:
+    """Return the store that may be meant, or how to make one.
+
+    A path in YAML ends where ` #` begins a comment, unless it is quoted.
+    """
+    folder = Path(path).parent
+    others = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    if cut := [name for name in sorted(others) if name.startswith(f"{Path(path).name} #")]:
+        return f"did you mean '{folder / cut[0]}'? In YAML ` #` begins a comment: quote it"
+    hint = did_you_mean(Path(path).name, (name for name in others if "." not in name))
+    return f"make one: segtune prepare DATASET OUT{hint}"
 
 
 def weights_problems(study: StudyConfig) -> list[str]:

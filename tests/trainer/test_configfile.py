@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - a mistake and its answer stand on one line
+# ruff: noqa: E501, RUF001 - a mistake and its answer stand on one line
 """Configuration files: YAML 1.2 numbers, dotted keys, and errors that name the remedy."""
 
 import pickle
@@ -9,7 +9,7 @@ import pytest
 from tests.badinput.judge import run
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, flatten, nest, parse_overrides, read_yaml
-from trainer.hints.numbers import number_meant
+from trainer.hints.written_numbers import number_meant
 from trainer.model_config import ModelConfig
 
 
@@ -31,7 +31,19 @@ def test_values_are_yaml_1_2(text: str, value: object, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["/a/store #1", "/a: b", "C:\\data\\x", "100%", "%x", "@x", "`x`", "it's (2)", "a?b&c", "~/x", "="],
+    [
+        "/a/store #1",
+        "/a: b",
+        "C:\\data\\x",
+        "100%",
+        "%x",
+        "@x",
+        "`x`",
+        "it's (2)",
+        "a?b&c",
+        "~/x",
+        "=",
+    ],
 )
 def test_a_value_that_begins_like_none_of_yamls_is_text_to_its_end(text: str) -> None:
     assert parse_overrides([f"key={text}"]) == {"key": text}

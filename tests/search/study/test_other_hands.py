@@ -1,3 +1,4 @@
+# ruff: noqa: E501, RUF001 - a mistake and its answer stand on one line
 """Study files as other programs and other habits write them: each gets the line that helps."""
 
 from pathlib import Path

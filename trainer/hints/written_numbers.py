@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001, RUF002 - the signs that are read here are written here
 """Numbers as word processors and spreadsheets write them: 1e–4, 10^-4, 0,0001."""
 
 import math
