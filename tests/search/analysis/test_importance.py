@@ -52,6 +52,7 @@ def drawn(number: int, rng: np.random.Generator) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow  # 8 s
 def test_shares_of_an_additive_function():
     """Each term's variance over the space, in closed form; loss.bce is in none.
 
@@ -103,6 +104,7 @@ def optunas(trials: list[TrialState]) -> dict[str, float]:
     return optuna.importance.get_param_importances(own, evaluator=evaluator, normalize=False)
 
 
+@pytest.mark.slow  # 6 s
 def test_nothing_is_told_from_chance_where_nothing_is(monkeypatch):
     """A forest alone gives each of four parameters 0.2 of what is noise."""
     rng = np.random.default_rng(1)

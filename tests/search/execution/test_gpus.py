@@ -58,6 +58,7 @@ def test_auto_is_decided_at_the_first_launch_and_kept(
     assert again.trials.gpus == 0
 
 
+@pytest.mark.slow  # 5 s
 @no_driver
 def test_gpus_that_torch_cannot_use_are_refused_before_the_first_trial(
     tmp_path: Path, store: Path, drive: Drive

@@ -132,6 +132,7 @@ def test_trials_that_share_a_gpu_are_measured_at_once(monkeypatch):
     assert most == 1
 
 
+@pytest.mark.slow  # 5 s
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
 def test_a_gpu_that_is_not_here_is_not_measured_on_the_cpu(phantom_store):
     with pytest.raises(ConfigError, match=r"^probe: trials\.gpus_per_trial: 1: torch "):

@@ -112,6 +112,7 @@ def test_killed_again_and_again(
     check(driver.folder, mlflow_uri)
 
 
+@pytest.mark.slow  # 22 s
 def test_stopped_and_continued(
     tmp_path: Path, store: Path, drive: Drive, calm: Driver, mlflow_uri: str
 ) -> None:

@@ -22,6 +22,7 @@ def printed(module: str) -> Any:
     return json.loads(run.stdout)
 
 
+@pytest.mark.slow  # 9 s
 def test_kernels_agree_with_float64():
     found = printed("interpreted")
     assert len(found["norm"]) == 6
