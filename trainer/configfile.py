@@ -150,7 +150,9 @@ def _parse(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
         problem = ", ".join(filter(None, (error.context, error.problem)))
-        raise ValueError(f"not YAML: {where}{_one_line(problem)}") from error
+        begun = text.splitlines()[error.context_mark.line] if error.context_mark else ""
+        hint = "; ` #` begins a comment: quote the text" if re.search(r"[{\[].* #", begun) else ""
+        raise ValueError(f"not YAML: {where}{_one_line(problem)}{hint}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {_one_line(error)}") from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from search.study.load import load_study
+from search.workflows.dry_run import store_problems
 from trainer.configfile import ConfigError
 
 STUDY = """
@@ -89,3 +90,16 @@ def test_a_file_that_is_no_utf_8_names_the_command_that_makes_it_so(tmp_path: Pa
         path.write_bytes(text.encode(encoding))
         with pytest.raises(ConfigError, match=f"must be UTF-8: iconv -f {encoding} -t UTF-8$"):
             load_study(path)
+
+
+def test_a_comment_within_a_path_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("study: x\ndata: {store: prepared/store #1, fold: 0}\nspace: {}\n")
+    with pytest.raises(ConfigError, match=r"` #` begins a comment: quote the text$"):
+        load_study(path)
+    (tmp_path / "store #1").mkdir()
+    path.write_text(
+        STUDY.format("space: {}").replace("{store: .}", f"\n  store: {tmp_path}/store #1")
+    )
+    [line] = store_problems(load_study(path))
+    assert f"did you mean '{tmp_path}/store #1'? In YAML ` #` begins a comment: quote it" in line
