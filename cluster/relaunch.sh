@@ -6,7 +6,7 @@
 # Ends when the command ends by itself: with 0 (done, or told to stop), 2 (bad input, or a ledger
 # that was removed) or 3 (nothing but failures came out: mend, then segtune retry). After a crash 2 counts as another one, since then it means a head that is
 # not back yet. Gives up after RELAUNCH_CRASHES (8) in a row that lasted less than a minute each.
-# SIGTERM and SIGINT are passed on, and what ends after one of them is not called again.
+# SIGTERM, SIGINT and SIGHUP are passed on; what ends after one of them is not called again.
 set -uo pipefail
 
 if (($# == 0)); then
@@ -24,6 +24,7 @@ pass_on() {
 }
 trap 'pass_on TERM' TERM
 trap 'pass_on INT' INT
+trap 'pass_on HUP' HUP
 
 # Runs a command to its end. A signal that is passed on interrupts `wait`.
 run() {

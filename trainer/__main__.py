@@ -4,7 +4,10 @@
 once.
 """
 
+import io
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,9 +23,17 @@ class Commands(click.Group):
     A training that diverges, or runs out of memory, ends with a line and exit status 1.
     """
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep all words, for a look at them."""
+        ctx.meta[WORDS] = [*args]
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; `--debug`, where the group has it, lets its exceptions through."""
+        if isinstance(sys.stdout, io.TextIOWrapper):  # signs that a locale lacks become escapes
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
+            _check_words(ctx.meta[WORDS])
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
@@ -31,6 +42,24 @@ class Commands(click.Group):
                 raise
             click.echo(_line(error), err=True)
             ctx.exit(2 if isinstance(error, ValueError | OSError) else 1)
+
+
+WORDS = "segtune.words"
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse names that are no text: no store, ledger or page could hold them.
+
+    Raises:
+        ValueError: One is not UTF-8.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            name = ascii(os.fsencode(word))[1:]
+            rule = "rename it, for example with convmv -f cp1252 -t utf-8 --notest"
+            raise ValueError(f"{name}: its name is not UTF-8: {rule}") from None
 
 
 def _line(error: Exception) -> str:
@@ -96,7 +125,8 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
     """Train one configuration, or continue its training.
 
     CONFIG is a YAML file of the trainer's settings; KEY=VALUE changes any of them. The same
-    command again continues what was interrupted.
+    command again continues what was interrupted: Ctrl-C, SIGTERM and a terminal that goes away
+    let it write a checkpoint first.
 
     Over several devices: `torchrun --nproc-per-node 2 -m trainer train CONFIG`.
     """
@@ -105,6 +135,7 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
     from trainer.gpus import driver_version, look
     from trainer.loop import fit
     from trainer.training.distributed import processes, rank
+    from trainer.training.stop_signals import stop_file
 
     device = pick_device(settings)
     with processes(device):
@@ -112,15 +143,22 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
         on_cpu = device.type == "cpu" and settings.device == "auto"
         if rank() == 0 and on_cpu and driver_version():
             click.echo(f"note: it trains on the CPU: {look()}", err=True)
-        for validation in fit(settings, Path(out)):
-            m = validation.metrics
-            loss = f"loss {m['train/loss']:.4f}  " if "train/loss" in m else ""
-            say(
-                f"epoch {validation.epoch:4d}/{settings.epochs}  dice {m['val/dice']:.3f}  "
-                f"f1 {m['val/lesion_f1']:.3f}  avd {m['val/avd_ml']:6.1f} mL  {loss}"
-                f"{m['time/epoch_s']:.1f} s + {m['time/validate_s']:.1f} s"
-            )
+        epoch = 0
+        with stop_file(Path(out)) as came:
+            for validation in fit(settings, Path(out)):
+                epoch, m = validation.epoch, validation.metrics
+                loss = f"loss {m['train/loss']:.4f}  " if "train/loss" in m else ""
+                say(
+                    f"epoch {epoch:4d}/{settings.epochs}  dice {m['val/dice']:.3f}  "
+                    f"f1 {m['val/lesion_f1']:.3f}  avd {m['val/avd_ml']:6.1f} mL  {loss}"
+                    f"{m['time/epoch_s']:.1f} s + {m['time/validate_s']:.1f} s"
+                )
+        if epoch < settings.epochs:
+            why = f" by {came[0].name}" if came else ""
+            say(f"stopped{why}; the same command again continues it")
         say(f"run folder: {out}")
+    if came and epoch < settings.epochs:
+        sys.exit(128 + came[0])
 
 
 @cli.command()

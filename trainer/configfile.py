@@ -17,6 +17,9 @@ from pydantic import (
     field_validator,
 )
 
+from trainer.hints.other_names import meant_by
+from trainer.hints.written_numbers import number_meant
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -83,7 +86,8 @@ class _Loader(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         self.construct_scalar(node)  # refuses `!!int [1]`
         if not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)", node.value):
-            raise _refusal(f"{quoted(node.value)}: must be decimal, or hexadecimal after 0x", node)
+            rule = "must be decimal, or hexadecimal after 0x"
+            raise _refusal(f"{quoted(node.value)}: {rule}{_after_a_comma(node)}", node)
         if (
             len(node.value) > 25
             or not -(2**63) <= (value := super().construct_yaml_int(node)) < 2**63
@@ -94,10 +98,17 @@ class _Loader(yaml.SafeLoader):
     def _key(self, node: yaml.Node) -> str:
         key = self.construct_object(node, deep=True)
         if not isinstance(key, str) or not key.isprintable():
-            raise _refusal(f"key {quoted(key)}: must be text", node)
+            raise _refusal(f"key {quoted(key)}: must be text{_after_a_comma(node)}", node)
         if len(key) > MAX_KEY:
             raise _refusal(f"key {quoted(key)}: must have at most {MAX_KEY} characters", node)
         return key
+
+
+def _after_a_comma(node: yaml.Node) -> str:
+    """Return a remedy where a number's decimal comma has made two values of it."""
+    mark = node.start_mark
+    before = re.search(r"[-+]?\d+,$", mark.buffer[: mark.pointer]) if mark.buffer else None
+    return f"; did you mean {before[0][:-1]}.{node.value}?" if before else ""
 
 
 def _refusal(rule: str, node: yaml.Node) -> ValueError:
@@ -139,7 +150,9 @@ def _parse(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
         problem = ", ".join(filter(None, (error.context, error.problem)))
-        raise ValueError(f"not YAML: {where}{_one_line(problem)}") from error
+        begun = text.splitlines()[error.context_mark.line] if error.context_mark else ""
+        hint = "; ` #` begins a comment: quote the text" if re.search(r"[{\[].* #", begun) else ""
+        raise ValueError(f"not YAML: {where}{_one_line(problem)}{hint}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {_one_line(error)}") from error
 
@@ -207,7 +220,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: not YAML: {_one_line(error)}: must be UTF-8"]) from error
+        known = "UTF-16" if error.object.startswith((b"\xff\xfe", b"\xfe\xff")) else "CP1252"
+        rule = f"must be UTF-8: iconv -f {known} -t UTF-8"
+        raise ConfigError([f"{path}: not YAML: {_one_line(error)}: {rule}"]) from error
     except ValueError as error:
         raise ConfigError([f"{path}: {error}"]) from error
     return values
@@ -223,8 +238,15 @@ def _check_once(values: Mapping[str, Any]) -> None:
                 raise ValueError(f"{above}: {quoted(flat[above])}: but {name} is given too")
 
 
+YAML = re.compile(r"""\s*([\[{"'!&*|>]|- |.*\n|([-+]?[.\w~][-+.\w]*|[\d:]+|)\s*$)""")
+"""What begins like a list, a mapping or quoted text, has lines, or may be a number or a word."""
+
+
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     """Read `KEY=VALUE` words, values as YAML: `["optimizer.lr=1e-4"] -> {"optimizer.lr": 0.0001}`.
+
+    A value is a list, a mapping or quoted only where it begins like one. Else it is plain to its
+    end: a path may have ` #`, `: ` or any other sign in it.
 
     Raises:
         ConfigError: A word has no `=` or a value that is not YAML.
@@ -238,7 +260,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
                 raise ValueError("expected KEY=VALUE")
             if len(key) > MAX_KEY or not key.isprintable():
                 raise ValueError(f"expected KEY=VALUE, the key of at most {MAX_KEY} characters")
-            values[key] = _parse(text)
+            values[key] = _parse(text) if YAML.match(text) else text.strip()
         except ValueError as error:
             problems.append(f"command line: {_cut(word)}: {error}")
     if problems:
@@ -285,8 +307,16 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def build(model: type[Model], values: Mapping[str, Any], where: str | Path) -> Model:
+def build(
+    model: type[Model], values: Mapping[str, Any], where: str | Path, also: Iterable[str] = ()
+) -> Model:
     """Validate nested `values` as `model`.
+
+    Args:
+        model: What they are to be.
+        values: The settings.
+        where: To name in errors.
+        also: Names beside the model's own that an unknown key may be meant to be.
 
     Raises:
         ConfigError: One line per problem, with the nearest valid name for an unknown key.
@@ -294,46 +324,69 @@ def build(model: type[Model], values: Mapping[str, Any], where: str | Path) -> M
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(
-            line for problem in error.errors() for line in _lines(model, problem, where)
-        ) from error
+        names = [*field_names(model), *also]
+        lines = [line for each in error.errors() for line in _lines(names, each, where)]
+        raise ConfigError(dict.fromkeys(lines)) from error
 
 
-def _lines(model: type[BaseModel], problem: Any, where: str | Path) -> Iterator[str]:
+def _lines(names: list[str], problem: Any, where: str | Path) -> Iterator[str]:
+    *above, last = problem["loc"] or ("",)
+    if last in ("int", "float"):  # one line for a number that may be either, pydantic has two
+        no_number = not problem["type"].startswith("finite")
+        problem = {**problem, "loc": above}
+        problem |= {"type": "number", "msg": "must be a number"} if no_number else {}
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        names = list(field_names(model))
         for unknown in flatten({key: problem["input"]}):
             yield f"{where}: {unknown}: no such key{did_you_mean(unknown, names)}"
     else:
-        yield _line(key, problem, where)
+        yield _line(names, key, problem, where)
 
 
-def _line(key: str, problem: Any, where: str | Path) -> str:
+def _line(names: list[str], key: str, problem: Any, where: str | Path) -> str:
+    value = problem["input"]
+    rule = problem["msg"].replace("Input should be", "must be")
     match problem["type"]:
         case "missing":
             return f"{where}: {key}: required, but not given"
         case "literal_error":
-            hint = did_you_mean(
-                str(problem["input"]), re.findall(r"'([^']+)'", problem["ctx"]["expected"])
-            )
-            expected = f"{problem['ctx']['expected']}{hint}"
-            return f"{where}: {key}: {quoted(problem['input'])}: must be {expected}"
+            valid = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+            rule = f"must be {problem['ctx']['expected']}{did_you_mean(str(value), valid)}"
         case "value_error":
             return f"{where}: {key + ': ' if key else ''}{problem['ctx']['error']}"
-    rule = problem["msg"].replace("Input should be", "must be")
-    return f"{where}: {key}: {quoted(problem['input'])}: {rule}"
+        case "tuple_type" | "list_type":
+            scalar = isinstance(value, str | bool | int | float)
+            rule = f"must be a list{f': [{value}]' if scalar else ''}"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            below = [name for name in names if key and name.rpartition(".")[0] == key]
+            rule = "must be a valid dictionary"
+            rule += f" with {', '.join(below)}" if 0 < len(below) < 7 else ""
+        case _ if isinstance(value, str):
+            meant = number_meant(value)
+            rule = rule.partition(", unable to parse")[0] + meant if meant else rule
+    return f"{where}: {key}: {quoted(value)}: {rule}"
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """Return `; did you mean NAME?` for the nearest valid name, or nothing."""
+    """Return `; did you mean NAME?` for the nearest valid name, or nothing.
+
+    A section is only near where it is all but spelt: what is meant otherwise is a setting.
+    """
     names = list(valid)
+    sections = {each.rpartition(".")[0] for each in names}
+    leaves = [each for each in names if each not in sections]
     leaf = name.rsplit(".", 1)[-1]
-    near = difflib.get_close_matches(name, names, 1, 0.6) or [
-        full
-        for full in names
-        if difflib.get_close_matches(leaf, [full.rsplit(".", 1)[-1]], 1, 0.75)
-    ]
+    near = (
+        meant_by(name, names)
+        or [each for each in leaves if each.rsplit(".", 1)[-1] == leaf]
+        or difflib.get_close_matches(name, names, 1, 0.8)
+        or difflib.get_close_matches(name, leaves, 1, 0.6)
+        or [
+            full
+            for full in leaves
+            if difflib.get_close_matches(leaf, [full.rsplit(".", 1)[-1]], 1, 0.75)
+        ]
+    )
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -55,7 +55,7 @@ def launch(
     from search.study.load import load_study
     from search.study.sampler_limits import warnings
     from search.study.shipped import find_space
-    from search.workflows.dry_run import preview, store_problems, with_its_gpus
+    from search.workflows.dry_run import preview, store_problems, weights_problems, with_its_gpus
     from search.workflows.first_weights import notes as first_weights_notes
     from trainer.configfile import ConfigError
 
@@ -71,7 +71,7 @@ def launch(
         from search.workflows.jobs import Cluster
 
         sys.exit(Cluster(submit).launch(study, runs, earlier, dry_run=dry_run, probe=probe))
-    problems = [f"{file}: {problem}" for problem in store_problems(study)]
+    problems = [f"{file}: {each}" for each in store_problems(study) + weights_problems(study)]
     folders = [find_study(name, runs) for name in earlier]
     notes: list[str] = []
     if dry_run:
@@ -82,7 +82,11 @@ def launch(
     if problems:
         raise ConfigError(problems)
     click.echo("".join(f"note: {line}\n" for line in first_weights_notes(study)), nl=False)
-    if not dry_run:
+    if dry_run:
+        from search.storage.continuation import outlook
+
+        click.echo("".join(f"{line}\n" for line in outlook(study, runs, folders)), nl=False)
+    else:
         from search.workflows.launch import launch as run
 
         sys.exit(run(study, runs, address, warm_start=folders))

@@ -7,6 +7,7 @@ that start Ray; copy that file to each host of a cluster. It is never printed.
 Ray reads the mode when it is imported, so `use_token` comes before. This module imports no Ray.
 """
 
+import errno
 import os
 import secrets
 import sys
@@ -43,7 +44,7 @@ def use_token(address: str) -> None:
     if address == "local":
         if mode in ("", "token"):
             os.environ[MODE] = "token"
-            say_token()
+            _have_token()
         return
     cluster = _current_cluster() if address == "auto" else address
     if cluster and cluster.startswith(("127.", "localhost:")):
@@ -62,6 +63,22 @@ def use_token(address: str) -> None:
         raise ConfigError([f"{where} {_source()} is another one; copy the head's"])
     os.environ[MODE] = "token"
     say_token()
+
+
+def _have_token() -> None:
+    """Make sure that there is a token for a Ray of this command's own, if need be for it alone.
+
+    Raises:
+        OSError: The file that RAY_AUTH_TOKEN_PATH names cannot be written or read.
+    """
+    try:
+        say_token()
+    except OSError as error:
+        if os.environ.get("RAY_AUTH_TOKEN_PATH"):
+            raise
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        why = f"{error.filename}: {error.strerror}"
+        print(f"note: {why}: Ray has a token for this command alone", file=sys.stderr, flush=True)
 
 
 def say_token() -> None:
@@ -94,10 +111,18 @@ def _accepts(cluster: str, token: str | None) -> bool:
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             return False
-        raise ConfigError([f"--address {cluster}: no Ray cluster answers there"]) from error
+        raise no_answer(cluster) from error
     finally:
         channel.close()
     return True
+
+
+def no_answer(address: str) -> ConfigError:
+    """Return the error of a cluster that does not answer, by what named it."""
+    if os.environ.get("RAY_ADDRESS") == address:
+        rule = "no Ray cluster answers there; unset RAY_ADDRESS to start Ray on this machine"
+        return ConfigError([f"RAY_ADDRESS {address}: {rule}"])
+    return ConfigError([f"--address {address}: no Ray cluster answers there"])
 
 
 def _certificates(grpc: Any) -> Any:
@@ -122,8 +147,17 @@ def _source() -> str:
 
 
 def token_path() -> Path:
-    """Return the file in which Ray looks for the token, if RAY_AUTH_TOKEN does not hold it."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    """Return the file in which Ray looks for the token, if RAY_AUTH_TOKEN does not hold it.
+
+    Raises:
+        FileNotFoundError: This user has no home folder.
+    """
+    if given := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return Path(given)
+    try:
+        return Path.home() / ".ray" / "auth_token"
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, "no home folder: set HOME", "~") from error
 
 
 def find_token() -> str | None:

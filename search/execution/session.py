@@ -8,11 +8,15 @@ import gc
 import logging
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from search.execution.auth import use_token
+from search.execution.auth import no_answer, use_token
 from trainer.configfile import ConfigError
 from trainer.cpus import num_cpus
 
@@ -27,21 +31,23 @@ RAY_SWITCHES = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 
+SOCKET_ROOM = 107 - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+"""Bytes of a path to Ray's folder, so that those to its sockets are none too long for Linux."""
+
 
 def ray_address(address: str | None) -> str:
     """Return the Ray cluster to use: as given, else RAY_ADDRESS, else "local".
 
     Raises:
-        ConfigError: It is a Ray Client's.
+        ConfigError: It is a Ray Client's or a dashboard's.
     """
+    where = "--address" if address else "RAY_ADDRESS"
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address.startswith("ray://"):
-        raise ConfigError(
-            [
-                f"--address {address}: Ray Client cannot drive a study; from outside the cluster "
-                "use --submit http://HOST:8265"
-            ]
-        )
+    outside = {"ray": "Ray Client cannot drive a study", "http": "is a dashboard's address"}
+    if (scheme := address.partition("://")[0].rstrip("s")) in outside and "://" in address:
+        rule = f"{outside[scheme]}; from outside the cluster use --submit http://HOST:8265"
+        remedy = ", or unset RAY_ADDRESS to start Ray on this machine" * (where == "RAY_ADDRESS")
+        raise ConfigError([f"{where} {address}: {rule}{remedy}"])
     return address
 
 
@@ -62,14 +68,49 @@ def before_ray(address: str) -> None:
     quiet_ray()
 
 
+@cache
+def own_folder() -> str | None:
+    """Return a folder for Ray's files where its own does not do; None where that does.
+
+    Its own is `ray` in RAY_TMPDIR, TMPDIR or /tmp. It may be another user's, and a path that is
+    too long for its sockets.
+
+    Raises:
+        ConfigError: RAY_TMPDIR does not do.
+        OSError: There is no room in /tmp.
+    """
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "")
+    folder = Path(os.environ.get(name) or "/tmp", "ray")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if len(os.fsencode(folder)) > SOCKET_ROOM:
+        why = f"Ray's sockets need a path of at most {SOCKET_ROOM - len('/ray')} bytes"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        why = f"{there} cannot be written by this user"
+    else:
+        return None
+    where = f"{name} {os.environ[name]}" if name else str(folder)
+    if name == "RAY_TMPDIR":
+        raise ConfigError([f"{where}: {why}; name another folder, or unset it"])
+    own = Path(f"/tmp/segtune-{os.getuid()}")
+    own.mkdir(mode=0o700, exist_ok=True)
+    about = own.lstat()
+    if about.st_uid != os.getuid() or about.st_mode & 0o077 or own.is_symlink():
+        own = Path(tempfile.mkdtemp(prefix="segtune-", dir="/tmp"))
+    print(f"note: {where}: {why}: Ray's files are in {own}", file=sys.stderr, flush=True)
+    return str(own / "ray")
+
+
 @contextmanager
 def ray_session(address: str) -> Iterator[None]:
     """Start or join Ray, quietly, and leave it; one that was started here ends here."""
     import ray
 
     local: dict[str, Any] = {"num_cpus": num_cpus(), "include_dashboard": False}
-    # Ray's daemons inherit the mask. Else a SIGTERM to the process group would end them first.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if address == "local" and (folder := own_folder()):
+        local["_temp_dir"] = folder
+    # Ray's daemons inherit the mask. Else what ends the process group would end them first.
+    ends = {signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         ray.init(
             address=address,
@@ -78,9 +119,9 @@ def ray_session(address: str) -> Iterator[None]:
             **(local if address == "local" else {}),
         )
     except ConnectionError as error:
-        raise ValueError(f"--address {address}: no Ray cluster answers there") from error
+        raise no_answer(address) from error
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:

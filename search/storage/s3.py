@@ -7,6 +7,7 @@ file in it names. The endpoint is part of a place, from AWS_ENDPOINT_URL_S3, AWS
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -66,13 +67,16 @@ class Remote:
         Raises:
             ConfigError: It is none, or it holds credentials, which would be written down.
         """
-        parts = urlsplit(uri)
-        options = dict(parse_qsl(parts.query))
-        if "@" in parts.netloc or any("key" in name or "token" in name for name in options):
-            bucket = parts.netloc.rpartition("@")[2]
+        # Not urlsplit: a prefix may hold `#`, `%` and a `?` that begins no options.
+        query = re.search(rf"\?((?:{'|'.join(OPTIONS)})=.*|[^/?]*=[^/?]*)$", uri)
+        place = uri[: query.start()] if query else uri
+        options = dict(parse_qsl(query[1])) if query else {}
+        scheme, _, path = place.partition("://")
+        bucket, slash, prefix = path.partition("/")
+        if "@" in bucket or any("key" in name or "token" in name for name in options):
             rule = "credentials belong into the environment, not into an address"
-            raise ConfigError([f"s3://{bucket}{parts.path}: {rule}"])
-        if parts.scheme != "s3" or not parts.netloc or parts.fragment:
+            raise ConfigError([f"s3://{bucket.rpartition('@')[2]}{slash}{prefix}: {rule}"])
+        if scheme != "s3" or not bucket:
             raise ConfigError([f"{uri}: must be s3://BUCKET/PREFIX"])
         if unknown := sorted(options.keys() - {*OPTIONS}):
             raise ConfigError([f"{uri}: {unknown[0]}: must be one of {', '.join(OPTIONS)}"])
@@ -82,7 +86,7 @@ class Remote:
             if "@" in at.netloc:
                 raise ConfigError(["AWS_ENDPOINT_URL: must not hold credentials"])
             options |= {"endpoint_override": at.netloc, "scheme": at.scheme or "https"}
-        return cls(f"{parts.netloc}{parts.path}".rstrip("/"), **options)
+        return cls(path.rstrip("/"), **options)
 
     @property
     def uri(self) -> str:

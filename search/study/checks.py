@@ -128,19 +128,11 @@ def _check_dimension(
 ) -> list[str]:
     """Check a dimension's name and conditions."""
     where = f"{where}: space.{name}"
-    names = list(field_names(TrainConfig))
     problems = _check_owned(name, where)
     if name in FIDELITY:
         problems.append(f"{where}: must be equal in all trials; give it in train")
-    if name in names and not _is_setting(name):
-        below = [other for other in names if other.startswith(f"{name}.")]
-        problems.append(f"{where}: is a section; search its settings ({', '.join(below)})")
-    elif name in GONE:
-        problems.append(f"{where}: is gone ({GONE[name]}): take it out")
-    elif name in MOVED:
-        problems.append(f"{where}: is {MOVED[name]} now, which must be equal in all trials")
-    elif not _is_setting(name):
-        problems.append(f"{where}: no such trainer setting{did_you_mean(name, names)}")
+    if problem := setting_problem(name):
+        problems.append(f"{where}: {problem}")
     if name in study.train:
         problems.append(f"{where}: is fixed in train too; give it in one place")
     conditions = []
@@ -150,6 +142,46 @@ def _check_dimension(
     if not conditions and context(study.space, name) is None:
         conditions = [f"{where}.when: its conditions exclude each other: it is never searched"]
     return problems + conditions
+
+
+def setting_problem(name: str) -> str:
+    """Return why a name is none of a trainer's setting; empty where it is one."""
+    names = list(field_names(TrainConfig))
+    if name in names and not _is_setting(name):
+        below = [other for other in names if other.startswith(f"{name}.")]
+        return f"is a section; search its settings ({', '.join(below)})"
+    if name in GONE:
+        return f"is gone ({GONE[name]}): take it out"
+    if name in MOVED:
+        return f"is {MOVED[name]} now, which must be equal in all trials"
+    if not _is_setting(name):
+        return f"no such trainer setting{did_you_mean(name, names)}"
+    return ""
+
+
+def no_dimension(name: str, value: Any) -> str:
+    """Return what is wrong with a dimension that is no mapping: what one looks like, by its name.
+
+    Args:
+        name: Of the setting, as given.
+        value: What stands there: bounds, perhaps, or choices, or one value.
+    """
+    values = value if isinstance(value, list) else []
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    shown = "{type: float, low: 1e-5, high: 1e-3, log: true}"
+    if len(values) == len(numbers) == 2 and numbers[0] < numbers[1]:
+        low, high = numbers
+        kind = "int" if isinstance(low, int) and isinstance(high, int) else "float"
+        log = ", log: true" if low > 0 and high / low >= 10 else ""
+        shown = f"{{type: {kind}, low: {low:g}, high: {high:g}{log}}}"
+    elif values:
+        shown = f"{{type: categorical, choices: {quoted(values)}}}"
+    problem = setting_problem(name)
+    meant = problem.partition("did you mean ")[2].rstrip("?")
+    if problem and not meant:
+        return problem
+    fixed = "; one value for all trials stands in train" if not isinstance(value, list) else ""
+    return f"{quoted(value)}: must be a dimension, as in {meant or name}: {shown}{fixed}"
 
 
 def _check_condition(

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.study.checks import check
+from search.study.checks import OWNED, check, no_dimension, setting_problem
 from search.study.config import StudyConfig, dotted
 from search.study.init_from import inherited
 from search.study.old_keys import HANG_TIMEOUT, origins, renamed
 from search.study.semantics import Frozen
 from search.study.space import Dimension
+from trainer.config import TrainConfig
 from trainer.configfile import (
     ConfigError,
     build,
@@ -84,7 +85,7 @@ def _override(values: dict[str, Any], given: Mapping[str, Any]) -> list[str]:
         head, _, rest = key.partition(".")
         section = values.get(head)
         if head not in StudyConfig.model_fields:
-            hint = did_you_mean(key, field_names(StudyConfig))
+            hint = did_you_mean(key, [*field_names(StudyConfig), *_IN_TRAIN])
             problems.append(f"command line: {key}: no such key{hint}")
         elif not rest:
             values[head] = value
@@ -116,6 +117,8 @@ def _override_dimension(space: dict[str, Any], key: str, value: Any) -> list[str
     return []
 
 
+_IN_TRAIN = [f"train.{name}" for name in field_names(TrainConfig) if name not in OWNED]
+
 _STAND_INS = {
     "study": "study",
     "data": {"store": "."},
@@ -137,13 +140,16 @@ def _build(values: Mapping[str, Any], where: str) -> tuple[StudyConfig, dict[str
         dimensions = {}
         for name, dimension in space.items():
             # Each dimension apart, so that an error names it as a whole.
+            key = f"{where}: space.{name}"
             try:
-                dimensions[str(name)] = build(Dimension, dimension, f"{where}: space.{name}")
+                if not isinstance(dimension, Mapping):
+                    raise ConfigError([f"{key}: {no_dimension(str(name), dimension)}"])
+                dimensions[str(name)] = build(Dimension, dimension, key)
             except ConfigError as error:
-                broken[f"space.{name}"] = str(error)
+                broken[f"space.{name}"] = "\n".join(_about(str(name), dimension, error, key))
         values = {**values, "space": dimensions}
     try:
-        return build(StudyConfig, values, where), broken
+        return build(StudyConfig, values, where, _IN_TRAIN), broken
     except ConfigError as error:
         for line in error.lines:
             head = line.removeprefix(f"{where}: ").split(": ")[0].split(".")[0]
@@ -151,6 +157,20 @@ def _build(values: Mapping[str, Any], where: str) -> tuple[StudyConfig, dict[str
         names = StudyConfig.model_fields.keys() - broken.keys()
         sound = {key: value for key, value in values.items() if key in names}
         return StudyConfig.model_validate({**_STAND_INS, **sound}), broken
+
+
+def _about(name: str, dimension: Any, error: ConfigError, where: str) -> list[str]:
+    """Return the lines about a broken dimension; of one that is a section, what is below it."""
+    below = dimension if isinstance(dimension, Mapping) else {}
+    inner = [key for key, value in below.items() if isinstance(value, Mapping) and "type" in value]
+    if inner:
+        return [f"{where}: must be dotted, a line each: {name}.{inner[0]}: {{type: …}}"]
+    wrong_name = setting_problem(name) if below else ""
+    log = " with log: true" if "log" in str(below.get("type")).lower() else ""
+    lines = [
+        line.replace("did you mean float?", f"did you mean float{log}?") for line in error.lines
+    ]
+    return [*lines, *([f"{where}: {wrong_name}"] if wrong_name else ())]
 
 
 def _blame(lines: Iterable[str], path: str, given: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from search.tracking.address import without_credentials
+from search.tracking.address import database_path, sqlite_uri, without_credentials
 
 SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -33,8 +33,8 @@ def connect(uri: str) -> Any:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if uri.startswith("sqlite:///"):
-        _create_database(Path(uri.removeprefix("sqlite:///")))
+    if path := database_path(uri):
+        _create_database(path)
     return MlflowClient(_logged_in(uri))
 
 
@@ -80,7 +80,7 @@ def _create_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        MlflowClient(f"sqlite:///{unfinished}").search_experiments()
+        MlflowClient(sqlite_uri(unfinished)).search_experiments()
         with suppress(FileExistsError):  # another study's driver was quicker
             os.link(unfinished, path)
     finally:

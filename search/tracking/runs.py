@@ -18,7 +18,7 @@ from search.ledger.state import StudyState, TrialState, threshold_rule
 from search.storage.data_facts import data_in_words
 from search.storage.outbox import reason
 from search.tracking import artifacts, descriptions
-from search.tracking.address import linked_runs, without_credentials
+from search.tracking.address import is_sqlite, linked_runs, without_credentials
 from search.tracking.client import connect, log
 from search.tracking.event_batch import EventBatch, TrialChanges
 from trainer.configfile import flatten
@@ -75,7 +75,7 @@ class StudyInMlflow:
         name = self._study.study
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
-            local = self._uri.startswith("sqlite:")
+            local = is_sqlite(self._uri)
             artifacts = self._folder.parent / "mlflow-artifacts" / name if local else None
             id_ = self._client.create_experiment(name, artifacts.as_uri() if artifacts else None)
             there: dict[str, str] = {}

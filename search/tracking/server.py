@@ -10,15 +10,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from search.ledger.journal import Ledger
 from search.storage.studies import display_path
 from search.tracking.address import tracking_uri, without_credentials
 from search.tracking.descriptions import page_address
 from trainer.configfile import ConfigError
+from trainer.training.stop_signals import stop_signals
 
 HOST = "127.0.0.1"
 START_S = 120.0
@@ -28,7 +28,7 @@ STOP_S = 10.0
 
 
 def ui(folder: Path, port: int | None) -> None:
-    """Print the address of a study in MLflow, and serve it until Ctrl-C or SIGTERM.
+    """Print the address of a study in MLflow, and serve it until Ctrl-C, SIGTERM or SIGHUP.
 
     Where MLFLOW_TRACKING_URI is a server's, that serves it: its address is printed, and that is
     all.
@@ -148,15 +148,10 @@ def _lives(server: "subprocess.Popen[bytes]") -> bool:
 
 @contextmanager
 def _until_told() -> Iterator[None]:
-    """Leave the block, and not the program, at Ctrl-C or SIGTERM."""
+    """Leave the block, and not the program, at Ctrl-C, SIGTERM or SIGHUP."""
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(number: signal.Signals) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
+    with suppress(KeyboardInterrupt), stop_signals(stop):
         yield
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -5,10 +5,7 @@ Import it after `search.execution.session.before_ray`: Ray reads its switches wh
 
 import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Any
 
 from ray import tune
 from ray.tune.execution import class_cache
@@ -28,6 +25,7 @@ from search.sampler.sampler import Sampler
 from search.tuning.driver_callback import DriverCallback
 from search.tuning.scheduler import Scheduler
 from search.tuning.searcher import StudySearcher
+from trainer.training.stop_signals import stop_signals
 
 # Tune would hand the driver's AWS keys on in a runtime environment, which Ray writes to its logs.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
@@ -87,7 +85,11 @@ def run_trials(
         callback = DriverCallback(session, searcher, progress, links, watchdog, recovery)
         searcher.meanwhile = callback.poll
         scheduler = Scheduler(session, recovery, watchdog.ended)
-        with _signals(session), tempfile.TemporaryDirectory(prefix="segtune-") as scratch:
+
+        def ask_to_stop(number: signal.Signals) -> None:
+            session.stopping = session.stopping or number.name
+
+        with stop_signals(ask_to_stop), tempfile.TemporaryDirectory(prefix="segtune-") as scratch:
             _fit(session, scheduler, searcher, callback, scratch)
             callback.finish()
 
@@ -128,21 +130,3 @@ def _fit(
         if session.error:  # Tune has it as text only
             raise session.error from None
         raise
-
-
-@contextmanager
-def _signals(session: StudySession) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a request to stop; a second acts as before."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask_to_stop(number: int, frame: Any) -> None:
-        session.stopping = session.stopping or signal.Signals(number).name
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, ask_to_stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

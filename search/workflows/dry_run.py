@@ -11,7 +11,7 @@ from search.storage.studies import begun_under, read_study
 from search.study.config import StudyConfig
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension
-from trainer.configfile import did_you_mean, flatten
+from trainer.configfile import ConfigError, did_you_mean, flatten
 from trainer.data.splits import fold_problem, place_of
 from trainer.gpus import look
 
@@ -26,7 +26,7 @@ def store_problems(study: StudyConfig) -> list[str]:
         places = {case["case_id"]: place_of(case) for case in cases}
         lesion_ml = {case["case_id"]: case["lesion_ml"] for case in cases}
     except (FileNotFoundError, NotADirectoryError):
-        return [f"{where}: not a prepared store; make one: segtune prepare DATASET OUT"]
+        return [f"{where}: not a prepared store; {_other_store(study.data.store)}"]
     except (AttributeError, OSError, ValueError, KeyError, RecursionError, TypeError) as error:
         return [f"{where}: damaged store: {' '.join(str(error).split())}"]
     problems = []
@@ -48,6 +48,38 @@ def store_problems(study: StudyConfig) -> list[str]:
             f"model.depth: {depth}: needs slices of a multiple of {2 ** (depth - 1)} pixels, "
             f"but the store's have {image_size}"
         )
+    return problems
+
+
+def _other_store(path: str) -> str:
+    """Return the store that may be meant, or how to make one.
+
+    A path in YAML ends where ` #` begins a comment, unless it is quoted.
+    """
+    folder = Path(path).parent
+    others = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    if cut := [name for name in sorted(others) if name.startswith(f"{Path(path).name} #")]:
+        return f"did you mean '{folder / cut[0]}'? In YAML ` #` begins a comment: quote it"
+    hint = did_you_mean(Path(path).name, (name for name in others if "." not in name))
+    return f"make one: segtune prepare DATASET OUT{hint}"
+
+
+def weights_problems(study: StudyConfig) -> list[str]:
+    """Return what is wrong with the weights that trials would begin with; torch reads them."""
+    places = [("train", study.train), ("control", study.control)]
+    places += [(f"references.{i}.settings", r.settings) for i, r in enumerate(study.references)]
+    given = [(f"{place}.init_from", values.get("init_from")) for place, values in places]
+    given += [("space.init_from", each) for each in _possible(study.space.get("init_from"))]
+    if not any(path for _, path in given):
+        return []
+    from trainer.saved.model_io import load
+
+    problems = []
+    for key, path in given:
+        try:
+            load(path, "cpu") if path else None
+        except (ConfigError, OSError) as error:
+            problems.append(f"{key}: {error}")
     return problems
 
 

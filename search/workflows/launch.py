@@ -18,17 +18,16 @@ from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, TrialState
 from search.monitor.console import ProgressDisplay
+from search.storage.continuation import check_data, continuation
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study
-from search.study.changes import changes, frozen_beside
 from search.study.config import StudyConfig
-from search.study.frozen import birth, check_trainable, frozen_of, study_of
+from search.study.frozen import birth, check_trainable, study_of
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
 from search.workflows.first_weights import first_weights
 from trainer.atomic import write_atomically
-from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
 BROKEN = 3
@@ -87,7 +86,7 @@ def reopened(folder: Path) -> Iterator[StudySession]:
     assert state.study is not None
     check_trainable(state.study, folder)
     note_old_names(state.study["config"].get("train", {}), f"{folder}: train.")
-    _check_data(state.study, content_hash(study.data.store), study, folder)
+    check_data(state.study, content_hash(study.data.store), study, folder)
     with open_as_driver(folder) as ledger:
         yield StudySession(study, folder.resolve(), ledger)
 
@@ -173,37 +172,19 @@ def _create_or_continue(
             would train it otherwise.
     """
     state = StudyState.of(ledger)
-    begun, config = state.study, study.model_dump(mode="json")
-    warm = begun.get("warm_start", []) if begun else []
-    others = {source.resolve().name for source in sources} - {*warm}
-    same = begun and (begun["config"], begun["store_hash"]) == (config, store_hash)
-    if begun and (state.trials or same):
-        check_trainable(begun, folder)
-        study = study.under(frozen_of(begun))
-    else:
-        study = study.under(None)
-    notes: list[str] = []
-    if begun and state.trials:
-        _check_data(begun, store_hash, study, folder)
-        # Read as a study: in today's keys, and what a newer segtune added with its default.
-        last = study_of(begun, ledger.path)
-        problems, notes = changes(last, study)
-        study = study.under(frozen_beside(frozen_of(begun), last, study))
-        rule = "this study was begun without it; give the study another name to begin warm"
-        problems += [f"--warm-start {name}: {rule}" for name in sorted(others)]
-        if problems:
-            raise ConfigError(f"{folder}: {problem}" for problem in problems)
-    for note in notes:
+    found = continuation(study, store_hash, folder, state, sources)
+    study, begun, warm = found.study, found.begun, found.warm
+    for note in found.notes:
         print(f"note: {note}", flush=True)
     frozen = birth(study)
-    if not same or others:
+    if not found.same or {source.resolve().name for source in sources} - {*warm}:
         imported: list[Event] = []
         if not state.trials:
             imported, warm = _warm_start(study, sources)
         event = {
             "event": "study",
             "uid": begun["uid"] if begun else uuid.uuid4().hex,
-            "config": config,
+            "config": found.config,
             "config_hash": study.config_hash(),
             **frozen._asdict(),
             "store_hash": store_hash,
@@ -213,7 +194,7 @@ def _create_or_continue(
         }
         ledger.append(event | ({"warm_start": warm} if warm else {}), *imported)
     text = "# Resolved settings of this study; written by `segtune launch`.\n"
-    text += yaml.safe_dump(config, sort_keys=False)
+    text += yaml.safe_dump(found.config, sort_keys=False)
     write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
     return study.under(frozen)
 
@@ -233,16 +214,6 @@ def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event
     for line in lines:
         print(line, flush=True)
     return events, list(dict.fromkeys(source.resolve().name for source in sources))
-
-
-def _check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path) -> None:
-    if begun["store_hash"] != store_hash:
-        raise ConfigError(
-            [
-                f"{folder}: data.store: {study.data.store}: has the content {store_hash[:12]}, "
-                f"but this study was begun with {begun['store_hash'][:12]}"
-            ]
-        )
 
 
 def _show(session: StudySession, found: Found, show: Callable[[Path], str] | None) -> None:

@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - a mistake and its answer stand on one line
+# ruff: noqa: E501, RUF001 - a mistake and its answer stand on one line
 """Configuration files: YAML 1.2 numbers, dotted keys, and errors that name the remedy."""
 
 import pickle
@@ -9,6 +9,7 @@ import pytest
 from tests.badinput.judge import run
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, flatten, nest, parse_overrides, read_yaml
+from trainer.hints.written_numbers import number_meant
 from trainer.model_config import ModelConfig
 
 
@@ -26,6 +27,42 @@ def test_values_are_yaml_1_2(text: str, value: object, tmp_path: Path) -> None:
     read = read_yaml(tmp_path / "c.yaml")["key"]
     assert read == value
     assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/a/store #1",
+        "/a: b",
+        "C:\\data\\x",
+        "100%",
+        "%x",
+        "@x",
+        "`x`",
+        "it's (2)",
+        "a?b&c",
+        "~/x",
+        "=",
+    ],
+)
+def test_a_value_that_begins_like_none_of_yamls_is_text_to_its_end(text: str) -> None:
+    assert parse_overrides([f"key={text}"]) == {"key": text}
+
+
+def test_lists_mappings_and_quotes_stay_yaml() -> None:
+    words = ["a=[1, x]", "b={c: 1e-4}", "d='x #1'", 'e="x #1"', "f=- 1\n- 2"]
+    values = {"a": [1, "x"], "b": {"c": 1e-4}, "d": "x #1", "e": "x #1", "f": [1, 2]}
+    assert parse_overrides(words) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("1e–4", "1e-4"), ("10^-4", "1e-4"), ("2·10^-4", "2e-4"), ("0,01", "0.01"), ("1.000,5", "1000.5"),
+     ("1 000", "1000"), ("1,000", "1000, or 1.000")],
+)  # fmt: skip
+def test_numbers_of_word_processors_are_told_from_text(text: str, meant: str) -> None:
+    assert number_meant(text) == f"; did you mean {meant}?"
+    assert not number_meant("warm_in") + number_meant("") + number_meant("12a")
 
 
 def test_dotted_keys_and_back() -> None:

@@ -21,6 +21,7 @@ from trainer.data.store import Case, Store
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.scoring import score_cases
 from trainer.exceptions import StoreError
+from trainer.training.stop_signals import STOPS
 
 GRACE_S = 10.0
 """In which a process that hung up has ended by itself."""
@@ -100,7 +101,7 @@ class ScoringProcess:
 def main() -> None:
     """Score what comes, until nobody is there to send it."""
     # Ctrl-C, and what ends a whole process group, is for the parent, which closes this.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
     try:

@@ -186,3 +186,22 @@ main()
         assert "rungs" in result.stdout, result.stderr
         assert "Traceback" not in result.stderr
     assert min(times_s) < 1
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_signs_that_a_locale_lacks_are_escaped(encoding: str) -> None:
+    code = (
+        "import click; from trainer.__main__ import Commands\n"
+        "main = Commands(commands=[click.Command('say', callback=lambda: print('…ä≥'))])\n"
+        "main(['say'])\n"
+    )
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert done.stdout.startswith(b"\\u2026") and done.stdout.endswith(b"\\u2265\n")
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcller")
+    result = CliRunner().invoke(main, ["compare", "demo", "--runs", str(tmp_path / name)])
+    assert result.exit_code == 2
+    assert r"M\xfcller': its name is not UTF-8: rename it, for example with convmv" in result.output

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,6 +143,28 @@ def test_a_damaged_complete_line_is_refused_with_its_number(tmp_path, damage, la
     assert path.read_bytes() == b"".join(damaged)
     path.write_bytes(b"".join(lines))
     Ledger.open(path, writer=True).close()  # the refusal left no lease behind
+
+
+@pytest.mark.parametrize(
+    ("touch", "cause"),
+    [
+        (lambda c: c.replace(b"\n", b"\r\n"), "an editor left CRLF or blanks"),
+        (lambda c: c + b"\n", "an editor left a blank line"),
+        (lambda c: c.replace(b"\n", b"\n\n", 1) + b" \r\n", "an editor left a blank line"),
+        (lambda c: b"\xef\xbb\xbf" + c.replace(b"\n", b" \r\n"), "a byte-order mark"),
+        (lambda c: c.decode().encode("utf-16"), "saved as UTF-16"),
+    ],
+)
+def test_what_an_editor_left_is_told_with_the_command_that_mends_it(tmp_path, touch, cause):
+    path = tmp_path / "a study's" / "ledger.jsonl"
+    content = write(path)
+    path.write_bytes(touch(content))
+    with pytest.raises(ValueError, match=cause) as refused:
+        Ledger.open(path, writer=False)
+    assert "\n" not in str(refused.value)
+    command = re.search(r"(sed|iconv) .*", str(refused.value))
+    subprocess.run(["sh", "-c", command[0]], check=True)
+    assert path.read_bytes() == content
 
 
 @settings(max_examples=300, deadline=None)

@@ -34,6 +34,17 @@ def test_an_address_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Remote.parse(uri).uri == uri
 
 
+@pytest.mark.parametrize("name", ["100% #1", "who?", "a%20b", "a&b=c", "über uns", "a\\b"])
+def test_a_prefix_may_have_any_name(name: str, s3: str) -> None:
+    assert Remote.parse(f"s3://bucket/{name}/b").path == f"bucket/{name}/b"
+    place = Remote.parse(s3) / name
+    assert Remote.parse(place.uri) == place
+    (place / "below").put("key", b"hello")
+    assert [entry.key for entry in place.entries()] == ["below/key"]
+    assert place.get("below/key") == b"hello" and place.names() == ["below"]
+    place.delete(["below/key"])
+
+
 @pytest.mark.parametrize(
     ("uri", "says"),
     [

@@ -348,7 +348,7 @@ def test_ray_client_is_refused(calm: Driver) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_to_the_whole_group(
     tmp_path: Path, store: Path, mlflow_uri: str, number: signal.Signals
 ) -> None:

@@ -1,0 +1,141 @@
+"""What a launch makes of a study that may exist: `launch` writes it, `--dry-run` says it."""
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from search.ledger.budget import budget_rule, overspent
+from search.ledger.journal import Event, Ledger
+from search.ledger.state import StudyState
+from search.storage.dataset_cache import content_hash
+from search.storage.studies import display_path, refresh, writer_of
+from search.study.changes import changes, frozen_beside
+from search.study.config import StudyConfig
+from search.study.frozen import check_trainable, frozen_of, study_of
+from trainer.configfile import ConfigError
+
+
+class Continuation(NamedTuple):
+    """A study as a launch finds it; one without a trial has not begun, and takes any settings."""
+
+    study: StudyConfig
+    """Under what it froze when it was begun."""
+    begun: Event | None
+    """Its newest `study` event."""
+    config: dict[str, Any]
+    """As that event would record it now."""
+    same: bool
+    """Whether it does already."""
+    warm: list[str]
+    """Names of the studies that it was begun with."""
+    notes: list[str]
+    """What changes, and may."""
+
+
+def continuation(
+    study: StudyConfig, store_hash: str, folder: Path, state: StudyState, sources: Sequence[Path]
+) -> Continuation:
+    """Return what becomes of a study, after a check that an existing one is this very study.
+
+    Args:
+        study: What to search.
+        store_hash: Of its data.
+        folder: The study's.
+        state: What the ledger there says, if there is one.
+        sources: Folders of earlier studies from which its sampler is to learn.
+
+    Raises:
+        ConfigError: It has other settings, another data set or another warm start, or this version
+            would train it otherwise.
+    """
+    begun, config = state.study, study.model_dump(mode="json")
+    warm = begun.get("warm_start", []) if begun else []
+    same = begun is not None and (begun["config"], begun["store_hash"]) == (config, store_hash)
+    if not begun or not (state.trials or same):
+        return Continuation(study.under(None), begun, config, same, warm, [])
+    check_trainable(begun, folder)
+    study = study.under(frozen_of(begun))
+    notes: list[str] = []
+    if state.trials:
+        check_data(begun, store_hash, study, folder)
+        # Read as a study: in today's keys, and what a newer segtune added with its default.
+        last = study_of(begun, folder / "ledger.jsonl")
+        problems, notes = changes(last, study)
+        study = study.under(frozen_beside(frozen_of(begun), last, study))
+        rule = "this study was begun without it; give the study another name to begin warm"
+        others = sorted({source.resolve().name for source in sources} - {*warm})
+        problems += [f"--warm-start {name}: {rule}" for name in others]
+        if problems:
+            raise ConfigError(f"{folder}: {problem}" for problem in problems)
+    return Continuation(study, begun, config, same, warm, notes)
+
+
+def check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path) -> None:
+    """Check that a study's data are those that it was begun with.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    if begun["store_hash"] != store_hash:
+        raise ConfigError(
+            [
+                f"{folder}: data.store: {study.data.store}: has the content {store_hash[:12]}, "
+                f"but this study was begun with {begun['store_hash'][:12]}"
+            ]
+        )
+
+
+def outlook(study: StudyConfig, runs: Path, sources: Sequence[Path]) -> list[str]:
+    """Return what a launch would find where the study is to lie, and how much it has left to do.
+
+    Args:
+        study: What would be launched.
+        runs: The folder of all studies.
+        sources: As for `continuation`.
+
+    Raises:
+        ValueError: The launch would be refused, for this reason.
+        OSError: The folder cannot be read, or not be written.
+    """
+    folder = runs.expanduser().resolve() / study.study
+    refresh(folder)
+    ledger = folder / "ledger.jsonl"
+    _check_writable(folder)
+    if not ledger.is_file():
+        return []
+    if who := writer_of(ledger):
+        raise ConfigError([f"{folder}: this study is being run by {who}"])
+    state = StudyState.of(Ledger.open(ledger, writer=False))
+    found = continuation(study, content_hash(study.data.store), folder, state, sources)
+    place = display_path(folder)
+    if not state.trials:
+        return [f"{place}: exists, but no trial of it was begun: it begins"]
+    return [f"note: {note}" for note in found.notes] + [f"{place}: {_left(found.study, state)}"]
+
+
+def _left(study: StudyConfig, state: StudyState) -> str:
+    live = len(state.live())
+    planned = state.num_trials(study) + study.num_protected
+    begun = len(state.searched()) + len(state.references()) + (state.control() is not None)
+    to_propose = max(0, planned - begun)
+    if not (live or to_propose):
+        return f"exists and is {state.standing(study)}: a launch trains nothing more"
+    left = [f"{live} to go on"] * bool(live) + [f"{to_propose} to begin"] * bool(to_propose)
+    text = (
+        f"exists, and goes on: {len(state.trials) - live} trials have ended, {' and '.join(left)}"
+    )
+    if spent := overspent(study, state.meter):
+        more = f"budget.{spent['what']}=MORE"
+        text += f"; but {budget_rule(spent)}, and nothing runs without {more}"
+    return text
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise what a launch would that cannot write its folder."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))

@@ -1,0 +1,94 @@
+"""Where Ray's files and token lie, when an environment is no good for them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from search.execution import auth, session
+from search.execution.session import own_folder, ray_address
+from trainer.configfile import ConfigError
+
+LONG = "net/people/slurm_jobdir/1355700_with_a_long_name_of_a_project/tmp.t0016"
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("RAY_TMPDIR", "TMPDIR", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    own_folder.cache_clear()
+    yield
+    own_folder.cache_clear()
+
+
+def test_a_temporary_folder_that_is_too_long_for_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / LONG))
+    folder = own_folder()
+    assert folder and len(folder) <= session.SOCKET_ROOM == 43
+    assert Path(folder).parent.stat().st_mode & 0o077 == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"note: TMPDIR {tmp_path / LONG}: Ray's sockets need a path of at most 39 bytes" in line
+    assert own_folder() == folder and not capsys.readouterr().err  # said once
+    own_folder.cache_clear()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / LONG))
+    with pytest.raises(ConfigError, match=r"^RAY_TMPDIR .* at most 39 bytes; name another folder"):
+        own_folder()
+
+
+def test_rays_folder_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_folder() is None
+    own_folder.cache_clear()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    folder = own_folder()
+    assert folder and folder.startswith("/tmp/segtune-")
+
+
+def test_a_home_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", "/proc/self")
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    auth.use_token("local")
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert "a token for this command alone" in capsys.readouterr().err
+    auth.use_token("local")
+    assert not capsys.readouterr().err
+
+
+def test_nobodys_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert auth.find_token() is None
+    with pytest.raises(FileNotFoundError, match="no home folder: set HOME"):
+        auth.ensure_token()
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("ray://head:10001", "RAY_ADDRESS ray://head:10001: Ray Client cannot drive a study"),
+        ("http://127.0.0.1:8265", "RAY_ADDRESS http://127.0.0.1:8265: is a dashboard's address"),
+    ],
+)
+def test_an_address_in_the_environment_is_named(
+    address: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ConfigError, match=f"^{says}.* or unset RAY_ADDRESS"):
+        ray_address(None)
+    with pytest.raises(ConfigError, match=r"^--address .*HOST:8265$"):
+        ray_address(address)
+
+
+def test_a_stale_address_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    monkeypatch.setattr(auth, "PATIENCE_S", 0.2)
+    rule = "no Ray cluster answers there; unset RAY_ADDRESS to start Ray on this machine"
+    with pytest.raises(ConfigError, match=f"^RAY_ADDRESS 127.0.0.1:9: {rule}$"):
+        auth.use_token(ray_address(None))

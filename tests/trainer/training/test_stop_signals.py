@@ -1,0 +1,58 @@
+"""A terminal that goes away is a stop, as SIGTERM is, and a run writes a checkpoint first."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.training.stop_signals import STOPS, stop_file, stop_signals
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_the_first_signal_is_a_request(number: signal.Signals, tmp_path: Path) -> None:
+    before = signal.getsignal(number)
+    with stop_file(tmp_path) as came:
+        assert not (tmp_path / "stop").exists()
+        signal.raise_signal(number)
+        assert came == [number] and (tmp_path / "stop").exists()
+        assert signal.getsignal(number) is (
+            signal.SIG_IGN if number == signal.SIGHUP else before  # a shell sends that twice
+        )
+    assert signal.getsignal(number) is before and not (tmp_path / "stop").exists()
+
+
+def test_nohup_stays_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals(pytest.fail):
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_is_said_after_a_terminal_is_gone_harms_nobody(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from trainer.training.stop_signals import stop_file\n"
+        "out = Path(sys.argv[1])\n"
+        "with stop_file(out) as came:\n"
+        "    print('ready', flush=True)\n"
+        "    while not came: time.sleep(0.01)\n"
+        "    print('stopped', flush=True); print('stopped', file=sys.stderr, flush=True)\n"
+        "    (out / 'done').write_text(came[0].name)\n"
+    )
+    here, there = pty.openpty()
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.Popen(
+        command, stdout=there, stderr=there, start_new_session=True, cwd=Path.cwd()
+    )
+    os.close(there)
+    assert b"ready" in os.read(here, 100)
+    os.close(here)  # from here on, what is written there is an error
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(20) == 0 and (tmp_path / "done").read_text() == "SIGHUP"

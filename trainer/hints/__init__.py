@@ -1,0 +1,1 @@
+"""What a person may have meant, for the lines about errors."""
