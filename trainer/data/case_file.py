@@ -247,7 +247,7 @@ def _missing(name: str, volume: Volume, reference: Volume, brain: NDArray[np.boo
         for end in (0, -1):
             is_outside[labels.take(end, axis)] = True
     enclosed = int((inside & ~is_outside[labels]).sum())
-    remedy = "give them a number, or leave the case out with --skip-bad"
+    remedy = "give them a number (prepare --skip-bad leaves the case out)"
     if enclosed:
         raise BadFile(
             volume.path,
