@@ -138,7 +138,7 @@ def prepare(
 @click.argument("store")
 @click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--hours", type=float, default=47, show_default=True, help="Wall-clock time of the study."
+    "--hours", type=float, default=47, show_default=True, help="Hours of wall-clock time."
 )
 @click.option("--gpus", type=int, metavar="N", help="GPUs of the study.  [default: those here]")
 @ADDRESS
