@@ -20,9 +20,6 @@ from trainer.data.splits import Place, draw, is_sealed, make_splits, notes_on_pa
 from trainer.data.splits_file import read_splits, torn
 from trainer.data.store import MANIFEST, Store
 
-MIN_FOLDERS = 5
-"""Fewer folders than folds are rather classes or parts than patients."""
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -100,12 +97,12 @@ class SplitOptions:
                 case: theirs.get(case, case) for case in known.keys() - patient_of.keys()
             }
         else:
-            told = patients_by_name(cases, numbers_count_patients=not pictures).told
-            by_folder = {} if told else _by_folder(cases, folders or {})
-            told = told or bool(by_folder)
+            by_name, told = patients_by_name(
+                cases, numbers_count_patients=not pictures, folders=folders
+            )
             notes += [] if told or splits else [UNTOLD]
-            everyone = [*dict.fromkeys([*cases, *known])]
-            by_name = patients_by_name(everyone, numbers_count_patients=True).of | by_folder
+            others = known.keys() - by_name.keys()
+            by_name |= patients_by_name(others, numbers_count_patients=True).of
             renamed = {by_name[case]: patient for case, patient in theirs.items()}
             patient_of = {case: renamed.get(patient, patient) for case, patient in by_name.items()}
         places = json.dumps(known, sort_keys=True).encode()
@@ -160,14 +157,6 @@ class SplitOptions:
         drawn = not {"splits", "like"} & self.request.keys()
         notes += notes_on_parts(lesion_ml, places, patient_of if drawn else None)
         return Parts(places, patient_of, elsewhere, notes, said, self.drawn_by)
-
-
-def _by_folder(cases: Sequence[str], folders: Mapping[str, str]) -> dict[str, str]:
-    """Return whose each case is where all folders tell, and not only a few of them: classes."""
-    names = {case: f"{folders.get(case, '')}_{case}" for case in cases}
-    by_name = patients_by_name([*names.values()], numbers_count_patients=False)
-    tells = by_name.told and len({*by_name.of.values()}) >= MIN_FOLDERS
-    return {case: by_name.of[name] for case, name in names.items()} if tells else {}
 
 
 def _places_of(path: Path) -> tuple[dict[str, Place], dict[str, str], str | None]:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,14 +24,19 @@ _NUMBERED = re.compile(
     re.I,
 )
 _SESSION = re.compile(
-    r"(?:[ _.-]+|(?<=\d))(?:ses|sess|session|scan|rescan|visit|run|tp|timepoint|time|frame|slice|"
-    r"sl|exam|examination|series|acq|follow-?up|fu|baseline|bl|pre|post|admission|discharge|day|week|"
-    r"month|year|echo|phase|repeat|rep|retest|aug|augmented|flip|flipped|rot|rotated|crop|patch|"
-    r"tile|view|left|right|lh|rh|ed|es|[mdwtvyz](?=[ _-]?\d{1,3}(?:[ _.-]|$)))[ _-]?\d*(?=[ _.-]|$)"
+    r"(?:(?:[ _.-]+|(?<=\d))(?:ses|sess|session|scan|rescan|visit|run|timepoint|time|frame|slice|"
+    r"exam|examination|series|acq|follow-?up|baseline|pre|post|admission|discharge|day|week|month|"
+    r"year|echo|phase|repeat|rep|retest|aug|augmented|flip|flipped|rot|rotated|crop|patch|tile|"
+    r"view|left|right)"
+    r"|[ _.-]+(?:tp|sl|fu|bl|lh|rh|ed|es|[mdwtvyz](?=[ _-]?\d{1,3}(?:[ _.-]|$))))"
+    r"[ _-]?\d*(?=[ _.-]|$)"
     r"|(?<=\d)[ _.-]+(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d(?=[ _.-]|$)",
     re.I,
 )
-"""What names a scan, a session, a slice or a date of a patient, who is named before it."""
+"""What names a scan, a session, a slice or a date of a patient, who is named before it.
+
+Short words stand apart: `c4d7` and `c4ed` are ids."""
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _NO_PATIENT = re.compile(
     r"^(?:(?:site|cent(?:er|re)|hospital|scanner|vendor|batch|cohort|group|fold|dataset|data|set|"
     r"part|task|year|train|test|val|validation|t|b|v|version|brats|isles|series|study|export)"
@@ -40,7 +45,8 @@ _NO_PATIENT = re.compile(
     re.I,
 )
 """A first word that names a hospital, a part of a data set or a kind of image, or is a year."""
-_INDEXED = re.compile(r"^(.*\d.*?)[ _.-]+([a-z]{0,2}\d{1,4}|[a-z])$", re.I)
+_INDEXED = re.compile(r"^(.*?(?<!\d)(?!(?:19|20)\d\d[ _.-])\d{4,6})[ _.-]+\d{1,3}$")
+"""A long number, which is no year, and a short one: `BraTS-GLI-00001-000`."""
 _RUNNING = re.compile(r"^(|.*\D)\d{1,5}$")
 
 
@@ -53,31 +59,34 @@ class Patients(NamedTuple):
     """The names say so; otherwise each case is taken for a patient of its own."""
 
 
-def patients_by_name(cases: Collection[str], *, numbers_count_patients: bool) -> Patients:
+def patients_by_name(
+    cases: Collection[str],
+    *,
+    numbers_count_patients: bool,
+    folders: Mapping[str, str] | None = None,
+) -> Patients:
     """Return whose each case is, as far as names tell.
 
     They tell by `sub-01`, by a word for a patient and a number (`P01_2`), by what stands before a
-    word for a session, a scan or a slice or before a date (`12_scan2`), and by marks of copies.
-    Each of these looks at one name alone, so that a case has the same patient whatever else there
-    is. Where none does, `A1_1, A1_2, A2_1, ...` tell together: indices that begin anew.
+    word for a session, a scan or a slice or before a date (`12_scan2`), by a long number before a
+    short one (`00001-000`), and by marks of copies. Each of these looks at one name alone, so that
+    a case has the same patient whatever else there is. Where none does, the case's folder may.
 
     Args:
         cases: Their ids.
         numbers_count_patients: Names that differ in a number alone (`hippocampus_001`) are of a
             patient each, as in data sets of volumes; pictures may be slices.
+        folders: What the folders of cases are called.
     """
     of, told = {}, set()
     for case in cases:
         of[case], tells = _by_name(case)
+        if not tells and folders and (folder := folders.get(case)):
+            inside, tells = _by_name(f"{folder}_{case}")
+            of[case] = inside if tells else of[case]
         if tells:
             told.add(case)
     untold = [case for case in cases if case not in told]
-    if indexed := _indexed([of[case] for case in untold]):
-        of |= {case: indexed[of[case]] for case in untold}
-        told |= {*untold}
-    if len(cases) > 2 and len({*of.values()}) == 1 and not _BIDS.search(next(iter(cases))):
-        return Patients({case: _plain(case) for case in cases}, told=False)
-    untold = [case for case in untold if case not in told]
     words = {match[1] if (match := _RUNNING.match(of[case])) else None for case in untold}
     counted = numbers_count_patients and len(words) == 1 and None not in words
     return Patients(of, told=not untold or counted)
@@ -142,8 +151,11 @@ def _by_name(case: str) -> tuple[str, bool]:
         return numbered[0], True
     for session in _SESSION.finditer(name):
         before = name[: session.start()]
-        if before and not _NO_PATIENT.match(before):
+        numbered = re.search(r"\d", _YEAR.sub("", _SESSION.sub("", before)))
+        if numbered and not _NO_PATIENT.match(before):
             return before, True
+    if (indexed := _INDEXED.match(name)) and not _NO_PATIENT.match(indexed[1]):
+        return indexed[1], True
     return name, False
 
 
@@ -153,18 +165,3 @@ def _plain(case: str) -> str:
     while (shorter := _COPY.sub("", name)) != name and shorter:
         name = shorter
     return name
-
-
-def _indexed(names: Collection[str]) -> dict[str, str] | None:
-    """Return the patient by name where all names are a patient and an index that begins anew."""
-    split = {name: match for name in names if (match := _INDEXED.match(name))}
-    if not split or len(split) < len({*names}):
-        return None
-    of = {name: match[1] for name, match in split.items()}
-    sizes = Counter(of.values())
-    commonest = Counter(match[2] for match in split.values()).most_common(1)[0][1]
-    anew = len(sizes) >= 2 and commonest * 2 >= len(sizes)
-    numbers = all(patient.isdigit() for patient in sizes)
-    believable = numbers or len(of) <= 20 * len(sizes) or len(sizes) >= 10
-    named_else = any(_NO_PATIENT.match(patient) for patient in sizes)
-    return of if anew and believable and not named_else else None

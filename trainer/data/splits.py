@@ -151,12 +151,13 @@ def notes_on_parts(
     without += [f"fold {fold}" for fold in folds if fold not in lesion_in]
     if without:
         notes.append(f"no lesion in {', '.join(without)}: no Dice can be measured there")
+    empty = [str(fold) for fold in range(NUM_FOLDS) if fold not in folds]
     if patient_of is None:
-        return notes
+        given = [f"no case in fold {', '.join(empty)}"] if empty and folds else []
+        return notes + given
     usable = "test" in lesion_in and not fold_problem(places, lesion_ml, 0)
     if not usable and (better := _better_seed(lesion_ml, patient_of)):
         notes = [f"{note} ({better})" for note in notes]
-    empty = [str(fold) for fold in range(NUM_FOLDS) if fold not in folds]
     if empty and folds:
         notes.append(f"too few cases for five folds: {', '.join(empty)} have none")
     return notes

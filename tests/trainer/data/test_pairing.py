@@ -108,10 +108,10 @@ def test_equal_names_in_train_and_test_are_different_cases(tmp_path, layout):
     assert all(image.replace("images", "masks") == mask for image, mask in found.values())
 
 
-@pytest.mark.parametrize("num_folders, told", [(6, True), (2, False)])
-def test_patients_folders_tell_the_patient_where_names_do_not(tmp_path, num_folders, told):
+@pytest.mark.parametrize("folder, told", [("p0{}", True), ("class{}", False)])
+def test_patients_folders_tell_the_patient_where_names_do_not(tmp_path, folder, told):
     for n in range(12):
-        files(tmp_path, *(f"{kind}/p0{n % num_folders}/{n}.png" for kind in ("images", "masks")))
+        files(tmp_path, *(f"{kind}/{folder.format(n % 6)}/{n}.png" for kind in ("images", "masks")))
     cases = find_cases(tmp_path)[1].cases
 
     options = SplitOptions.read(
@@ -122,7 +122,7 @@ def test_patients_folders_tell_the_patient_where_names_do_not(tmp_path, num_fold
     )
 
     assert sorted(options.patient_of, key=int) == [str(n) for n in range(12)]
-    assert len(set(options.patient_of.values())) == (num_folders if told else 12)
+    assert len(set(options.patient_of.values())) == (6 if told else 12)
     assert list(options.notes) == ([] if told else [UNTOLD])
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.data.parts import SplitOptions
 from trainer.data.splits import fold_problem, is_sealed, make_splits, notes_on_parts
 
 PHANTOM = [f"sub-stroke{number:04d}" for number in range(1, 33)]
@@ -27,6 +28,34 @@ def test_every_case_is_in_one_part_and_folds_have_their_sizes(volumes, seed):
     assert count[0] > 0 or count["test"] == len(volumes)
     with_lesion = {place for case, place in places.items() if volumes[case] and place != "test"}
     assert 0 in with_lesion or not with_lesion
+
+
+FOLDERS = {f"p{p:02d}_{n}": f"p{p:02d}" for p in range(20) for n in range(3)} | {
+    f"{n}": f"p{n % 20:02d}" for n in range(60)
+}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"A{n:02d}_{scan}" for n in range(40) for scan in (1, 2, 3)],
+        [f"case_{n:03d}" for n in range(40)],
+        [f"sub-{n:02d}_ses-{session}" for n in range(40) for session in (1, 2)],
+        [f"P01_{n}" for n in range(40)],
+        [*FOLDERS],
+    ],
+    ids=lambda names: names[0],
+)
+@pytest.mark.parametrize("others", [["stranger"], ["P02_1"], ["B7_1", "B7_2"], ["5", "0001_1"]])
+def test_others_that_come_go_or_are_renamed_unseal_no_case(names, others):
+    def sealed(cases: list[str]) -> set[str]:
+        options = SplitOptions.read(cases, seed=0, pictures=True, folders=FOLDERS)
+        places = options.divide(dict.fromkeys(cases, 1.0), dict.fromkeys(cases)).places
+        return {case for case in cases if places[case] == "test"}
+
+    before = sealed(names)
+    for now in ([*names, *others], names[::3], names[:1], [*names[5:], *others]):
+        assert sealed(now) & {*names} == before & {*now}
 
 
 @given(VOLUMES, VOLUMES, st.integers(0, 1000))
@@ -179,3 +208,5 @@ def test_parts_that_are_empty_are_said():
     assert notes_on_parts({"a": 1.0}, {"a": "test"}, names)[0].startswith("all cases are test")
     whole = {f"c{n}": n for n in range(5)} | {"t": "test"}
     assert notes_on_parts(dict.fromkeys(whole, 1.0), whole, None) == []
+    whole |= {"c3": 0, "c4": 0}
+    assert notes_on_parts(dict.fromkeys(whole, 1.0), whole, None) == ["no case in fold 3, 4"]
