@@ -33,6 +33,7 @@ def data_facts(path: str, fold: int) -> dict[str, Any]:
         "num_cases": len(store.cases),
         "num_test": len(splits["test"]),
         "num_in_folds": [len(cases) for cases in splits["folds"]],
+        "num_always_trained": sum(case.place == "train" for case in store.cases),
         "drawn_by": splits.get("drawn_by"),
         "said": manifest.get("said", []),
         "notes": [*manifest["notes"], *note_lines(manifest["cases"])],
@@ -50,6 +51,8 @@ def ceiling_of(data: Mapping[str, Any] | None) -> float | None:
 def data_in_words(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a name and a text for each fact, those that are known."""
     size, folds = data["image_size"], ", ".join(map(str, data["num_in_folds"]))
+    if always := data.get("num_always_trained"):
+        folds += f", {always} in every training"
     drawn = f"; by {data['drawn_by']}" if data["drawn_by"] else ""
     ceiling = data["ceiling"]
     rows = [

@@ -54,7 +54,11 @@ def read_splits(path: Path, cases: Collection[str]) -> Splits:
         text = content.decode("latin-1")
     is_json = text.lstrip()[:1] in ("[", "{")
     named, unnamed_are = _from_json(path, text) if is_json else _from_table(path, text)
-    places = {_in_data_set(name, cases): place for name, place in named.items()}
+    places: dict[str, Place] = {}
+    for name, place in named.items():
+        case = _in_data_set(name, cases)
+        if places.setdefault(case, place) != place:
+            raise ConfigError([f"{path}: {name!r}: {case!r} is named twice, with other places"])
     strangers = [case for case in places if case not in cases]
     if len(strangers) == len(places):
         first = strangers[0] if strangers else ""
@@ -154,7 +158,9 @@ def _from_table(path: Path, text: str) -> tuple[dict[str, Place], Place]:
         )  # fmt: skip
     places: dict[str, Place] = {}
     for number, cells in enumerate(rows[1:], start=2):
-        row = dict(zip(head, (cell.strip() for cell in cells), strict=False))
+        row = dict.fromkeys(head, "") | dict(
+            zip(head, (cell.strip() for cell in cells), strict=False)
+        )
         if not any(row.values()):
             continue
         where = f"{path}: line {number}"
@@ -174,7 +180,7 @@ def _place(where: str, row: Mapping[str, str]) -> Place:
     if fold.casefold() == "test":
         fold, test = "", "yes"
     if fold.casefold() in ("", "nan", "none", "-"):
-        return "test" if test in _YES or "test" not in row else "rest"
+        return "test" if test in _YES or ("fold" in row and not test) else "rest"
     if not fold.removesuffix(".0").isdecimal() or int(fold.removesuffix(".0")) >= NUM_FOLDS:
         raise ConfigError(
             [f"{where}: fold: {fold!r}: must be 0 to {NUM_FOLDS - 1}, or empty for test cases"]

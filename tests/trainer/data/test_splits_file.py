@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from search.storage.data_facts import data_facts, data_in_words
 from tests.trainer.data import trees
 from tests.trainer.data.trees import run
 from trainer.configfile import ConfigError
@@ -55,9 +56,11 @@ def test_what_is_written_is_read_back(tmp_path):
          {"case_0": "test", "case_1": 1, "case_2": "rest"}),
         ("﻿Case,Test\ncase_0,TRUE\n\n", {"case_0": "test", "case_1": "rest"}),
         ("case\tage\tfold\ncase_0\t61\t2.0\ncase_1\t\ttest\n", {"case_0": 2, "case_1": "test"}),
+        ("case,fold,test\ncase_0,,\ncase_1\ncase_2,,0\n",
+         {"case_0": "test", "case_1": "test", "case_2": "rest"}),
         ("fold,case\n1,case_0.nii.gz\n0,case_1_0000\n", {"case_0": 1, "case_1": 0}),
     ],
-    ids=["folds", "both", "test", "tabs", "file names"],
+    ids=["folds", "both", "test", "tabs", "blank", "file names"],
 )  # fmt: skip
 def test_tables_are_read(tmp_path, table, places):
     path = tmp_path / "splits.csv"
@@ -88,6 +91,7 @@ def test_tables_are_read(tmp_path, table, places):
         ("case,fold,test\ncase_0,1,1\n", "line 2: 'case_0' is test and in fold 1"),
         ("case,test\ncase_0,maybe\n", "line 2: test: 'maybe': must be 1 or 0"),
         ("case,fold\ncase_0,1\ncase_0,2\n", "line 3: case: 'case_0': is named twice"),
+        ("case,fold\ncase_0,0\ncase_0.nii.gz,test\n", "'case_0.nii.gz': 'case_0' is named twice"),
         ("case,fold\n,1\n", "line 2: case: is empty"),
         ("case,fold\n", "names no case; the data set has case_0"),
     ],
@@ -123,16 +127,20 @@ def test_a_store_has_the_splits_of_the_file_and_writes_them(tmp_path):
     root = trees.isles24(tmp_path / "data", 6)
     names = [f"sub-stroke000{n}" for n in range(1, 7)]
     folds = [
-        {"val": names[2 * fold : 2 * fold + 2], "train": names[2 - 2 * fold : 4 - 2 * fold]}
-        for fold in (0, 1)
+        {"train": names[2:4], "val": names[:2]},
+        {"train": [*names[:2], names[3]], "val": [names[2]]},
     ]
     path = json_file(tmp_path, folds)
 
     store, text = run(root, tmp_path / "out", splits=path)
 
-    assert [case.place for case in store.cases] == [0, 0, 1, 1, "test", "test"]
+    assert [case.place for case in store.cases] == [0, 0, 1, "train", "test", "test"]
     assert json.loads((tmp_path / "out" / FILE).read_text()) == folds
     assert "leaves out 2 of 6 cases, which are test" in text
+    assert "split: 2 test, folds of 2, 1, 0, 0, 0, 1 in every training" in text
+    assert "note: no case in fold 2, 3, 4" in text
+    facts = dict(data_in_words(data_facts(str(tmp_path / "out"), 0)))
+    assert facts["splits"].startswith("2 test, folds of 2, 1, 0, 0, 0, 1 in every training")
     assert "nothing to do" in run(root, tmp_path / "out", splits=path)[1]
     with pytest.raises(ConfigError, match="was prepared from other places of --splits"):
         run(root, tmp_path / "out")

@@ -18,10 +18,12 @@ def summary_lines(store: Store, manifest: Mapping[str, Any]) -> list[str]:
     """
     lesions = int(store.lesion_slice.sum())
     test, folds = manifest["splits"]["test"], manifest["splits"]["folds"]
+    always = sum(case.place == "train" for case in store.cases)
+    in_all = f", {always} in every training" if always else ""
     lines = [
         f"{store.path}: {len(store.cases)} cases, {store.num_slices} slices of {store.image_size}x"
         f"{store.image_size} ({lesions} with lesion), {', '.join(store.modalities)}",
-        f"split: {len(test)} test, folds of {', '.join(str(len(fold)) for fold in folds)}",
+        f"split: {len(test)} test, folds of {', '.join(str(len(fold)) for fold in folds)}{in_all}",
         *manifest.get("said", []),
     ]
     by_kind = note_lines(manifest["cases"])
