@@ -12,8 +12,9 @@ class Patient(NamedTuple):
 
     place: Place
     name: str
-    """As a hash, as the images are: a model's file tells nobody's name."""
+    """As a hash, which tells a name to whoever guesses it (`sub-01`), and no other."""
     images: str
+    """As a hash; empty where the manifest has none."""
 
 
 def patients(cases: Iterable[Mapping[str, Any]]) -> list[Patient]:
@@ -21,8 +22,8 @@ def patients(cases: Iterable[Mapping[str, Any]]) -> list[Patient]:
     found = []
     for case in cases:
         name = str(case.get("patient") or case["case_id"].casefold())
-        images = case.get("images_hash") or f"of {name}"
-        found.append(Patient(place_of(case), _mark(name), _mark(images)))
+        images = case.get("images_hash")
+        found.append(Patient(place_of(case), _mark(name), _mark(images) if images else ""))
     return found
 
 
@@ -54,7 +55,7 @@ class Seen(NamedTuple):
     def also(self, patients: Iterable[Patient]) -> "Seen":
         """Return these and others."""
         more = {mark for patient in patients for mark in (patient.name, patient.images)}
-        return Seen(self.marks | more, self.is_all)
+        return Seen(self.marks | (more - {""}), self.is_all)
 
 
 NOBODY = Seen(frozenset(), is_all=True)
@@ -70,19 +71,31 @@ class Overlap(NamedTuple):
     num_test: int
     is_all: bool
     """Those are all; otherwise nobody knows."""
+    by_name: bool = False
+    """Known by their names alone: those of another data set may be called the same."""
 
 
 def overlap(seen: Seen, patients: Iterable[Patient], fold: int) -> Overlap:
     """Return how many of a fold's validation and of the test patients weights were trained on."""
     names: dict[Place, set[str]] = {fold: set(), "test": set()}
-    known: dict[Place, set[str]] = {fold: set(), "test": set()}
+    by_images: dict[Place, set[str]] = {fold: set(), "test": set()}
+    by_name: dict[Place, set[str]] = {fold: set(), "test": set()}
     for patient in patients:
         if patient.place in names:
             names[patient.place].add(patient.name)
-            if {patient.name, patient.images} & seen.marks:
-                known[patient.place].add(patient.name)
+            if patient.images in seen.marks:
+                by_images[patient.place].add(patient.name)
+            if patient.name in seen.marks:
+                by_name[patient.place].add(patient.name)
+    surely = any(by_images.values())
+    known = by_images if surely else by_name
     return Overlap(
-        len(known[fold]), len(names[fold]), len(known["test"]), len(names["test"]), seen.is_all
+        len(known[fold]),
+        len(names[fold]),
+        len(known["test"]),
+        len(names["test"]),
+        seen.is_all,
+        by_name=not surely and any(by_name.values()),
     )
 
 
@@ -96,6 +109,11 @@ def sentence(found: Overlap, whose: str = "its first weights") -> str:
         )
         if count
     ]
+    if parts and found.by_name:
+        return (
+            f"perhaps not unseen: {whose} were trained on patients of the same names as "
+            f"{' and '.join(parts)}, perhaps the same"
+        )
     if parts:
         return f"not unseen: {whose} were trained on {' and '.join(parts)}"
     if not found.is_all:

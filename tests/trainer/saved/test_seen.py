@@ -23,7 +23,7 @@ def case(name: str, fold: int | None = None, images: str | None = None, patient:
 
 
 STORE = patients(
-    [case("a", 0), case("b", 0), case("c", 1), case("d", 1, "x"), case("e"), case("f")]
+    [case("a", 0, "ia"), case("b", 0, "ib"), case("c", 1), case("d", 1, "x"), case("e"), case("f")]
 )
 
 
@@ -35,13 +35,16 @@ STORE = patients(
         (NOBODY.also(trained_in(STORE, 1)),
          "not unseen: its first weights were trained on 2 of 2 validation patients"),
         (NOBODY.also(patients([case("A", 0), case("e", 3), case("z", 2)])),
-         "not unseen: its first weights were trained on 1 of 2 validation patients and 1 of 2 test "
-         "patients"),
+         "perhaps not unseen: its first weights were trained on patients of the same names as 1 of "
+         "2 validation patients and 1 of 2 test patients, perhaps the same"),
+        (NOBODY.also(patients([case("other", 0, "ia"), case("e", 3)])),
+         "not unseen: its first weights were trained on 1 of 2 validation patients"),
         (NOBODY.also(patients([case("scan7", 0, patient="f")])),
-         "not unseen: its first weights were trained on 1 of 2 test patients"),
+         "perhaps not unseen: its first weights were trained on patients of the same names as 1 of "
+         "2 test patients, perhaps the same"),
         (ANYBODY, "perhaps not unseen: whom its first weights were trained on is unknown, and "
          "validation and test patients may be among them"),
-        (ANYBODY.also(patients([case("a", 0)])),
+        (ANYBODY.also(patients([case("a", 0, "ia")])),
          "not unseen: its first weights were trained on 1 of 2 validation patients"),
         (Seen.parse(json.loads(json.dumps(NOBODY.also(trained_in(STORE, 0)).record()))), ""),
     ],
