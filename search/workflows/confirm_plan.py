@@ -71,6 +71,12 @@ def make_plan(
     control = state.control()
     beside = [*([control] if control else []), *state.references()]
     chosen = _distinct(study, [*candidates, *runner_up, *beside])
+    foreign = [one[0].number for one in chosen.values() if one[0].params.get("init_from")]
+    if study.trains and foreign:
+        raise ConfigError(
+            [f"{study.study}:{foreign[0]}: init_from: its first weights may have been trained on "
+             "the folds that would confirm"]
+        )  # fmt: skip
     kept = {one[0].number for one in chosen.values()}
     twins = [*chosen.values(), *(one for one in best.values() if one[0] in candidates)]
     plan = Plan(

@@ -420,6 +420,13 @@ def test_weights_from_elsewhere_may_have_seen_the_other_folds(tmp_path: Path, st
         config = offline.study(store, train={"init_from": "runs/one"})
         with pytest.raises(ConfigError, match=r"train\.init_from: those weights"):
             make_plan(config, session.state, top=1, num_seeds=3)
+    config = offline.study(store, control={"init_from": "/elsewhere/model.pt"})
+    with offline.opened(config, tmp_path / "control") as session:
+        offline.propose(session)
+        for trial in session.state.live():
+            offline.train(session, trial)
+        with pytest.raises(ConfigError, match="toy:0: init_from: its first weights may have been"):
+            make_plan(config, session.state, top=1, num_seeds=3)
 
 
 def test_cases_of_another_disk(folder: Path) -> None:
