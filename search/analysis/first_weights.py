@@ -12,16 +12,15 @@ LABEL = "selected on, optimistic"
 """What the numbers of a search are: the best of many on one validation fold."""
 
 
-def named(study: StudyConfig) -> list[str]:
-    """Return the weights that a study's trials may begin with."""
-    dimension = study.space.get("init_from")
-    given = [
-        study.train.get("init_from"),
-        *(each.settings.get("init_from") for each in study.references),
-        *(entry.get("init_from") for entry in study.enqueue),
-        *(dimension.values() if dimension else ()),
-    ]
-    return [*dict.fromkeys(absolute(path) for path in given if path)]
+def named(study: StudyConfig) -> list[tuple[str, str]]:
+    """Return the weights that a study's trials may begin with: by which key, and the path."""
+    places = [("train", study.train), ("control", study.control)]
+    places += [(f"references.{i}.settings", r.settings) for i, r in enumerate(study.references)]
+    places += [(f"enqueue.{i}", entry) for i, entry in enumerate(study.enqueue)]
+    given = [(f"{place}.init_from", values.get("init_from")) for place, values in places]
+    if dimension := study.space.get("init_from"):
+        given += [("space.init_from", path) for path in dimension.values()]
+    return [(key, absolute(path)) for key, path in given if path]
 
 
 def warning(study: StudyConfig, state: StudyState, params: Mapping[str, Any] | None = None) -> str:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from search.analysis.first_weights import named
 from search.execution.session import ray_address
 from search.report.text import align
 from search.storage.dataset_cache import read_manifest
@@ -66,18 +67,14 @@ def _other_store(path: str) -> str:
 
 def weights_problems(study: StudyConfig) -> list[str]:
     """Return what is wrong with the weights that trials would begin with; torch reads them."""
-    places = [("train", study.train), ("control", study.control)]
-    places += [(f"references.{i}.settings", r.settings) for i, r in enumerate(study.references)]
-    given = [(f"{place}.init_from", values.get("init_from")) for place, values in places]
-    given += [("space.init_from", each) for each in _possible(study.space.get("init_from"))]
-    if not any(path for _, path in given):
+    if not (given := named(study)):
         return []
     from trainer.saved.model_io import load
 
     problems = []
     for key, path in given:
         try:
-            load(path, "cpu") if path else None
+            load(path, "cpu")
         except (ConfigError, OSError) as error:
             problems.append(f"{key}: {error}")
     return problems

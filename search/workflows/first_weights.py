@@ -16,7 +16,7 @@ def first_weights(study: StudyConfig) -> dict[str, dict[str, Any]]:
     Raises:
         OSError: The store cannot be read.
     """
-    if not (paths := named(study)):
+    if not (paths := dict.fromkeys(path for _, path in named(study))):
         return {}
     from trainer.saved.model_io import load, seen_by
 

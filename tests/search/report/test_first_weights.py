@@ -6,6 +6,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from search.analysis.first_weights import named
 from search.analysis.results import compare
 from search.cli.main import main
 from search.monitor.study_list import list_studies
@@ -72,3 +73,15 @@ def test_what_the_weights_say_is_recorded_and_a_clean_start_is_no_note(
     with offline.opened(seen, tmp_path / "runs", first_weights=first_weights(seen)):
         pass
     assert compare(tmp_path / "runs", importance=False)["label"].endswith(" validation patients")
+
+
+def test_all_places_of_first_weights_are_looked_at(store: Path, tmp_path: Path) -> None:
+    references = [{"name": "public", "settings": {"init_from": "/b/model.pt"}}]
+    study = offline.study(
+        store, enqueue=[], references=references, control={"init_from": "/a/model.pt"}
+    )
+    assert named(study) == [
+        ("control.init_from", "/a/model.pt"),
+        ("references.0.settings.init_from", "/b/model.pt"),
+    ]
+    assert {*first_weights(study)} == {"/a/model.pt", "/b/model.pt"}
