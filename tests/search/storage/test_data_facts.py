@@ -27,6 +27,9 @@ def test_the_facts_are_the_stores_and_the_ceiling_is_the_folds(store):
         "lesion_f1": expected.lesion_f1,
     }
     words = dict(data_in_words(found))
+    some_always = data_in_words(found | {"num_always_trained": 7})
+    assert ", 7 in every training" in dict(some_always)["splits"]
+    assert "in every training" not in words["splits"]
     assert words["cases"] == f"12, {data.num_slices} slices of 32x32"
     assert words["ceiling"].startswith(f"Dice {expected.dice:.4f}")
 

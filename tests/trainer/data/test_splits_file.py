@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-from search.storage.data_facts import data_facts, data_in_words
 from tests.trainer.data import trees
 from tests.trainer.data.trees import run
 from trainer.configfile import ConfigError
@@ -139,8 +138,6 @@ def test_a_store_has_the_splits_of_the_file_and_writes_them(tmp_path):
     assert "leaves out 2 of 6 cases, which are test" in text
     assert "split: 2 test, folds of 2, 1, 0, 0, 0, 1 in every training" in text
     assert "note: no case in fold 2, 3, 4" in text
-    facts = dict(data_in_words(data_facts(str(tmp_path / "out"), 0)))
-    assert facts["splits"].startswith("2 test, folds of 2, 1, 0, 0, 0, 1 in every training")
     assert "nothing to do" in run(root, tmp_path / "out", splits=path)[1]
     with pytest.raises(ConfigError, match="was prepared from other places of --splits"):
         run(root, tmp_path / "out")
