@@ -158,7 +158,8 @@ def notes_on_parts(
         notes = [f"{note} ({better})" for note in notes]
     empty = [str(fold) for fold in range(NUM_FOLDS) if fold not in folds]
     if empty and folds:
-        notes.append(f"too few cases for five folds: {', '.join(empty)} have none")
+        which = f"folds {', '.join(empty)} have" if empty[1:] else f"fold {empty[0]} has"
+        notes.append(f"too few patients for five folds: {which} none")
     return notes
 
 
