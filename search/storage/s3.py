@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from search.storage.private_folder import private_folder
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
 from trainer.documents import from_json, to_json
@@ -37,20 +36,8 @@ def is_remote(path: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Return where this machine keeps copies: SEGTUNE_CACHE, else ~/.cache/segtune.
-
-    Without a home that can be written, as services and containers have it, it is a folder in /tmp.
-    """
-    if given := os.environ.get("SEGTUNE_CACHE"):
-        return Path(given).expanduser().resolve()
-    try:
-        folder = Path("~/.cache/segtune").expanduser().resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK | os.X_OK):
-            return folder
-    except (OSError, RuntimeError):  # RuntimeError: this user has no home at all
-        pass
-    return private_folder() / "cache"
+    """Return where this machine keeps copies: SEGTUNE_CACHE, else ~/.cache/segtune."""
+    return Path(os.environ.get("SEGTUNE_CACHE") or "~/.cache/segtune").expanduser().resolve()
 
 
 class Entry(NamedTuple):

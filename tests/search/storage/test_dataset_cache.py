@@ -22,8 +22,7 @@ from search.storage.dataset_cache import (
     read_manifest,
     with_store_here,
 )
-from search.storage.private_folder import private_folder
-from search.storage.s3 import Remote, cache_folder
+from search.storage.s3 import Remote
 from search.workflows.confirmed_models import _read
 from tests.search.conftest import ROOT
 from tests.search.execution.test_trainable import spec
@@ -338,17 +337,3 @@ def test_a_store_that_is_away_has_not_changed(near: tuple[Path, dict[str, Any]],
     assert not isinstance(raised.value, StoreChanged)
     away.rename(place / what)
     assert with_store_here(told) == told
-
-
-def test_without_a_home_that_can_be_written_copies_are_in_a_folder_of_ones_own(
-    monkeypatch, tmp_path
-):
-    monkeypatch.delenv("SEGTUNE_CACHE", raising=False)
-    monkeypatch.setenv("HOME", "/proc/self")
-    assert cache_folder() == private_folder() / "cache"
-
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_folder() == tmp_path / "home/.cache/segtune"
-    (tmp_path / "home/.cache/segtune").rmdir()
-    (tmp_path / "home/.cache/segtune").write_text("")
-    assert cache_folder() == private_folder() / "cache"
