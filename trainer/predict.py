@@ -62,12 +62,12 @@ def predict_case(trained: TrainedModel, images: Images) -> CasePrediction:
         OutOfMemory: One slice does not fit on the device.
     """
     torch.set_num_threads(trained.config.num_threads)  # another number rounds differently
-    reference, brain = read_reference(images)
+    reference, brain = read_reference(images, trained.inputs.factors)
     box = fit_box(brain, reference.spacing_mm)
-    size = trained.inputs.image_size
+    size, factors = trained.inputs.image_size, trained.inputs.factors
     slices = np.stack(
         [
-            to_pixels(modality, images[modality], reference, brain, box, size).slices
+            to_pixels(modality, images[modality], reference, brain, box, size, factors).slices
             for modality in trained.inputs.modalities
         ],
         axis=1,

@@ -40,7 +40,7 @@ def check(runs: Path, as_json: bool) -> None:
     "--format",
     "format_",
     metavar="NAME",
-    help="Layout of DATASET: isles24, isles22, msd or folder.  [default: detected]",
+    help="Layout of DATASET: isles24, isles22, msd, folder or subjects.  [default: detected]",
 )
 @click.option(
     "--image-size",
@@ -73,6 +73,24 @@ def check(runs: Path, as_json: bool) -> None:
     metavar="STORE",
     help="Keep the places that an earlier store gave; draw those of new cases.",
 )
+@click.option(
+    "--labels",
+    metavar="LABELS",
+    default="",
+    help="Which labels of the masks are lesion: 1,3, or names.  [default: all but 0]",
+)
+@click.option(
+    "--mask-threshold",
+    type=float,
+    metavar="VALUE",
+    help="Lesion from this value of the masks on.  [default: half of their height]",
+)
+@click.option(
+    "--scale",
+    multiple=True,
+    metavar="MODALITY=FACTOR[,OFFSET]",
+    help="Bring a modality to its unit: tmax=0.001 from ms, ncct=1,-1024 where air is 0.",
+)
 def prepare(
     dataset: Path,
     out: Path,
@@ -84,11 +102,15 @@ def prepare(
     patients: str | None,
     splits: Path | None,
     like: Path | None,
+    labels: str,
+    mask_threshold: float | None,
+    scale: tuple[str, ...],
 ) -> None:
     """Turn a data set into a store, which trials map into memory.
 
-    DATASET is a folder of ISLES24, ISLES22, MSD or nnU-Net, or of pairs of images and masks; OUT is
-    the store's new folder. Look at the pictures that it ends with before you train.
+    DATASET is a folder of ISLES24, ISLES22, MSD or nnU-Net, of pairs of images and masks, or of a
+    folder a subject (BraTS, BIDS); OUT is the store's new folder. Look at the pictures that it ends
+    with before you train.
     """
     from trainer.data.prepare import prepare as run
     from trainer.evaluation.ceiling import ceilings, in_words
@@ -104,6 +126,9 @@ def prepare(
         patients=patients,
         splits=splits,
         like=like,
+        labels=labels,
+        mask_threshold=mask_threshold,
+        scale=scale,
     )
     if found := ceilings(store, workers):
         click.echo(in_words(found))
@@ -113,7 +138,7 @@ def prepare(
 @click.argument("store")
 @click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "--hours", type=float, default=47, show_default=True, help="Wall-clock time of the study."
+    "--hours", type=float, default=47, show_default=True, help="Hours of wall-clock time."
 )
 @click.option("--gpus", type=int, metavar="N", help="GPUs of the study.  [default: those here]")
 @ADDRESS

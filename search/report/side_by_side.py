@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.analysis.first_weights import LABEL
 from search.analysis.results import compare_studies
 from search.ledger.budget import HEADS
 from search.report.leaderboard import terminal_width, wrapped
@@ -25,9 +26,8 @@ def side_by_side(folders: Sequence[Path]) -> str:
     width = terminal_width()
     result = compare_studies(folders, importance=False)
     studies = result["studies"]
-    label = studies[0]["label"]
     title = (
-        f"{len(studies)} studies: Dice of each one's best trial on its validation fold ({label})"
+        f"{len(studies)} studies: Dice of each one's best trial on its validation fold ({LABEL})"
     )
     parts = [
         *wrapped([title], width),

@@ -19,6 +19,7 @@ def data_facts(path: str, fold: int) -> dict[str, Any]:
         StoreError: It is no store, or is damaged.
         OSError: It cannot be read.
     """
+    from trainer.data.summary.notes import note_lines
     from trainer.evaluation.ceiling import ceiling
 
     manifest, store = json.loads(read_manifest(path)), open_store(path)
@@ -32,8 +33,9 @@ def data_facts(path: str, fold: int) -> dict[str, Any]:
         "num_cases": len(store.cases),
         "num_test": len(splits["test"]),
         "num_in_folds": [len(cases) for cases in splits["folds"]],
+        "drawn_by": splits.get("drawn_by"),
         "said": manifest.get("said", []),
-        "notes": manifest["notes"],
+        "notes": [*manifest["notes"], *note_lines(manifest["cases"])],
         "skipped": len(manifest["skipped"]),
         "ceiling": best and asdict(best),
     }
@@ -48,11 +50,12 @@ def ceiling_of(data: Mapping[str, Any] | None) -> float | None:
 def data_in_words(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a name and a text for each fact, those that are known."""
     size, folds = data["image_size"], ", ".join(map(str, data["num_in_folds"]))
+    drawn = f"; by {data['drawn_by']}" if data["drawn_by"] else ""
     ceiling = data["ceiling"]
     rows = [
         ("cases", f"{data['num_cases']}, {data['num_slices']} slices of {size}x{size}"),
         ("modalities", ", ".join(data["modalities"])),
-        ("splits", f"{data['num_test']} test, folds of {folds}"),
+        ("splits", f"{data['num_test']} test, folds of {folds}{drawn}"),
         ("read as", "; ".join(data["said"])),
         (
             "ceiling",

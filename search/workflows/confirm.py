@@ -11,7 +11,7 @@ A study that trains nothing (max_t 0) keeps its fold, since its weights were tra
 and varies the seed of the sampling.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def confirm(
         return 0
     with reopened(folder) as session:
         whole = plan_of(session.study, session.state)
+        _check_folds(session.study, [pair.fold for pair in whole.pairs])
         if test:
             _check_test_set(session.study)
         plan = kept_to(whole, session.study, session.state, gpu_hours)
@@ -116,6 +117,12 @@ def confirm(
             _conclude(session, sealed_verdict(session, plan, margin))
         send_rest(session, print)
     return 0
+
+
+def _check_folds(study: StudyConfig, folds: Iterable[int]) -> None:
+    store = open_store(study.data.store)
+    for fold in sorted({*folds}):
+        store.split(fold)
 
 
 def _check_test_set(study: StudyConfig) -> None:

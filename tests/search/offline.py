@@ -36,7 +36,7 @@ def study(store: Path, **settings: Any) -> StudyConfig:
 
 
 @contextmanager
-def opened(config: StudyConfig, folder: Path, *, frozen: bool = True):
+def opened(config: StudyConfig, folder: Path, *, frozen: bool = True, **begun: Any):
     """Open a study as its driver; a new one gets its first event, of version 0.1 if not frozen."""
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
         if not any(event["event"] == "study" for event in ledger.events):
@@ -49,6 +49,7 @@ def opened(config: StudyConfig, folder: Path, *, frozen: bool = True):
                     "commit": code_commit(),
                     "versions": package_versions(),
                     **(birth(config)._asdict() if frozen else {}),
+                    **begun,
                 }
             )
         yield StudySession(config, folder, ledger)

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from trainer.data.windows import kind
+
 WORKING_MM = 2.0
 BRAIN_HU = (-5.0, 100.0)
 AIR_HU = -300.0
@@ -38,7 +40,7 @@ def brain_mask(
     ]
     small = ndimage.zoom(volume, zoom, order=1, grid_mode=True, mode="nearest")
     small_mm = np.array(spacing_mm) * volume.shape / small.shape
-    is_head = modality in ("ncct", "cta") and bool((small < AIR_HU).any())
+    is_head = kind(modality) in ("ncct", "cta") and bool((small < AIR_HU).any())
     mask = _inside_skull(small, small_mm) if is_head else _foreground(small, small_mm)
     if not mask.any():
         return np.ones(volume.shape, bool)

@@ -5,7 +5,7 @@ the slice itself is in the middle. At a case's ends its last slice stands in for
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.store import Store
+from trainer.data.windows import Factors
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class InputSpec:
     """Physical values that become -1 and 1, by modality."""
     context_slices: int
     image_size: int
+    factors: Factors = field(default_factory=dict)
+    """By modality, also the reference's: what brings values as read from files to their unit."""
 
     @property
     def num_channels(self) -> int:
@@ -45,6 +48,7 @@ class InputSpec:
             windows,
             int(values["context_slices"]),
             int(values["image_size"]),
+            {str(k): (float(f), float(o)) for k, (f, o) in dict(values.get("factors", {})).items()},
         )
         if not 0 < len(spec.modalities) == len(spec.windows):
             raise ValueError("needs one window a modality")
@@ -52,10 +56,12 @@ class InputSpec:
 
     def describe(self) -> dict[str, Any]:
         """Return lists, strings and numbers only."""
-        return asdict(self) | {
+        values = asdict(self) | {
             "modalities": list(self.modalities),
             "windows": [list(window) for window in self.windows],
+            "factors": {name: list(numbers) for name, numbers in self.factors.items()},
         }
+        return {key: value for key, value in values.items() if value != {}}
 
     def with_context(self, rows: ArrayLike, first: ArrayLike, last: ArrayLike) -> NDArray[np.int64]:
         """Return each row's neighbours and itself, kept within first..last of its case.
@@ -106,6 +112,7 @@ class Inputs:
             tuple(config.data.windows.get(name, store.windows[name]) for name in self.channels),
             config.data.context_slices,
             store.image_size,
+            store.factors,
         )
         self.window = Window(self.spec, device)
 

@@ -13,26 +13,41 @@ from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from numpy.typing import NDArray
-from PIL import Image as Picture
 from scipy import ndimage
 
 from trainer.atomic import write_atomically
+from trainer.data.files import (
+    NIFTI_SUFFIXES,
+    PICTURE_SUFFIXES,
+    BadFile,
+    Source,
+    check_there,
+    is_picture,
+    read_pixels,
+)
+
+__all__ = [
+    "MIN_COVERAGE", "NIFTI_SUFFIXES", "PICTURE_SUFFIXES", "WRITTEN_HERE", "BadFile", "Source",
+    "Volume", "check_same_grid", "num_channels", "on_grid_of", "picture_axes", "read_values",
+    "read_volume", "was_written_here", "write_like",
+]  # fmt: skip
 
 SAME_GRID_MM = 0.1
 """Two grids are the same if no voxel lies further apart than this: affines carry noise of 1e-5."""
-VOXEL_MM = (0.01, 1000.0)
+VOXEL_MM = (0.01, 100.0)
 """Smallest and largest voxel that a scan can have: beyond it the header is damaged."""
+LARGEST_MM = 5000.0
+"""No scan shows more, along any axis."""
+LIKELY_MM = (0.05, 30.0)
+"""What voxels of a scan measure, nearly always."""
+MM_IN = {1: 1e3, 3: 1e-3}
+"""Of the header's codes of a unit: metre and micron."""
 MOST_DEFLATED = 1033
 """Bytes that gzip makes of one at most."""
 MAX_EXTRA = 1 << 20
 """Bytes that may follow the last voxel."""
-WHOLE = 1e-3
-"""Labels coded with a slope read 0.99999999977 for 1."""
 MIN_COVERAGE = 0.5
 """A modality on another grid must show at least this share of the reference's brain."""
-LOSSLESS_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-PICTURE_SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg")
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # What nibabel mends in a header it says on stderr, without the file's name.
 logging.getLogger("nibabel.global").disabled = True
 UNREADABLE = (
@@ -47,21 +62,6 @@ _GRID_FIELDS = (
 )  # fmt: skip
 
 
-class BadFile(ValueError):
-    """A file that cannot be used; the message is one line that begins with its path."""
-
-    def __init__(self, path: Path, rule: str):
-        super().__init__(f"{path}: {rule}")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a volume comes from: a file, or one channel of a file."""
-
-    path: Path
-    channel: int | None = None
-
-
 @dataclass(frozen=True)
 class Volume:
     """A volume with canonical axes: x to the patient's right, y to anterior, z to superior."""
@@ -71,6 +71,8 @@ class Volume:
     """(X, Y, Z), in the file's own units."""
     affine: NDArray[np.float64]
     """(4, 4), from voxel indices to mm."""
+    missing: NDArray[np.bool_] | None = None
+    """(X, Y, Z): the file has no number there (NaN or infinite); None where it has everywhere."""
 
     @property
     def path(self) -> Path:
@@ -83,20 +85,43 @@ class Volume:
         return x, y, z
 
 
-def read_volume(source: Source) -> Volume:
-    """Read a NIfTI file or a picture.
+def read_values(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return a NIfTI file's or a picture's voxels (X, Y, Z), canonical axes, and their affine.
+
+    A picture is one slice of 1 mm pixels, anterior at its top, values 0 (black) to 1 (white).
 
     Raises:
-        BadFile: Missing, empty, truncated, not an image, not 3D, or with non-finite voxels.
+        BadFile: Missing, empty, truncated, not an image or not 3D.
     """
-    path = source.path
-    _check_there(path)
-    is_picture = path.name.lower().endswith(PICTURE_SUFFIXES)
-    data, affine = _read_picture(source) if is_picture else _read_nifti(source)
-    bad = data.size - int(np.isfinite(data).sum())
-    if bad:
-        raise BadFile(path, f"has {bad} non-finite voxels (NaN or infinite)")
-    return Volume(source, data, affine)
+    check_there(source.path)
+    if not is_picture(source.path):
+        return _read_nifti(source)
+    pixels = read_pixels(source.path)
+    if source.channel is None or pixels.values.ndim == 2:
+        values = pixels.grey
+    else:
+        values = pixels.values[..., source.channel].astype(np.float32)
+    return picture_axes(values / np.float32(pixels.white)), np.eye(4)
+
+
+def picture_axes(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn a picture's (H, W) into a volume's (X, Y, 1)."""
+    return pixels[::-1, ::-1].T[:, :, None].copy()
+
+
+def read_volume(source: Source) -> Volume:
+    """Read a NIfTI file or a picture. Voxels that are no number have the smallest value.
+
+    Raises:
+        BadFile: As `read_values`, or without a number.
+    """
+    data, affine = read_values(source)
+    finite = np.isfinite(data)
+    if finite.all():
+        return Volume(source, data, affine)
+    if not finite.any():
+        raise BadFile(source.path, f"all {data.size} voxels are non-finite (NaN or infinite)")
+    return Volume(source, np.where(finite, data, data[finite].min()), affine, ~finite)
 
 
 def num_channels(path: Path) -> int:
@@ -105,7 +130,7 @@ def num_channels(path: Path) -> int:
     Raises:
         BadFile: Missing, empty, not NIfTI, or damaged at its beginning.
     """
-    _check_there(path)
+    check_there(path)
     shape = _load(path).shape
     return int(shape[3]) if len(shape) == 4 else 1
 
@@ -147,13 +172,6 @@ def was_written_here(path: Path) -> bool:
         return False
 
 
-def _check_there(path: Path) -> None:
-    if not path.is_file():
-        raise BadFile(path, "is missing")
-    if path.stat().st_size == 0:
-        raise BadFile(path, "is empty (0 bytes)")
-
-
 def _load(path: Path) -> nibabel.Nifti1Image:
     """Read a NIfTI file's header; a compressed file's content too, and its checksum with it."""
     try:
@@ -187,47 +205,20 @@ def _unpacked(path: Path, header: nibabel.Nifti1Header) -> bytes:
     return content
 
 
-def read_mask(source: Source, reference: Volume) -> NDArray[np.bool_]:
-    """Read a lesion mask on the grid of `reference`; every label but 0 is lesion.
-
-    Returns:
-        bool (X, Y, Z). In NIfTI files whole numbers are labels, and shares of a voxel count from
-        0.5 on; in lossless pictures every colour but black, in JPEG from mid-grey on.
-
-    Raises:
-        BadFile: As `read_volume`, its grid is not the reference's, or its values are no mask's.
-    """
-    mask = read_volume(source)
-    if mask.data.shape != reference.data.shape:
+def check_same_grid(volume: Volume, reference: Volume) -> None:
+    """Refuse a volume that does not lie on the grid of `reference`, voxel for voxel."""
+    if volume.data.shape != reference.data.shape:
         raise BadFile(
-            source.path,
-            f"shape {_shape(mask)}, but must match {_shape(reference)} of {reference.path.name}",
+            volume.path,
+            f"shape {_shape(volume)}, but must match {_shape(reference)} of {reference.path.name}",
         )
-    distance_mm = _distance_mm(mask, reference)
+    distance_mm = _distance_mm(volume, reference)
     if distance_mm > SAME_GRID_MM:
         raise BadFile(
-            source.path,
+            volume.path,
             f"affine does not match {reference.path.name}: voxels lie up to {distance_mm:.3g} mm "
             f"apart, but at most {SAME_GRID_MM} mm is noise",
         )
-    above = 0 if source.path.name.lower().endswith(LOSSLESS_SUFFIXES) else 0.5
-    _check_labels(mask, above)
-    return mask.data > above
-
-
-def _check_labels(mask: Volume, above: float) -> None:
-    """Refuse another image in the place of a mask, and labels that none would be left of."""
-    values = mask.data
-    low, high = float(values.min()), float(values.max())
-    is_whole = bool((np.abs(values - np.rint(values)) < WHOLE).all())
-    if low < -WHOLE or not (is_whole or high <= 1):
-        raise BadFile(
-            mask.path,
-            f"has values from {low:g} to {high:g}, but a mask has labels (0, 1, 2, ...) or shares "
-            "of a voxel (0 to 1)",
-        )
-    if WHOLE < high <= above:
-        raise BadFile(mask.path, f"its largest value is {high:g}, but lesion begins above {above}")
 
 
 def on_grid_of(
@@ -288,15 +279,42 @@ def _read_nifti(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64
         if isinstance(error, BadFile):
             raise
         raise BadFile(path, f"is truncated or damaged ({' '.join(str(error).split())})") from error
-    affine = image.affine
+    affine = _in_mm(path, image)
+    canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
+    return np.asarray(canonical.dataobj), canonical.affine
+
+
+def _in_mm(path: Path, image: nibabel.Nifti1Image) -> NDArray[np.float64]:
+    """Return an image's affine in mm: where its header says microns or metres, and its voxels are
+    of a scan's size only then, they are converted.
+
+    Raises:
+        BadFile: No scan can have this grid.
+    """
+    affine: NDArray[np.float64] = image.affine
     if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12):
         raise BadFile(path, "has an affine that no voxel grid can have (zero or non-finite)")
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    unit = int(image.header["xyzt_units"]) % 8
+    if unit in MM_IN and _is_likely(spacing_mm * MM_IN[unit]) and not _is_likely(spacing_mm):
+        affine = np.diag([*[MM_IN[unit]] * 3, 1.0]) @ affine
+        spacing_mm = spacing_mm * MM_IN[unit]
+    voxel = " x ".join(f"{each:.3g}" for each in spacing_mm)
     if not (VOXEL_MM[0] <= spacing_mm.min() and spacing_mm.max() <= VOXEL_MM[1]):
-        voxel = " x ".join(f"{each:.3g}" for each in spacing_mm)
-        raise BadFile(path, f"has voxels of {voxel} mm: must be {VOXEL_MM[0]} to {VOXEL_MM[1]:g}")
-    canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
-    return np.asarray(canonical.dataobj), canonical.affine
+        raise BadFile(
+            path, f"has voxels of {voxel} mm: must be {VOXEL_MM[0]} to {VOXEL_MM[1]:g}; if they "
+            "are in microns or metres, its header must say so (xyzt_units)"
+        )  # fmt: skip
+    if (extent_mm := float((spacing_mm * image.shape[:3]).max())) > LARGEST_MM:
+        raise BadFile(
+            path, f"is {extent_mm / 1000:.3g} m long with voxels of {voxel} mm: no scan is longer "
+            f"than {LARGEST_MM / 1000:g} m; are they in another unit?"
+        )  # fmt: skip
+    return affine
+
+
+def _is_likely(spacing_mm: NDArray[np.float64]) -> bool:
+    return bool(LIKELY_MM[0] <= spacing_mm.min() and spacing_mm.max() <= LIKELY_MM[1])
 
 
 def _why_no_image(path: Path) -> str:
@@ -310,22 +328,6 @@ def _why_no_image(path: Path) -> str:
     except (EOFError, OSError, zlib.error) as error:
         return f"is truncated or damaged ({error})"
     return "is not a NIfTI file"
-
-
-def _read_picture(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Read a picture as one slice of 1 mm pixels, anterior at its top, values 0..1."""
-    try:
-        with Picture.open(source.path) as picture:
-            pixels = np.asarray(
-                picture.convert("RGB") if picture.mode in ("P", "RGBA") else picture
-            )
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadFile(source.path, f"is not a readable picture ({error})") from error
-    if pixels.ndim == 3:
-        pixels = pixels.max(axis=2) if source.channel is None else pixels[..., source.channel]
-    white = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else max(float(pixels.max()), 1)
-    values = pixels.astype(np.float32) / np.float32(white)
-    return values[::-1, ::-1].T[:, :, None].copy(), np.eye(4)
 
 
 def _distance_mm(volume: Volume, reference: Volume) -> float:

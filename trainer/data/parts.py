@@ -16,9 +16,12 @@ from trainer.data.patients import (
     patients_by_pattern,
     some,
 )
-from trainer.data.splits import Place, draw, is_sealed, make_splits
+from trainer.data.splits import Place, draw, is_sealed, make_splits, notes_on_parts
 from trainer.data.splits_file import read_splits, torn
 from trainer.data.store import MANIFEST, Store
+
+MIN_FOLDERS = 5
+"""Fewer folders than folds are rather classes or parts than patients."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Parts:
     notes: list[str]
     said: list[str]
     """What was read, one line each."""
+    drawn_by: str
+    """What decided, in words."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class SplitOptions:
     notes: Sequence[str] = ()
     request: Mapping[str, str] = field(default_factory=dict)
     """What was asked for, by option; empty where the seed alone decides."""
+    drawn_by: str = ""
 
     @classmethod
     def read(
@@ -54,6 +60,7 @@ class SplitOptions:
         *,
         seed: int,
         pictures: bool,
+        folders: Mapping[str, str] | None = None,
         pattern: str | None = None,
         splits: Path | None = None,
         like: Path | None = None,
@@ -64,6 +71,7 @@ class SplitOptions:
             cases: The data set's.
             seed: Who is test, and the folds.
             pictures: They are pictures, of which a number names no patient.
+            folders: What each case's folders are called, which tell where names do not.
             pattern: What finds the patient in a case's name.
             splits: A file that says where cases are.
             like: A store whose places are kept.
@@ -93,16 +101,19 @@ class SplitOptions:
             }
         else:
             told = patients_by_name(cases, numbers_count_patients=not pictures).told
+            by_folder = {} if told else _by_folder(cases, folders or {})
+            told = told or bool(by_folder)
             notes += [] if told or splits else [UNTOLD]
             everyone = [*dict.fromkeys([*cases, *known])]
-            by_name = patients_by_name(everyone, numbers_count_patients=True).of
+            by_name = patients_by_name(everyone, numbers_count_patients=True).of | by_folder
             renamed = {by_name[case]: patient for case, patient in theirs.items()}
             patient_of = {case: renamed.get(patient, patient) for case, patient in by_name.items()}
         places = json.dumps(known, sort_keys=True).encode()
         request = {} if pattern is None else {"patients": pattern}
         if splits or like:
             request["splits" if splits else "like"] = hashlib.sha256(places).hexdigest()
-        return cls(seed, cases, patient_of, known, notes, request)
+        drawn_by = f"{splits.name}" if splits else f"as in {like.name}" if like else f"seed {seed}"
+        return cls(seed, cases, patient_of, known, notes, request, drawn_by)
 
     def divide(self, lesion_ml: Mapping[str, float], images: Mapping[str, str | None]) -> Parts:
         """Place the cases of a store.
@@ -146,7 +157,17 @@ class SplitOptions:
         elsewhere = {
             case: {"patient": patient_of[case], "place": place} for case, place in gone.items()
         }
-        return Parts(places, patient_of, elsewhere, notes, said)
+        drawn = not {"splits", "like"} & self.request.keys()
+        notes += notes_on_parts(lesion_ml, places, patient_of if drawn else None)
+        return Parts(places, patient_of, elsewhere, notes, said, self.drawn_by)
+
+
+def _by_folder(cases: Sequence[str], folders: Mapping[str, str]) -> dict[str, str]:
+    """Return whose each case is where all folders tell, and not only a few of them: classes."""
+    names = {case: f"{folders.get(case, '')}_{case}" for case in cases}
+    by_name = patients_by_name([*names.values()], numbers_count_patients=False)
+    tells = by_name.told and len({*by_name.of.values()}) >= MIN_FOLDERS
+    return {case: by_name.of[name] for case, name in names.items()} if tells else {}
 
 
 def _places_of(path: Path) -> tuple[dict[str, Place], dict[str, str], str | None]:

@@ -87,7 +87,7 @@ def patients_by_pattern(cases: Sequence[str], pattern: str) -> dict[str, str]:
     """Return whose each case is: what a pattern's group `patient`, or its first, or all finds.
 
     Raises:
-        ConfigError: It is no regular expression, or finds nothing in a case's name.
+        ConfigError: It is no regular expression, or finds nothing in a name, or the same in all.
     """
     where = "command line: patients"
     try:
@@ -101,6 +101,11 @@ def patients_by_pattern(cases: Sequence[str], pattern: str) -> dict[str, str]:
         raise ConfigError(
             [f"{where}: {pattern!r}: finds no patient in {some(missing)}, {len(missing)} of "
              f"{len(cases)} cases; the first group, or (?P<patient>…), must match in each"]
+        )  # fmt: skip
+    if len({*of.values()}) == 1 < len(cases):
+        raise ConfigError(
+            [f"{where}: {pattern!r}: finds the same patient, {of[cases[0]]!r}, in all {len(cases)} "
+             "cases, so that nothing could be split"]
         )  # fmt: skip
     return of
 

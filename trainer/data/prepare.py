@@ -12,9 +12,10 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,17 @@ from trainer.data.case_file import CaseSettings, fingerprint, finished, prepare_
 from trainer.data.content_hash import content_hash
 from trainer.data.formats import find_cases
 from trainer.data.formats.case import RawCase
+from trainer.data.masks.decision import Decision, Wish, decide
+from trainer.data.masks.survey import survey
 from trainer.data.nifti import PICTURE_SUFFIXES, BadFile
 from trainer.data.parts import SplitOptions
 from trainer.data.pictures import contact_sheet, lesion_histogram
-from trainer.data.splits import NUM_FOLDS, notes_on_parts
+from trainer.data.splits import NUM_FOLDS
 from trainer.data.splits_file import FILE as SPLITS
 from trainer.data.splits_file import write_splits
 from trainer.data.store import FORMAT, MANIFEST, Store
-from trainer.data.windows import modality
+from trainer.data.summary.lines import scale_lines, summary_lines
+from trainer.data.windows import Factors, modality, parse_factors
 from trainer.documents import SCHEMA
 from trainer.progress import bar
 
@@ -43,7 +47,6 @@ IMAGE_SIZE = 64
 MAX_IMAGE_SIZE = 4096
 CONTACT_SHEET = "contact_sheet.png"
 HISTOGRAM = "lesion_volumes.png"
-MAX_NOTES = 20
 PLAIN_PROGRESS_EVERY_S = 5.0
 
 
@@ -59,6 +62,9 @@ def prepare(
     patients: str | None = None,
     splits: str | Path | None = None,
     like: str | Path | None = None,
+    labels: str = "",
+    mask_threshold: float | None = None,
+    scale: Sequence[str] = (),
     console: Console | None = None,
 ) -> Store:
     """Turn a data set into a store and say on the console what it holds.
@@ -77,6 +83,11 @@ def prepare(
             names usually tell.
         splits: A file that says where cases are (trainer/data/splits_file.py).
         like: An earlier store, whose places are kept; others are drawn.
+        labels: Numbers or names of the mask's labels that are lesion, with commas between; empty
+            takes all but 0.
+        mask_threshold: Lesion from this value of the masks on.
+        scale: What a modality's values are brought to its unit with: `tmax=0.001` multiplies,
+            `ncct=1,-1024` adds as well.
         console: Where to print; None is standard output.
 
     Raises:
@@ -91,27 +102,34 @@ def prepare(
         raise ConfigError([f"command line: seed: {seed}: must be at least 0"])
     if workers is not None and workers < 1:
         raise ConfigError([f"command line: workers: {workers}: must be at least 1"])
+    wish = Wish.parse(labels, mask_threshold)
     name, found = find_cases(dataset, format)
+    factors = parse_factors(scale, list(found.cases[0].images))
     settings = CaseSettings(image_size=image_size)
     prints = {case.case_id: fingerprint(case, dataset, settings) for case in found.cases}
     options = SplitOptions.read(
         [case.case_id for case in found.cases],
         seed=seed,
         pictures=_are_pictures(found.cases),
+        folders={case.case_id: case.folders for case in found.cases if case.folders},
         pattern=patients,
         splits=None if splits is None else Path(splits),
         like=None if like is None else Path(like),
     )
     request = {"image_size": image_size, "seed": seed, "input": _digest([name, prints])}
+    request |= wish.request() | ({"scale": sorted(scale)} if scale else {})
     request |= options.request
     if _is_done(out, request):
         _say(console, f"{out}: already prepared from this input, nothing to do")
         return _summarize(out, console)
 
+    seen = survey(found.cases, workers or num_cpus())
+    masks = decide(dataset, seen, found.label_names, found.ignore_label, wish)
+    settings = replace(settings, reading=masks.reading, factors=factors)
     unfinished = out.with_name(out.name + ".unfinished")
     try:
         records, problems = _prepare_cases(
-            dataset, name, found.cases, unfinished, settings, prints, workers, console
+            dataset, name, found.cases, unfinished, settings, masks, workers, console
         )
         if not records:
             shutil.rmtree(unfinished)
@@ -129,7 +147,10 @@ def prepare(
                 [f"{dataset}: no foreground: the masks of all {len(records)} cases are empty"]
             )
         modalities = list(found.cases[0].images)
-        _finish(unfinished, records, modalities, request, name, options, found.notes, problems)
+        _finish(
+            unfinished, records, modalities, request, name, options, found.notes, problems,
+            masks, factors,
+        )  # fmt: skip
         store = Store.open(unfinished)
         contact_sheet(store, unfinished / CONTACT_SHEET)
         lesion_histogram(store, unfinished / HISTOGRAM)
@@ -145,7 +166,7 @@ def _prepare_cases(
     cases: list[RawCase],
     unfinished: Path,
     settings: CaseSettings,
-    prints: dict[str, str],
+    masks: Decision,
     workers: int | None,
     console: Console,
 ) -> tuple[list[dict[str, Any]], list[str]]:
@@ -156,16 +177,27 @@ def _prepare_cases(
     """
     folder = unfinished / "cases"
     folder.mkdir(parents=True, exist_ok=True)
-    results: dict[str, dict[str, Any] | str] = {}
+    prints = {case.case_id: fingerprint(case, dataset, settings) for case in cases}
+    results: dict[str, dict[str, Any] | str] = {
+        case.case_id: f"{case.mask.path}: {masks.refused[case.case_id]}"
+        for case in cases
+        if case.case_id in masks.refused
+    }
     for case in cases:
-        if record := finished(folder, case.case_id, prints[case.case_id]):
+        if case.case_id not in results and (
+            record := finished(folder, case.case_id, prints[case.case_id])
+        ):
             results[case.case_id] = record
-    kept = f", {len(results)} of them finished earlier" if results else ""
+    earlier = len(results) - len(masks.refused)
+    kept = f", {earlier} of them finished earlier" if earlier else ""
     _say(console, f"{dataset}: {format}, {len(cases)} cases{kept}")
     todo = [case for case in cases if case.case_id not in results]
     jobs = _run(todo, folder, settings, prints, workers or num_cpus())
     results |= dict(_with_progress(jobs, len(todo), console))
     in_order = [results[case.case_id] for case in cases]
+    for result in in_order:
+        if isinstance(result, dict):
+            result["notes"] += [n.record() for n in masks.case_notes.get(result["case_id"], [])]
     return (
         [result for result in in_order if isinstance(result, dict)],
         [result for result in in_order if isinstance(result, str)],
@@ -233,8 +265,9 @@ def _run(
                 [f"{folder.parent}: a worker process was killed, probably for lack of memory: "
                  f"finished cases are kept; run it again with fewer --workers than {workers}"]
             ) from error  # fmt: skip
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _end_with_parent() -> None:
@@ -281,6 +314,8 @@ def _finish(
     options: SplitOptions,
     notes: list[str],
     skipped: list[str],
+    masks: Decision,
+    factors: Factors,
 ) -> None:
     """Divide the cases, and write the slices' index, the splits and, last, the manifest."""
     parts = options.divide(
@@ -328,6 +363,7 @@ def _finish(
         "content_hash": content_hash(content | {"cases": cases}),
         "layout": format,
         "splits": {
+            "drawn_by": parts.drawn_by,
             "test": [case for case, place in parts.places.items() if place == "test"],
             "folds": [
                 [case for case, place in parts.places.items() if place == number]
@@ -336,9 +372,11 @@ def _finish(
         },
         "elsewhere": parts.elsewhere,
         "cases": cases,
-        "said": parts.said,
-        "notes": [*notes, *parts.notes],
+        "said": [*masks.said, *scale_lines(factors), *parts.said],
+        "notes": [*notes, *masks.notes, *parts.notes],
         "skipped": skipped,
+        "masks": masks.record,
+        "scale": {name: list(numbers) for name, numbers in factors.items()},
         "request": request,
     }
     write_splits(unfinished / SPLITS, parts.places)
@@ -350,32 +388,8 @@ def _summarize(out: Path, console: Console) -> Store:
     """Say what a store holds, and everything about it that a person should know."""
     store = Store.open(out)
     manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-    lesions = int(store.lesion_slice.sum())
-    test, folds = manifest["splits"]["test"], manifest["splits"]["folds"]
-    lines = [
-        f"{out}: {len(store.cases)} cases, {store.num_slices} slices of {store.image_size}x"
-        f"{store.image_size} ({lesions} with lesion), {', '.join(store.modalities)}",
-        f"split: {len(test)} test, folds of {', '.join(str(len(fold)) for fold in folds)}",
-    ]
-    lines += manifest.get("said", [])
-    lesion_ml = {case.case_id: case.lesion_ml for case in store.cases}
-    places = {case.case_id: case.place for case in store.cases}
-    patient_of = {case.case_id: case.patient or case.case_id for case in store.cases}
-    drawn = not {"splits", "like"} & manifest["request"].keys()
-    lines += [
-        f"note: {note}"
-        for note in [
-            *notes_on_parts(lesion_ml, places, patient_of if drawn else None),
-            *manifest["notes"],
-        ]
-    ]
-    by_note = [(note, case["case_id"]) for case in manifest["cases"] for note in case["notes"]]
-    lines += [f"note: {case_id}: {note}" for note, case_id in by_note[:MAX_NOTES]]
-    if len(by_note) > MAX_NOTES:
-        lines.append(f"note: and {len(by_note) - MAX_NOTES} more in {out / MANIFEST}")
-    lines += [f"skipped: {line}" for line in manifest["skipped"]]
-    lines.append(f"look at {out / CONTACT_SHEET} and {out / HISTOGRAM}")
-    _say(console, "\n".join(lines))
+    lines = summary_lines(store, manifest)
+    _say(console, "\n".join([*lines, f"look at {out / CONTACT_SHEET} and {out / HISTOGRAM}"]))
     return store
 
 

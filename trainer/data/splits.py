@@ -97,12 +97,10 @@ def _deal(lesion_ml: Mapping[str, float], taken: list[int], seed: int) -> dict[s
     ):
         for first in range(0, len(group), NUM_FOLDS):
             run = group[first : first + NUM_FOLDS]
-            tie = random.permutation(NUM_FOLDS)
-            # Few patients fill the first folds, so that fold 0 works and has a lesion.
-            emptiest = sorted(
-                range(NUM_FOLDS), key=lambda f: (count[f], tie[f] if count[f] else f)
-            )[: len(run)]
-            for patient, fold in zip(run, random.permutation(emptiest), strict=True):
+            # The first folds before others, so that few patients make fold 0 work, with a lesion.
+            emptiest = sorted(range(NUM_FOLDS), key=lambda fold: (count[fold], fold))
+            into = random.permutation(emptiest[: len(run)])
+            for patient, fold in zip(run, into, strict=True):
                 folds[patient] = int(fold)
                 count[fold] += 1
     return folds
@@ -156,19 +154,20 @@ def notes_on_parts(
     if patient_of is None:
         return notes
     usable = "test" in lesion_in and not fold_problem(places, lesion_ml, 0)
-    if not usable and (seed := _better_seed(lesion_ml, patient_of)) is not None:
-        notes = [f"{note} (--seed {seed} has lesions in both test and fold 0)" for note in notes]
+    if not usable and (better := _better_seed(lesion_ml, patient_of)):
+        notes = [f"{note} ({better})" for note in notes]
     empty = [str(fold) for fold in range(NUM_FOLDS) if fold not in folds]
     if empty and folds:
         notes.append(f"too few cases for five folds: {', '.join(empty)} have none")
     return notes
 
 
-def _better_seed(lesion_ml: Mapping[str, float], patient_of: Mapping[str, str]) -> int | None:
-    """Return the first seed with which test has a lesion and fold 0 can be validated with."""
+def _better_seed(lesion_ml: Mapping[str, float], patient_of: Mapping[str, str]) -> str:
+    """Return the first seed with which fold 0 can be validated with, if possible beside a test."""
     diseased = {patient_of[case] for case, volume in lesion_ml.items() if volume}
-    for seed in range(MOST_SEEDS):
-        # Of those that are not test, fold 0 has the first.
-        if 0 < sum(is_sealed(patient, seed) for patient in diseased) < len(diseased) - 1:
-            return seed
-    return None
+    for parts, fewest in (("both test and fold 0", 1), ("fold 0", 0)):
+        for seed in range(MOST_SEEDS):
+            # Of those that are not test, fold 0 has the first.
+            if fewest <= sum(is_sealed(each, seed) for each in diseased) < len(diseased) - 1:
+                return f"--seed {seed} has lesions in {parts}"
+    return ""

@@ -85,6 +85,10 @@ class Store:
             modality: (low, high) for modality, (low, high) in manifest["windows"].items()
         }
         """Default window by modality: the physical values that become -1 and 1."""
+        self.factors: dict[str, tuple[float, float]] = {
+            name: (factor, offset) for name, (factor, offset) in manifest.get("scale", {}).items()
+        }
+        """What a modality's values in the files were multiplied with, and what was added then."""
         self.cases: tuple[Case, ...] = tuple(_case(record) for record in manifest["cases"])
         for case in self.cases:
             if Path(case.case_id).name != case.case_id or case.case_id == "..":

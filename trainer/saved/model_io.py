@@ -230,7 +230,10 @@ def initial_weights(
                 f"fold {here.fold} (data.fold), which this run validates with"
             ]
         )
-    seen = seen_by(trained, store.content_hash, patients(map(vars, store.cases)))
+    everyone = patients(map(vars, store.cases))
+    seen = seen_by(trained, store.content_hash, everyone)
+    if said := sentence(overlap(seen, everyone, here.fold)):
+        print(f"note: {where}: {said}", file=sys.stderr, flush=True)
     return dict(trained.model.state_dict()), seen
 
 

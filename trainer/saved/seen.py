@@ -86,7 +86,7 @@ def overlap(seen: Seen, patients: Iterable[Patient], fold: int) -> Overlap:
     )
 
 
-def sentence(found: Overlap) -> str:
+def sentence(found: Overlap, whose: str = "its first weights") -> str:
     """Return in words what an overlap does to numbers; empty where there is none."""
     parts = [
         f"{count} of {of} {what} patients"
@@ -97,11 +97,11 @@ def sentence(found: Overlap) -> str:
         if count
     ]
     if parts:
-        return f"not unseen: its first weights were trained on {' and '.join(parts)}"
+        return f"not unseen: {whose} were trained on {' and '.join(parts)}"
     if not found.is_all:
         return (
-            "perhaps not unseen: whom its first weights were trained on is unknown, and validation "
-            "and test patients may be among them"
+            f"perhaps not unseen: whom {whose} were trained on is unknown, and validation and test "
+            "patients may be among them"
         )
     return ""
 

@@ -14,7 +14,7 @@ from search.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[3]
 GROUPS = {
-    "Begin": ["check", "prepare", "phantom"],
+    "Begin": ["check", "prepare", "init", "phantom"],
     "Run": ["launch", "stop", "resume", "retry"],
     "Look": ["list", "status", "logs", "compare", "explain", "ui"],
     "Judge": ["evaluate", "confirm", "respace", "replay"],

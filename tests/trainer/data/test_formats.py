@@ -1,6 +1,7 @@
 """Every layout is found by itself, with what lies in it."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -124,6 +125,39 @@ def test_msd_and_nnunet_name_channels_from_dataset_json(tmp_path, channels):
     assert all(source.path.is_file() for source in found.cases[0].images.values())
 
 
+@pytest.mark.parametrize(
+    "labels, names, ignore",
+    [
+        ({"0": "background", "1": "Anterior", "2": "Posterior"},
+         {1: "anterior", 2: "posterior"}, None),
+        ({"background": 0, "Lesion": 1, "ignore": 2}, {1: "lesion", 2: "ignore"}, 2),
+        ({"background": 0, "whole": [1, 2], "core": [2]}, {1: "whole", 2: "whole + core"}, None),
+        (["background", "lesion"], {}, None),
+        ({}, {}, None),
+    ],
+)  # fmt: skip
+def test_msd_and_nnunet_name_the_labels(tmp_path, labels, names, ignore):
+    root = trees.msd(tmp_path / "data", 1)
+    description = {"channel_names": {"0": "MRI"}, "labels": labels}
+    (root / "dataset.json").write_text(json.dumps(description))
+
+    found = find_cases(root)[1]
+
+    assert (found.label_names, found.ignore_label) == (names, ignore)
+
+
+@pytest.mark.parametrize(
+    "labels, rule",
+    [({"lesion": None}, "not numbers and names"), ({"background": 1}, "background is 1, but must")],
+)
+def test_labels_that_cannot_be_are_one_line(tmp_path, labels, rule):
+    root = trees.msd(tmp_path / "data", 1)
+    (root / "dataset.json").write_text(json.dumps({"modality": {"0": "MRI"}, "labels": labels}))
+
+    with pytest.raises(ConfigError, match=f"dataset.json: labels: {rule}"):
+        find_cases(root)
+
+
 def test_msd_reads_the_channels_of_a_4d_file(tmp_path):
     root = trees.msd(tmp_path / "data", 1, ("FLAIR", "T1w"))
     brain, _ = trees.head()
@@ -182,7 +216,7 @@ def test_a_format_can_be_named_and_is_then_the_only_one_tried(tmp_path):
     root = trees.msd(tmp_path / "data")
     assert find_cases(root, "msd")[0] == "msd"
 
-    with pytest.raises(ConfigError, match=r"no cases found in the layout of isles24$"):
+    with pytest.raises(ConfigError, match="layout of isles24: it has that of msd"):
         find_cases(root, "isles24")
     with pytest.raises(ConfigError, match=r"'isles2024'.*did you mean isles24\?"):
         find_cases(root, "isles2024")
@@ -208,21 +242,35 @@ def test_no_data_set_is_one_line(tmp_path, make, rule):
     assert str(error.value).startswith(f"{path}: {rule}")
 
 
-@pytest.mark.parametrize("name", ["dataset.json", "clinical.xlsx"])
-def test_a_damaged_table_is_one_line_with_its_name(tmp_path, name):
-    if name.endswith("json"):
-        root = trees.msd(tmp_path / "data")
-        path = root / name
-    else:
-        root = trees.isles24(tmp_path / "data", 1)
-        path = root / "phenotype" / name
-    path.write_text("{ not what it says")
+def test_a_damaged_description_is_one_line_with_its_name(tmp_path):
+    root = trees.msd(tmp_path / "data")
+    (root / "dataset.json").write_text("{ not what it says")
 
-    with pytest.raises(ConfigError, match=name) as error:
+    with pytest.raises(ConfigError, match=r"dataset\.json") as error:
         find_cases(root)
 
     assert len(error.value.lines) == 1
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, content, why",
+    [
+        ("clinical.xlsx", b"{ not what it says", "not a zip file"),
+        ("clinical.csv", "ID;Größe\nsub-stroke0001;5\n".encode("cp1252"), "save it as UTF-8"),
+        ("clinical.csv", "ID;Age\nsub-stroke0001;5\n".encode("utf-16"), "save it as UTF-8"),
+        ("clinical.csv", "ID;Age\nsub-stroke0001;5\n".encode("utf-16-le"), "save it as UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_read_costs_the_table_and_a_note(tmp_path, name, content, why):
+    root = trees.isles24(tmp_path / "data", 1)
+    (root / "phenotype" / name).write_bytes(content)
+
+    found = find_cases(root)[1]
+
+    note = next(note for note in found.notes if "clinical tables" in note)
+    assert str(root / "phenotype" / name) in note and why in note and "\n" not in note
+    assert found.cases[0].clinical == {"Age": 61.0, "NIHSS at admission": None}
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

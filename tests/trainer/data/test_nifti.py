@@ -9,12 +9,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tests.trainer.data.trees import AFFINE, SHAPE, head, lesion, write
+from trainer.data.masks.reading import read_mask
 from trainer.data.nifti import (
+    WRITTEN_HERE,
     BadFile,
     Source,
     Volume,
     on_grid_of,
-    read_mask,
     read_volume,
     write_like,
 )
@@ -31,7 +32,7 @@ def test_a_slope_coded_mask_that_reads_less_than_one_is_read_whole(tmp_path, ref
     nibabel.save(image, tmp_path / "mask.nii.gz")
     assert 0.999 < nibabel.load(tmp_path / "mask.nii.gz").get_fdata().max() < 1
 
-    mask = read_mask(Source(tmp_path / "mask.nii.gz"), reference)
+    mask = read_mask(Source(tmp_path / "mask.nii.gz"), reference).lesion
 
     np.testing.assert_array_equal(mask, lesion() > 0)
 
@@ -108,8 +109,7 @@ def _not_nifti(path: Path) -> None:
 
 
 def _nan(path: Path) -> None:
-    data = head()[0]
-    data[3, 4, 1] = np.nan
+    data = np.full(SHAPE, np.nan, np.float32)
     data[3, 4, 2] = np.inf
     write(path, data)
 
@@ -128,7 +128,7 @@ BAD_VOLUMES = {
     "not a NIfTI": (_not_nifti, "is not a NIfTI"),
     "4D": (lambda path: write(path, np.zeros((8, 8, 4, 5))), "is 4D 8x8x4x5, but must be 3D"),
     "2D": (lambda path: write(path, np.zeros((8, 8))), "is 2D"),
-    "non-finite": (_nan, "2 non-finite voxels"),
+    "non-finite": (_nan, "all 11040 voxels are non-finite"),
     "singular affine": (_singular, "has an affine that no voxel grid can have"),
     "missing": (lambda path: None, "is missing"),
 }
@@ -220,7 +220,7 @@ def test_a_volume_is_written_on_the_grid_it_was_read_from(tmp_path, kind, axes):
         assert written.header.get_xyzt_units() == source.header.get_xyzt_units()
         assert written.get_data_dtype() == values.dtype
         assert written.header["cal_max"] == 0
-        assert written.header["descrip"] == b""
+        assert written.header["descrip"] == WRITTEN_HERE
         np.testing.assert_array_equal(read_volume(Source(tmp_path / name)).data, values)
         original = source.get_fdata()[..., 0] if kind == "4D" else source.get_fdata()
         expected = original > 100 if name == "mask.nii.gz" else original

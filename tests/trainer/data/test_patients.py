@@ -102,6 +102,7 @@ def test_a_pattern_says_whose_a_case_is_by_its_group():
     [
         ("(", "not a regular expression"),
         ("^(a)", "finds no patient in b2x01, 1 of 3 cases"),
+        (r"\d(x)", "finds the same patient, 'x', in all 3 cases"),
         ("^(z*)", "finds no patient in a1x01, a1x02, b2x01, 3 of 3 cases"),
     ],
 )

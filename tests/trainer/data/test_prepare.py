@@ -251,8 +251,8 @@ def test_a_lesion_outside_the_brain_stays_in_the_box_and_is_said(tmp_path):
     case = store.cases[0]
     back = store.to_native(case, store.masks(case.rows)) > 0.5
     assert back[1:3, 20:22, 5].any()
-    assert "sub-stroke0001: 4 of 76 lesion voxels lie outside the brain mask" in text
-    assert "sub-stroke0001: the box was grown beyond the brain" in text
+    assert "note: lesion voxels lie outside the brain mask: sub-stroke0001 (4 of 76)" in text
+    assert "note: the box was grown beyond the brain to hold the lesion: sub-stroke0001" in text
 
 
 def test_a_lesion_that_vanishes_in_large_pixels_is_said(tmp_path):
@@ -263,7 +263,7 @@ def test_a_lesion_that_vanishes_in_large_pixels_is_said(tmp_path):
 
     _, text = run(root, tmp_path / "out", image_size=16)
 
-    assert "sub-stroke0001: the lesion is too small to be seen at this image size" in text
+    assert "note: the lesion is too small to be seen at this image size: sub-stroke0001\n" in text
 
 
 def test_another_grid_is_resampled_and_said(tmp_path):
@@ -275,7 +275,7 @@ def test_another_grid_is_resampled_and_said(tmp_path):
 
     store, text = run(root, tmp_path / "out")
 
-    assert "sub-stroke0001: tmax was resampled from its own 80x92x6 grid" in text
+    assert "note: tmax was resampled from a grid of its own: sub-stroke0001 (80x92x6)" in text
     first, second = (store.images(case.rows, ["tmax"]).astype(float) for case in store.cases)
     inside = store.brain(store.cases[0].rows)[:, None] > 0
     assert np.abs(first - second)[inside].mean() < 0.1

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from trainer.configfile import ConfigError
-from trainer.data.nifti import Source, read_mask, read_volume
+from trainer.data.masks.reading import read_mask
+from trainer.data.nifti import Source, read_volume
 from trainer.data.prepare import prepare
 from trainer.data.store import Store
 
@@ -42,7 +43,7 @@ def test_isles24_masks_are_binarised_whole_and_turned(shared_data, name, axes, l
     assert "".join(nibabel.aff2axcodes(image.affine)) == axes
 
     reference = read_volume(Source(path))
-    mask = read_mask(Source(path), reference)
+    mask = read_mask(Source(path), reference).lesion
 
     ml = mask.sum() * np.prod(reference.spacing_mm) / 1000
     assert ml == pytest.approx(lesion_ml, abs=0.1)
@@ -93,7 +94,7 @@ def test_isles22_flair_on_its_own_grid_is_resampled(shared_data, tmp_path):
     store, text = _prepare(root, tmp_path / "out")
 
     assert store.modalities == ("dwi", "adc", "flair")
-    assert "flair was resampled from its own 512x512x29 grid" in text
+    assert "flair was resampled from a grid of its own: sub-strokecase0009 (512x512x29)" in text
     case = store.cases[0]
     _, adc, flair = store.images(case.rows).astype(np.float32).swapaxes(0, 1)
     brain = store.brain(case.rows) > 0

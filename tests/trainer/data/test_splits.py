@@ -163,6 +163,16 @@ def test_parts_without_a_lesion_are_said_with_a_seed_that_has_them():
     assert fold_problem(places, volumes, 0) == ""
 
 
+def test_two_lesions_are_better_not_test():
+    volumes = {case: 5.0 * (number in (3, 4)) for number, case in enumerate(PHANTOM[:12])}
+
+    [note] = notes_on_parts(volumes, make_splits(volumes, 0), {case: case for case in volumes})
+
+    assert note.startswith("no lesion in fold 0") and "has lesions in fold 0)" in note
+    seed = int(note.rpartition("--seed ")[2].split()[0])
+    assert fold_problem(make_splits(volumes, seed), volumes, 0) == ""
+
+
 def test_parts_that_are_empty_are_said():
     names = {"a": "a"}
     assert "no case is test" in notes_on_parts({"a": 1.0}, {"a": 0}, names)[0]

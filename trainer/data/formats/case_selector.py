@@ -1,6 +1,6 @@
 """One case, as a person names it on the command line.
 
-- `DATASET/raw_data/sub-X`, or any folder in it: a subject of an ISLES tree;
+- `DATASET/raw_data/sub-X`, or any folder in it: a subject of an ISLES tree, or its session;
 - `DATASET:CASE`: a case of any data set that `segtune prepare` reads;
 - `FILE.nii.gz`: an image of an MSD or nnU-Net data set, whose `dataset.json` names the channels; or
   any file with as many channels as the model has modalities, in the model's order;
@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.configfile import ConfigError, did_you_mean
+from trainer.data.files import NIFTI_SUFFIXES, BadFile, Source
 from trainer.data.formats import find_cases, isles22, isles24, msd
-from trainer.data.formats.case import RawCase, stem
-from trainer.data.nifti import NIFTI_SUFFIXES, BadFile, Source, num_channels
+from trainer.data.formats.case import RawCase
+from trainer.data.formats.listing import stem
+from trainer.data.formats.subjects import Session, session_name, session_of
+from trainer.data.nifti import num_channels
 
 Images = dict[str, Source]
 """By modality; the first is the reference."""
@@ -72,12 +75,13 @@ def _subject(folder: Path) -> tuple[str, Images]:
     """Return the subject whose folder this is, or lies above it, in an ISLES tree."""
     inside = folder.resolve()
     for path in (inside, *inside.parents):
-        if path.name.startswith("sub-") and path.parent.name in (
-            "raw_data",
-            "rawdata",
-            "derivatives",
-        ):
-            return _case_of(path.parent.parent, path.name)
+        if not path.name.startswith("sub-"):
+            continue
+        session = session_of(inside / "any")
+        for root in list(path.parents)[:3]:
+            named = root.name in ("raw_data", "rawdata", "derivatives")
+            if not named and (found := _tree_case(root, path.name, session)):
+                return found
     raise ConfigError(
         [f"{folder}: no case: must be a subject's folder in a data set, such as "
          "DATASET/raw_data/sub-stroke0001; or DATASET:CASE"]
@@ -85,13 +89,31 @@ def _subject(folder: Path) -> tuple[str, Images]:
 
 
 def _case_of(dataset: Path, case_id: str) -> tuple[str, Images]:
-    for find in (isles24.find, isles22.find):
-        if (found := find(dataset, case_id)) and found.cases:
-            return case_id, found.cases[0].images
+    if found := _tree_case(dataset, case_id):
+        return found
     cases: dict[str, RawCase] = {case.case_id: case for case in find_cases(dataset)[1].cases}
     if case_id not in cases:
         raise ConfigError([f"{dataset}: no case {case_id!r}{did_you_mean(case_id, cases)}"])
     return case_id, cases[case_id].images
+
+
+def _tree_case(dataset: Path, case_id: str, session: Session = None) -> tuple[str, Images] | None:
+    """Return a case of an ISLES tree, None if this is none.
+
+    Raises:
+        ConfigError: The subject has several sessions, each of which is a case.
+    """
+    for find in (isles24.find, isles22.find):
+        if (found := find(dataset, case_id)) and found.cases:
+            cases = {case.case_id: case for case in found.cases}
+            named = f"{case_id}_{session_name(session)}"
+            case = cases.get(case_id) or cases.get(named) or next(iter(cases.values()))
+            if len(cases) > 1 and case.case_id not in (case_id, named):
+                raise ConfigError(
+                    [f"{dataset}: {case_id} has several sessions: name {' or '.join(cases)}"]
+                )
+            return case.case_id, case.images
+    return None
 
 
 def _file(path: Path, modalities: Sequence[str]) -> tuple[str, Images]:

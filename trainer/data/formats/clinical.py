@@ -5,45 +5,50 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from trainer.configfile import ConfigError
+from trainer.data.formats.case import Tally
+from trainer.data.formats.listing import walk
 
+TABLES = (".csv", ".tsv", ".xlsx")
 Row = dict[str, str | float | None]
 
 
-def clinical_tables(folder: Path, case_ids: Iterable[str]) -> dict[str, Row]:
+def clinical_tables(folder: Path, case_ids: Iterable[str]) -> tuple[dict[str, Row], list[str]]:
     """Read every .csv, .tsv and .xlsx below a folder and return each case's values.
 
     A table is either one patient's, whose id is in its path, or has a column of case ids. Of
     files that name no case, such as a description of the columns, nothing is taken.
 
-    Raises:
-        ConfigError: A table cannot be read.
+    Returns:
+        By case; and a note on the tables that cannot be read, whose values are missing.
     """
     values: dict[str, Row] = {case_id: {} for case_id in case_ids}
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in (".csv", ".tsv", ".xlsx") and not path.name.startswith((".", "~"))
-    )
-    for path in paths:
+    notes = Tally()
+    for path in sorted(path for path in walk(folder) if path.suffix.lower() in TABLES):
         owner = re.search(r"sub-[A-Za-z0-9]+", path.name)
         if owner and owner.group() not in values:
             continue  # another patient's: a single case should not wait for a whole data set's
-        for row in _rows(path):
+        try:
+            rows = list(_rows(path))
+        except UnicodeDecodeError as error:
+            what = f"{path} (byte {error.start + 1} is no UTF-8: save it as UTF-8)"
+            notes.add("clinical tables that cannot be read are left out", what)
+            continue
+        except Exception as error:  # openpyxl raises whatever its zip and XML parsers raise
+            what = f"{path} ({' '.join(str(error).split()) or type(error).__name__})"
+            notes.add("clinical tables that cannot be read are left out", what)
+            continue
+        for row in rows:
             named = (str(value) for value in row.values() if str(value) in values)
             case_id = next(named, owner.group() if owner else None)
             if case_id in values:
                 values[case_id] |= {
                     name: value for name, value in row.items() if value != case_id and name
                 }
-    return values
+    return values, notes.lines()
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    try:
-        tables = _excel(path) if path.suffix.lower() == ".xlsx" else [_text(path)]
-    except Exception as error:  # openpyxl raises whatever its zip and XML parsers raise
-        raise ConfigError([f"{path}: not a readable table ({error})"]) from error
+    tables = _excel(path) if path.suffix.lower() == ".xlsx" else [_text(path)]
     for table in tables:
         header = [_name(cell) for cell in table[0]] if table else []
         for cells in table[1:]:
@@ -53,6 +58,8 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _text(path: Path) -> list[list[object]]:
     text = path.read_text(encoding="utf-8-sig")
+    if "\0" in text:
+        raise ValueError("has NUL characters, as UTF-16 has: save it as UTF-8")
     first = text.partition("\n")[0]
     delimiter = max("\t;,", key=first.count)
     return [list(row) for row in csv.reader(text.splitlines(), delimiter=delimiter)]

@@ -1,0 +1,1 @@
+"""Masks: which of their values are lesion, decided once for a whole data set."""

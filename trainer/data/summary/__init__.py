@@ -1,0 +1,1 @@
+"""Summary: what is said of a store, in lines: what was read, its parts, and notes."""
