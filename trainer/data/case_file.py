@@ -94,8 +94,13 @@ def prepare_case(
     """
     reference, brain = read_reference(case.images, settings.factors)
     mask, ignored = read_mask(case.mask, reference, settings.reading)
-    for another in case.more_masks:
-        mask |= read_mask(another, reference, settings.reading).lesion
+    for source in case.more_masks:
+        another = read_mask(source, reference, settings.reading)
+        mask |= another.lesion
+        if another.ignored is not None:
+            ignored = another.ignored if ignored is None else ignored | another.ignored
+    if ignored is not None:
+        mask &= ~ignored
     spacing_mm = reference.spacing_mm
     box = fit_box(brain | mask, spacing_mm)
 

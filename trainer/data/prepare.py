@@ -179,7 +179,7 @@ def _prepare_cases(
     folder.mkdir(parents=True, exist_ok=True)
     prints = {case.case_id: fingerprint(case, dataset, settings) for case in cases}
     results: dict[str, dict[str, Any] | str] = {
-        case.case_id: f"{case.mask.path}: {masks.refused[case.case_id]}"
+        case.case_id: masks.refused[case.case_id]
         for case in cases
         if case.case_id in masks.refused
     }

@@ -1,6 +1,7 @@
 """Which values of a data set's masks are lesion: labels, heights, colours, and what is refused."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,25 @@ def test_empty_masks_with_noise_stay_empty_beside_others_and_are_named(data_set)
 
     assert decision.reading.cut > 100
     assert decision.case_notes["c1"][0].detail == "values up to 11"
+
+
+def test_a_further_mask_is_surveyed_as_any_mask_is(data_set):
+    data_set.add(large()).add(jpeg(large(20)))
+    [first, noisy] = data_set.cases
+    data_set.cases = [replace(first, more_masks=(noisy.mask,))]
+    decision = data_set.decide()
+
+    volume = Volume(Source(Path("image")), np.eye(96, dtype=np.float32)[..., None], np.eye(4))
+    lesion = read_mask(noisy.mask, volume, decision.reading).lesion
+    assert lesion.sum() == pytest.approx((large(20) > 0).sum(), rel=0.02)
+    assert "c0 (c1.png): cut at half" in decision.notes[0]
+
+    ct = np.where(BLOB, 35, -1000).astype(np.int16)
+    data_set.cases = []
+    data_set.add(BLOB * np.uint8(1)).add(BLOB * np.uint8(1)).add(BLOB * np.uint8(1)).add(ct)
+    [first, *others, other] = data_set.cases
+    data_set.cases = [replace(first, more_masks=(other.mask,)), *others]
+    assert data_set.decide().refused["c0"].startswith(f"{other.mask.path}: has ")
 
 
 @pytest.mark.parametrize("top", [255, 100, 65535, 1.0, 0.9])
