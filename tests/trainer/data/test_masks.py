@@ -226,6 +226,15 @@ def test_a_further_mask_is_surveyed_as_any_mask_is(data_set):
     assert data_set.decide().refused["c0"].startswith(f"{other.mask.path}: has ")
 
 
+def test_a_threshold_makes_no_lesion_of_what_is_ignored(data_set):
+    decision = labelled(data_set).decide(NAMES, 3, threshold=1.5)
+
+    mask = read_mask(data_set.cases[0].mask, reference(data_set.cases[0]), decision.reading)
+
+    assert mask.lesion.sum() == 145
+    assert mask.ignored is not None and mask.ignored.sum() == 1
+
+
 @pytest.mark.parametrize("top", [255, 100, 65535, 1.0, 0.9])
 def test_soft_edges_are_refused_until_a_threshold_is_given(data_set, top):
     soft = ndimage.gaussian_filter(BLOB.astype(float), (1.5, 1.5, 0)) * top

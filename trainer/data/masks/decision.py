@@ -132,7 +132,7 @@ def _of_files(
     if not masks:
         return Decision(reading, {"labels": []})
     if wish.threshold is not None:
-        return _cut_as_wished(wish.threshold, seen)
+        return _cut_as_wished(wish.threshold, seen, reading)
     if wish.labels:
         return _labels_as_wished(wish.labels, masks, names, reading)
 
@@ -263,7 +263,7 @@ def _heights(
         if mask.high < cut
     }
     note = f"masks have {values} in {_few([*soft])}: cut at half of the height, {cut:g}"
-    reading = replace(as_labels.reading, cut=cut, ignore=None)
+    reading = replace(as_labels.reading, cut=cut)
     record = {"cut": cut, "height": height}
     return Decision(reading, record, [], [note], refused, emptied)
 
@@ -285,7 +285,7 @@ def _share_of_areas(masks: Sequence[Values], low: float, high: float) -> float:
     return alike / total if total else 0.0
 
 
-def _cut_as_wished(threshold: float, seen: Sequence[Seen]) -> Decision:
+def _cut_as_wished(threshold: float, seen: Sequence[Seen], reading: Reading) -> Decision:
     highest = max(each.grey.high for each in seen)
     if not WHOLE < threshold <= highest:
         raise ConfigError(
@@ -293,7 +293,8 @@ def _cut_as_wished(threshold: float, seen: Sequence[Seen]) -> Decision:
              f"{highest:g}, the masks' largest value"]
         )  # fmt: skip
     line = f"masks: lesion from {threshold:g} on, of values up to {highest:g} (--mask-threshold)"
-    return Decision(Reading(cut=threshold), {"cut": threshold, "height": highest}, [line])
+    reading = Reading(cut=threshold, ignore=reading.ignore)
+    return Decision(reading, {"cut": threshold, "height": highest}, [line])
 
 
 def _labels_as_wished(
