@@ -248,9 +248,11 @@ def _missing(name: str, volume: Volume, reference: Volume, brain: NDArray[np.boo
     labels, count = ndimage.label(gaps)
     is_outside = np.zeros(count + 1, bool)
     is_outside[labels[~brain]] = True
+    # A gap that reaches the first or last slice is a slab's end; a lone slice is no end.
     for axis in range(3):
-        for end in (0, -1):
-            is_outside[labels.take(end, axis)] = True
+        if labels.shape[axis] > 1:
+            for end in (0, -1):
+                is_outside[labels.take(end, axis)] = True
     enclosed = int((inside & ~is_outside[labels]).sum())
     remedy = "give them a number (prepare --skip-bad leaves the case out)"
     if enclosed:

@@ -181,6 +181,20 @@ def test_what_is_no_number_inside_the_brain_is_refused(tmp_path, where, rule):
     assert error.value.lines[0].startswith(str(path))
 
 
+def test_what_is_no_number_inside_the_brain_of_a_lone_slice_is_refused(tmp_path):
+    head = trees.head()[0][:, :, 2:3]
+    tmax = head.copy()
+    tmax[20, 22] = np.nan
+    images = {
+        name: Source(trees.write(tmp_path / f"{name}.nii.gz", values))
+        for name, values in (("ncct", head), ("tmax", tmax))
+    }
+    mask = Source(trees.write(tmp_path / "mask.nii.gz", trees.lesion()[:, :, 2:3]))
+
+    with pytest.raises(BadFile, match="tmax has 1 non-finite voxels .* inside the brain"):
+        prepare_case(RawCase("x", images, mask), tmp_path, CaseSettings(32), "")
+
+
 @pytest.mark.parametrize(
     "factor, unit, is_mm",
     [(1e3, "micron", True), (1e-3, "meter", True), (1, "micron", True), (1, "unknown", True)],
