@@ -415,6 +415,19 @@ def test_isles24_takes_no_later_scan_for_the_admissions(tmp_path, admission, lat
     ]
 
 
+@pytest.mark.parametrize(
+    "admission, others", [("20200101", ["20200105", "20200301"]), ("00", ["01"]), ("01", ["02"])]
+)
+def test_isles24_takes_the_first_mask_after_the_admissions(tmp_path, admission, others):
+    files(tmp_path, f"raw_data/sub-s1/ses-{admission}/sub-s1_ses-{admission}_ncct.nii.gz")
+    for session in (admission, *others):
+        files(tmp_path, f"derivatives/sub-s1/ses-{session}/sub-s1_ses-{session}_lesion-msk.nii.gz")
+
+    [case] = find_cases(tmp_path)[1].cases
+
+    assert case.mask.path.parent.name == f"ses-{others[0]}"
+
+
 def test_isles24_sessions_that_do_not_tell_the_admissions_are_refused(tmp_path):
     for session in ("a", "b"):
         files(tmp_path, f"raw_data/sub-s1/ses-{session}/sub-s1_ses-{session}_ncct.nii.gz")
