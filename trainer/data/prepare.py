@@ -179,9 +179,7 @@ def _prepare_cases(
     folder.mkdir(parents=True, exist_ok=True)
     prints = {case.case_id: fingerprint(case, dataset, settings) for case in cases}
     results: dict[str, dict[str, Any] | str] = {
-        case.case_id: masks.refused[case.case_id]
-        for case in cases
-        if case.case_id in masks.refused
+        case.case_id: masks.refused[case.case_id] for case in cases if case.case_id in masks.refused
     }
     for case in cases:
         if case.case_id not in results and (

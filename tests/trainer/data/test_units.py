@@ -191,7 +191,7 @@ def test_what_is_no_number_inside_the_brain_of_a_lone_slice_is_refused(tmp_path)
     }
     mask = Source(trees.write(tmp_path / "mask.nii.gz", trees.lesion()[:, :, 2:3]))
 
-    with pytest.raises(BadFile, match="tmax has 1 non-finite voxels .* inside the brain"):
+    with pytest.raises(BadFile, match=r"tmax has 1 non-finite voxels .* inside the brain"):
         prepare_case(RawCase("x", images, mask), tmp_path, CaseSettings(32), "")
 
 
