@@ -197,9 +197,26 @@ def test_names_of_a_mac_and_of_a_pc_are_the_same(tmp_path):
     for kind, form in (("images", "NFD"), ("masks", "NFC")):
         files(tmp_path, unicodedata.normalize(form, f"{kind}/Müller.png"))
 
-    ((image, mask),) = pairs(tmp_path).values()
+    ((case, (image, mask)),) = pairs(tmp_path).items()
 
+    assert case == unicodedata.normalize("NFC", "Müller")
     assert image != mask and (tmp_path / mask).is_file()
+
+
+def test_a_folder_of_a_mac_has_its_row_in_a_table_of_a_pc(tmp_path):
+    for letters in ("Müller", "Jörg"):
+        mac = unicodedata.normalize("NFD", letters)
+        files(tmp_path, f"{mac}/{mac}_t1.nii.gz", f"{mac}/{mac}_seg.nii.gz")
+    rows = unicodedata.normalize("NFC", "case,age\nMüller,60\nJörg,70\n")
+    (tmp_path / "table.csv").write_text(rows, encoding="utf-8")
+
+    cases = {case.case_id: case for case in find_cases(tmp_path)[1].cases}
+
+    assert [cases[name].clinical for name in ("Jörg", "Müller")] == [{"age": 70}, {"age": 60}]
+    assert all(list(case.images) == ["t1"] for case in cases.values())
+    for form in ("NFC", "NFD"):
+        word = unicodedata.normalize(form, "Müller")
+        assert find_case([f"{tmp_path}:{word}"], ["t1"])[0] == "Müller"
 
 
 @pytest.mark.parametrize("name", [b"M\xfcller", b"a\nb", b"a\x1b[31m"])

@@ -15,7 +15,7 @@ from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.files import NIFTI_SUFFIXES, BadFile, Source
 from trainer.data.formats import find_cases, isles22, isles24, msd
 from trainer.data.formats.case import RawCase
-from trainer.data.formats.listing import stem
+from trainer.data.formats.listing import same_letters, stem
 from trainer.data.formats.subjects import Session, session_name, session_of
 from trainer.data.nifti import num_channels
 
@@ -45,7 +45,7 @@ def find_case(words: Sequence[str], modalities: Sequence[str]) -> tuple[str, Ima
     elif Path(word).is_dir():
         name, images = _subject(Path(word))
     elif ":" in word and Path(dataset := word.rpartition(":")[0]).is_dir():
-        name, images = _case_of(Path(dataset), word.rpartition(":")[2])
+        name, images = _case_of(Path(dataset), same_letters(word.rpartition(":")[2]))
     else:
         name, images = _file(Path(word), modalities)
     reference = next(iter(images))

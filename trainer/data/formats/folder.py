@@ -11,7 +11,7 @@ from pathlib import Path
 from trainer.configfile import ConfigError
 from trainer.data.files import BadFile, Source, is_picture, read_pixels
 from trainer.data.formats.case import FoundCases, RawCase, Tally
-from trainer.data.formats.listing import image_files, stem
+from trainer.data.formats.listing import image_files, same_letters, stem
 from trainer.data.formats.pairing import case_ids, pair
 from trainer.data.formats.roles import (
     Named,
@@ -52,7 +52,7 @@ def find(root: Path) -> FoundCases | None:
     first = images[0].path
     sources = _sources(first)
     ids = case_ids(images)
-    is_qualified = any(ids[image.path] != stem(image.path) for image in images)
+    is_qualified = any(ids[image.path] != same_letters(stem(image.path)) for image in images)
     end = "" if by_folder else "_mask"
     cases = []
     for image, own in pairs.masks:
@@ -65,11 +65,11 @@ def find(root: Path) -> FoundCases | None:
             RawCase(case_id, sources(image.path), found[0], more_masks=more, folders=folders)
         )
     for lone in pairs.alone:
-        name = without_end(stem(lone.path))
+        name = without_end(same_letters(stem(lone.path)))
         suffix = first.name[len(stem(first)) :]
         expected = _expected(lone, images, root, "image", f"{name}{suffix}")
         if is_qualified or name in ids.values():
-            name = "_".join((*lone.folders, stem(lone.path)))
+            name = same_letters("_".join((*lone.folders, stem(lone.path))))
         cases.append(RawCase(name, sources(expected), Source(lone.path)))
     cases.sort(key=lambda case: case.case_id)
     return FoundCases(cases, ([PICTURE_NOTE] if is_picture(first) else []) + notes.lines())

@@ -12,7 +12,7 @@ from pathlib import Path
 from trainer.data.files import NIFTI_SUFFIXES, Source
 from trainer.data.formats.case import FoundCases, RawCase, Tally
 from trainer.data.formats.clinical import clinical_tables
-from trainer.data.formats.listing import image_files, missing, modality_name, stem
+from trainer.data.formats.listing import image_files, missing, modality_name, same_letters, stem
 from trainer.data.formats.roles import is_mask_name
 from trainer.data.formats.subjects import (
     ANY_MASK,
@@ -88,7 +88,7 @@ def _by_scan(root: Path, notes: Tally) -> dict[Key, list[Path]]:
             # Some archives have `x.nii/x.nii`.
             inside = [part for part in parts if not part.lower().endswith(NIFTI_SUFFIXES)]
             if inside:
-                found["/".join(inside), None].append(path)
+                found[same_letters("/".join(inside)), None].append(path)
     return dict(sorted(found.items(), key=lambda item: (item[0][0], in_order(item[0][1]))))
 
 
@@ -103,7 +103,7 @@ def _images(key: Key, paths: list[Path], masks: list[Path], notes: Tally) -> dic
     by_modality = defaultdict(list)
     folder = key[0].rpartition("/")[2].lower()
     for path in paths:
-        name = stem(path)
+        name = same_letters(stem(path))
         if path in masks or ANY_MASK.search(name) or is_mask_name(name):
             continue
         rest = name if SUBJECT.match(name) else name.lower().removeprefix(folder)
