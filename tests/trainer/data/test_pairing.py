@@ -399,6 +399,19 @@ def test_isles22_masks_without_a_session_are_of_the_only_one(tmp_path):
     assert all(case.mask.path.is_file() for case in found.cases) and found.notes == []
 
 
+def test_isles22_scans_without_a_session_have_the_subjects_name(tmp_path):
+    root = isles22(tmp_path, sessions=(2,), masks=(2,))
+    for n in NUMBERS:
+        files(root, f"sub-s{n}/dwi/sub-s{n}_dwi.nii.gz", f"sub-s{n}/dwi/sub-s{n}_adc.nii.gz")
+        files(root, f"derivatives/sub-s{n}/sub-s{n}_msk.nii.gz")
+
+    cases = find_cases(root)[1].cases
+
+    assert sorted(case.case_id for case in cases)[:2] == ["sub-s1", "sub-s1_ses-2"]
+    assert find_case([str(root / "sub-s1" / "ses-0002")], ["adc"])[0] == "sub-s1_ses-2"
+    assert find_case([f"{root}:sub-s1"], ["adc"])[0] == "sub-s1"
+
+
 def test_isles22_never_pairs_two_sessions(tmp_path):
     case = find_cases(isles22(tmp_path, sessions=(1,), masks=(2,)))[1].cases[0]
 

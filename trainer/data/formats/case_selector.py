@@ -16,7 +16,7 @@ from trainer.data.files import NIFTI_SUFFIXES, BadFile, Source
 from trainer.data.formats import find_cases, isles22, isles24, msd
 from trainer.data.formats.case import RawCase
 from trainer.data.formats.listing import same_letters, stem
-from trainer.data.formats.subjects import Session, session_name, session_of
+from trainer.data.formats.subjects import Session, session_of, session_suffix
 from trainer.data.nifti import num_channels
 
 Images = dict[str, Source]
@@ -106,8 +106,8 @@ def _tree_case(dataset: Path, case_id: str, session: Session = None) -> tuple[st
     for find in (isles24.find, isles22.find):
         if (found := find(dataset, case_id)) and found.cases:
             cases = {case.case_id: case for case in found.cases}
-            named = f"{case_id}_{session_name(session)}"
-            case = cases.get(case_id) or cases.get(named) or next(iter(cases.values()))
+            named = case_id + session_suffix(session)
+            case = cases.get(named) or cases.get(case_id) or next(iter(cases.values()))
             if len(cases) > 1 and case.case_id not in (case_id, named):
                 raise ConfigError(
                     [f"{dataset}: {case_id} has several sessions: name {' or '.join(cases)}"]

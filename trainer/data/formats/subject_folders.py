@@ -26,6 +26,7 @@ from trainer.data.formats.subjects import (
     pick,
     session_name,
     session_of,
+    session_suffix,
 )
 
 Key = tuple[str, Session]
@@ -148,6 +149,5 @@ def _ids(keys: list[Key]) -> dict[Key, str]:
     for name, session in keys:
         short = name.rpartition("/")[2]
         case_id = short if last[short] == 1 else name.replace("/", "_")
-        several = sessions[name] > 1
-        ids[name, session] = f"{case_id}_{session_name(session)}" if several else case_id
+        ids[name, session] = case_id + (session_suffix(session) if sessions[name] > 1 else "")
     return ids
