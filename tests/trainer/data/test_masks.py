@@ -301,6 +301,13 @@ def test_a_ct_in_the_place_of_a_mask_is_refused(data_set):
     assert "values from -1000 to 35" in data_set.add(ct).decide().refused["c0"]
 
 
+def test_a_mask_of_which_0_is_the_largest_value_is_refused(data_set):
+    data_set.add(BLOB * np.int16(-1))
+
+    with pytest.raises(BadFile, match="has values from -1 to 0"):
+        read_mask(data_set.cases[0].mask, reference(data_set.cases[0]))
+
+
 def test_the_image_itself_is_no_mask(data_set, tmp_path):
     values = np.random.default_rng(0).integers(0, 9, SHAPE).astype(np.float32)
     data_set.add(values)

@@ -203,6 +203,15 @@ def test_names_of_a_mac_and_of_a_pc_are_the_same(tmp_path):
     assert image != mask and (tmp_path / mask).is_file()
 
 
+def test_files_beside_the_subjects_folders_are_left_out_with_a_note(tmp_path):
+    files(tmp_path, "p1/p1_t1.nii.gz", "p1/p1_seg.nii.gz", "template.nii.gz")
+
+    assert list(pairs(tmp_path)) == ["p1"]
+    assert notes(tmp_path) == [
+        "files outside of any subject's folder are left out: template.nii.gz"
+    ]
+
+
 def test_a_folder_of_a_mac_has_its_row_in_a_table_of_a_pc(tmp_path):
     for letters in ("Müller", "Jörg"):
         mac = unicodedata.normalize("NFD", letters)

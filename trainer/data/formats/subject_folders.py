@@ -90,6 +90,8 @@ def _by_scan(root: Path, notes: Tally) -> dict[Key, list[Path]]:
             inside = [part for part in parts if not part.lower().endswith(NIFTI_SUFFIXES)]
             if inside:
                 found[same_letters("/".join(inside)), None].append(path)
+            else:
+                notes.add("files outside of any subject's folder are left out", path.name)
     return dict(sorted(found.items(), key=lambda item: (item[0][0], in_order(item[0][1]))))
 
 
