@@ -16,10 +16,11 @@ from scipy import ndimage
 from trainer.atomic import write_atomically
 from trainer.data.brain import brain_mask
 from trainer.data.content_hash import arrays_hash
+from trainer.data.files import BadFile, Source
 from trainer.data.formats.case import RawCase
 from trainer.data.geometry import Box, fit_box, to_slices
 from trainer.data.masks.reading import DEFAULT, Reading, read_mask
-from trainer.data.nifti import MIN_COVERAGE, BadFile, Source, Volume, on_grid_of, read_volume
+from trainer.data.nifti import MIN_COVERAGE, Volume, on_grid_of, read_volume
 from trainer.data.store import FORMAT
 from trainer.data.summary.notes import Note
 from trainer.data.windows import Factors, scale, value_notes
@@ -181,7 +182,7 @@ def _read(name: str, source: Source, factors: Factors) -> Volume:
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Stored:
     """One modality of a case as a store holds it."""
 
     slices: NDArray[np.float16]
@@ -202,7 +203,7 @@ def to_pixels(
     box: Box,
     image_size: int,
     factors: Factors,
-) -> Pixels:
+) -> Stored:
     """Read one modality and bring it to the store's units and pixels.
 
     Args:
@@ -231,7 +232,7 @@ def to_pixels(
     read = hashlib.blake2b(data.tobytes(), digest_size=16).hexdigest() if np.ptp(data) else ""
     factor, added = factors.get(name, (1.0, 0.0))
     offset, divisor = (offset - added) / factor, divisor / factor
-    return Pixels(slices.astype(np.float16), offset, divisor, notes, read)
+    return Stored(slices.astype(np.float16), offset, divisor, notes, read)
 
 
 def _missing(name: str, volume: Volume, reference: Volume, brain: NDArray[np.bool_]) -> list[Note]:

@@ -12,12 +12,12 @@ from scipy import ndimage
 
 from tests.trainer.data.trees import write
 from trainer.configfile import ConfigError
-from trainer.data.files import Source, read_pixels
+from trainer.data.files import BadFile, Source, read_pixels
 from trainer.data.formats.case import RawCase
 from trainer.data.masks.decision import Decision, Wish, decide
 from trainer.data.masks.reading import read_mask
 from trainer.data.masks.survey import survey
-from trainer.data.nifti import BadFile, Volume, picture_axes
+from trainer.data.nifti import Volume, picture_axes
 
 SHAPE = (30, 32, 4)
 DISC = np.hypot(*np.mgrid[-15:15, -14:18]) < 7
