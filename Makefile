@@ -9,7 +9,7 @@ DATASET ?= datasets/phantom
 STORE ?= prepared/$(notdir $(abspath $(DATASET)))
 # Pixels of a slice: small, for two CPU cores.
 SIZE ?= 48
-# Of a study on your own data.
+# Of a study on your own data, when its file is written: delete that for another number.
 HOURS ?= 1
 
 # PyTorch's index for the driver here (cluster/README.md): PyPI's build needs one of 580, or none.
@@ -38,14 +38,16 @@ datasets/phantom: | setup
 # Your own data must be there, and get a study file that fits them; the phantom is written when it
 # is not, and has the quickstart's.
 ifeq ($(DATASET),datasets/phantom)
+INIT = true
 STUDY = spaces/quickstart.yaml data.store=$(STORE) study=quickstart-phantom
 else
+INIT = test -e $(STUDY) || $(BIN)/segtune init $(STORE) $(STUDY) --hours $(HOURS)
 STUDY = $(STORE).yaml
 endif
 
 search: setup $(filter datasets/phantom,$(DATASET))
 	$(BIN)/segtune prepare $(DATASET) $(STORE) --image-size $(SIZE)
-	$(if $(findstring quickstart,$(STUDY)),,test -e $(STUDY) || $(BIN)/segtune init $(STORE) $(STUDY) --hours $(HOURS))
+	$(INIT)
 	$(BIN)/segtune launch $(STUDY) --runs $(RUNS)
 
 test: setup

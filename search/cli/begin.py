@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import click
 
@@ -152,7 +152,7 @@ def init(store: str, out: Path | None, hours: float, gpus: int | None, address: 
     """
     from search.workflows.init_study import init_study
 
-    out = out or Path(f"{PurePath(store.rstrip('/')).name}.yaml")
+    out = out or Path(f"{Path(store).resolve().name}.yaml")
     init_study(store, out, hours=hours, gpus=gpus, address=address, say=click.echo)
 
 

@@ -1,5 +1,7 @@
-"""What is measured on the models that `confirm` trained: the sealed test set, which a study opens
-nowhere else, and their validation cases as a finished model is used.
+"""What `confirm` measures on the models it trained: the sealed test set, and their use.
+
+The test set is opened nowhere else. Their validation cases are predicted as a finished model is
+used.
 
 Import it after `search.execution.session.before_ray`: Ray reads its switches when it is imported.
 """

@@ -23,6 +23,7 @@ from search.workflows.dry_run import store_problems
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
 from trainer.cpus import num_cpus
+from trainer.data.splits import NUM_FOLDS, fold_problem, place_of
 from trainer.gpus import look
 
 LENGTHS = ((81, 96), (81, 48), (81, 24), (27, 48), (27, 24), (9, 48), (9, 24), (9, 12))
@@ -47,6 +48,8 @@ class Fingerprint:
     """What a store says that sizes a study."""
 
     store: str
+    fold: int
+    """The first that can be validated with."""
     image_size: int
     pixel_mm: float
     modalities: tuple[str, ...]
@@ -120,8 +123,9 @@ def init_study(
     if gpus is not None and gpus < 0:
         raise ConfigError([f"command line: gpus: {gpus}: must be at least 0"])
     found = fingerprint(store)
-    gpus = gpus_here(address) if gpus is None else gpus
-    size = size_of(found, gpus, num_cpus())
+    cpus, gpus_there = machine(address)
+    gpus = gpus_there if gpus is None else gpus
+    size = size_of(found, gpus, cpus)
 
     def text_of(plan: Plan, costs: Mapping[str, Cost]) -> str:
         return render(out, found, size, plan, hours, costs)
@@ -151,31 +155,36 @@ def study_name(out: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", out.stem).strip("-._") or "study"
 
 
-def gpus_here(address: str | None) -> int:
-    """Return how many GPUs a study would find; 0 where torch computes on none."""
+def machine(address: str | None) -> tuple[int, int]:
+    """Return how many CPUs and GPUs a study would find; no GPU where torch computes on none."""
     if ray_address(address) == "local":
         found = look()
-        return 0 if found.problem else len(found.names)
+        return num_cpus(), 0 if found.problem else len(found.names)
     from search.execution.session import before_ray, ray_session
 
     before_ray(ray_address(address))
     import ray
 
     with ray_session(ray_address(address)):
-        return int(ray.cluster_resources().get("GPU", 0))
+        there = ray.cluster_resources()
+        return int(there.get("CPU", 1)), int(there.get("GPU", 0))
 
 
 def fingerprint(store: str) -> Fingerprint:
     """Read from a store's manifest what sizes a study.
 
     Raises:
-        ConfigError: It is no store, or its fold 0 cannot be searched on.
+        ConfigError: It is no store, or none of its folds can be searched on.
     """
     try:
         manifest = json.loads(read_manifest(store))
         cases = manifest["cases"]
-        training = [c for c in cases if c["split"] == "train" and c["fold"] != 0]
-        validation = [c for c in cases if c["split"] == "train" and c["fold"] == 0]
+        places = {case["case_id"]: place_of(case) for case in cases}
+        lesion_ml = {case["case_id"]: case["lesion_ml"] for case in cases}
+        problems = [fold_problem(places, lesion_ml, fold) for fold in range(NUM_FOLDS)]
+        fold = problems.index("") if "" in problems else 0
+        training = [c for c in cases if places[c["case_id"]] not in ("test", fold)]
+        validation = [c for c in cases if places[c["case_id"]] == fold]
         volumes = [case["lesion_ml"] for case in cases if case["lesion_ml"]]
         areas = [pixels for case in training for pixels in case["lesion_pixels"] if pixels]
         slices = sum(case["num_slices"] for case in training)
@@ -186,12 +195,11 @@ def fingerprint(store: str) -> Fingerprint:
         raise ConfigError([f"{store}: {rule}"]) from None
     except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as error:
         raise ConfigError([f"{store}: damaged store: {' '.join(str(error).split())}"]) from error
-    if not validation or not areas:
-        raise ConfigError(
-            [f"{store}: fold 0 has nothing to train on or to validate with: more cases are needed"]
-        )
+    if problems[fold]:
+        raise ConfigError([f"{store}: {problems[fold]}"])
     return Fingerprint(
         store=store,
+        fold=fold,
         image_size=size,
         pixel_mm=pixel_mm,
         modalities=modalities,

@@ -20,6 +20,10 @@ CONTROL, GOOD, BAD, GOING_ON, FAILED = range(5)
 """Trials: the U-Net, two diffusion models, one that has not ended, one without weights."""
 
 
+FOLD = 1
+"""Whose lesions are large enough that an epoch of a tiny model finds some of them."""
+
+
 def segtune(*words: str | Path, status: int = 0) -> str:
     """Run a command in this process, and return what it prints."""
     result = CliRunner().invoke(main, [str(word) for word in words])
@@ -33,7 +37,7 @@ def study(store: Path) -> StudyConfig:
     return StudyConfig.model_validate(
         {
             "study": "demo",
-            "data": {"store": str(store)},
+            "data": {"store": str(store), "fold": FOLD},
             "train": {
                 **train,
                 "data.modalities": ["ncct", "tmax"],

@@ -75,13 +75,12 @@ def ceilings(store: Store, workers: int | None = None) -> dict[int, Ceiling]:
     sizes = [store.image_size, *[size for size in SIZES if size > store.image_size][:2]]
     cases = [case for case in store.cases if case.lesion_ml]
     workers = min(workers or num_cpus(), len(cases))
-    score = partial(_score_at, store.path, sizes)
     if workers < 2 or len(cases) <= FEW_CASES:
-        scored = [*map(score, cases)]
+        scored = [_score_at(store, sizes, case) for case in cases]
     else:
         context = multiprocessing.get_context("spawn")  # the caller may have threads
-        with ProcessPoolExecutor(workers, context) as pool:
-            scored = [*pool.map(score, cases, chunksize=4)]
+        with ProcessPoolExecutor(workers, context, _open, (store.path,)) as pool:
+            scored = [*pool.map(partial(_score_there, sizes), cases, chunksize=4)]
     by_size = [[of_case[place] for of_case in scored] for place in range(len(sizes))]
     means = zip(sizes, map(_mean, by_size), strict=True)
     found = {size: mean for size, mean in means if mean}
@@ -110,8 +109,19 @@ def _read(path: Path, store: Store) -> dict[int, Ceiling] | None:
         return None
 
 
-def _score_at(path: str | Path, sizes: Sequence[int], case: Case) -> list[tuple[float, float]]:
-    store = Store.open(path)
+_opened: list[Store] = []
+"""Of a process that `_open` began: opening maps every case, which takes longer than a score."""
+
+
+def _open(path: Path) -> None:
+    _opened.append(Store.open(path))
+
+
+def _score_there(sizes: Sequence[int], case: Case) -> list[tuple[float, float]]:
+    return _score_at(_opened[0], sizes, case)
+
+
+def _score_at(store: Store, sizes: Sequence[int], case: Case) -> list[tuple[float, float]]:
     return [_score(store, case, size) for size in sizes]
 
 

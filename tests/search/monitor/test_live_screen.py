@@ -40,6 +40,7 @@ def test_what_it_says() -> None:
     simulated = running(3, 8, budget={"gpu_hours": 2, "wall_hours": 1})
     threshold = {"modality": "tmax", "above": True, "threshold": 6, "dice": 0.31}
     simulated.record({"event": "threshold", **threshold})
+    simulated.record({"event": "data", "ceiling": {"dice": 0.92, "lesion_f1": 0.8}})
     text = "\n".join(lines(simulated, 100, 40))
     for said in (
         "study       known  pid 7 on host",
@@ -52,6 +53,7 @@ def test_what_it_says() -> None:
         "best        val/dice 0.0300  epoch 8, trial 3  (selected on, optimistic)",
         "control     val/dice 0.0000  epoch 8, trial 0  (best +0.0300)",
         "threshold   Dice 0.3100  tmax >= 6",
+        "ceiling     Dice 0.9200  a perfect model at this image size",
         "rungs       epoch 9    epoch 27   epoch 81   judged → went on",
         "bracket 1            0 → 0      0 done",
         "val/dice 0.00 to 0.03",

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
+from search.storage.data_facts import data_facts
 from search.storage.studies import read_study
 from search.tracking import runs
 from search.tracking.client import connect
@@ -71,6 +72,8 @@ def ended(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     with offline.opened(config, folder) as session:
         session.record({"event": "threshold", "modality": "image", "above": True, "threshold": 0.5,
                      "dice": 0.2})  # fmt: skip
+        facts = {**data_facts(str(store), 0), "said": ["labels: 1 anterior, 2 posterior"]}
+        session.record({"event": "data", **facts})
         about = {"trial": 1, "epoch": 3}
         session.record({"event": "resumed", **about, "epochs": 4})
         offline.train(session, session.state.trials[1])
@@ -162,7 +165,10 @@ def test_what_mlflow_has(copy: Callable[[], Open]) -> None:
         b"trial,of,reading,threshold,test/dice", b"3,1,1,0.5,0.4"]  # fmt: skip
     best = [value for _, _, value in study["metrics"]["best/dice"]]
     assert best == sorted(set(best)) and best[-1] == toy.dice(offline.LR[0], 4)
-    assert study["metrics"].keys() == {"best/dice", "control/dice", "threshold/dice"}
+    assert study["metrics"].keys() == {"best/dice", "control/dice", "threshold/dice",
+                                       "ceiling/dice"}  # fmt: skip
+    assert study["tags"]["data.read as"] == "labels: 1 anterior, 2 posterior"
+    assert study["tags"]["data.cases"].startswith("12, ")
 
     trial = runs["0001"]
     assert trial["tags"]["resumed_from"] == "epoch 3 to 4"

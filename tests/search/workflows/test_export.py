@@ -67,10 +67,10 @@ def test_the_folder_says_what_it_is(place: Path, phantom_store: Path) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert LABEL in metrics["validation"]["label"]
     assert metrics["validation"]["label"].startswith(
-        "validation fold 0, epoch 1, sampled as while training (steps 1, masks 1): "
+        "validation fold 1, epoch 1, sampled as while training (steps 1, masks 1): "
     )
     best = torch.load(place / "runs/demo/trials/0001/ema.pt", weights_only=True)
-    assert metrics["validation"]["metrics"]["val/dice"] == best["metrics"]["val/dice"] > 0.01
+    assert metrics["validation"]["metrics"]["val/dice"] == best["metrics"]["val/dice"] > 0.05
     low, high = metrics["validation"]["dice_interval"]
     assert low <= best["metrics"]["val/dice"] <= high
     value = best["metrics"]["val/dice"]
@@ -236,7 +236,7 @@ def test_a_run_begins_with_exported_weights(
         config = load(source).config.model_copy(update={"epochs": 0, "init_from": str(source)})
         [validation] = fit(config, tmp_path / source.name)
         found.append(validation.metrics["val/dice"])
-    assert found[0] == found[1] > 0.01
+    assert found[0] == found[1] > 0.05
 
 
 def tamper(folder: Path, kind: str) -> None:

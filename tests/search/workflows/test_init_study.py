@@ -1,5 +1,7 @@
 """`segtune init`: a study file that fits a store, a device and a number of hours."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +123,19 @@ def test_small_lesions_and_few_cases_are_notes(store, tmp_path, measured, monkey
     assert "validation cases tell little apart" in said
 
 
+def test_the_first_fold_that_can_be_validated_with(store, tmp_path, measured):
+    """Fold 0 of this one has no lesion."""
+    measured(FAST)
+    copy = shutil.copytree(store, tmp_path / "store")
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    for case in manifest["cases"]:
+        if case["fold"] == 0:
+            case["lesion_ml"] = 0.0
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write(copy, tmp_path / "mine.yaml")
+    assert load_study(tmp_path / "mine.yaml").data.fold == 1
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -148,6 +163,8 @@ def test_as_a_user_types_it(store, tmp_path, monkeypatch):
     assert study.study == "store"
     said = CliRunner().invoke(main, ["launch", "store.yaml", "--dry-run", "--probe"])
     assert said.exit_code == 0, said.output
-    planned = float(result.output.split("about ")[1].split(" hours")[0])
-    measured = float(said.output.split("about ")[-1].split(" hours")[0])
-    assert measured == pytest.approx(planned, rel=0.8)
+    planned, measured = (
+        float(output.split("about ")[-1].split(" hours")[0])
+        for output in (result.output, said.output)
+    )
+    assert measured == pytest.approx(planned, rel=0.4)  # each of a minute, on a machine with others
