@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.configfile import ConfigError, did_you_mean
-from trainer.data.nifti import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from trainer.data.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from trainer.data.patients import some
 from trainer.data.splits import NUM_FOLDS, Place
 
