@@ -16,10 +16,11 @@ from torch import Tensor
 
 from trainer.configfile import ConfigError
 from trainer.data.case_file import read_reference, to_pixels
+from trainer.data.files import NIFTI_SUFFIXES
 from trainer.data.formats.case_selector import Images
 from trainer.data.geometry import fit_box, to_volume
 from trainer.data.inputs import Window
-from trainer.data.nifti import NIFTI_SUFFIXES, was_written_here, write_like
+from trainer.data.nifti import was_written_here, write_like
 from trainer.devices import dtype
 from trainer.evaluation.ensemble import (
     Prediction,

@@ -18,8 +18,8 @@ from tests.trainer.saved.test_model_io import save, shaken_state
 from tests.trainer.tiny import tiny_config
 from trainer.__main__ import cli
 from trainer.data.case_file import read_reference
+from trainer.data.files import Source
 from trainer.data.formats.case_selector import find_case
-from trainer.data.nifti import Source
 from trainer.data.store import Store
 from trainer.evaluation.validate import Validator
 from trainer.loop import fit

@@ -16,10 +16,11 @@ from scipy import ndimage
 from trainer.atomic import write_atomically
 from trainer.data.brain import brain_mask
 from trainer.data.content_hash import arrays_hash
+from trainer.data.files import BadFile, Source
 from trainer.data.formats.case import RawCase
 from trainer.data.geometry import Box, fit_box, to_slices
 from trainer.data.masks.reading import DEFAULT, Reading, read_mask
-from trainer.data.nifti import MIN_COVERAGE, BadFile, Source, Volume, on_grid_of, read_volume
+from trainer.data.nifti import MIN_COVERAGE, Volume, on_grid_of, read_volume
 from trainer.data.store import FORMAT
 from trainer.data.summary.notes import Note
 from trainer.data.windows import Factors, scale, value_notes
@@ -94,8 +95,13 @@ def prepare_case(
     """
     reference, brain = read_reference(case.images, settings.factors)
     mask, ignored = read_mask(case.mask, reference, settings.reading)
-    for another in case.more_masks:
-        mask |= read_mask(another, reference, settings.reading).lesion
+    for source in case.more_masks:
+        another = read_mask(source, reference, settings.reading)
+        mask |= another.lesion
+        if another.ignored is not None:
+            ignored = another.ignored if ignored is None else ignored | another.ignored
+    if ignored is not None:
+        mask &= ~ignored
     spacing_mm = reference.spacing_mm
     box = fit_box(brain | mask, spacing_mm)
 
@@ -176,7 +182,7 @@ def _read(name: str, source: Source, factors: Factors) -> Volume:
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Stored:
     """One modality of a case as a store holds it."""
 
     slices: NDArray[np.float16]
@@ -197,7 +203,7 @@ def to_pixels(
     box: Box,
     image_size: int,
     factors: Factors,
-) -> Pixels:
+) -> Stored:
     """Read one modality and bring it to the store's units and pixels.
 
     Args:
@@ -226,7 +232,7 @@ def to_pixels(
     read = hashlib.blake2b(data.tobytes(), digest_size=16).hexdigest() if np.ptp(data) else ""
     factor, added = factors.get(name, (1.0, 0.0))
     offset, divisor = (offset - added) / factor, divisor / factor
-    return Pixels(slices.astype(np.float16), offset, divisor, notes, read)
+    return Stored(slices.astype(np.float16), offset, divisor, notes, read)
 
 
 def _missing(name: str, volume: Volume, reference: Volume, brain: NDArray[np.bool_]) -> list[Note]:
@@ -243,9 +249,11 @@ def _missing(name: str, volume: Volume, reference: Volume, brain: NDArray[np.boo
     labels, count = ndimage.label(gaps)
     is_outside = np.zeros(count + 1, bool)
     is_outside[labels[~brain]] = True
+    # A gap that reaches the first or last slice is a slab's end; a lone slice is no end.
     for axis in range(3):
-        for end in (0, -1):
-            is_outside[labels.take(end, axis)] = True
+        if labels.shape[axis] > 1:
+            for end in (0, -1):
+                is_outside[labels.take(end, axis)] = True
     enclosed = int((inside & ~is_outside[labels]).sum())
     remedy = "give them a number (prepare --skip-bad leaves the case out)"
     if enclosed:

@@ -16,21 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from trainer.atomic import write_atomically
-from trainer.data.files import (
-    NIFTI_SUFFIXES,
-    PICTURE_SUFFIXES,
-    BadFile,
-    Source,
-    check_there,
-    is_picture,
-    read_pixels,
-)
-
-__all__ = [
-    "MIN_COVERAGE", "NIFTI_SUFFIXES", "PICTURE_SUFFIXES", "WRITTEN_HERE", "BadFile", "Source",
-    "Volume", "check_same_grid", "num_channels", "on_grid_of", "picture_axes", "read_values",
-    "read_volume", "was_written_here", "write_like",
-]  # fmt: skip
+from trainer.data.files import BadFile, Source, check_there, is_picture, read_pixels
 
 SAME_GRID_MM = 0.1
 """Two grids are the same if no voxel lies further apart than this: affines carry noise of 1e-5."""

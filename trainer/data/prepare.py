@@ -27,11 +27,11 @@ from trainer.configfile import ConfigError
 from trainer.cpus import num_cpus
 from trainer.data.case_file import CaseSettings, fingerprint, finished, prepare_case
 from trainer.data.content_hash import content_hash
+from trainer.data.files import BadFile, is_picture
 from trainer.data.formats import find_cases
 from trainer.data.formats.case import RawCase
 from trainer.data.masks.decision import Decision, Wish, decide
 from trainer.data.masks.survey import survey
-from trainer.data.nifti import PICTURE_SUFFIXES, BadFile
 from trainer.data.parts import SplitOptions
 from trainer.data.pictures import contact_sheet, lesion_histogram
 from trainer.data.splits import NUM_FOLDS
@@ -110,7 +110,7 @@ def prepare(
     options = SplitOptions.read(
         [case.case_id for case in found.cases],
         seed=seed,
-        pictures=_are_pictures(found.cases),
+        pictures=is_picture(next(iter(found.cases[0].images.values())).path),
         folders={case.case_id: case.folders for case in found.cases if case.folders},
         pattern=patients,
         splits=None if splits is None else Path(splits),
@@ -179,9 +179,7 @@ def _prepare_cases(
     folder.mkdir(parents=True, exist_ok=True)
     prints = {case.case_id: fingerprint(case, dataset, settings) for case in cases}
     results: dict[str, dict[str, Any] | str] = {
-        case.case_id: f"{case.mask.path}: {masks.refused[case.case_id]}"
-        for case in cases
-        if case.case_id in masks.refused
+        case.case_id: masks.refused[case.case_id] for case in cases if case.case_id in masks.refused
     }
     for case in cases:
         if case.case_id not in results and (
@@ -233,11 +231,6 @@ def _difference(key: str, earlier: Any, now: Any) -> str:
     if key in ("splits", "like"):
         return f"{'no' if earlier is None else 'other places of'} --{key}"
     return f"no {key}" if earlier is None else f"{key} {earlier}, not {now}"
-
-
-def _are_pictures(cases: list[RawCase]) -> bool:
-    first = next(iter(cases[0].images.values()))
-    return first.path.name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def _run(

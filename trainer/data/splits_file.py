@@ -2,12 +2,13 @@
 
 import csv
 import json
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.configfile import ConfigError, did_you_mean
-from trainer.data.nifti import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from trainer.data.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from trainer.data.patients import some
 from trainer.data.splits import NUM_FOLDS, Place
 
@@ -54,9 +55,10 @@ def read_splits(path: Path, cases: Collection[str]) -> Splits:
         text = content.decode("latin-1")
     is_json = text.lstrip()[:1] in ("[", "{")
     named, unnamed_are = _from_json(path, text) if is_json else _from_table(path, text)
+    spelled = {unicodedata.normalize("NFC", case): case for case in cases}
     places: dict[str, Place] = {}
     for name, place in named.items():
-        case = _in_data_set(name, cases)
+        case = _in_data_set(name, spelled)
         if places.setdefault(case, place) != place:
             raise ConfigError([f"{path}: {name!r}: {case!r} is named twice, with other places"])
     strangers = [case for case in places if case not in cases]
@@ -192,13 +194,20 @@ def _place(where: str, row: Mapping[str, str]) -> Place:
     return int(fold.removesuffix(".0"))
 
 
-def _in_data_set(name: str, cases: Collection[str]) -> str:
-    """Return the case that a name with a file's ending or a channel's number means."""
-    if name in cases:
-        return name
-    for suffix in (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES):
-        name = name.removesuffix(suffix)
-    return name.removesuffix("_0000") if name not in cases else name
+def _in_data_set(name: str, spelled: Mapping[str, str]) -> str:
+    """Return the case that a name with a file's ending or a channel's number means.
+
+    Args:
+        name: As the file has it.
+        spelled: Cases by their names in NFC: a letter with an accent is one character in a file
+            and may be two in a file's name, as macOS writes them.
+    """
+    plain = unicodedata.normalize("NFC", name)
+    for suffix in ("", *NIFTI_SUFFIXES, *PICTURE_SUFFIXES, "_0000"):
+        if plain in spelled:
+            break
+        plain = plain.removesuffix(suffix)
+    return spelled.get(plain, plain)
 
 
 def torn(

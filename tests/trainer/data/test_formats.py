@@ -190,6 +190,17 @@ def test_picture_folders_grey_and_colour(tmp_path):
     assert blue.data.max() == pytest.approx(50 / 255)
 
 
+def test_a_photograph_in_cmyk_is_read_in_colours(tmp_path):
+    root = trees.pictures(tmp_path / "data", colour=True)
+    for path in sorted((root / "images").iterdir()):
+        Picture.open(path).convert("CMYK").save(path.with_suffix(".tif"))
+        path.unlink()
+
+    assert list(find_cases(root)[1].cases[0].images) == [
+        "picture_red", "picture_green", "picture_blue",
+    ]  # fmt: skip
+
+
 def test_one_folder_of_pairs_by_suffix(tmp_path):
     for name in ("a", "b"):
         Picture.new("L", (20, 20), 100).save(tmp_path / f"{name}.png")

@@ -1,6 +1,7 @@
 """Which values of a data set's masks are lesion: labels, heights, colours, and what is refused."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ from scipy import ndimage
 
 from tests.trainer.data.trees import write
 from trainer.configfile import ConfigError
-from trainer.data.files import Source, read_pixels
+from trainer.data.files import BadFile, Source, read_pixels
 from trainer.data.formats.case import RawCase
 from trainer.data.masks.decision import Decision, Wish, decide
 from trainer.data.masks.reading import read_mask
 from trainer.data.masks.survey import survey
-from trainer.data.nifti import BadFile, Volume, picture_axes
+from trainer.data.nifti import Volume, picture_axes
 
 SHAPE = (30, 32, 4)
 DISC = np.hypot(*np.mgrid[-15:15, -14:18]) < 7
@@ -206,6 +207,34 @@ def test_empty_masks_with_noise_stay_empty_beside_others_and_are_named(data_set)
     assert decision.case_notes["c1"][0].detail == "values up to 11"
 
 
+def test_a_further_mask_is_surveyed_as_any_mask_is(data_set):
+    data_set.add(large()).add(jpeg(large(20)))
+    [first, noisy] = data_set.cases
+    data_set.cases = [replace(first, more_masks=(noisy.mask,))]
+    decision = data_set.decide()
+
+    volume = Volume(Source(Path("image")), np.eye(96, dtype=np.float32)[..., None], np.eye(4))
+    lesion = read_mask(noisy.mask, volume, decision.reading).lesion
+    assert lesion.sum() == pytest.approx((large(20) > 0).sum(), rel=0.02)
+    assert "c0 (c1.png): cut at half" in decision.notes[0]
+
+    ct = np.where(BLOB, 35, -1000).astype(np.int16)
+    data_set.cases = []
+    data_set.add(BLOB * np.uint8(1)).add(BLOB * np.uint8(1)).add(BLOB * np.uint8(1)).add(ct)
+    [first, *others, other] = data_set.cases
+    data_set.cases = [replace(first, more_masks=(other.mask,)), *others]
+    assert data_set.decide().refused["c0"].startswith(f"{other.mask.path}: has ")
+
+
+def test_a_threshold_makes_no_lesion_of_what_is_ignored(data_set):
+    decision = labelled(data_set).decide(NAMES, 3, threshold=1.5)
+
+    mask = read_mask(data_set.cases[0].mask, reference(data_set.cases[0]), decision.reading)
+
+    assert mask.lesion.sum() == 145
+    assert mask.ignored is not None and mask.ignored.sum() == 1
+
+
 @pytest.mark.parametrize("top", [255, 100, 65535, 1.0, 0.9])
 def test_soft_edges_are_refused_until_a_threshold_is_given(data_set, top):
     soft = ndimage.gaussian_filter(BLOB.astype(float), (1.5, 1.5, 0)) * top
@@ -270,6 +299,13 @@ def test_a_ct_in_the_place_of_a_mask_is_refused(data_set):
     ct = np.where(BLOB, 35, -1000).astype(np.int16)
 
     assert "values from -1000 to 35" in data_set.add(ct).decide().refused["c0"]
+
+
+def test_a_mask_of_which_0_is_the_largest_value_is_refused(data_set):
+    data_set.add(BLOB * np.int16(-1))
+
+    with pytest.raises(BadFile, match="has values from -1 to 0"):
+        read_mask(data_set.cases[0].mask, reference(data_set.cases[0]))
 
 
 def test_the_image_itself_is_no_mask(data_set, tmp_path):

@@ -9,16 +9,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tests.trainer.data.trees import AFFINE, SHAPE, head, lesion, write
+from trainer.data.files import BadFile, Source
 from trainer.data.masks.reading import read_mask
-from trainer.data.nifti import (
-    WRITTEN_HERE,
-    BadFile,
-    Source,
-    Volume,
-    on_grid_of,
-    read_volume,
-    write_like,
-)
+from trainer.data.nifti import WRITTEN_HERE, Volume, on_grid_of, read_volume, write_like
 
 
 @pytest.fixture

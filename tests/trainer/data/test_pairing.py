@@ -197,9 +197,35 @@ def test_names_of_a_mac_and_of_a_pc_are_the_same(tmp_path):
     for kind, form in (("images", "NFD"), ("masks", "NFC")):
         files(tmp_path, unicodedata.normalize(form, f"{kind}/Müller.png"))
 
-    ((image, mask),) = pairs(tmp_path).values()
+    ((case, (image, mask)),) = pairs(tmp_path).items()
 
+    assert case == unicodedata.normalize("NFC", "Müller")
     assert image != mask and (tmp_path / mask).is_file()
+
+
+def test_files_beside_the_subjects_folders_are_left_out_with_a_note(tmp_path):
+    files(tmp_path, "p1/p1_t1.nii.gz", "p1/p1_seg.nii.gz", "template.nii.gz")
+
+    assert list(pairs(tmp_path)) == ["p1"]
+    assert notes(tmp_path) == [
+        "files outside of any subject's folder are left out: template.nii.gz"
+    ]
+
+
+def test_a_folder_of_a_mac_has_its_row_in_a_table_of_a_pc(tmp_path):
+    for letters in ("Müller", "Jörg"):
+        mac = unicodedata.normalize("NFD", letters)
+        files(tmp_path, f"{mac}/{mac}_t1.nii.gz", f"{mac}/{mac}_seg.nii.gz")
+    rows = unicodedata.normalize("NFC", "case,age\nMüller,60\nJörg,70\n")
+    (tmp_path / "table.csv").write_text(rows, encoding="utf-8")
+
+    cases = {case.case_id: case for case in find_cases(tmp_path)[1].cases}
+
+    assert [cases[name].clinical for name in ("Jörg", "Müller")] == [{"age": 70}, {"age": 60}]
+    assert all(list(case.images) == ["t1"] for case in cases.values())
+    for form in ("NFC", "NFD"):
+        word = unicodedata.normalize(form, "Müller")
+        assert find_case([f"{tmp_path}:{word}"], ["t1"])[0] == "Müller"
 
 
 @pytest.mark.parametrize("name", [b"M\xfcller", b"a\nb", b"a\x1b[31m"])
@@ -382,6 +408,19 @@ def test_isles22_masks_without_a_session_are_of_the_only_one(tmp_path):
     assert all(case.mask.path.is_file() for case in found.cases) and found.notes == []
 
 
+def test_isles22_scans_without_a_session_have_the_subjects_name(tmp_path):
+    root = isles22(tmp_path, sessions=(2,), masks=(2,))
+    for n in NUMBERS:
+        files(root, f"sub-s{n}/dwi/sub-s{n}_dwi.nii.gz", f"sub-s{n}/dwi/sub-s{n}_adc.nii.gz")
+        files(root, f"derivatives/sub-s{n}/sub-s{n}_msk.nii.gz")
+
+    cases = find_cases(root)[1].cases
+
+    assert sorted(case.case_id for case in cases)[:2] == ["sub-s1", "sub-s1_ses-2"]
+    assert find_case([str(root / "sub-s1" / "ses-0002")], ["adc"])[0] == "sub-s1_ses-2"
+    assert find_case([f"{root}:sub-s1"], ["adc"])[0] == "sub-s1"
+
+
 def test_isles22_never_pairs_two_sessions(tmp_path):
     case = find_cases(isles22(tmp_path, sessions=(1,), masks=(2,)))[1].cases[0]
 
@@ -413,6 +452,19 @@ def test_isles24_takes_no_later_scan_for_the_admissions(tmp_path, admission, lat
         f"{each} of another session than the admission's is not taken: sub-s1 and 2 more"
         for each in ("ncct", "tmax")
     ]
+
+
+@pytest.mark.parametrize(
+    "admission, others", [("20200101", ["20200105", "20200301"]), ("00", ["01"]), ("01", ["02"])]
+)
+def test_isles24_takes_the_first_mask_after_the_admissions(tmp_path, admission, others):
+    files(tmp_path, f"raw_data/sub-s1/ses-{admission}/sub-s1_ses-{admission}_ncct.nii.gz")
+    for session in (admission, *others):
+        files(tmp_path, f"derivatives/sub-s1/ses-{session}/sub-s1_ses-{session}_lesion-msk.nii.gz")
+
+    [case] = find_cases(tmp_path)[1].cases
+
+    assert case.mask.path.parent.name == f"ses-{others[0]}"
 
 
 def test_isles24_sessions_that_do_not_tell_the_admissions_are_refused(tmp_path):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from trainer.configfile import ConfigError
+from trainer.data.files import Source
 from trainer.data.formats import find_cases
-from trainer.data.nifti import Source, read_volume
+from trainer.data.nifti import read_volume
 from trainer.data.phantom import write_phantom
 from trainer.data.prepare import prepare
 from trainer.data.store import Store

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from trainer.configfile import ConfigError
+from trainer.data.files import Source
 from trainer.data.masks.reading import read_mask
-from trainer.data.nifti import Source, read_volume
+from trainer.data.nifti import read_volume
 from trainer.data.prepare import prepare
 from trainer.data.store import Store
 

@@ -9,8 +9,11 @@ import pytest
 from tests.trainer.data import trees
 from tests.trainer.data.trees import run
 from trainer.configfile import ConfigError
+from trainer.data.case_file import CaseSettings, prepare_case
 from trainer.data.files import BadFile, Source
+from trainer.data.formats.case import RawCase
 from trainer.data.inputs import InputSpec
+from trainer.data.masks.reading import Reading
 from trainer.data.nifti import read_volume
 from trainer.data.summary.notes import note_lines
 from trainer.data.windows import modality, parse_factors, value_notes
@@ -178,6 +181,20 @@ def test_what_is_no_number_inside_the_brain_is_refused(tmp_path, where, rule):
     assert error.value.lines[0].startswith(str(path))
 
 
+def test_what_is_no_number_inside_the_brain_of_a_lone_slice_is_refused(tmp_path):
+    head = trees.head()[0][:, :, 2:3]
+    tmax = head.copy()
+    tmax[20, 22] = np.nan
+    images = {
+        name: Source(trees.write(tmp_path / f"{name}.nii.gz", values))
+        for name, values in (("ncct", head), ("tmax", tmax))
+    }
+    mask = Source(trees.write(tmp_path / "mask.nii.gz", trees.lesion()[:, :, 2:3]))
+
+    with pytest.raises(BadFile, match=r"tmax has 1 non-finite voxels .* inside the brain"):
+        prepare_case(RawCase("x", images, mask), tmp_path, CaseSettings(32), "")
+
+
 @pytest.mark.parametrize(
     "factor, unit, is_mm",
     [(1e3, "micron", True), (1e-3, "meter", True), (1, "micron", True), (1, "unknown", True)],
@@ -230,6 +247,29 @@ def test_ignored_voxels_are_not_scored_and_are_background(tmp_path):
         "labels"
     ]
     assert (lesion["name"], lesion["lesion"], ignore["lesion"]) == ("lesion", True, False)
+
+
+def test_what_any_of_several_masks_ignores_is_not_scored(tmp_path):
+    brain, _ = trees.head()
+    image = Source(trees.write(tmp_path / "x.nii.gz", brain))
+    ignored = np.zeros_like(trees.lesion())
+    ignored[20:24, 18:28, 2] = 2
+    masks = [
+        Source(trees.write(tmp_path / f"x_mask{end}.nii.gz", values))
+        for end, values in (("", trees.lesion()), ("_1", ignored))
+    ]
+    case = RawCase("x", {"image": image}, masks[0], more_masks=(masks[1],))
+
+    prepare_case(case, tmp_path, CaseSettings(32, reading=Reading(ignore=2)), "")
+
+    native = np.load(tmp_path / "x.npz")
+    lesion, scored = (
+        np.unpackbits(native[each], count=brain.size).reshape(brain.shape).astype(bool)
+        for each in ("mask", "brain")
+    )
+    assert (trees.lesion()[ignored > 0] > 0).any() and scored.any()
+    np.testing.assert_array_equal(lesion, (trees.lesion() > 0) & (ignored == 0))
+    assert not scored[ignored > 0].any()
 
 
 def test_labels_are_chosen_and_the_same_choice_has_nothing_to_do(tmp_path):

@@ -15,8 +15,8 @@ from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.files import NIFTI_SUFFIXES, BadFile, Source
 from trainer.data.formats import find_cases, isles22, isles24, msd
 from trainer.data.formats.case import RawCase
-from trainer.data.formats.listing import stem
-from trainer.data.formats.subjects import Session, session_name, session_of
+from trainer.data.formats.listing import same_letters, stem
+from trainer.data.formats.subjects import Session, session_of, session_suffix
 from trainer.data.nifti import num_channels
 
 Images = dict[str, Source]
@@ -45,7 +45,7 @@ def find_case(words: Sequence[str], modalities: Sequence[str]) -> tuple[str, Ima
     elif Path(word).is_dir():
         name, images = _subject(Path(word))
     elif ":" in word and Path(dataset := word.rpartition(":")[0]).is_dir():
-        name, images = _case_of(Path(dataset), word.rpartition(":")[2])
+        name, images = _case_of(Path(dataset), same_letters(word.rpartition(":")[2]))
     else:
         name, images = _file(Path(word), modalities)
     reference = next(iter(images))
@@ -106,8 +106,8 @@ def _tree_case(dataset: Path, case_id: str, session: Session = None) -> tuple[st
     for find in (isles24.find, isles22.find):
         if (found := find(dataset, case_id)) and found.cases:
             cases = {case.case_id: case for case in found.cases}
-            named = f"{case_id}_{session_name(session)}"
-            case = cases.get(case_id) or cases.get(named) or next(iter(cases.values()))
+            named = case_id + session_suffix(session)
+            case = cases.get(named) or cases.get(case_id) or next(iter(cases.values()))
             if len(cases) > 1 and case.case_id not in (case_id, named):
                 raise ConfigError(
                     [f"{dataset}: {case_id} has several sessions: name {' or '.join(cases)}"]

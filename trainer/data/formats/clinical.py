@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from trainer.data.formats.case import Tally
-from trainer.data.formats.listing import walk
+from trainer.data.formats.listing import same_letters, walk
 
 TABLES = (".csv", ".tsv", ".xlsx")
 Row = dict[str, str | float | None]
@@ -82,7 +82,7 @@ def _name(cell: object) -> str:
 def _value(cell: object) -> str | float | None:
     if cell is None or isinstance(cell, bool):
         return None if cell is None else float(cell)
-    text = str(cell).strip()
+    text = same_letters(str(cell).strip())
     if text.lower() in ("", "nan", "na", "n/a", "none"):
         return None
     try:

@@ -8,12 +8,10 @@ assumed. Grey pictures are one modality; colour ones are three.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PIL import Image as Picture
-
 from trainer.configfile import ConfigError
-from trainer.data.files import PICTURE_SUFFIXES, Source
+from trainer.data.files import BadFile, Source, is_picture, read_pixels
 from trainer.data.formats.case import FoundCases, RawCase, Tally
-from trainer.data.formats.listing import image_files, stem
+from trainer.data.formats.listing import image_files, same_letters, stem
 from trainer.data.formats.pairing import case_ids, pair
 from trainer.data.formats.roles import (
     Named,
@@ -54,7 +52,7 @@ def find(root: Path) -> FoundCases | None:
     first = images[0].path
     sources = _sources(first)
     ids = case_ids(images)
-    is_qualified = any(ids[image.path] != stem(image.path) for image in images)
+    is_qualified = any(ids[image.path] != same_letters(stem(image.path)) for image in images)
     end = "" if by_folder else "_mask"
     cases = []
     for image, own in pairs.masks:
@@ -67,14 +65,14 @@ def find(root: Path) -> FoundCases | None:
             RawCase(case_id, sources(image.path), found[0], more_masks=more, folders=folders)
         )
     for lone in pairs.alone:
-        name = without_end(stem(lone.path))
+        name = without_end(same_letters(stem(lone.path)))
         suffix = first.name[len(stem(first)) :]
         expected = _expected(lone, images, root, "image", f"{name}{suffix}")
         if is_qualified or name in ids.values():
-            name = "_".join((*lone.folders, stem(lone.path)))
+            name = same_letters("_".join((*lone.folders, stem(lone.path))))
         cases.append(RawCase(name, sources(expected), Source(lone.path)))
     cases.sort(key=lambda case: case.case_id)
-    return FoundCases(cases, ([PICTURE_NOTE] if _is_picture(first) else []) + notes.lines())
+    return FoundCases(cases, ([PICTURE_NOTE] if is_picture(first) else []) + notes.lines())
 
 
 def _refuse(doubts: Sequence[str], root: Path) -> None:
@@ -118,7 +116,7 @@ def _images_and_masks(root: Path) -> tuple[bool, list[Named], list[Named], list[
 
 def _sources(first: Path) -> Callable[[Path], dict[str, Source]]:
     """Return what an image file holds, judged by the first of them: colours, or one modality."""
-    if not _is_picture(first):
+    if not is_picture(first):
         return lambda path: {"image": Source(path)}
     if not _is_colour(first):
         return lambda path: {"picture": Source(path)}
@@ -134,17 +132,9 @@ def _expected(named: Named, others: Sequence[Named], root: Path, what: str, name
     return root / f"{what} of {named.path.relative_to(root)}"
 
 
-def _is_picture(path: Path) -> bool:
-    return path.name.lower().endswith(PICTURE_SUFFIXES)
-
-
 def _is_colour(path: Path) -> bool:
     """Tell whether the first image is a colour picture; a damaged one is found when it is read."""
     try:
-        with Picture.open(path) as picture:
-            if picture.mode not in ("RGB", "RGBA", "P"):
-                return False
-            red, green, blue = picture.convert("RGB").split()
-            return not red.tobytes() == green.tobytes() == blue.tobytes()
-    except (OSError, ValueError, SyntaxError):
+        return read_pixels(path).values.ndim == 3
+    except BadFile:
         return False

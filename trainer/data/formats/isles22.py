@@ -25,6 +25,7 @@ from trainer.data.formats.subjects import (
     pick,
     session_name,
     session_of,
+    session_suffix,
     subject_tree,
 )
 
@@ -100,7 +101,7 @@ def _scans(subject: Subject, tree: Tree) -> list[Scan]:
             )
     scans = []
     for session in taken:
-        case_id = subject.name if len(taken) == 1 else f"{subject.name}_{session_name(session)}"
+        case_id = subject.name + (session_suffix(session) if len(taken) > 1 else "")
         images = {
             modality: pick(
                 (p for p in subject.raw if is_of(p, modality) and session_of(p) == session),

@@ -64,7 +64,7 @@ def find(root: Path, only: str | None = None) -> FoundCases | None:
             expected = tree.derivatives / f"{name.format(folder)}space-ncct_{modality}.nii.gz"
             sources[modality] = Source(images[modality] or missing(expected))
         name = f"{subject.name}/ses-02/{subject.name}_ses-02_lesion-msk.nii.gz"
-        mask = Source(_mask(subject, tree.notes) or missing(tree.derivatives / name))
+        mask = Source(_mask(subject, admission, tree.notes) or missing(tree.derivatives / name))
         cases.append(RawCase(subject.name, sources, mask, clinical[subject.name]))
     if absent := [modality for modality in MODALITIES if modality not in present]:
         notes.insert(0, f"no case has {', '.join(absent)}: left out")
@@ -108,12 +108,14 @@ def _admission(subject: Subject, candidates: dict[str, list[Path]]) -> Session:
     return next(iter(likely), None)
 
 
-def _mask(subject: Subject, notes: Tally) -> Path | None:
+def _mask(subject: Subject, admission: Session, notes: Tally) -> Path | None:
     """Return the follow-up's mask: of several sessions the first after the admission."""
     masks = lesion_masks(subject.derived, LESION)
     sessions = sorted({session_of(path) for path in masks} - {None}, key=in_order)
     if len(sessions) < 2:
         return pick(masks, "mask", subject.name, notes)
-    later = next((each for each in sessions if each != ADMISSION), sessions[-1])
+    others = [each for each in sessions if each != admission]
+    behind = [each for each in others if in_order(each) > in_order(admission)]
+    later = (behind or others)[0]
     notes.add(f"masks of several sessions: that of {session_name(later)} is taken", subject.name)
     return pick((path for path in masks if session_of(path) == later), "mask", subject.name, notes)

@@ -57,7 +57,7 @@ def find(root: Path) -> FoundCases | None:
                 expected = images / f"{separate}.nii.gz"
                 sources[channel] = Source(image_paths.get(separate, expected))
         mask = label_paths.get(key, labels / f"{key}.nii.gz")
-        case_id = stem(mask) if is_unique else key.replace("/", "_")
+        case_id = same_letters(stem(mask) if is_unique else key.replace("/", "_"))
         cases.append(RawCase(case_id, sources, Source(mask)))
     cases.sort(key=lambda case: case.case_id)
     names, ignore = _labels(root / "dataset.json")

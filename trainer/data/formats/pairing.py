@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.data.formats.listing import stem
+from trainer.data.formats.listing import same_letters, stem
 from trainer.data.formats.roles import Named, bare, has_number, part_of, without_end
 
 
@@ -66,10 +66,12 @@ def case_ids(images: Iterable[Named]) -> dict[Path, str]:
     images = list(images)
     names = [image.stem.casefold() for image in images]
     if len(set(names)) == len(names):
-        return {image.path: stem(image.path) for image in images}
+        return {image.path: same_letters(stem(image.path)) for image in images}
     tells = {image.path: bool(bare(image.stem)) or not image.folders for image in images}
     return {
-        image.path: "_".join((*image.folders, *([stem(image.path)] if tells[image.path] else [])))
+        image.path: same_letters(
+            "_".join((*image.folders, *([stem(image.path)] if tells[image.path] else [])))
+        )
         for image in images
     }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from trainer.data.files import NIFTI_SUFFIXES, Source
 from trainer.data.formats.case import FoundCases, RawCase, Tally
 from trainer.data.formats.clinical import clinical_tables
-from trainer.data.formats.listing import image_files, missing, modality_name, stem
+from trainer.data.formats.listing import image_files, missing, modality_name, same_letters, stem
 from trainer.data.formats.roles import is_mask_name
 from trainer.data.formats.subjects import (
     ANY_MASK,
@@ -26,6 +26,7 @@ from trainer.data.formats.subjects import (
     pick,
     session_name,
     session_of,
+    session_suffix,
 )
 
 Key = tuple[str, Session]
@@ -88,7 +89,9 @@ def _by_scan(root: Path, notes: Tally) -> dict[Key, list[Path]]:
             # Some archives have `x.nii/x.nii`.
             inside = [part for part in parts if not part.lower().endswith(NIFTI_SUFFIXES)]
             if inside:
-                found["/".join(inside), None].append(path)
+                found[same_letters("/".join(inside)), None].append(path)
+            else:
+                notes.add("files outside of any subject's folder are left out", path.name)
     return dict(sorted(found.items(), key=lambda item: (item[0][0], in_order(item[0][1]))))
 
 
@@ -103,7 +106,7 @@ def _images(key: Key, paths: list[Path], masks: list[Path], notes: Tally) -> dic
     by_modality = defaultdict(list)
     folder = key[0].rpartition("/")[2].lower()
     for path in paths:
-        name = stem(path)
+        name = same_letters(stem(path))
         if path in masks or ANY_MASK.search(name) or is_mask_name(name):
             continue
         rest = name if SUBJECT.match(name) else name.lower().removeprefix(folder)
@@ -148,6 +151,5 @@ def _ids(keys: list[Key]) -> dict[Key, str]:
     for name, session in keys:
         short = name.rpartition("/")[2]
         case_id = short if last[short] == 1 else name.replace("/", "_")
-        several = sessions[name] > 1
-        ids[name, session] = f"{case_id}_{session_name(session)}" if several else case_id
+        ids[name, session] = case_id + (session_suffix(session) if sessions[name] > 1 else "")
     return ids

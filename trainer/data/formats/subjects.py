@@ -99,8 +99,13 @@ def in_order(session: Session) -> tuple[bool, str]:
 
 
 def session_name(session: Session) -> str:
-    """Return how a session is called."""
+    """Return how a session is called in a note."""
     return "without a session" if session is None else f"ses-{session}"
+
+
+def session_suffix(session: Session) -> str:
+    """Return what is added to a subject's name where it has several sessions."""
+    return "" if session is None else f"_ses-{session}"
 
 
 def is_of(path: Path, modality: str) -> bool:

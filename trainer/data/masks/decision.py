@@ -49,7 +49,7 @@ class Decision:
     notes: list[str] = field(default_factory=list)
     """About the whole data set."""
     refused: dict[str, str] = field(default_factory=dict)
-    """Cases whose mask does not go with the others: why."""
+    """Cases whose mask does not go with the others: its file and why."""
     case_notes: dict[str, list[Note]] = field(default_factory=dict)
 
 
@@ -106,22 +106,41 @@ def decide(
     Raises:
         ConfigError: A wish that cannot be, or values that are neither labels nor heights.
     """
-    masks = {each.case_id: each.grey for each in seen if len(each.grey.values)}
+    decision = _of_files(dataset, seen, names, ignore, wish)
+    refused: dict[str, str] = {}
+    case_notes: dict[str, list[Note]] = {}
+    for each in seen:
+        if why := decision.refused.get(each.name):
+            refused.setdefault(each.case_id, f"{each.path}: {why}")
+        if notes := decision.case_notes.get(each.name):
+            case_notes.setdefault(each.case_id, []).extend(notes)
+    return replace(decision, refused=refused, case_notes=case_notes)
+
+
+def _of_files(
+    dataset: Path,
+    seen: Sequence[Seen],
+    names: Mapping[int, str],
+    ignore: int | None,
+    wish: Wish,
+) -> Decision:
+    """Decide, with the files' names in the place of the cases'."""
+    masks = {each.name: each.grey for each in seen if len(each.grey.values)}
     if coloured := _colours(seen):
         masks, names = coloured, NAMES
     reading = Reading(colours=bool(coloured), ignore=ignore)
     if not masks:
         return Decision(reading, {"labels": []})
     if wish.threshold is not None:
-        return _cut_as_wished(wish.threshold, seen)
+        return _cut_as_wished(wish.threshold, seen, reading)
     if wish.labels:
         return _labels_as_wished(wish.labels, masks, names, reading)
 
-    low = {each.case_id: each.low for each in seen}
+    low = {each.name: each.low for each in seen}
     decision = _labels_or_heights(dataset, masks, low, names, reading)
     if any(ignore in mask.values for mask in masks.values()):
         return decision  # which may well cover all that nobody annotated
-    inverted = {e.case_id: e for e in seen if min(e.covered, e.border) > INVERTED}
+    inverted = {e.name: e for e in seen if min(e.covered, e.border) > INVERTED}
     if len(inverted) == len(masks):
         largest = max(values.high for values in masks.values())
         if coloured:
@@ -134,9 +153,9 @@ def decide(
             [f"{dataset}: all {len(masks)} masks look inverted: more than half of each is "
              f"foreground, and so is its border: {remedy}"]
         )  # fmt: skip
-    for case_id, each in inverted.items():
+    for name, each in inverted.items():
         note = Note("the mask looks inverted: its border is foreground", f"{each.covered:.0%}")
-        decision.case_notes.setdefault(case_id, []).append(note)
+        decision.case_notes.setdefault(name, []).append(note)
     return decision
 
 
@@ -144,7 +163,7 @@ def _colours(seen: Sequence[Seen]) -> dict[str, Values]:
     """Return the masks by their colours, if those are labels; nothing otherwise."""
     if not any(each.is_coloured for each in seen):
         return {}
-    masks = {each.case_id: each.colours for each in seen}
+    masks = {each.name: each.colours for each in seen}
     all_few = [values for values in masks.values() if values is not None]
     if len(all_few) < len(masks):
         return {}
@@ -244,7 +263,7 @@ def _heights(
         if mask.high < cut
     }
     note = f"masks have {values} in {_few([*soft])}: cut at half of the height, {cut:g}"
-    reading = replace(as_labels.reading, cut=cut, ignore=None)
+    reading = replace(as_labels.reading, cut=cut)
     record = {"cut": cut, "height": height}
     return Decision(reading, record, [], [note], refused, emptied)
 
@@ -266,7 +285,7 @@ def _share_of_areas(masks: Sequence[Values], low: float, high: float) -> float:
     return alike / total if total else 0.0
 
 
-def _cut_as_wished(threshold: float, seen: Sequence[Seen]) -> Decision:
+def _cut_as_wished(threshold: float, seen: Sequence[Seen], reading: Reading) -> Decision:
     highest = max(each.grey.high for each in seen)
     if not WHOLE < threshold <= highest:
         raise ConfigError(
@@ -274,7 +293,8 @@ def _cut_as_wished(threshold: float, seen: Sequence[Seen]) -> Decision:
              f"{highest:g}, the masks' largest value"]
         )  # fmt: skip
     line = f"masks: lesion from {threshold:g} on, of values up to {highest:g} (--mask-threshold)"
-    return Decision(Reading(cut=threshold), {"cut": threshold, "height": highest}, [line])
+    reading = Reading(cut=threshold, ignore=reading.ignore)
+    return Decision(reading, {"cut": threshold, "height": highest}, [line])
 
 
 def _labels_as_wished(

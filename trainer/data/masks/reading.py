@@ -102,7 +102,8 @@ def read_mask(source: Source, reference: Volume, reading: Reading = DEFAULT) -> 
 def _is_image(values: NDArray[np.float32], image: NDArray[np.float32]) -> bool:
     """Tell whether a mask is the image itself, up to the factor of a picture's white."""
     middle = values.shape[2] // 2
-    factor = image.max() / values.max()
+    high = values.max()
+    factor = image.max() / high if high else 1.0
     for some in (np.s_[:, :, middle], np.s_[:]):  # nearly always, one slice tells
         if not np.allclose(values[some] * factor, image[some], rtol=1e-5):
             return False

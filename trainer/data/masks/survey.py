@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.files import BadFile, is_picture, read_pixels
+from trainer.data.files import BadFile, Source, is_picture, read_pixels
 from trainer.data.formats.case import RawCase
 from trainer.data.masks.reading import WHOLE, raw_values
 
@@ -39,9 +40,12 @@ class Values:
 
 @dataclass(frozen=True)
 class Seen:
-    """One case's mask."""
+    """One mask's file."""
 
     case_id: str
+    path: Path
+    name: str
+    """The case, with the file where it is a further mask."""
     low: float
     """Smallest value."""
     grey: Values
@@ -56,17 +60,18 @@ class Seen:
 
 def survey(cases: Sequence[RawCase], workers: int) -> list[Seen]:
     """Look at every mask that can be read, in threads: most of the time zlib has."""
-    with ThreadPoolExecutor(max(1, min(workers, len(cases)))) as pool:
-        return [seen for seen in pool.map(_look, cases) if seen]
+    masks = [(case, mask) for case in cases for mask in (case.mask, *case.more_masks)]
+    with ThreadPoolExecutor(max(1, min(workers, len(masks)))) as pool:
+        return [seen for seen in pool.map(_look, *zip(*masks, strict=True)) if seen]
 
 
-def _look(case: RawCase) -> Seen | None:
+def _look(case: RawCase, mask: Source) -> Seen | None:
     try:
         # NIfTI files are stored with x fastest: each pass goes through memory in order.
-        values = raw_values(case.mask).data.T
+        values = raw_values(mask).data.T
         coloured, colours = False, None
-        if is_picture(case.mask.path):
-            pixels = read_pixels(case.mask.path)
+        if is_picture(mask.path):
+            pixels = read_pixels(mask.path)
             coloured = pixels.values.ndim == 3
             colours = _values(pixels.colours.astype(np.float32))[0]
     except BadFile:
@@ -77,6 +82,8 @@ def _look(case: RawCase) -> Seen | None:
     border = np.concatenate([edge.reshape(-1) for edge in edges]) >= half
     return Seen(
         case_id=case.case_id,
+        path=mask.path,
+        name=case.case_id if mask == case.mask else f"{case.case_id} ({mask.path.name})",
         low=min(float(some.min(initial=0)), 0.0),
         grey=grey,
         colours=colours if colours and len(colours.values) <= MAX_COLOURS else None,
