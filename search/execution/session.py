@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from search.execution.auth import no_answer, use_token
+from search.storage.private_folder import private_folder
 from trainer.configfile import ConfigError
 from trainer.cpus import num_cpus
 
@@ -91,11 +91,7 @@ def own_folder() -> str | None:
     where = f"{name} {os.environ[name]}" if name else str(folder)
     if name == "RAY_TMPDIR":
         raise ConfigError([f"{where}: {why}; name another folder, or unset it"])
-    own = Path(f"/tmp/segtune-{os.getuid()}")
-    own.mkdir(mode=0o700, exist_ok=True)
-    about = own.lstat()
-    if about.st_uid != os.getuid() or about.st_mode & 0o077 or own.is_symlink():
-        own = Path(tempfile.mkdtemp(prefix="segtune-", dir="/tmp"))
+    own = private_folder("/tmp")
     print(f"note: {where}: {why}: Ray's files are in {own}", file=sys.stderr, flush=True)
     return str(own / "ray")
 

@@ -295,7 +295,7 @@ class _Lines:
                     number,
                     "has no version: a pre-release segtune wrote it; give the study another name",
                 )
-            raise self._refusal(number, f"damaged: {line[:60]!r}: {self._cause(number, line)}")
+            raise self._refusal(number, f"damaged: {line[:60]!r}{self._cause(number, line)}")
         event = _decode(line)
         if event["v"] > VERSION:
             raise self._refusal(
@@ -305,18 +305,18 @@ class _Lines:
         return event
 
     def _cause(self, number: int, line: bytes) -> str:
-        """Return in words what made a line damaged, as far as that can be seen, and the remedy."""
+        """Return how an editor damaged a line and what mends it; nothing where it was not one."""
         path = shlex.quote(str(self._path))
         if number == 1 and line[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             new = shlex.quote(f"{self._path}.new")
-            return f"saved as UTF-16: iconv -f UTF-16 -t UTF-8 {path} > {new} && mv {new} {path}"
+            return f": saved as UTF-16: iconv -f UTF-16 -t UTF-8 {path} > {new} && mv {new} {path}"
         bare = line.removeprefix(codecs.BOM_UTF8).rstrip(b" \t\r")
         if bare and not _sound(bare):
-            return "an editor, perhaps, or a disk changed it: bring back a copy of the file"
+            return ""
         marked = line.startswith(codecs.BOM_UTF8)
         left = "a blank line" if not bare else "a byte-order mark" if marked else "CRLF or blanks"
         clean = r"sed -i -e '1s/^\xef\xbb\xbf//' -e 's/[ \t\r]*$//' -e '/^$/d'"
-        return f"an editor left {left}: {clean} {path}"
+        return f": an editor left {left}: {clean} {path}"
 
     def _refusal(self, number: int, problem: str) -> ValueError:
         return ValueError(f"{self._path}: line {number}: {problem}")

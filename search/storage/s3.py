@@ -8,6 +8,7 @@ file in it names. The endpoint is part of a place, from AWS_ENDPOINT_URL_S3, AWS
 import hashlib
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from search.storage.private_folder import private_folder
 from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
 from trainer.documents import from_json, to_json
@@ -36,8 +38,18 @@ def is_remote(path: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Return where this machine keeps copies: SEGTUNE_CACHE, else ~/.cache/segtune."""
-    return Path(os.environ.get("SEGTUNE_CACHE") or "~/.cache/segtune").expanduser().resolve()
+    """Return where this machine keeps copies: SEGTUNE_CACHE, else ~/.cache/segtune.
+
+    Where there is no home that can be written, it is in a private folder of temporary files.
+    """
+    if given := os.environ.get("SEGTUNE_CACHE"):
+        return Path(given).expanduser().resolve()
+    try:
+        folder = Path.home() / ".cache" / "segtune"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return private_folder(tempfile.gettempdir()) / "cache"
+    return folder.resolve()
 
 
 class Entry(NamedTuple):

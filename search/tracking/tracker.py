@@ -172,8 +172,11 @@ class Tracker:
 
 
 def why(error: Exception) -> str:
-    """Return an error of MLflow's in a line without passwords."""
-    return without_credentials(reason(error, length=400))[:160]
+    """Return an error of MLflow's in a line without passwords, long enough for its remedy."""
+    text = without_credentials(reason(error, length=600))[:300]
+    if any(sign in text for sign in ("is not a database", "image is malformed")):
+        text += ": move the file away, and `segtune sync` writes another"
+    return text
 
 
 def send_rest(session: StudySession, say: Callable[[str], None]) -> None:

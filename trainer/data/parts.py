@@ -52,6 +52,8 @@ class SplitOptions:
     request: Mapping[str, str] = field(default_factory=dict)
     """What was asked for, by option; empty where the seed alone decides."""
     drawn_by: str = ""
+    images: Mapping[str, str | None] = field(default_factory=dict)
+    """Hash of the images by case of the store that this is `like`: a case may have a new name."""
 
     @classmethod
     def read(
@@ -84,10 +86,11 @@ class SplitOptions:
         notes: list[str] = []
         known: dict[str, Place] = {}
         theirs: dict[str, str] = {}
+        images: dict[str, str | None] = {}
         if splits:
             known, notes = read_splits(splits, cases)
         elif like:
-            known, theirs, its_pattern = _places_of(like)
+            known, theirs, images, its_pattern = _places_of(like)
             pattern = pattern or its_pattern
             if not known.keys() & {*cases}:
                 raise ConfigError(
@@ -113,7 +116,7 @@ class SplitOptions:
         if splits or like:
             request["splits" if splits else "like"] = hashlib.sha256(places).hexdigest()
         drawn_by = f"{splits.name}" if splits else f"as in {like.name}" if like else f"seed {seed}"
-        return cls(seed, cases, patient_of, known, notes, request, drawn_by)
+        return cls(seed, cases, patient_of, known, notes, request, drawn_by, images)
 
     def divide(self, lesion_ml: Mapping[str, float], images: Mapping[str, str | None]) -> Parts:
         """Place the cases of a store.
@@ -123,7 +126,7 @@ class SplitOptions:
             images: Hash of the images by case, None where there is nothing to go by.
         """
         notes, patient_of, said = [*self.notes], dict(self.patient_of), list[str]()
-        if groups := alike(images):
+        if groups := alike({**self.images, **images}):
             names = joined(patient_of, groups)
             # Named after the one who is test if any of them is, so that none of them ceases to be.
             root = {name: min(names[name], key=lambda n: (draw(n, self.seed), n)) for name in names}
@@ -172,11 +175,14 @@ def _by_folder(cases: Sequence[str], folders: Mapping[str, str]) -> dict[str, st
     return {case: by_name.of[name] for case, name in names.items()} if tells else {}
 
 
-def _places_of(path: Path) -> tuple[dict[str, Place], dict[str, str], str | None]:
+def _places_of(
+    path: Path,
+) -> tuple[dict[str, Place], dict[str, str], dict[str, str | None], str | None]:
     """Return what a store knows of its cases and of those that it left out.
 
     Returns:
-        Place and patient by case, and the pattern that found the patients, if one did.
+        Place, patient and hash of the images by case; and the pattern that found the patients, if
+        one did.
 
     Raises:
         ConfigError: It is no store.
@@ -187,4 +193,5 @@ def _places_of(path: Path) -> tuple[dict[str, Place], dict[str, str], str | None
     patient_of = {case.case_id: case.patient for case in store.cases if case.patient}
     for case_id, about in manifest.get("elsewhere", {}).items():
         known[case_id], patient_of[case_id] = about["place"], about["patient"]
-    return known, patient_of, manifest["request"].get("patients")
+    images = {case["case_id"]: case.get("images_hash") for case in manifest["cases"]}
+    return known, patient_of, images, manifest["request"].get("patients")

@@ -153,19 +153,30 @@ def notes_on_parts(
         notes.append(f"no lesion in {', '.join(without)}: no Dice can be measured there")
     if patient_of is None:
         return notes
-    usable = "test" in lesion_in and not fold_problem(places, lesion_ml, 0)
-    if not usable and (better := _better_seed(lesion_ml, patient_of)):
+    problem = fold_problem(places, lesion_ml, 0)
+    usable = "test" in lesion_in and not problem
+    if not usable and (better := _better_seed(lesion_ml, patient_of, fold_0_alone=bool(problem))):
         notes = [f"{note} ({better})" for note in notes]
     empty = [str(fold) for fold in range(NUM_FOLDS) if fold not in folds]
     if empty and folds:
-        notes.append(f"too few cases for five folds: {', '.join(empty)} have none")
+        which = f"folds {', '.join(empty)} have" if empty[1:] else f"fold {empty[0]} has"
+        notes.append(f"too few patients for five folds: {which} none")
     return notes
 
 
-def _better_seed(lesion_ml: Mapping[str, float], patient_of: Mapping[str, str]) -> str:
-    """Return the first seed with which fold 0 can be validated with, if possible beside a test."""
+def _better_seed(
+    lesion_ml: Mapping[str, float], patient_of: Mapping[str, str], *, fold_0_alone: bool
+) -> str:
+    """Return the first seed with which fold 0 can be validated with, if possible beside a test.
+
+    Args:
+        lesion_ml: Lesion volume by case.
+        patient_of: Patient by case.
+        fold_0_alone: Whether a seed helps that gives the test part no lesion.
+    """
     diseased = {patient_of[case] for case, volume in lesion_ml.items() if volume}
-    for parts, fewest in (("both test and fold 0", 1), ("fold 0", 0)):
+    ways = [("both test and fold 0", 1), ("fold 0", 0)]
+    for parts, fewest in ways if fold_0_alone else ways[:1]:
         for seed in range(MOST_SEEDS):
             # Of those that are not test, fold 0 has the first.
             if fewest <= sum(is_sealed(each, seed) for each in diseased) < len(diseased) - 1:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +55,8 @@ def read_splits(path: Path, cases: Collection[str]) -> Splits:
         text = content.decode("latin-1")
     is_json = text.lstrip()[:1] in ("[", "{")
     named, unnamed_are = _from_json(path, text) if is_json else _from_table(path, text)
-    places = {_in_data_set(name, cases): place for name, place in named.items()}
+    spelled = {unicodedata.normalize("NFC", case): case for case in cases}
+    places = {_in_data_set(name, spelled): place for name, place in named.items()}
     strangers = [case for case in places if case not in cases]
     if len(strangers) == len(places):
         first = strangers[0] if strangers else ""
@@ -188,13 +190,20 @@ def _place(where: str, row: Mapping[str, str]) -> Place:
     return int(fold.removesuffix(".0"))
 
 
-def _in_data_set(name: str, cases: Collection[str]) -> str:
-    """Return the case that a name with a file's ending or a channel's number means."""
-    if name in cases:
-        return name
-    for suffix in (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES):
-        name = name.removesuffix(suffix)
-    return name.removesuffix("_0000") if name not in cases else name
+def _in_data_set(name: str, spelled: Mapping[str, str]) -> str:
+    """Return the case that a name with a file's ending or a channel's number means.
+
+    Args:
+        name: As the file has it.
+        spelled: Cases by their names in NFC: a letter with an accent is one character in a file
+            and may be two in a file's name, as macOS writes them.
+    """
+    plain = unicodedata.normalize("NFC", name)
+    for suffix in ("", *NIFTI_SUFFIXES, *PICTURE_SUFFIXES, "_0000"):
+        if plain in spelled:
+            break
+        plain = plain.removesuffix(suffix)
+    return spelled.get(plain, plain)
 
 
 def torn(

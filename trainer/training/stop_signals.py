@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ def stop_file(run_dir: Path) -> Iterator[list[signal.Signals]]:
         came.append(number)
         (run_dir / "stop").touch()
 
-    (run_dir / "stop").unlink(missing_ok=True)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        (run_dir / "stop").unlink()
     with stop_signals(ask):
         yield came
     (run_dir / "stop").unlink(missing_ok=True)

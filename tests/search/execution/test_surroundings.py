@@ -1,6 +1,7 @@
 """Where Ray's files and token lie, when an environment is no good for them."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from search.execution import auth, session
 from search.execution.session import own_folder, ray_address
+from search.storage.s3 import cache_folder
 from trainer.configfile import ConfigError
 
 LONG = "net/people/slurm_jobdir/1355700_with_a_long_name_of_a_project/tmp.t0016"
@@ -57,6 +59,21 @@ def test_a_home_that_cannot_be_written(
     assert "a token for this command alone" in capsys.readouterr().err
     auth.use_token("local")
     assert not capsys.readouterr().err
+
+
+def test_copies_of_stores_where_there_is_no_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SEGTUNE_CACHE", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", "/proc/self")
+    folder = cache_folder()
+    assert folder == tmp_path / f"segtune-{os.getuid()}" / "cache"
+    assert folder.parent.stat().st_mode & 0o077 == 0
+    folder.parent.chmod(0o755)  # somebody else may have been there
+    assert cache_folder().parent not in (folder.parent, tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "segtune"
 
 
 def test_nobodys_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -296,7 +296,9 @@ def test_non_square_slices_keep_their_proportions(tmp_path, shape):
     assert store.native_mask(store.cases[0]).shape == shape
 
 
-@pytest.mark.parametrize("num_cases, empty", [(3, "3, 4"), (5, "3, 4"), (7, None)])
+@pytest.mark.parametrize(
+    "num_cases, empty", [(3, "folds 3, 4 have"), (5, "folds 3, 4 have"), (7, None)]
+)
 def test_few_cases_work_and_empty_folds_are_said(tmp_path, num_cases, empty):
     store, text = run(trees.isles24(tmp_path / "data", num_cases), tmp_path / "out")
 
@@ -305,7 +307,7 @@ def test_few_cases_work_and_empty_folds_are_said(tmp_path, num_cases, empty):
     assert validation
     assert ("note: no case is test" in text) == (num_cases == 3)
     if empty:
-        assert f"note: too few cases for five folds: {empty} have none" in text
+        assert f"note: too few patients for five folds: {empty} none" in text
         with pytest.raises(ConfigError, match=r"fold 4 leaves .*: data.fold=0 or 1 or 2"):
             store.split(4)
     else:

@@ -179,3 +179,14 @@ def test_parts_that_are_empty_are_said():
     assert notes_on_parts({"a": 1.0}, {"a": "test"}, names)[0].startswith("all cases are test")
     whole = {f"c{n}": n for n in range(5)} | {"t": "test"}
     assert notes_on_parts(dict.fromkeys(whole, 1.0), whole, None) == []
+    del whole["c4"]
+    [note] = notes_on_parts(dict.fromkeys(whole, 1.0), whole, {case: case for case in whole})
+    assert note == "too few patients for five folds: fold 4 has none"
+
+
+def test_a_seed_that_mends_nothing_is_not_named():
+    two = {"a": 1.0, "b": 1.0}
+
+    notes = notes_on_parts(two, {"a": 0, "b": 1}, {case: case for case in two})
+
+    assert notes[0] == "no case is test, so that nothing can be judged on sealed cases"

@@ -9,6 +9,7 @@ import pytest
 from tests.trainer.data import trees
 from tests.trainer.data.trees import run
 from trainer.configfile import ConfigError
+from trainer.data.parts import SplitOptions
 from trainer.data.splits_file import FILE, read_splits, write_splits
 
 CASES = [f"case_{number}" for number in range(6)]
@@ -32,6 +33,14 @@ def test_nnunets_splits_are_read_and_who_is_in_none_is_test(tmp_path):
         "case_4": "test", "case_5": "test",
     }  # fmt: skip
     assert notes == [f"{FILE} leaves out 2 of 6 cases, which are test: case_4, case_5"]
+
+
+def test_a_letter_with_an_accent_is_the_same_in_either_spelling(tmp_path):
+    cases = ["Mu\u0308ller", "plain"]
+    path = tmp_path / "splits.csv"
+    path.write_text("case,fold\nM\u00fcller.nii.gz,1\nplain,0\n", encoding="utf-8")
+
+    assert read_splits(path, cases) == ({"Mu\u0308ller": 1, "plain": 0}, [])
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -136,6 +145,21 @@ def test_a_store_has_the_splits_of_the_file_and_writes_them(tmp_path):
     assert "nothing to do" in run(root, tmp_path / "out", splits=path)[1]
     with pytest.raises(ConfigError, match="was prepared from other places of --splits"):
         run(root, tmp_path / "out")
+
+
+def test_a_store_that_is_like_another_knows_a_case_by_its_images_under_another_name():
+    known = {"a": "test", "b": 2, "c": 0}
+    options = SplitOptions(
+        0, ["c", "new", "other"], {name: name for name in ("a", "b", "c", "new", "other")}, known,
+        images={"a": "hash a", "b": "hash b", "c": "hash c"},
+    )  # fmt: skip
+
+    parts = options.divide(
+        {"c": 1.0, "new": 1.0, "other": 1.0},
+        {"c": "hash c", "new": "hash a", "other": "hash b"},
+    )
+
+    assert parts.places == {"c": 0, "new": "test", "other": 2}
 
 
 def test_a_store_that_is_like_another_keeps_all_its_places(tmp_path):
