@@ -14,11 +14,11 @@ from trainer.data.patients import (
     joined,
     patients_by_name,
     patients_by_pattern,
-    some,
 )
 from trainer.data.splits import Place, draw, is_sealed, make_splits, notes_on_parts
 from trainer.data.splits_file import read_splits, torn
 from trainer.data.store import MANIFEST, Store
+from trainer.data.summary.notes import first_names
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class SplitOptions:
             pattern = pattern or its_pattern
             if not known.keys() & {*cases}:
                 raise ConfigError(
-                    [f"command line: like: {like}: has none of these cases ({some(cases)}), "
-                     f"but {some([*known])}"]
+                    [f"command line: like: {like}: has none of these cases ({first_names(cases)}), "
+                     f"but {first_names([*known])}"]
                 )  # fmt: skip
         if pattern is not None:
             patient_of = patients_by_pattern(cases, pattern)
@@ -128,7 +128,7 @@ class SplitOptions:
             # Named after the one who is test if any of them is, so that none of them ceases to be.
             root = {name: min(names[name], key=lambda n: (draw(n, self.seed), n)) for name in names}
             together = {case: root[patient] for case, patient in patient_of.items()}
-            what = f"the images of {some(groups[0])} are identical"
+            what = f"the images of {first_names(groups[0])} are identical"
             what += f", and {len(groups) - 1} more such groups" if len(groups) > 1 else ""
             if len({together[case] for case in lesion_ml}) > 1:
                 patient_of = together
@@ -139,7 +139,7 @@ class SplitOptions:
         if both := torn(places, patient_of, lesion_ml):
             whose = "--splits" if "splits" in self.request else "--like"
             notes.append(
-                f"{len(both)} patients lie in several parts, as {whose} says: {some(both)}"
+                f"{len(both)} patients lie in several parts, as {whose} says: {first_names(both)}"
             )
         count = len({patient_of[case] for case in lesion_ml})
         if count < len(lesion_ml):
@@ -147,7 +147,9 @@ class SplitOptions:
             for case in lesion_ml:
                 by_patient.setdefault(patient_of[case], []).append(case)
             first = next(cases for cases in by_patient.values() if len(cases) > 1)
-            said.append(f"patients: {count} of {len(lesion_ml)} cases ({some(first)} are of one)")
+            said.append(
+                f"patients: {count} of {len(lesion_ml)} cases ({first_names(first)} are of one)"
+            )
         gone = {case: self.known[case] for case in self.known if case not in lesion_ml}
         gone |= {
             case: "test"

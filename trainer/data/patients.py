@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from trainer.configfile import ConfigError
+from trainer.data.summary.notes import first_names
 
 UNTOLD = (
     "names do not tell which cases are of one patient: each is taken for a patient of its own, and "
@@ -108,7 +109,7 @@ def patients_by_pattern(cases: Sequence[str], pattern: str) -> dict[str, str]:
     of = {case: patient for case, patient in found.items() if patient}
     if missing := [case for case in cases if case not in of]:
         raise ConfigError(
-            [f"{where}: {pattern!r}: finds no patient in {some(missing)}, {len(missing)} of "
+            [f"{where}: {pattern!r}: finds no patient in {first_names(missing)}, {len(missing)} of "
              f"{len(cases)} cases; the first group, or (?P<patient>…), must match in each"]
         )  # fmt: skip
     if len({*of.values()}) == 1 < len(cases):
@@ -135,11 +136,6 @@ def joined(of: Mapping[str, str], groups: Iterable[Collection[str]]) -> dict[str
         together = sorted({name for case in group for name in names[of[case]]})
         names |= dict.fromkeys(together, together)
     return names
-
-
-def some(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names of a list."""
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def _by_name(case: str) -> tuple[str, bool]:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
-from trainer.data.patients import some
 from trainer.data.splits import NUM_FOLDS, Place
+from trainer.data.summary.notes import first_names
 
 FILE = "splits_final.json"
 """In a store: its folds as nnU-Net reads them; test cases are in no list."""
@@ -69,18 +69,20 @@ def read_splits(path: Path, cases: Collection[str]) -> Splits:
             if first
             else "names no case"
         )
-        raise ConfigError([f"{path}: {found}; the data set has {some(sorted(cases))}"])
+        raise ConfigError([f"{path}: {found}; the data set has {first_names(sorted(cases))}"])
     notes = []
     if strangers:
         one = "case that is" if len(strangers) == 1 else "cases that are"
         near = did_you_mean(strangers[0], cases)
-        notes.append(f"{path.name} names {len(strangers)} {one} not here: {some(strangers)}{near}")
+        notes.append(
+            f"{path.name} names {len(strangers)} {one} not here: {first_names(strangers)}{near}"
+        )
     if unnamed := sorted({*cases} - places.keys()):
         places |= dict.fromkeys(unnamed, unnamed_are)
         become = "test" if unnamed_are == "test" else "not test"
         notes.append(
             f"{path.name} leaves out {len(unnamed)} of {len(cases)} cases, which are {become}: "
-            f"{some(unnamed)}"
+            f"{first_names(unnamed)}"
         )
     return Splits(places, notes)
 
@@ -143,7 +145,7 @@ def _fold(where: str, fold: Any, rule: str) -> tuple[set[str], list[str]]:
         lists.append(names)
     training, validation = lists
     if both := sorted({*training} & {*validation}):
-        raise ConfigError([f"{where}: {some(both)}: in train and in val"])
+        raise ConfigError([f"{where}: {first_names(both)}: in train and in val"])
     return {*training}, [*dict.fromkeys(validation)]
 
 
@@ -155,8 +157,8 @@ def _from_table(path: Path, text: str) -> tuple[dict[str, Place], Place]:
     head = [name.strip().casefold() for name in rows[0]] if rows else []
     if "case" not in head or not {"fold", "test"} & {*head}:
         raise ConfigError(
-            [f"{path}: line 1: {some(head, 6) or 'empty'}: must be the columns case and fold or "
-             f"test, or nnU-Net's {FILE}"]
+            [f"{path}: line 1: {first_names(head, 6) or 'empty'}: must be the columns case and "
+             f"fold or test, or nnU-Net's {FILE}"]
         )  # fmt: skip
     places: dict[str, Place] = {}
     for number, cells in enumerate(rows[1:], start=2):

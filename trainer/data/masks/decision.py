@@ -17,7 +17,7 @@ from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.formats.case import TOGETHER
 from trainer.data.masks.reading import WHOLE, Reading
 from trainer.data.masks.survey import FEW, SMALL, Seen, Values
-from trainer.data.summary.notes import Note
+from trainer.data.summary.notes import Note, first_names
 
 BETWEEN = (0.25, 0.75)
 """Shares of the height between which a value is neither background nor lesion."""
@@ -384,6 +384,4 @@ def _number(value: int, reading: Reading) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    return f"{len(names)} masks: {', '.join(names[:2])}{', ...' if len(names) > 2 else ''}"
+    return (f"{len(names)} masks: " if len(names) > 1 else "") + first_names(names)

@@ -1,11 +1,11 @@
 """What a person should know about a data set before training: notes, one line a kind."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 NAMED = 3
-"""Cases that a line names."""
+"""Names in a line."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,11 @@ class Note:
     def record(self) -> dict[str, str]:
         """Return what stands in a case's part of the manifest."""
         return asdict(self)
+
+
+def first_names(names: Sequence[str], most: int = NAMED) -> str:
+    """Return the first names of a list."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def note_lines(cases: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -38,8 +43,5 @@ def note_lines(cases: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _cases(named: list[str], total: int) -> str:
-    first = ", ".join(named[:NAMED])
-    if len(named) == 1:
-        return first
-    more = ", ..." if len(named) > NAMED else ""
-    return f"{len(named)} of {total} cases: {first}{more}"
+    count = f"{len(named)} of {total} cases: " if len(named) > 1 else ""
+    return count + first_names(named)
