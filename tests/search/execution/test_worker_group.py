@@ -174,7 +174,7 @@ def test_the_stop_file(study: Study) -> None:
     assert study.pids(3) == [[pids[-1]] * 2 for pids in study.pids(0)]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_rank_that_dies_or_fails_ends_the_group(
     tmp_path: Path, phantom_store: Path, cluster: str, mlflow_uri: str
 ) -> None:

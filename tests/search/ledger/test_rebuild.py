@@ -241,7 +241,7 @@ def test_rebuilt_as_it_was(store, tmp_path, seed):
     assert any(trial.reports for trial in session.state.trials.values())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_rebuilt_as_it_was_in_many_orders(store, tmp_path):
     """Also that the random studies have in them what the comparison is about."""

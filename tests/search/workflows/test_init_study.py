@@ -154,7 +154,7 @@ def test_refused_in_a_line(store, tmp_path, words, line):
     assert not out.exists()
 
 
-@pytest.mark.slow  # measures for a minute
+@pytest.mark.nightly  # measures for two minutes
 def test_as_a_user_types_it(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["init", str(store), "--hours", "0.5", "--gpus", "0"])
