@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from search.analysis.results import compare
@@ -18,8 +17,10 @@ from search.study.config import METRICS, StudyConfig
 from search.study.load import load_study
 from search.study.schema_docs import WORDS, header, reference
 from search.study.shipped import find_space
+from tests.trainer.tiny import tiny_config
 from trainer.config import TrainConfig
 from trainer.configfile import field_names, flatten
+from trainer.loop import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACES = ROOT / "spaces"
@@ -27,11 +28,10 @@ PATHS = sorted(SPACES.glob("*.yaml"))
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run, as far as a study that samples it needs."""
+def finished_run(tmp_path_factory: pytest.TempPathFactory, phantom_store: Path) -> Path:
+    """The folder of a run of one epoch."""
     folder = tmp_path_factory.mktemp("finished")
-    config = TrainConfig.model_validate({"data": {"store": "store"}, "model": {"width": 24}})
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    list(fit(tiny_config(phantom_store, epochs=1, epoch_images=4, model__width=12), folder))
     return folder
 
 
@@ -111,7 +111,7 @@ def test_the_control_is_a_plain_unet(path: Path, completing) -> None:
     if study.has_control:
         assert study.train_config(study.control_params).model.family == "unet"
     else:
-        assert study.train_config({}).model.width == 24
+        assert study.train_config({}).model.width == 12
 
 
 def test_the_reference_is_up_to_date() -> None:

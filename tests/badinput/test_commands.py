@@ -425,7 +425,10 @@ STORES: dict[str, tuple[Callable[[Path], object], str]] = {
         _write("manifest.json", bytes(1000)),
         "damaged store: Expecting value",
     ),
-    "with a manifest cut short": (_cut("manifest.json"), "damaged store: Expecting"),
+    "with a manifest cut short": (
+        _cut("manifest.json"),
+        "damaged store: (Expecting|Unterminated)",
+    ),
     "with a manifest in UTF-16": (
         _write("manifest.json", "{}".encode("utf-16")),
         "damaged store: .*(codec|cases)",
@@ -442,7 +445,10 @@ STORES: dict[str, tuple[Callable[[Path], object], str]] = {
         "is a segtune-store-99, but must be",
     ),
     "without a format": (_manifest(lambda m: m.pop("format")), "damaged store: 'format'"),
-    "without cases": (_manifest(lambda m: m.update(cases=[])), r"folds with cases: \[\]"),
+    "without cases": (
+        _manifest(lambda m: m.update(cases=[])),
+        "fold 0 leaves 0 training and 0 validation cases",
+    ),
     "with cases that are none": (
         _manifest(lambda m: m.update(cases=[3])),
         "damaged store: 'int' object",
