@@ -57,9 +57,9 @@ def modality(name: str) -> Modality:
 
 
 def kind(name: str) -> str:
-    """Return a modality without the number that several channels of one name have: ct_0 is ct."""
-    plain = re.sub(r"_\d+$", "", name)
-    return plain if plain in MODALITIES else name
+    """Return a modality without what tells several of one kind apart: ct_0, ct_venous are ct."""
+    first = re.split(r"[ _.-]", name.lower(), maxsplit=1)[0]
+    return first if first in MODALITIES else name
 
 
 def scale(

@@ -223,9 +223,13 @@ def test_a_scan_of_more_than_5_m_is_refused(tmp_path):
 
 
 def test_two_channels_of_one_name_keep_its_unit():
-    for name in ("ct_0", "ct_1", "cta_1", "tmax_10"):
+    for name in ("ct_0", "ct_1", "ct_venous", "cta_1", "tmax_10"):
         assert modality(name) is modality(name.rpartition("_")[0])
-    assert modality("channel_0").unit == "scaled" and modality("picture_red").unit != "scaled"
+    assert modality("CT arterial") is modality("ct")
+    assert (
+        modality("channel_0").unit == modality("octa_1").unit == "scaled"
+        and modality("picture_red").unit != "scaled"
+    )
 
 
 def test_ignored_voxels_are_not_scored_and_are_background(tmp_path):
