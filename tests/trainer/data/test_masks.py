@@ -128,6 +128,12 @@ def test_labels_have_their_names_and_ignored_voxels_are_no_lesion(data_set):
     assert line.endswith("; 3 ignore is not scored, and background in training")
 
 
+def test_the_label_that_is_offered_is_a_lesion_where_names_tell(data_set):
+    [line] = labelled(data_set).decide({1: "brain", 2: "stroke lesion", 3: "skull"}).said
+
+    assert line.endswith("merged to one lesion; choose with --labels 2")
+
+
 @pytest.mark.parametrize(
     "labels, voxels", [("2", 145), ("core", 145), ("1,3", 146), ("Core, 2", 290), ("0", 3549)]
 )

@@ -6,6 +6,7 @@ of them next to 0 or to the largest. They are cut at half of it, and refused whe
 between.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,10 @@ SHARES = 1.25
 """Shares of a voxel reach 1, or a little more where they were resampled with a cubic."""
 NAMED = 12
 """Labels that a line names."""
+_LESION = re.compile(
+    r"lesion|tumou?r|stroke|infarct|core|penumbra|o?edema|h(?:a)?emorrhage|cancer|necro|enhanc",
+    re.I,
+)
 INVERTED = 0.5
 """Share of an image, and of its border, above which a mask's foreground is its background."""
 NAMES = {0xFF0000: "red", 0x00FF00: "green", 0x0000FF: "blue", 0xFFFF00: "yellow",
@@ -360,7 +365,9 @@ def _as_labels(masks: Mapping[str, Values], names: Mapping[int, str], reading: R
             parts.append(f"{_list(others, names, reading)} not")
     elif len(lesion) > 1:
         parts.append(f"{_list(lesion, names, reading)}, merged to one lesion")
-        parts.append(f"choose with --labels {_number(lesion[0], reading)}")
+        # A brain or an organ may be labelled too.
+        named = [value for value in lesion if _LESION.search(names.get(value, ""))]
+        parts.append(f"choose with --labels {_number((named or lesion)[0], reading)}")
     elif lesion and ignored:
         parts.append(_list(lesion, names, reading))
     if ignored:
