@@ -15,7 +15,7 @@ from trainer.data.store import Store
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 
-QUICK, SLOW, ALL = 50, 100, 600
+QUICK, SLOW, ALL = 20, 100, 600
 CASE = "sub-stroke0001"
 NAMES = {
     "ncct": f"raw_data/{CASE}/ses-01/{CASE}_ses-01_ncct.nii",

@@ -17,6 +17,7 @@ def test_learns_four_slices(phantom_store: Path) -> None:
     assert last.dice > GOAL
 
 
+@pytest.mark.slow  # 5 s
 def test_says_when_it_does_not(phantom_store: Path, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         f"{{data.store: {phantom_store}, model.width: 8, model.depth: 2}}"

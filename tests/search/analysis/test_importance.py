@@ -115,6 +115,7 @@ def test_nothing_is_told_from_chance_where_nothing_is(monkeypatch):
     assert importance(study(), trials) == found, "deterministic"
 
 
+@pytest.mark.slow  # 3 s
 def test_conditional_parameters(monkeypatch):
     """One that explains all in the half of the trials that has it, where all the variance is."""
     monkeypatch.setattr(module, "NUM_TREES", 60)
