@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.analysis.intervals import TOO_FEW
+from search.report.template import filled_in
 
 if TYPE_CHECKING:
     from trainer.saved.model_io import TrainedModel
@@ -38,18 +39,10 @@ def model_card(
         pictures: Paths below the card.
         why_none: Where there are none, the reason.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("search.report", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
     measured = metrics["validation"]["metrics"]
-    return environment.get_template("model_card.md.jinja").render(
+    return filled_in(
+        "search.report",
+        "model_card.md.jinja",
         name=name,
         config=trained.config,
         sampling=trained.config.sampling,

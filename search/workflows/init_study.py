@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from search.execution.session import ray_address
+from search.report.template import filled_in
 from search.storage.dataset_cache import read_manifest
 from search.study.config import StudyConfig
 from search.study.load import load_study
@@ -52,7 +53,6 @@ class Fingerprint:
     """The first that can be validated with."""
     image_size: int
     pixel_mm: float
-    modalities: tuple[str, ...]
     num_training: int
     num_validation: int
     num_test: int
@@ -189,7 +189,6 @@ def fingerprint(store: str) -> Fingerprint:
         areas = [pixels for case in training for pixels in case["lesion_pixels"] if pixels]
         slices = sum(case["num_slices"] for case in training)
         size, pixel_mm = manifest["image_size"], cases[0]["spacing_mm"][0]
-        modalities = tuple(manifest["modalities"])
     except (FileNotFoundError, NotADirectoryError):
         rule = "not a prepared store; make one: segtune prepare DATASET OUT"
         raise ConfigError([f"{store}: {rule}"]) from None
@@ -202,7 +201,6 @@ def fingerprint(store: str) -> Fingerprint:
         fold=fold,
         image_size=size,
         pixel_mm=pixel_mm,
-        modalities=modalities,
         num_training=len(training),
         num_validation=len(validation),
         num_test=sum(case["split"] == "test" for case in cases),
@@ -313,23 +311,14 @@ def render(
     costs: Mapping[str, Cost],
 ) -> str:
     """Return a study file's text; without costs, its header has no figures of them."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("search.workflows", ".")
-    environment = Environment(
-        loader=loader,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # YAML, in which JSON's quotes are quotes too
-    )
     values: dict[str, Any] = asdict(found) | asdict(size) | asdict(plan)
-    return environment.get_template("study.yaml.jinja").render(
-        values,
+    values |= {"store": json.dumps(found.store, ensure_ascii=False)}
+    return filled_in(
+        "search.workflows",
+        "study.yaml.jinja",
+        **values,
         file=out,
         name=json.dumps(study_name(out)),  # quoted: 0 and true are names too
-        store=json.dumps(found.store, ensure_ascii=False),
         budget_hours=budget_hours,
         cost=costs.get("fixed settings"),
         startup=max(6, plan.num_trials // 4),
