@@ -21,7 +21,7 @@ def check(runs: Path, as_json: bool) -> None:
     """
     from search.report.check_table import table
     from search.report.leaderboard import terminal_width
-    from search.workflows.check import check as run
+    from search.workflows.check.installation import check as run
     from trainer.documents import to_json
 
     with redirect_stdout(sys.stderr):  # a step may print notes

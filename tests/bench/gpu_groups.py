@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.workflows.check_step import (
+from search.workflows.check.step import (
     flops_per_image,
     matmul_flops_per_s,
     seconds,

@@ -12,7 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as recorder
 
-from search.workflows.check_step import PLAIN, seconds, synchronize, training
+from search.workflows.check.step import PLAIN, seconds, synchronize, training
 from tests.gpu.noise import write_store
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from search.workflows import check
-from search.workflows.check_gpu import build_rows, look
+from search.workflows.check import installation as check
+from search.workflows.check.gpu import build_rows, look
 
 pytestmark = pytest.mark.gpu
 

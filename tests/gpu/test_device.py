@@ -9,7 +9,7 @@ import torch
 
 from search.execution.hardware import gpu_in_use
 from search.execution.worker import on_its_devices
-from search.workflows.check_step import PLAIN, settings, training
+from search.workflows.check.step import PLAIN, settings, training
 from trainer.devices import pick_device
 from trainer.exceptions import Diverged
 from trainer.gpus import look

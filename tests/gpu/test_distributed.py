@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from search.workflows.check_step import exchange_bytes_per_s
+from search.workflows.check.step import exchange_bytes_per_s
 from trainer.training.distributed import first_says, from_first, gather, group
 
 pytestmark = pytest.mark.gpu

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from search.workflows.check_step import PLAIN, SAME, TOLERANCES, settings, take_step
+from search.workflows.check.step import PLAIN, SAME, TOLERANCES, settings, take_step
 from trainer.models.norm_silu import Norm
 
 pytestmark = pytest.mark.gpu

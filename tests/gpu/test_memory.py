@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from search.workflows.check_step import limit_holds, settings, training
+from search.workflows.check.step import limit_holds, settings, training
 from trainer.exceptions import OutOfMemory
 from trainer.loop import fit
 

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 import torch
 
-from search.workflows.check_step import (
+from search.workflows.check.step import (
     TOLERANCES,
     Step,
     settings,

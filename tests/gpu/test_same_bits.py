@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from search.workflows.check_step import settings, training
+from search.workflows.check.step import settings, training
 from tests.trainer.tiny import without_times
 from trainer.config import TrainConfig
 from trainer.devices import set_determinism

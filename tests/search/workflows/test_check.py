@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from search.cli.main import main
 from search.report.check_table import Row
-from search.workflows import check, check_step
-from search.workflows.check_gpu import Card, Seen, build_rows
+from search.workflows.check import installation as check
+from search.workflows.check import step as check_step
+from search.workflows.check.gpu import Card, Seen, build_rows
 from trainer.gpus import Gpus
 
 CPU = torch.device("cpu")

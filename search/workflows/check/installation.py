@@ -17,7 +17,7 @@ from search.report.check_table import Row
 if TYPE_CHECKING:
     import torch
 
-    from search.workflows.check_step import Step
+    from search.workflows.check.step import Step
 
 WRITTEN_MB = 64
 """Of the file by which a disk is measured."""
@@ -37,7 +37,7 @@ def check(runs: Path) -> list[Row]:
     """
     import torch
 
-    from search.workflows.check_gpu import build_rows, look
+    from search.workflows.check.gpu import build_rows, look
     from trainer.progress import tracked
 
     torch.set_num_threads(1)  # as trials have
@@ -98,7 +98,7 @@ def step_rows(device: "torch.device") -> Iterable[Row]:
     """Compare a step of V1 with the CPU's in full precision."""
     import torch
 
-    from search.workflows.check_step import (
+    from search.workflows.check.step import (
         TOLERANCES,
         settings,
         take_step,
@@ -116,7 +116,7 @@ def step_rows(device: "torch.device") -> Iterable[Row]:
 
 def fast_rows(device: "torch.device") -> Iterable[Row]:
     """See that what makes steps faster on a GPU is used, and computes the same."""
-    from search.workflows.check_step import PLAIN, SAME, settings, take_step
+    from search.workflows.check.step import PLAIN, SAME, settings, take_step
 
     if device.type != "cuda":
         return
@@ -158,7 +158,7 @@ def limit_rows(device: "torch.device") -> Iterable[Row]:
     """See that a GPU refuses a process more memory than its share."""
     import torch
 
-    from search.workflows.check_step import limit_holds, settings
+    from search.workflows.check.step import limit_holds, settings
 
     if device.type != "cuda":
         return
@@ -182,7 +182,7 @@ def exchange_rows(device: "torch.device") -> Iterable[Row]:
     """Let two GPUs sum their numbers, as a trial on both does at every step."""
     import torch
 
-    from search.workflows.check_step import exchange_bytes_per_s
+    from search.workflows.check.step import exchange_bytes_per_s
 
     if device.type != "cuda" or torch.cuda.device_count() < 2:
         return
@@ -199,7 +199,7 @@ def exchange_rows(device: "torch.device") -> Iterable[Row]:
 
 def speed_row(device: "torch.device") -> Row:
     """Measure how many images a second V1 trains on, and what share of the device that is."""
-    from search.workflows.check_step import (
+    from search.workflows.check.step import (
         flops_per_image,
         images_per_s,
         matmul_flops_per_s,

@@ -1,0 +1,1 @@
+"""`segtune check`: does this machine train as it should?"""
