@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from search.analysis.case_scores import CASE_METRICS
-from search.analysis.intervals import ALPHA
+from search.analysis.case_scores import case_metric
+from search.analysis.intervals import ALPHA, Scale
 from search.analysis.significance import Difference, decide, difference
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
@@ -97,13 +97,20 @@ class Evidence:
 
     plan: Plan
     metric: str
-    """One of CASE_METRICS."""
+    """One of CASE_METRICS, or of a trainer of one's own."""
     scores: Mapping[tuple[int, Pair], Cases]
     """By trial (the one that is trained again) and pair, of the trainings that completed."""
     missing: Mapping[tuple[int, Pair], str]
     """What became of the others."""
     same_cases: bool
     """Whether all pairs have the same cases."""
+    mode: Literal["max", "min"] = "max"
+    """Which way a metric is better that is none of CASE_METRICS."""
+
+    @property
+    def scale(self) -> Scale:
+        """What values the metric can have."""
+        return case_metric(self.metric, self.mode).scale
 
     def pairs(self, *trials: int) -> list[Pair]:
         """Return the pairs that all of the trials completed."""
@@ -127,7 +134,7 @@ class Evidence:
 
     def difference(self, one: int, other: int | None = None) -> Difference:
         """Return what one has more than another over all units of both, or its own mean."""
-        scale, theirs = CASE_METRICS[self.metric].scale, None
+        scale, theirs = self.scale, None
         pairs = self.pairs(one) if other is None else self.pairs(one, other)
         if other is not None:
             for pair in pairs:
@@ -203,7 +210,7 @@ def mean_and_interval(found: Difference) -> dict[str, Any]:
 
 
 def _better(evidence: Evidence) -> Literal["max", "min"]:
-    return CASE_METRICS[evidence.metric].scale.better
+    return evidence.scale.better
 
 
 class Match(NamedTuple):

@@ -52,6 +52,8 @@ def _finished(study: StudyConfig, state: StudyState) -> list[TrialState]:
 
 def _draws(study: StudyConfig, trial: TrialState) -> bool:
     """Return whether a trial's predictions depend on noise."""
+    if study.trainer:
+        return False
     try:
         return not trial.config(study).model.segments_directly
     except ConfigError:  # an earlier version had settings that there are no more

@@ -170,7 +170,7 @@ def setting_problem(name: str, study: "StudyConfig | None" = None) -> str:
         study: Whose trainer is perhaps one's own; None for segtune's.
     """
     if study is not None and study.trainer:
-        return study.schema.problem(name) if study.schema else ""
+        return study.own_schema.problem(name) if study.own_schema else ""
     names = list(field_names(TrainConfig))
     if name in names and not _is_setting(name):
         below = [other for other in names if other.startswith(f"{name}.")]

@@ -36,6 +36,7 @@ from trainer.configfile import (
 from trainer.model_config import PRESETS
 from trainer.old_names import MOVED
 
+
 def dotted(values: Any) -> Any:
     """Return a mapping by dotted keys; what is none comes back as it is, to be refused."""
     return flatten(values) if isinstance(values, Mapping) else values
@@ -209,7 +210,7 @@ class StudyConfig(Section):
         return study
 
     @property
-    def schema(self) -> OwnSettings | None:
+    def own_schema(self) -> OwnSettings | None:
         """What its own trainer may be set to; None where that is not imported, or segtune's."""
         return self._schema
 

@@ -52,7 +52,7 @@ def _settings(event: Mapping[str, Any]) -> dict[str, Any]:
 def birth(study: StudyConfig) -> Frozen:
     """Return what a study freezes now, or froze when it was begun."""
     if study.trainer:
-        settings = study.frozen.settings if study.frozen else {**study.defaults, **study.train}
+        settings = study.frozen.settings if study.frozen else dict(study.defaults)
     else:
         resolved = flatten(study.train_config({}).model_dump(mode="json"))
         settings = {name: value for name, value in resolved.items() if name not in OWNED}

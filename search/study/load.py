@@ -193,9 +193,7 @@ def _build(values: Mapping[str, Any], where: str) -> tuple[StudyConfig, dict[str
         return StudyConfig.model_validate({**_STAND_INS, **sound}), broken
 
 
-def _about(
-    name: str, dimension: Any, error: ConfigError, where: str, *, own: bool
-) -> list[str]:
+def _about(name: str, dimension: Any, error: ConfigError, where: str, *, own: bool) -> list[str]:
     """Return the lines about a broken dimension; of one that is a section, what is below it."""
     below = dimension if isinstance(dimension, Mapping) else {}
     inner = [key for key, value in below.items() if isinstance(value, Mapping) and "type" in value]

@@ -31,7 +31,9 @@ def data_problems(study: "StudyConfig", where: str, broken: Collection[str]) -> 
         given = "data" in study.model_fields_set
         return [f"{where}: data{'.store' * given}: required, but not given"]
     if study.data.fold:
-        return [f"{where}: data.fold: {study.data.fold}: is of a store, but data.store is not given"]
+        return [
+            f"{where}: data.fold: {study.data.fold}: is of a store, and there is none"
+        ]
     return []
 
 
@@ -73,7 +75,7 @@ def own_problems(study: "StudyConfig", where: str, broken: Collection[str]) -> l
             f"{where}: trainer.command: has neither {{fold}} nor {{config}}, so that the program "
             "would not know data.fold: name it, or take out data"
         )
-    if study.has_data and study.schema and not study.schema.takes("data.fold"):
+    if study.has_data and study.own_schema and not study.own_schema.takes("data.fold"):
         problems.append(
             f"{where}: data: trainer.settings have no data.fold, so that the trainer would not "
             "know it: add it there, or take out data"

@@ -44,7 +44,9 @@ def rung_table(study: StudyConfig) -> list[Rung]:
                 if asha.report(trial, epoch, quality).action != "continue":
                     break
     return [
-        Rung(bracket, epoch, reached[bracket, epoch] / repeats, epoch_images and epoch * epoch_images)
+        Rung(
+            bracket, epoch, reached[bracket, epoch] / repeats, epoch_images and epoch * epoch_images
+        )
         for bracket, levels in enumerate(Asha.restore(blank).rungs)
         for epoch in [*levels, study.scheduler.max_t]
     ]

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from search.analysis.case_scores import CASE_METRICS, DICE, case_values, read_cases
+from search.analysis.case_scores import DICE, case_metric, case_values, read_cases
 from search.analysis.contrasts import (
     Cases,
     Evidence,
@@ -120,12 +120,19 @@ def confirm(
 
 
 def _check_folds(study: StudyConfig, folds: Iterable[int]) -> None:
+    if not study.has_data:
+        return
     store = open_store(study.data.store)
     for fold in sorted({*folds}):
         store.split(fold)
 
 
 def _check_test_set(study: StudyConfig) -> None:
+    if study.trainer:
+        raise ConfigError(
+            [f"--test: reads the sealed test set with segtune's models: {study.trainer.name}'s are "
+             "its own; `segtune evaluate` scores its masks"]
+        )  # fmt: skip
     if not any(case.lesion_ml for case in open_store(study.data.store).test_cases()):
         raise ConfigError([f"{study.data.store}: has no test cases with a lesion"])
 
@@ -141,9 +148,18 @@ def validation_verdict(session: StudySession, plan: Plan, margin: float | None) 
         for key, trial in plan.confirming(session.state).items()
         if trial.ending == "completed"
     }
+    if session.study.trainer and not all(rows.values()):  # it does not tell its cases
+        column = case_metric(session.study.objective.metric).column
+        ended = plan.confirming(session.state)
+        rows = {
+            key: [{"case_id": "all", "has_lesion": True, column: ended[key].reports[-1].value}]
+            for key in rows
+        }
     folds = sorted({pair.fold for pair in plan.pairs})
     where = f"on folds {', '.join(map(str, folds))}, which did not select them"
-    if not session.study.trains:
+    if not session.study.has_data:
+        where = "with other seeds on the cases that selected them: optimistic"
+    elif not session.study.trains:
         where = f"on fold {folds[0]}, which selected them: optimistic"
     return _verdict(session, plan, margin, rows, "validation", where, len(folds) == 1)
 
@@ -161,6 +177,8 @@ def _as_used(session: StudySession, plan: Plan, verdict: Event, address: str) ->
         for key, trial in confirming
         if ranked and key[0] == ranked[0] and trial.ending == "completed"
     }
+    if session.study.trainer:
+        return {}
     configs = [trial.config(session.study) for trial in trials.values()]
     if all(config.validation_sampling == config.sampling for config in configs):
         return {}
@@ -236,12 +254,12 @@ def _verdict(
     missing = {
         key: trial.ending or "not finished" for key, trial in trials.items() if key not in rows
     }
-    metric = session.study.objective.metric
+    metric, mode = session.study.objective.metric, session.study.objective.mode
     evidence = []
-    for name in dict.fromkeys([metric, "val/dice"]):
+    for name in dict.fromkeys([metric] if session.study.trainer else [metric, "val/dice"]):
         scores: dict[tuple[int, Pair], Cases] = {}
         for key, cases in rows.items():
-            values = case_values(cases, CASE_METRICS[name])
+            values = case_values(cases, case_metric(name, mode))
             if values is None and name == metric:
                 run_dir = session.trial_dir(trials[key].number)
                 raise ConfigError(
@@ -252,7 +270,7 @@ def _verdict(
                 )
             if values is not None:
                 scores[key] = values
-        evidence.append(Evidence(plan, name, scores, missing, same_cases))
+        evidence.append(Evidence(plan, name, scores, missing, same_cases, mode))
     return {"on": on, "where": where} | verdict_event(evidence[0], margin, *evidence[1:])
 
 
