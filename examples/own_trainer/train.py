@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 CONFIG = """
-optimizer: {name: adamw, lr: 0.001, weight_decay: 0.01}
+optimizer: {lr: 0.003, weight_decay: 0.01}
 model: {width: 8, depth: 2}
 batch_size: 16
 epochs: 9
@@ -57,7 +57,7 @@ def network(width: int, depth: int) -> nn.Module:
 def main(config: dict) -> None:
     """Train from the newest checkpoint, or from the beginning."""
     torch.manual_seed(config["seed"])
-    (images, masks), (held_out, truth) = pictures(0, 128), pictures(1, 24)
+    (images, masks), (held_out, truth) = pictures(0, 256), pictures(1, 24)
     model = network(**config["model"])
     optimizer = torch.optim.AdamW(
         model.parameters(), config["optimizer"]["lr"],

@@ -37,7 +37,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         importance: Also how much each parameter mattered, which takes seconds.
 
     Returns:
-        `trials` (ranked), `references` (the control and the others, in no order of merit, each
+        `trainer`, what one's own is called, None for segtune's; `trials` (ranked), `references` (the control and the others, in no order of merit, each
         with its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at
         which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
         other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
@@ -73,9 +73,10 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     return {
         "study": study.study,
         "folder": display_path(folder),
-        "store": study.data.store,
+        "trainer": study.trainer.name if study.trainer else None,
+        "store": study.data.store or None,
         "store_hash": (state.study or {}).get("store_hash"),
-        "fold": study.data.fold,
+        "fold": study.data.fold if study.has_data else None,
         "label": label(study, state),
         "objective": study.objective.model_dump(),
         "further_objectives": [objective.model_dump() for objective in study.further_objectives],
@@ -121,6 +122,7 @@ def incomparable(studies: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what differs between studies, so that their numbers cannot be compared."""
     compared: dict[str, Callable[[Mapping[str, Any]], object]] = {
         "stores": lambda study: study["store_hash"] or study["store"],
+        "trainers": lambda study: study["trainer"],
         "validation folds": lambda study: study["fold"],
         "objectives": lambda study: study["objective"]["metric"],
     }

@@ -88,7 +88,7 @@ class TrialRows:
             "difference_to_best": self._difference_to_best(trial),
             **self.state.meter.cost_hours(study.trials, trial.number),
             "seed": settings["seed"] if trial.seed is None else trial.seed,
-            "fold": study.data.fold if trial.fold is None else trial.fold,
+            "fold": self._fold(trial),
             "hosts": trial.hosts,
             "first_weights": warning(study, self.state, trial.params),
             "changed": changed(study, trial),
@@ -96,6 +96,11 @@ class TrialRows:
             "metrics": {key: strict(value) for key, value in metrics.items()},
             "params": trial.params,
         }
+
+    def _fold(self, trial: TrialState) -> int | None:
+        if not self.study.has_data:
+            return None
+        return self.study.data.fold if trial.fold is None else trial.fold
 
     def _means(self, trial: TrialState) -> dict[str, float | None]:
         """Return each objective's mean over the last validations, by which trials are judged."""

@@ -11,7 +11,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ def trial_words(trainer: OwnTrainer, spec: Mapping[str, Any]) -> list[str]:
     settings, run_dir = spec["train"], Path(spec["run_dir"])
     data = settings.get("data", {}) if spec["has_data"] else {}
     values = {
+        "python": sys.executable,
         "config": run_dir / CONFIG,
         "run_dir": run_dir,
         "epochs": settings["epochs"],
@@ -63,17 +64,17 @@ def trial_words(trainer: OwnTrainer, spec: Mapping[str, Any]) -> list[str]:
 
 
 def program_lines(
-    trainer: OwnTrainer, spec: Mapping[str, Any], goal: int
-) -> Generator[Mapping[str, Any], int, None]:
+    trainer: OwnTrainer, spec: Mapping[str, Any], is_done: Callable[[], bool]
+) -> Generator[Mapping[str, Any], None, None]:
     """Run a trial's program, and yield each line on its stdout that is a JSON object.
 
     Args:
         trainer: With a command.
         spec: A `tuning.searcher.TrialSpec`.
-        goal: The epoch at which it is to end.
+        is_done: Returns whether its last epoch is reported, so that it may end by itself.
 
     Yields:
-        The object; whoever asks for the next sends the last epoch that is reported.
+        The object.
 
     Raises:
         RuntimeError: The program ended with another status than 0, and not because it was asked to.
@@ -84,15 +85,14 @@ def program_lines(
     text = yaml.safe_dump(spec["train"], sort_keys=False)
     write_atomically(run_dir / CONFIG, lambda temporary: temporary.write_text(text))
     program = Program(trial_words(trainer, spec), Path(trainer.folder or "."), run_dir)
-    reported = -1
     try:
         for line in program.lines():
             if (values := _object(line)) is not None:
-                reported = (yield values) or reported
+                yield values
         if program.status and not program.asked:
             raise RuntimeError(f"{trainer.name} ended with status {program.status}{program.said}")
     finally:
-        program.end(TERM_S if reported >= goal else 0.0)
+        program.end(TERM_S if is_done() else 0.0)
 
 
 class Program:

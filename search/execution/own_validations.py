@@ -53,7 +53,7 @@ def own_fit(spec: Mapping[str, Any]) -> Callable[[], Generator[Validation, None,
     function = imported(trainer, trainer.python or "", "trainer.python")
     config = settings.build(spec["train"])
 
-    def fit(spec: Mapping[str, Any], goal: int) -> Generator[Any, int, None]:
+    def fit(spec: Mapping[str, Any], is_done: Callable[[], bool]) -> Generator[Any, None, None]:
         run_dir = Path(spec["run_dir"])
         run_dir.mkdir(parents=True, exist_ok=True)
         reports = naming_out_of_memory(function)(config, run_dir, received=spec["received"])
@@ -68,7 +68,7 @@ def own_fit(spec: Mapping[str, Any]) -> Callable[[], Generator[Validation, None,
 
 
 def _recorded(
-    reports: Callable[[Mapping[str, Any], int], Generator[Any, int, None]],
+    fit: Callable[[Mapping[str, Any], Callable[[], bool]], Generator[Any, None, None]],
     spec: Mapping[str, Any],
     name: str,
 ) -> Generator[Validation, None, None]:
@@ -83,22 +83,18 @@ def _recorded(
     yield from [each for each in record.validations if each.epoch > spec["received"]]
     if record.last >= goal:
         return
-    near = ""
-    with closing(reports({**spec, "received": max(spec["received"], record.last)}, goal)) as told:
-        report = next(told, None)
-        while report is not None:
+    near, spec = "", {**spec, "received": max(spec["received"], record.last)}
+    with closing(fit(spec, lambda: record.last >= goal)) as reports:
+        for report in reports:
             validation, why = as_validation(report, spec["objective"])
-            if validation and validation.epoch > max(record.last, spec["received"]):
-                record.add(validation)
-                if validation.epoch == 0:
-                    print("note: epoch 0 is before the first: the last is", goal, flush=True)
-                yield validation
             near = why or near
-            try:
-                report = told.send(record.last)
-            except StopIteration:
-                report = None
-    if not (run_dir / "stop").exists():
+            if validation is None or validation.epoch <= max(record.last, spec["received"]):
+                continue
+            record.add(validation)
+            if validation.epoch == 0:
+                print(f"note: epoch 0 is before the first; the last is {goal}", flush=True)
+            yield validation
+    if record.last < goal and not (run_dir / "stop").exists():
         raise RuntimeError(_too_early(name, record, goal, spec["objective"], near))
 
 

@@ -110,10 +110,13 @@ def _defaults(study: StudyConfig) -> dict[str, Any]:
 
 
 def _cases(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return every case of any trial, the largest lesion first, with its group by volume."""
+    """Return every case of any trial, the largest lesion first, with its group by volume.
+
+    None of another trainer's, which does not tell volumes.
+    """
     from trainer.evaluation.metrics import volume_group
 
-    found = {row["case_id"]: row for row in rows}
+    found = {row["case_id"]: row for row in rows if row.get("lesion_ml") is not None}
     return [
         {
             "case": row["case_id"],
@@ -121,7 +124,6 @@ def _cases(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "group": volume_group(row["lesion_ml"]) if row["has_lesion"] else "empty",
         }
         for row in sorted(found.values(), key=lambda row: (-row["lesion_ml"], row["case_id"]))
-        if row.get("lesion_ml") is not None  # another trainer does not tell it
     ]
 
 

@@ -42,8 +42,12 @@ def dotted(values: Any) -> Any:
     return flatten(values) if isinstance(values, Mapping) else values
 
 
+def _absolute_if_any(path: str) -> str:
+    return path and absolute(path)
+
+
 class StudyData(Section):
-    store: Annotated[str, AfterValidator(absolute)] = ""
+    store: Annotated[str, AfterValidator(_absolute_if_any)] = ""
     """Folder that `segtune prepare` wrote. Required, unless a trainer of one's own has others."""
     fold: int = Field(default=0, ge=0, le=4)
     """Validation fold of every trial."""

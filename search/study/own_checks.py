@@ -31,9 +31,7 @@ def data_problems(study: "StudyConfig", where: str, broken: Collection[str]) -> 
         given = "data" in study.model_fields_set
         return [f"{where}: data{'.store' * given}: required, but not given"]
     if study.data.fold:
-        return [
-            f"{where}: data.fold: {study.data.fold}: is of a store, and there is none"
-        ]
+        return [f"{where}: data.fold: {study.data.fold}: is of a store, and there is none"]
     return []
 
 

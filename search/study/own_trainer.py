@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -14,6 +15,7 @@ from trainer.config import absolute
 from trainer.configfile import Section, did_you_mean, flatten, quoted
 
 PLACEHOLDERS = {
+    "python": "the Python that runs segtune",
     "config": "a YAML file of the trial's settings, nested at their dots, with epochs and seed",
     "overrides": "the settings as words, KEY=VALUE each, as Hydra reads them",
     "run_dir": "the trial's folder, absolute",
@@ -71,7 +73,7 @@ class OwnTrainer(Section):
     python: Annotated[str, AfterValidator(_place)] | None = None
     """`module:function`: a generator `fit(config, run_dir, received=…)` of validations."""
     command: Annotated[str, AfterValidator(_command)] | None = None
-    """A program and its words, run without a shell; {config}, {overrides}, {run_dir}, {epochs},
+    """A program and its words, run without a shell; {python}, {config}, {overrides}, {run_dir}, {epochs},
     {seed}, {trial}, {cpus}, {gpus}, and with `data` {store} and {fold} are filled in."""
     settings: Annotated[str, AfterValidator(_place_or_file)] | None = None
     """What the study's settings are checked against, and their defaults: `module:Name` of a
@@ -93,7 +95,7 @@ class OwnTrainer(Section):
         """What it is called in lines: the function's place, or the program and its script."""
         if self.python:
             return self.python
-        words = shlex.split(self.command or "")
+        words = shlex.split((self.command or "").replace("{python}", "python"))
         return " ".join([words[0], *(word for word in words[1:2] if not word.startswith("-"))])
 
     def told(self, name: str) -> bool:
@@ -128,7 +130,7 @@ class OwnTrainer(Section):
         folder = Path(self.folder or ".")
         if not folder.is_dir():
             return f"trainer.folder: {folder}: no such folder"
-        program, *words = shlex.split(self.command)
+        program, *words = shlex.split(self.command.replace("{python}", sys.executable))
         there = folder / program if "/" in program else shutil.which(program)
         if not (there and os.access(there, os.X_OK)):
             return f"trainer.command: {program}: no such program, or not executable, in {folder}"
