@@ -37,8 +37,9 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         importance: Also how much each parameter mattered, which takes seconds.
 
     Returns:
-        `trainer`, what one's own is called, None for segtune's; `trials` (ranked), `references` (the control and the others, in no order of merit, each
-        with its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at
+        `trainer`, what one's own is called, None for segtune's; `trials` (ranked), `references`
+        (the control and the others, in no order of merit, each with its `name`) and `threshold`,
+        each with Dice; `equal_epoch` (analysis/ranking.py), at
         which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
         other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
         the test set; `noise` (search/analysis/validation_noise.py); `weights_of`, which

@@ -73,8 +73,8 @@ class OwnTrainer(Section):
     python: Annotated[str, AfterValidator(_place)] | None = None
     """`module:function`: a generator `fit(config, run_dir, received=…)` of validations."""
     command: Annotated[str, AfterValidator(_command)] | None = None
-    """A program and its words, run without a shell; {python}, {config}, {overrides}, {run_dir}, {epochs},
-    {seed}, {trial}, {cpus}, {gpus}, and with `data` {store} and {fold} are filled in."""
+    """A program and its words, run without a shell; {python}, {config}, {overrides}, {run_dir},
+    {epochs}, {seed}, {trial}, {cpus}, {gpus}, and with `data` {store} and {fold} are filled in."""
     settings: Annotated[str, AfterValidator(_place_or_file)] | None = None
     """What the study's settings are checked against, and their defaults: `module:Name` of a
     pydantic model, a dataclass or a dict, or a YAML file. By default what `config` of the Python

@@ -94,8 +94,8 @@ def _name(study: StudyConfig) -> str:
 
 
 def short(metric: str) -> str:
-    """Return a metric's name without its group: `dice` of `val/dice`."""
-    return metric.partition("/")[2]
+    """Return a metric's name without its group, if it has one: `dice` of `val/dice`."""
+    return metric.partition("/")[2] or metric
 
 
 def _view(study: StudyConfig, begun_s: float) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from search.study.config import Reference, StudyConfig, Trials
-from search.study.own_checks import METRICS
 from search.study.load import load_study
+from search.study.own_checks import METRICS
 from trainer.configfile import ConfigError, read_yaml
 
 EXAMPLE = """
