@@ -18,7 +18,7 @@ from search.execution.command_trainer import program_lines
 from search.study.own_settings import imported, own_settings
 from search.study.own_trainer import OwnTrainer
 from trainer.atomic import write_atomically
-from trainer.configfile import did_you_mean, quoted
+from trainer.configfile import ConfigError, did_you_mean, quoted
 from trainer.documents import from_json, to_json
 from trainer.exceptions import naming_out_of_memory
 
@@ -43,14 +43,18 @@ def own_fit(spec: Mapping[str, Any]) -> Callable[[], Generator[Validation, None,
         spec: A `tuning.searcher.TrialSpec`.
 
     Raises:
-        ConfigError: It is not there, or does not take the settings.
+        ImportError: It is not there.
+        ConfigError: It does not take the settings.
     """
     trainer = OwnTrainer.model_validate(spec["trainer"])
     if trainer.command:
         return partial(_recorded, partial(program_lines, trainer), spec, trainer.name)
-    settings = own_settings(trainer)
+    try:
+        settings = own_settings(trainer)
+        function = imported(trainer, trainer.python or "", "trainer.python")
+    except ConfigError as error:  # of this node, perhaps, and not of the trial's settings
+        raise ImportError(error.lines[0]) from error
     settings.check(spec["train"], trainer.name)
-    function = imported(trainer, trainer.python or "", "trainer.python")
     config = settings.build(spec["train"])
 
     def fit(spec: Mapping[str, Any], is_done: Callable[[], bool]) -> Generator[Any, None, None]:

@@ -29,6 +29,8 @@ def load_study(
     path: str | Path,
     overrides: Iterable[str] = (),
     begun: Callable[[str], Frozen | None] = lambda name: None,
+    *,
+    runs_here: bool = True,
 ) -> StudyConfig:
     """Read and check a study; an old key of its file is a note on stderr.
 
@@ -40,6 +42,7 @@ def load_study(
         overrides: `KEY=VALUE` words for any key, e.g. `scheduler.max_t=9`, `train.model.width=16`,
             `space.optimizer.lr.low=1e-5`; `space.optimizer.lr=null` takes a dimension out.
         begun: Returns what the study of a name was begun under, None where there is none.
+        runs_here: Whether a trainer of its own is to be found here; else its cluster checks it.
 
     Raises:
         ConfigError: One line for every problem.
@@ -56,7 +59,11 @@ def load_study(
     study, broken = _build(values, str(path))
     if "study" not in broken:
         study = study.under(begun(study.study))
-    if study.trainer and "trainer" not in broken:
+    if study.trainer and "trainer" not in broken and not runs_here:
+        if study.trainer.folder is None:
+            rule = "required with --submit: where it lies, as the cluster sees it"
+            problems.append(f"{path}: trainer.folder: {rule}")
+    elif study.trainer and "trainer" not in broken:
         try:
             study = with_its_trainer(study, Path(path).parent)
         except ConfigError as error:
@@ -152,7 +159,6 @@ _IN_TRAIN = [f"train.{name}" for name in field_names(TrainConfig) if name not in
 
 _STAND_INS = {
     "study": "study",
-    "data": {"store": "."},
     "space": {},
     "trials": {"num_trials": 1},
 }

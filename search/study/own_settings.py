@@ -18,6 +18,8 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from search.study.own_trainer import OwnTrainer
 from trainer.configfile import ConfigError, did_you_mean, flatten, nest, quoted, read_yaml
 
+OURS = ("search", "trainer", "spaces")
+"""Packages that segtune installs."""
 OF_A_STUDY = ("epochs", "seed", "data.store", "data.fold")
 """What the study file says, for a trainer whose settings have them."""
 
@@ -124,7 +126,9 @@ def own_settings(trainer: OwnTrainer) -> OwnSettings:
     """
     kind, where = None, trainer.settings or ""
     if trainer.python:
-        kind = _annotated(imported(trainer, trainer.python, "trainer.python"))
+        function = imported(trainer, trainer.python, "trainer.python")
+        _check_signature(function, trainer.python)
+        kind = _annotated(function)
         where = where or f"{trainer.python}'s {getattr(kind, '__name__', 'config')}"
     if trainer.settings:
         key = "trainer.settings"
@@ -147,15 +151,15 @@ def imported(trainer: OwnTrainer, place: str, key: str) -> Any:
         ConfigError: It is not there.
     """
     module, _, name = place.partition(":")
-    if trainer.folder and trainer.folder not in sys.path:
-        sys.path.insert(0, trainer.folder)
-        importlib.invalidate_caches()
     try:
-        found = importlib.import_module(module)
+        found = _import(module, trainer.folder)
     except ModuleNotFoundError as error:
         if error.name and f"{module}.".startswith(f"{error.name}."):
             rule = f"no module {error.name} in {trainer.folder} or where Python finds any"
-            raise ConfigError([f"{key}: {place}: {rule}; is trainer.folder right?"]) from error
+            way = "is trainer.folder right?"
+            if module.partition(".")[0] in OURS:
+                way = "segtune has a package of that name: call yours otherwise"
+            raise ConfigError([f"{key}: {place}: {rule}; {way}"]) from error
         raise ConfigError([f"{key}: {place}: {error}"]) from error
     except Exception as error:  # whatever a person's module does when it is imported
         reason = " ".join(str(error).split()) or "no reason given"
@@ -167,16 +171,43 @@ def imported(trainer: OwnTrainer, place: str, key: str) -> Any:
         raise ConfigError([f"{key}: {place}: {module} has no {name}{hint}"]) from error
 
 
+def _import(module: str, folder: str | None) -> Any:
+    """Import a module that lies in a folder perhaps, where the rest of its package is found later.
+
+    The folder comes first only meanwhile: it may have packages of the names of segtune's.
+    """
+    if folder is None:
+        return importlib.import_module(module)
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
 def _annotated(function: Any) -> Any:
     """Return what the first argument of a function is annotated with, if that is a section."""
-    if not callable(function):
-        raise ConfigError([f"trainer.python: {quoted(function)}: must be a function"])
     try:
         hints = get_type_hints(function)
         first = next(iter(inspect.signature(function).parameters), "")
     except (NameError, TypeError, ValueError):
         return None
     return hints.get(first) if _is_section(hints.get(first)) else None
+
+
+def _check_signature(function: Any, place: str) -> None:
+    if not callable(function):
+        raise ConfigError([f"trainer.python: {place}: {quoted(function)}: must be a function"])
+    try:
+        inspect.signature(function).bind(None, None, received=-1)
+    except TypeError as error:
+        rule = "must be callable as fit(config, run_dir, received=-1)"
+        raise ConfigError([f"trainer.python: {place}: {rule}: {error}"]) from error
+    except ValueError:  # of what is not written in Python
+        return
 
 
 def _is_section(kind: Any) -> bool:

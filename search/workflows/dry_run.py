@@ -12,6 +12,7 @@ from search.report.text import align
 from search.storage.dataset_cache import read_manifest
 from search.storage.studies import begun_under, read_study
 from search.study.config import StudyConfig
+from search.study.own_trainer import OwnTrainer
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension, draw
 from trainer.configfile import ConfigError, did_you_mean, flatten
@@ -175,7 +176,7 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
             if study.has_data
             else "the trainer's own",
         ),
-        *([("trainer", study.trainer.name)] if study.trainer else []),
+        *([("trainer", _trainer(study, study.trainer))] if study.trainer else []),
         ("objective", f"{study.objective.metric} ({study.objective.mode})"),
         *further,
         (
@@ -191,6 +192,11 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
         ("budget", _budget(study)),
         ("seed", str(study.seed)),
     ]
+
+
+def _trainer(study: StudyConfig, trainer: OwnTrainer) -> str:
+    known = study.own_schema is not None and not study.own_schema.takes_anything
+    return trainer.name if known else f"{trainer.name}, which takes settings of any name"
 
 
 def _command(study: StudyConfig) -> list[str]:

@@ -44,7 +44,7 @@ def reported(folder: Path) -> dict[int, list[tuple[int, float]]]:
 def curves(
     folder: Path, mlflow_uri: str, metric: str = "val/dice"
 ) -> dict[int, list[tuple[int, float]]]:
-    """Return each trial's (epoch, metric) in MLflow; a trial with two runs is an error."""
+    """Return each trial's (epoch, value) in MLflow; a trial with two runs is an error."""
     from mlflow import MlflowClient
 
     client = MlflowClient(mlflow_uri)
