@@ -151,7 +151,7 @@ def losses(trial: TrialState) -> Finding:
     history = [(r.epoch, _terms(r.metrics), r.metrics.get("train/loss")) for r in trial.reports]
     history = [(epoch, terms, loss) for epoch, terms, loss in history if terms]
     if not history:
-        return Finding("loss", "not measured", "no training loss is recorded")
+        return _whole_loss(trial)
     (first, before, _), (last, now, total) = history[0], history[-1]
     size = sum(abs(weighted) for _, weighted in now.values()) or 1.0
     shares = {name: abs(weighted) / size for name, (_, weighted) in now.items()}
@@ -188,6 +188,21 @@ def losses(trial: TrialState) -> Finding:
     }
     figure = f"raw, epoch {first} -> {last} (share of the weighted sum): {told}"
     return Finding("loss", word, figure, compared, values=strict(values))
+
+
+def _whole_loss(trial: TrialState) -> Finding:
+    """Say whether a loss falls of which no terms are known, as of another trainer."""
+    known = [(r.epoch, r.metrics["train/loss"]) for r in trial.reports if "train/loss" in r.metrics]
+    known = [(epoch, loss) for epoch, loss in known if math.isfinite(loss)]
+    if not known:
+        return Finding("loss", "not measured", "no training loss is recorded")
+    (first, before), (last, now) = known[0], known[-1]
+    stuck = len(known) > 2 and all(loss > before - (1 - STUCK) * abs(before) for _, loss in known)
+    figure = f"train/loss, epoch {first} -> {last}: {before:.3g} -> {now:.3g}"
+    values = {"first_epoch": first, "last_epoch": last, "loss": now}
+    if stuck:
+        return Finding("loss", "suspicious", figure, "it does not fall", values=values)
+    return Finding("loss", "ok", figure, values=values)
 
 
 def _terms(metrics: Mapping[str, float]) -> dict[str, tuple[float, float]]:

@@ -80,6 +80,7 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "objective": study.objective.metric,
         "best": score_of(study, best_of(study, state)),
         "label": label(study, state),
+        "trainer": study.trainer.name if study.trainer else None,
         "control": score_of(study, state.control()),
         "threshold_dice": state.threshold["dice"] if state.threshold else None,
         "ceiling_dice": ceiling_of(state.data),
@@ -107,8 +108,11 @@ def render(result: dict[str, Any]) -> str:
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result)),
         ("best", f"{_said(result, 'best')} ({result['label']})"),
-        ("control", _said(result, "control")),
     ]
+    if result["trainer"]:
+        rows.insert(1, ("trainer", result["trainer"]))
+    else:
+        rows.append(("control", _said(result, "control")))
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
     if result["ceiling_dice"] is not None:
