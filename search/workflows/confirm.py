@@ -95,6 +95,12 @@ def confirm(
             _check_test_set(session.study)
         plan = kept_to(whole, session.study, session.state, gpu_hours)
         print(describe(whole, session.study, session.state, plan), flush=True)
+        if session.study.trainer and not _has_cases(session, plan.candidates[0]):
+            print(
+                "note       its trainer reports no cases: means by seed, and no verdicts "
+                "(docs/own_trainer.md)",
+                flush=True,
+            )
         session.record(*proposals(plan, session.state))
         again = list(plan.confirming(session.state).values())
         if gpu_hours is not None:
@@ -117,6 +123,12 @@ def confirm(
             _conclude(session, sealed_verdict(session, plan, margin))
         send_rest(session, print)
     return 0
+
+
+def _has_cases(session: StudySession, number: int) -> bool:
+    fetch_cases(session.folder)
+    trial = session.state.trials[number]
+    return bool(read_cases(session.trial_dir(number), trial.epoch))
 
 
 def _check_folds(study: StudyConfig, folds: Iterable[int]) -> None:

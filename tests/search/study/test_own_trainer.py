@@ -120,9 +120,9 @@ def test_settings_are_the_trainer_s_and_what_is_segtune_s_is_not_there(where: Pa
             "references=[{name: r, settings: {widht: 3}}]",
             "references.0.settings.widht: no such setting of own_module:typed's Model; did you",
         ),
-        ({"python": "own_module:typ"}, "train.width=3", "own_module has no typ; did you mean typed"),
+        ({"python": "own_module:typ"}, "train.width=3", "has no typ; did you mean typed"),
         ({"python": "own_modul:fit"}, "train.width=3", "no module own_modul in "),
-        ({"python": "own_module:wrong"}, "train.width=3", "must be callable as fit(config, run_dir"),
+        ({"python": "own_module:wrong"}, "train.width=3", "must be callable as fit(config,"),
         ({"python": "own_module:DEFAULTS"}, "train.width=3", "must be a function"),
         ({"python": "search.mine:fit"}, "train.width=3", "segtune has a package of that name"),
         ({"python": "own_module"}, "train.width=3", "must be module:name, as in my_package"),
@@ -195,7 +195,7 @@ def test_later_defaults_change_no_study(where: Path) -> None:
     assert read.settings({"optimizer.lr": 0.5}) == study.settings({"optimizer.lr": 0.5})
     assert changes(read, study) == ([], [])
     (where / "conf.yaml").write_text("optimizer: {lr: 0.001}\n")
-    with pytest.raises(ConfigError, match="trainer.settings: has no width any more"):
+    with pytest.raises(ConfigError, match=r"trainer\.settings: has no width any more"):
         load_study(path, begun=lambda name: frozen_of(event))
 
 
@@ -213,7 +213,7 @@ def test_the_folder_is_the_current_one_or_the_study_s(
     assert not refused and notes[0].startswith("trainer.folder: ")
     away = load_study(path, ["trainer.folder=/no/such/folder"], runs_here=False)
     assert away.trainer.folder == "/no/such/folder"
-    with pytest.raises(ConfigError, match="trainer.folder: required with --submit"):
+    with pytest.raises(ConfigError, match=r"trainer\.folder: required with --submit"):
         load_study(path, runs_here=False)
-    with pytest.raises(ConfigError, match="trainer.folder: /no/such/folder: no such folder"):
+    with pytest.raises(ConfigError, match=r"trainer\.folder: /no/such/folder: no such folder"):
         load_study(path, ["trainer.folder=/no/such/folder"])

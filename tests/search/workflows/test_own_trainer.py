@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from search.analysis.results import compare
-from search.execution.own_validations import FILE
 from search.ledger.journal import Ledger
 from search.report.leaderboard import leaderboard
 from search.storage.studies import read_study
@@ -26,6 +25,7 @@ from search.workflows.replay import replay
 from search.workflows.resume import resume
 from tests.search.conftest import ROOT, Driver, events
 from tests.search.workflows.test_launch import curves, reported
+from tests.search.workflows.test_resume import driver as driver_of
 from trainer.configfile import ConfigError
 
 MAX_T = 6
@@ -188,10 +188,12 @@ def test_from_launch_to_confirm(
     assert replay(folder, 0, epochs=2)
     assert "whether the same seed gives the same" in capsys.readouterr().out
 
-    assert resume(folder, epochs=MAX_T + 1, trials=[0], address=cluster) == 0
+    again = driver_of(folder, cluster, resume, epochs=MAX_T + 1, trials=[0])
+    assert again.wait(120) == 0, again.log.read_text()
     assert [epoch for epoch, _ in reported(folder)[0]] == [*range(1, MAX_T + 2)]
 
-    assert confirm(folder, top=1, seeds=3, address=cluster) == 0
+    judge = driver_of(folder, cluster, confirm, top=1, seeds=3)
+    assert judge.wait(120) == 0, judge.log.read_text()
     confirming = [event for event in events(folder, "proposed") if event["kind"] == "confirm"]
     assert {(event["seed"], event["fold"]) for event in confirming} == {(4, 0), (5, 0), (6, 0)}
     [verdict] = read_study(folder)[1].verdicts
@@ -242,7 +244,3 @@ def test_a_look_runs_nothing_of_a_study_file(
         assert "was imported" not in run.stdout + run.stderr
         assert run.returncode == (2 if each[0] == "export" else 0), run.stderr
         assert len(run.stderr.splitlines()) == (each[0] == "export"), run.stderr
-
-
-def test_the_run_folder_has_what_was_reported() -> None:
-    assert FILE == "validations.jsonl"
