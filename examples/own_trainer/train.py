@@ -54,21 +54,30 @@ def network(width: int, depth: int) -> nn.Module:
     return nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(width, 1, 1))
 
 
+def report(model: nn.Module, epoch: int, loss: float, images: torch.Tensor, masks: torch.Tensor):
+    """Print a validation: the one line that segtune asks for."""
+    found = (model(images) > 0).float()
+    dice = 2 * (found * masks).sum((1, 2, 3)) / (found + masks).sum((1, 2, 3))
+    cases = {f"disc{i:02d}": round(value, 4) for i, value in enumerate(dice.tolist())}
+    found = {"epoch": epoch, "val/dice": dice.mean().item(), "train/loss": loss, "cases": cases}
+    print(json.dumps(found))
+
+
 def main(config: dict) -> None:
     """Train from the newest checkpoint, or from the beginning."""
     torch.manual_seed(config["seed"])
-    (images, masks), (held_out, truth) = pictures(0, 256), pictures(1, 24)
-    model = network(**config["model"])
+    (images, masks), held_out = pictures(0, 256), pictures(1, 24)
+    model, settings = network(**config["model"]), config["optimizer"]
     optimizer = torch.optim.AdamW(
-        model.parameters(), config["optimizer"]["lr"],
-        weight_decay=config["optimizer"]["weight_decay"],
-    )  # fmt: skip
+        model.parameters(), settings["lr"], weight_decay=settings["weight_decay"]
+    )
     checkpoint, begun = Path(config["out"]) / "last.pt", 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         begun = saved["epoch"]
+        report(model, begun, saved["loss"], *held_out)  # perhaps it was killed before that
     for epoch in range(begun + 1, config["epochs"] + 1):
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(epoch))
         for batch in order.split(config["batch_size"]):
@@ -76,15 +85,11 @@ def main(config: dict) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        found = (model(held_out) > 0).float()
-        dice = 2 * (found * truth).sum((1, 2, 3)) / (found + truth).sum((1, 2, 3))
-        saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+        saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(saved, checkpoint.with_suffix(".new"))
+        torch.save(saved | {"epoch": epoch, "loss": loss.item()}, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").replace(checkpoint)
-        cases = {f"disc{i:02d}": round(value, 4) for i, value in enumerate(dice.tolist())}
-        print(json.dumps({"epoch": epoch, "val/dice": dice.mean().item(), "cases": cases,
-                          "train/loss": loss.item()}))  # fmt: skip
+        report(model, epoch, loss.item(), *held_out)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import selectors
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -64,7 +65,10 @@ def trial_words(trainer: OwnTrainer, spec: Mapping[str, Any]) -> list[str]:
 
 
 def program_lines(
-    trainer: OwnTrainer, spec: Mapping[str, Any], is_done: Callable[[], bool]
+    trainer: OwnTrainer,
+    spec: Mapping[str, Any],
+    is_done: Callable[[], bool],
+    late: Callable[[Mapping[str, Any]], None],
 ) -> Generator[Mapping[str, Any], None, None]:
     """Run a trial's program, and yield each line on its stdout that is a JSON object.
 
@@ -72,6 +76,7 @@ def program_lines(
         trainer: With a command.
         spec: A `tuning.searcher.TrialSpec`.
         is_done: Returns whether its last epoch is reported, so that it may end by itself.
+        late: Is given what the program says when nobody asks for it any more.
 
     Yields:
         The object.
@@ -92,7 +97,9 @@ def program_lines(
         if program.status and not program.asked:
             raise RuntimeError(f"{trainer.name} ended with status {program.status}{program.said}")
     finally:
-        program.end(TERM_S if is_done() else 0.0)
+        for line in program.end(TERM_S if is_done() else 0.0):
+            if (values := _object(line)) is not None:
+                late(values)
 
 
 class Program:
@@ -114,6 +121,8 @@ class Program:
         self.status: int | None = None
         self.asked = False
         self._run_dir = run_dir
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
         self._last = {"stdout": "", "stderr": ""}
         self._tail = {"stdout": "", "stderr": ""}
         status, status_in_keeper = os.pipe()
@@ -146,35 +155,33 @@ class Program:
 
     def lines(self) -> Iterator[bytes]:
         """Yield its lines on stdout until it has ended; all that it prints is printed here too."""
-        rest = b""
         while self.status is None:
             if not self.asked and (self._run_dir / "stop").exists():
                 self._ask()
-            for chunk in self._read(POLL_S):
-                *whole, rest = (rest + chunk).split(b"\n")
-                yield from whole
-                rest = rest[-LINE_BYTES:]
+            self._read(POLL_S)
+            while self._lines:
+                yield self._lines.popleft()
+        rest, self._rest = self._rest, b""
         yield rest
 
-    def end(self, patience_s: float = 0.0) -> None:
-        """End it, if it has not ended; returns when all of it is gone.
+    def end(self, patience_s: float = 0.0) -> list[bytes]:
+        """End it, if it has not ended; return what it said since, when all of it is gone.
 
         Args:
             patience_s: In which it may end by itself.
         """
         until_s = time.monotonic() + patience_s
         while self.status is None and time.monotonic() < until_s:
-            for _ in self._read(POLL_S):
-                pass
+            self._read(POLL_S)
         self._ask()
         until_s = time.monotonic() + 2 * TERM_S
         while self._status >= 0 and time.monotonic() < until_s:
-            for _ in self._read(POLL_S):
-                pass
+            self._read(POLL_S)
         for stream in (self._keeper.stdout, self._keeper.stderr):
             assert stream
             stream.close()
         self._selector.close()
+        return [*self._lines, self._rest]
 
     def _ask(self) -> None:
         """Close the pipe: the keeper does the rest."""
@@ -183,8 +190,8 @@ class Program:
         with suppress(BrokenPipeError):
             self._keeper.stdin.close()
 
-    def _read(self, wait_s: float) -> Iterator[bytes]:
-        """Pass on what there is; yield what of it came on stdout."""
+    def _read(self, wait_s: float) -> None:
+        """Pass on what there is, and keep the lines of what came on stdout."""
         ready = self._selector.select(wait_s)
         # How it ended comes after what it said.
         for key, _ in sorted(ready, key=lambda each: each[0].data == "status"):
@@ -202,7 +209,9 @@ class Program:
             shown.flush()
             self._note(key.data, text)
             if key.data == "stdout":
-                yield chunk
+                *whole, rest = (self._rest + chunk).split(b"\n")
+                self._lines.extend(whole)
+                self._rest = rest[-LINE_BYTES:]
 
     def _take_status(self, more: bool) -> None:
         """Take in how it ended, unless it has said more than was read so far."""

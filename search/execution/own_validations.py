@@ -57,7 +57,7 @@ def own_fit(spec: Mapping[str, Any]) -> Callable[[], Generator[Validation, None,
     settings.check(spec["train"], trainer.name)
     config = settings.build(spec["train"])
 
-    def fit(spec: Mapping[str, Any], is_done: Callable[[], bool]) -> Generator[Any, None, None]:
+    def fit(spec: Mapping[str, Any], *_: Any) -> Generator[Any, None, None]:
         run_dir = Path(spec["run_dir"])
         run_dir.mkdir(parents=True, exist_ok=True)
         reports = naming_out_of_memory(function)(config, run_dir, received=spec["received"])
@@ -72,7 +72,7 @@ def own_fit(spec: Mapping[str, Any]) -> Callable[[], Generator[Validation, None,
 
 
 def _recorded(
-    fit: Callable[[Mapping[str, Any], Callable[[], bool]], Generator[Any, None, None]],
+    fit: Callable[..., Generator[Any, None, None]],
     spec: Mapping[str, Any],
     name: str,
 ) -> Generator[Validation, None, None]:
@@ -87,28 +87,51 @@ def _recorded(
     yield from [each for each in record.validations if each.epoch > spec["received"]]
     if record.last >= goal:
         return
-    near, spec = "", {**spec, "received": max(spec["received"], record.last)}
-    with closing(fit(spec, lambda: record.last >= goal)) as reports:
+    begun, near, spec = record.last, "", {**spec, "received": max(spec["received"], record.last)}
+
+    def taken(report: Any) -> Validation | None:
+        """Keep a validation, unless its epoch is known."""
+        nonlocal near
+        validation, why = as_validation(report, spec["objective"])
+        near = why or near
+        if validation is None or validation.epoch <= max(record.last, spec["received"]):
+            return None
+        record.add(validation)
+        return validation
+
+    # What comes when nobody listens any more is there for the next attempt.
+    with closing(fit(spec, lambda: record.last >= goal, taken)) as reports:
         for report in reports:
-            validation, why = as_validation(report, spec["objective"])
-            near = why or near
-            if validation is None or validation.epoch <= max(record.last, spec["received"]):
+            if (validation := taken(report)) is None:
                 continue
-            record.add(validation)
             if validation.epoch == 0:
                 print(f"note: epoch 0 is before the first; the last is {goal}", flush=True)
             yield validation
     if record.last < goal and not (run_dir / "stop").exists():
-        raise RuntimeError(_too_early(name, record, goal, spec["objective"], near))
+        raise RuntimeError(_too_early(name, record, begun, goal, spec["objective"], near))
 
 
-def _too_early(name: str, record: "Record", goal: int, objective: str, near: str) -> str:
+def _too_early(
+    name: str, record: "Record", begun: int, goal: int, objective: str, near: str
+) -> str:
+    """Return why a trainer that has ended was not at its end.
+
+    Args:
+        name: The trainer's.
+        record: What it reported.
+        begun: The last epoch of it when this attempt began.
+        goal: The epoch to which it was to train.
+        objective: The metric that a validation has.
+        near: Why something that looked like a validation was none.
+    """
     if not record.validations:
         rule = f'a validation is {{"epoch": 1, "{objective}": …}}'
         return f"{name} ended without a validation: {near or rule}"
     hint = ""
     if record.validations[0].epoch == 0 and record.last == goal - 1:
         hint = ": its first was epoch 0, but epochs count from 1, as those that are done"
+    elif record.last == begun:
+        hint = ": it reported none now; it has to report the epoch that it continues from"
     return f"{name} ended at epoch {record.last} of {goal}{hint}"
 
 

@@ -97,7 +97,7 @@ def confirm(
         print(describe(whole, session.study, session.state, plan), flush=True)
         if session.study.trainer and not _has_cases(session, plan.candidates[0]):
             print(
-                "note       its trainer reports no cases: means by seed, and no verdicts "
+                "note       its trainer reports no cases: each training counts as one "
                 "(docs/own_trainer.md)",
                 flush=True,
             )

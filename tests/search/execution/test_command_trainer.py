@@ -17,6 +17,8 @@ import yaml
 
 from search.execution import command_trainer
 from search.execution.own_validations import Record, as_validation, own_fit
+from search.storage.run_folders import on_this_node, sent_validations
+from search.storage.s3 import Remote
 from search.study.own_trainer import override_words
 
 HEAD = """
@@ -213,6 +215,25 @@ time.sleep(60)
     assert not any(map(_alive, pids))
 
 
+def test_what_a_program_says_when_nobody_listens_is_there_for_the_next_attempt(
+    told: Callable[..., dict[str, Any]],
+) -> None:
+    text = """
+begun = Path(sys.argv[1], "begun")
+if begun.exists(): sys.exit("not again")
+begun.touch()
+signal.signal(signal.SIGTERM, lambda *_: (say(3, 0.3), os._exit(0)))
+say(1, 0.1)
+say(2, 0.2)
+time.sleep(60)
+"""
+    spec = told(text, "{run_dir}")
+    validations = own_fit(spec)()
+    assert next(validations).epoch == 1
+    validations.close()
+    assert [v.epoch for v in own_fit({**spec, "received": 1})()] == [2, 3]
+
+
 def test_a_program_may_finish_after_its_last_epoch(told: Callable[..., dict[str, Any]]) -> None:
     text = """
 signal.signal(signal.SIGTERM, lambda *_: os._exit(9))
@@ -284,3 +305,33 @@ def test_a_process_without_gpus_shows_its_program_none(
     [validation] = load(told(text))()
     assert validation.metrics["val/dice"] == 1
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.slow  # 4 s: a local S3
+def test_a_program_continues_on_another_node_from_s3(
+    told: Callable[..., dict[str, Any]], s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+last = Path(sys.argv[1], "last")
+begun = int(last.read_text()) if last.exists() else 0
+for epoch in range(begun + 1, 4):
+    last.write_text(str(epoch))
+    Path(sys.argv[1], f"{epoch}.tmp").write_text("x")
+    say(epoch, epoch / 10 + begun, cases={"a": 0.5})
+    Path(sys.argv[1], f"{epoch}.tmp").rename(Path(sys.argv[1], f"{epoch}.pt"))
+    time.sleep(0.3)
+"""
+    spec = told(text, "{run_dir}", storage=(Remote.parse(s3) / "mine").uri, fence=1, attempt=1)
+
+    def attempt(node: str, number: int, received: int) -> Generator[Any, None, None]:
+        monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / node))
+        here = on_this_node({**spec, "attempt": number, "received": received})
+        return sent_validations(own_fit(here), here)
+
+    first = attempt("one", 1, -1)
+    assert [next(first).epoch, next(first).epoch] == [1, 2]
+    first.close()
+    # What the first said, and what it was still to do, is there for the second.
+    [third] = attempt("two", 2, 2)
+    assert third.epoch == 3
+    assert third.metrics["val/dice"] in (pytest.approx(0.3), pytest.approx(2.3))
