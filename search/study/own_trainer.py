@@ -81,7 +81,8 @@ class OwnTrainer(Section):
     function is annotated with; without any, `train` and `space` may name anything."""
     folder: Annotated[str, AfterValidator(absolute)] | None = None
     """Where the program runs, or Python finds the module; all nodes must see it. By default the
-    folder in which `launch` is started, or the study file's where what is named lies only there."""
+    study file's folder where what is named lies there, else the one in which `launch` is
+    started."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -104,16 +105,18 @@ class OwnTrainer(Section):
         return self.command is None or bool(given & {name, "config"})
 
     def located(self, beside: Path) -> Self:
-        """Return it with its folder: as given, the current one, or the study file's.
+        """Return it with its folder: as given, the study file's, or the current one.
+
+        The former first, so that a study goes on with the same from wherever it is launched.
 
         Args:
             beside: The study file's folder.
         """
         if self.folder is not None:
             return self
-        here = Path.cwd()
-        folders = [folder for folder in (here, beside.resolve()) if self._lies_in(folder)]
-        return self.model_copy(update={"folder": absolute(str((folders or [here])[0]))})
+        beside, here = beside.resolve(), Path.cwd()
+        folder = beside if self._lies_in(beside) else here
+        return self.model_copy(update={"folder": absolute(str(folder))})
 
     def _lies_in(self, folder: Path) -> bool:
         """Return whether a folder has a file or a package that is named."""

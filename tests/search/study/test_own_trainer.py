@@ -199,7 +199,7 @@ def test_later_defaults_change_no_study(where: Path) -> None:
         load_study(path, begun=lambda name: frozen_of(event))
 
 
-def test_the_folder_is_the_current_one_or_the_study_s(
+def test_the_folder_is_the_study_s_or_the_current_one(
     where: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(where, {"command": "{python} train.py"})
@@ -207,8 +207,11 @@ def test_the_folder_is_the_current_one_or_the_study_s(
     monkeypatch.chdir(elsewhere)
     assert load_study(path).trainer.folder == str(where)
     (elsewhere / "train.py").touch()
+    assert load_study(path).trainer.folder == str(where)
+    (where / "train.py").unlink()
     study = load_study(path)
     assert study.trainer.folder == str(elsewhere)
+    (where / "train.py").touch()
     refused, notes = changes(load_study(path, [f"trainer.folder={where}"]), study)
     assert not refused and notes[0].startswith("trainer.folder: ")
     away = load_study(path, ["trainer.folder=/no/such/folder"], runs_here=False)
