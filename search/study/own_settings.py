@@ -101,6 +101,8 @@ class OwnSettings:
             raise ConfigError(
                 dict.fromkeys(_line(each, where) for each in error.errors())
             ) from error
+        except Exception as error:  # whatever a person's class does when it is made
+            raise ConfigError([f"{where}: {self._where}: {_told(error)}"]) from error
 
     def build(self, settings: Mapping[str, Any]) -> Any:
         """Return settings as the trainer wants them: an instance, or a dict.
@@ -141,7 +143,10 @@ def own_settings(trainer: OwnTrainer) -> OwnSettings:
                 [f"{key}: {trainer.settings}: must be a pydantic model, a dataclass (the classes) "
                  "or a dict of defaults"]
             )  # fmt: skip
-    return OwnSettings(kind, where)
+    try:
+        return OwnSettings(kind, where)
+    except Exception as error:  # annotations that name nothing, say
+        raise ConfigError([f"trainer.settings: {where}: {_told(error)}"]) from error
 
 
 def imported(trainer: OwnTrainer, place: str, key: str) -> Any:
@@ -162,8 +167,7 @@ def imported(trainer: OwnTrainer, place: str, key: str) -> Any:
             raise ConfigError([f"{key}: {place}: {rule}; {way}"]) from error
         raise ConfigError([f"{key}: {place}: {error}"]) from error
     except Exception as error:  # whatever a person's module does when it is imported
-        reason = " ".join(str(error).split()) or "no reason given"
-        raise ConfigError([f"{key}: {place}: {type(error).__name__}: {reason}"]) from error
+        raise ConfigError([f"{key}: {place}: {_told(error)}"]) from error
     try:
         return reduce(getattr, name.split("."), found)
     except AttributeError as error:
@@ -186,6 +190,11 @@ def _import(module: str, folder: str | None) -> Any:
         sys.path.remove(folder)
         if folder not in sys.path:
             sys.path.append(folder)
+
+
+def _told(error: Exception) -> str:
+    """Return in a line what a person's code raised."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _annotated(function: Any) -> Any:

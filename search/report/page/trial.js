@@ -51,7 +51,7 @@ function facts({ study, metricName }, row) {
     ["AVD mL", number(row.avd_ml, 2)],
     ["lesion F1", number(row.lesion_f1, 3)],
     [`${unitOf(study.cost)}-hours`, number(row[study.cost], 2)],
-    row.fold == null ? ["seed", row.seed] : ["seed, fold", `${row.seed}, ${row.fold}`],
+    row.fold == null ? ["seed", `${row.seed}`] : ["seed, fold", `${row.seed}, ${row.fold}`],
     ["hosts", row.hosts.join(", ")],
     ["kind", row.kind === "control" ? "control (U-Net), never pruned"
       : study.references.includes(row) ? "reference, never pruned" : row.kind],

@@ -39,6 +39,16 @@ class Data:
     optimizer: Inner = field(default_factory=Inner)
     width: int = 8
 
+@dataclass
+class Odd:
+    lr: float = 1e-3
+    def __post_init__(self):
+        raise KeyError("odd")
+
+@dataclass
+class Unknown:
+    lr: "Flaot" = 1e-3
+
 DEFAULTS = {"optimizer": {"lr": 0.001, "name": "adam"}, "width": 8, "flag": False, "free": {}}
 
 def typed(config: Model, run_dir, *, received=-1): yield
@@ -119,6 +129,16 @@ def test_settings_are_the_trainer_s_and_what_is_segtune_s_is_not_there(where: Pa
             {"python": "own_module:typed"},
             "references=[{name: r, settings: {widht: 3}}]",
             "references.0.settings.widht: no such setting of own_module:typed's Model; did you",
+        ),
+        (
+            {"python": "own_module:plain", "settings": "own_module:Odd"},
+            "space={lr: {type: float, low: 1, high: 2}}",
+            "own_module:Odd: KeyError: 'odd'",
+        ),
+        (
+            {"python": "own_module:plain", "settings": "own_module:Unknown"},
+            "trials.num_trials=4",
+            "trainer.settings: own_module:Unknown: NameError: name 'Flaot' is not defined",
         ),
         ({"python": "own_module:typ"}, "train.width=3", "has no typ; did you mean typed"),
         ({"python": "own_modul:fit"}, "train.width=3", "no module own_modul in "),
