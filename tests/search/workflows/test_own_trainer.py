@@ -214,24 +214,24 @@ def test_a_look_runs_nothing_of_a_study_file(
     folder = tmp_path / "theirs"
     folder.mkdir()
     (tmp_path / "mine.py").write_text("raise SystemExit('was imported')")
-    ledger = Ledger.open(folder / "ledger.jsonl")
-    ledger.append(
-        {
-            "event": "study",
-            "uid": "u",
-            "config": config.model_dump(mode="json"),
-            "config_hash": config.config_hash(),
-            "settings": {"optimizer.lr": 1e-4, "batch": 8},
-            "semantics": 2,
-            "store_hash": "",
-            "commit": "",
-            "versions": {},
-        },
-        {"event": "proposed", "trial": 0, "params": {"optimizer.lr": 1e-3}, "kind": "sampled",
-         "protected": False},
-        {"event": "started", "trial": 0, "attempt": 1, "host": "h", "pid": 1},
-        {"event": "reported", "trial": 0, "epoch": 1, "value": 0.5, "metrics": {"score": 0.5}},
-    )  # fmt: skip
+    with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
+        ledger.append(
+            {
+                "event": "study",
+                "uid": "u",
+                "config": config.model_dump(mode="json"),
+                "config_hash": config.config_hash(),
+                "settings": {"optimizer.lr": 1e-4, "batch": 8},
+                "semantics": 2,
+                "store_hash": "",
+                "commit": "",
+                "versions": {},
+            },
+            {"event": "proposed", "trial": 0, "params": {"optimizer.lr": 1e-3}, "kind": "sampled",
+             "protected": False},
+            {"event": "started", "trial": 0, "attempt": 1, "host": "h", "pid": 1},
+            {"event": "reported", "trial": 0, "epoch": 1, "value": 0.5, "metrics": {"score": 0.5}},
+        )  # fmt: skip
     sys.modules.pop("mine", None)
     words = [["status", str(folder)], ["compare", str(folder)], ["explain", f"{folder}:0"]]
     words += [["export", f"{folder}:0", str(tmp_path / "out")], ["list", "--runs", str(tmp_path)]]
