@@ -145,6 +145,7 @@ for epoch in range(1, 4):
     assert Record(run_dir, "val/dice").last == 3
 
 
+@pytest.mark.slow  # 3 s: seven programs
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -153,7 +154,6 @@ for epoch in range(1, 4):
         ('say("one", 0.1)', "epoch is 'one', but must be a whole number"),
         ("say(1, 0.1)", "ended at epoch 1 of 3"),
         ("[say(e, 0.1) for e in range(3)]", "at epoch 2 of 3: its first was epoch 0, but epochs"),
-        ("raise KeyError('x')", "ended with status 1: KeyError: 'x'"),
         ("os.kill(os.getpid(), 9)", "ended with status -9"),
         ("print('\\x1b[31mbad\\x1b[0m', file=sys.stderr); sys.exit(3)", "status 3: bad$"),
     ],
@@ -163,6 +163,11 @@ def test_a_program_that_ends_too_early_says_why(
 ) -> None:
     with pytest.raises(RuntimeError, match=reason):
         list(own_fit(told(text))())
+
+
+def test_a_program_that_fails_says_why(told: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(RuntimeError, match=r"^python train.py ended with status 1: KeyError: 'x'$"):
+        list(own_fit(told("raise KeyError('x')"))())
 
 
 def test_what_is_not_finite_is_a_validation_that_diverged(
@@ -193,6 +198,7 @@ time.sleep(60)
     assert time.monotonic() - begun_s < 10
 
 
+@pytest.mark.slow  # 1 s
 def test_one_that_is_stopped_leaves_nothing_behind_even_if_it_ignores_sigterm(
     told: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +274,7 @@ def test_a_killed_worker_leaves_no_program(
     assert _until(lambda: not _alive(pid))
 
 
+@pytest.mark.slow  # 2 s
 def test_two_programs_never_run_in_one_folder(
     told: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,8 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from search.analysis.results import compare
+from search.cli.main import main
 from search.ledger.journal import Ledger
 from search.report.leaderboard import leaderboard
 from search.storage.studies import read_study
@@ -23,7 +24,7 @@ from search.workflows.explain import explain, render
 from search.workflows.model_ref import find_model
 from search.workflows.replay import replay
 from search.workflows.resume import resume
-from tests.search.conftest import ROOT, Driver, events
+from tests.search.conftest import Driver, events
 from tests.search.workflows.test_launch import curves, reported
 from tests.search.workflows.test_resume import driver as driver_of
 from trainer.configfile import ConfigError
@@ -206,11 +207,11 @@ def test_from_launch_to_confirm(
 
 
 def test_a_look_runs_nothing_of_a_study_file(
-    study: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A study folder of somebody's: status, compare and explain import and run nothing of it."""
-    path = study("python")
-    config = load_study(path)
+    monkeypatch.chdir(tmp_path)
+    config = load_study(study("python"))
     folder = tmp_path / "theirs"
     folder.mkdir()
     (tmp_path / "mine.py").write_text("raise SystemExit('was imported')")
@@ -236,11 +237,7 @@ def test_a_look_runs_nothing_of_a_study_file(
     words = [["status", str(folder)], ["compare", str(folder)], ["explain", f"{folder}:0"]]
     words += [["export", f"{folder}:0", str(tmp_path / "out")], ["list", "--runs", str(tmp_path)]]
     for each in words:
-        run = subprocess.run(
-            [sys.executable, "-c", "from search.cli.main import main; main()", *each],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert "was imported" not in run.stdout + run.stderr
-        assert run.returncode == (2 if each[0] == "export" else 0), run.stderr
-        assert len(run.stderr.splitlines()) == (each[0] == "export"), run.stderr
+        answer = CliRunner().invoke(main, each)
+        assert "was imported" not in answer.output
+        assert answer.exit_code == (2 if each[0] == "export" else 0), answer.output
+        assert len(answer.stderr.splitlines()) == (each[0] == "export"), answer.stderr
