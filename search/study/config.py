@@ -27,6 +27,7 @@ from search.study.semantics import Frozen
 from search.study.space import Dimension
 from trainer.config import TrainConfig, absolute
 from trainer.configfile import (
+    ConfigError,
     Section,
     build,
     flatten,
@@ -300,9 +301,11 @@ class StudyConfig(Section):
             fold: Of a confirming trial.
 
         Raises:
-            ConfigError: The trainer does not take these settings.
+            ConfigError: segtune's trainer does not take these settings, or is not the study's.
         """
-        assert self.trainer is None, "this study's trainer is not segtune's"
+        if self.trainer:
+            name = self.trainer.name
+            raise ConfigError([f"{where or self.study}: trained by {name}, not segtune's trainer"])
         own = self._of_the_file(epochs, fold)
         given = {"seed": self.seed, **self.train, **params, **own}
         values = {**self._frozen_beside(given), **given}
