@@ -1,4 +1,4 @@
-"""A trainer of one's own: a small U-Net on the phantom's pictures, configured as Hydra's words do.
+"""A trainer of one's own: convolutions that find discs in noise, configured by words as with Hydra.
 
     python examples/own_trainer/train.py out=/tmp/run epochs=3 optimizer.lr=0.003
 
@@ -28,11 +28,12 @@ def configuration(words: list[str]) -> dict:
     """Return CONFIG with KEY=VALUE words applied: with Hydra this is `@hydra.main`."""
     config = yaml.safe_load(CONFIG)
     for word in words:
-        *above, last = word.partition("=")[0].split(".")
+        *above, last = word.partition("=")[0].split(".")  # a wrong name is a KeyError
         section = config
         for name in above:
             section = section[name]
-        section[last] = yaml.safe_load(word.partition("=")[2])
+        text = word.partition("=")[2]
+        section[last] = type(section[last])(text)
     return config
 
 
