@@ -191,14 +191,32 @@ def overfit(config: str, overrides: tuple[str, ...], max_images: int) -> None:
 
 
 @cli.command()
-@click.argument("model")
+@click.argument("model", metavar="MODEL|MASKS")
+@click.argument("masks_of", metavar="[STORE]", required=False)
 @click.option(
     "--split",
     type=click.Choice(["val", "test"]),
     default="val",
     show_default=True,
-    help="Cases to score: the validation fold, or the sealed test set at the threshold that an "
-    "evaluation of the validation fold has frozen.",
+    help="Cases to score: the validation fold, or the sealed test set, a model at the threshold "
+    "that an evaluation of the validation fold has frozen.",
+)
+@click.option(
+    "--fold",
+    type=click.Choice(["0", "1", "2", "3", "4", "all"]),
+    help="Validation fold whose masks are scored; all for those of a cross-validation; a model has "
+    "its own.  [default: 0]",
+)
+@click.option(
+    "--labels",
+    default="",
+    metavar="N,...",
+    help="Labels of the masks that are lesion.  [default: all but 0, or as in the store]",
+)
+@click.option(
+    "--splits",
+    metavar="FILE",
+    help="What the masks' model was trained on: nnU-Net's splits_final.json or a table.",
 )
 @ENSEMBLE
 @click.option(
@@ -216,7 +234,11 @@ def overfit(config: str, overrides: tuple[str, ...], max_images: int) -> None:
 )
 def evaluate(
     model: str,
+    masks_of: str | None,
     split: Literal["val", "test"],
+    fold: str | None,
+    labels: str,
+    splits: str | None,
     ensemble: int | None,
     fuse: str | None,
     steps: str | None,
@@ -224,12 +246,27 @@ def evaluate(
     store: str | None,
     out: str | None,
 ) -> None:
-    """Score a model case by case, on the images' own grid.
+    """Score a model, or somebody's masks, case by case, on the images' own grid.
 
     MODEL is a run folder, a .pt file or an exported folder; `segtune evaluate` also takes a trial,
     STUDY:7, or STUDY for its best. On the validation fold this freezes the threshold that the test
-    set needs, and each reading of the test set is recorded in the run folder.
+    set needs, and each reading of the test set is recorded in the run folder and beside the store.
+
+    MASKS is a folder without a model: masks or probabilities of the cases of STORE that any program
+    wrote as NIfTI files, named by case as nnU-Net, BIDS and others do.
     """
+    if is_masks(model, masks_of):
+        assert masks_of is not None
+        given = {"ensemble": ensemble, "fuse": fuse, "steps": steps, "store": store}
+        if useless := [name for name, value in given.items() if value is not None]:
+            raise ValueError(f"command line: {useless[0]}: says nothing of masks: take it out")
+        _evaluate_masks(Path(model), masks_of, split, fold, labels, splits, out)
+        return
+    if useless := [n for n, v in {"fold": fold, "labels": labels, "splits": splits}.items() if v]:
+        raise ValueError(f"command line: {useless[0]}: is of masks, but {model} is a model")
+    if masks_of is not None and store is not None and masks_of != store:
+        raise ValueError(f"command line: store: {store}: but {masks_of} is given too")
+    store = store or masks_of
     from trainer.data.store import Store
     from trainer.evaluation.evaluate import evaluate as run
     from trainer.evaluation.evaluation_table import table, write
@@ -258,6 +295,62 @@ def evaluate(
     evaluation = run(trained, Store.open(trained.config.data.store), run_dir, split=split)
     write(evaluation, folder)
     click.echo(table(evaluation))
+    click.echo(f"written to {folder}: cases.csv, summary.json")
+
+
+def is_masks(path: str, store: str | None) -> bool:
+    """Return whether what is to be evaluated is a folder of masks, and not a model.
+
+    Raises:
+        ValueError: It is neither, or the store is missing or in its place.
+    """
+    folder = Path(path)
+    if not folder.is_dir() or any((folder / name).exists() for name in OF_A_MODEL):
+        return False
+    if (folder / "manifest.json").is_file():
+        rule = "give the masks first: evaluate MASKS STORE"
+        raise ValueError(f"{path}: is a prepared store: {rule}")
+    if store is None:
+        rule = "of masks say whose they are: evaluate MASKS STORE"
+        raise ValueError(f"{path}: has no segtune checkpoint; {rule}")
+    return True
+
+
+OF_A_MODEL = ("ema.pt", "best.pt", "checkpoints", "model.safetensors")
+"""What a run folder or an exported one has."""
+
+
+def _evaluate_masks(
+    masks: Path,
+    store: str,
+    split: Literal["val", "test"],
+    fold: str | None,
+    labels: str,
+    splits: str | None,
+    out: str | None,
+) -> None:
+    from trainer.data.store import Store
+    from trainer.evaluation.evaluation_table import masks_table, write_masks
+    from trainer.evaluation.masks import evaluate_masks
+
+    if split == "test" and fold is not None:
+        raise ValueError(f"command line: fold: {fold}: not together with --split test")
+    part = "test" if split == "test" else "val" if fold is None else f"fold_{fold}"
+    folder = Path(out) if out else Path(f"{masks.absolute().name}-evaluate_{part}")
+    if folder.exists() and not folder.is_dir():  # said before the test set is read in vain
+        raise ValueError(f"{folder}: must be a folder")
+    evaluation = evaluate_masks(
+        masks,
+        Store.open(store),
+        split=split,
+        fold=None if fold == "all" else int(fold or 0),
+        labels=labels,
+        splits=Path(splits) if splits else None,
+    )
+    write_masks(evaluation, masks, folder)
+    click.echo(masks_table(evaluation))
+    for line in evaluation.masks.said:
+        click.echo(f"note: {line}", err=True)
     click.echo(f"written to {folder}: cases.csv, summary.json")
 
 

@@ -61,6 +61,9 @@ class Case:
     """Whose it is; empty in a store of 0.1."""
     images_hash: str | None = None
     """Of its images as they were read; None where they are constant, or it is of 0.1."""
+    affine: tuple[tuple[float, ...], ...] | None = None
+    """(4, 4), of the reference image, from voxel indices (canonical axes) to mm; None in a store of
+    0.1."""
 
     @property
     def place(self) -> Place:
@@ -263,7 +266,7 @@ def _array(values: pa.Array, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def _case(record: dict[str, Any]) -> Case:
-    record = {"patient": "", "images_hash": None, **record}  # 0.1 did not write these
+    record = {"patient": "", "images_hash": None, "affine": None, **record}  # 0.1 did not write these
     lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
     known = {name: record[name] for name in Case.__dataclass_fields__}
     return Case(
