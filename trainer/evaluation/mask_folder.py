@@ -21,7 +21,9 @@ SAYS_MASK = MASK_WORDS | frozenset(
      "result", "lesion", "lesions", "dseg", "probseg", "prob", "probs", "probability",
      "probabilities", "softmax", "postprocessed", "ensemble", "nnunet", "binary")
 )  # fmt: skip
-SAYS_PROBABILITY = frozenset(("prob", "probs", "probability", "probabilities", "probseg", "softmax"))
+SAYS_PROBABILITY = frozenset(
+    ("prob", "probs", "probability", "probabilities", "probseg", "softmax")
+)
 SAYS_DOUBT = frozenset(("uncertainty", "entropy", "variance", "std", "stdev"))
 """How sure a model is: no mask, and no probability."""
 _FOLD = re.compile(r"fold_(\d+|all)")
@@ -69,7 +71,7 @@ def find_masks(folder: Path, cases: Sequence[Case], everyone: Iterable[Case]) ->
     if strangers:
         named = first_names(strangers, 2)
         notes.append(f"{len(strangers)} files are of no case of the store: {named}")
-    files, left, problems = {}, [], []
+    files, left, problems = dict[str, Path](), list[str](), list[str]()
     for case in cases:
         of_case = found.get(case.case_id, [])
         masks = [path for path in of_case if not SAYS_DOUBT & _words(path)]
@@ -77,16 +79,13 @@ def find_masks(folder: Path, cases: Sequence[Case], everyone: Iterable[Case]) ->
         kept = _of_its_fold(plain or masks, folder, case)
         left += [path.relative_to(folder).as_posix() for path in of_case if path not in kept]
         if len(kept) > 1:
-            problems.append((case.case_id, *(each.relative_to(folder) for each in kept[:2])))
+            one, other = (each.relative_to(folder) for each in kept[:2])
+            problems.append(f"{case.case_id}: has two files, {one} and {other}")
         elif kept:
             files[case.case_id] = kept[0]
     if problems:
-        case_id, one, other = problems[0]
         more = f", and so {len(problems) - 1} more cases" if problems[1:] else ""
-        raise ConfigError(
-            [f"{folder}: {case_id}: has two files, {one} and {other}{more}: give a folder with one "
-             "of each case"]
-        )  # fmt: skip
+        raise ConfigError([f"{folder}: {problems[0]}{more}: give a folder with one of each case"])
     if left:
         named = first_names(left, 2)
         notes.append(f"{len(left)} files stand beside what is scored of a case: {named}")

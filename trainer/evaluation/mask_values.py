@@ -128,7 +128,7 @@ def _labels(mask: Volume) -> set[int] | None:
             )  # fmt: skip
         return None
     if low < 0 or len(kinds) > MOST_KINDS or (len(kinds) > FEW and high >= SMALL):
-        if is_picture(path) and 0 <= low and high <= WHITE:
+        if is_picture(path) and low >= 0 and high <= WHITE:
             return None
         raise BadFile(
             path, f"has {len(kinds)} values from {min(low, 0.0):.4g} to {high:.4g}: neither labels "
