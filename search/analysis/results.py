@@ -42,7 +42,8 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         `trials` (ranked), `references` (the control and the others, in no order of merit, each
         with its `name`), `masks`, those that are a reference (search/analysis/mask_references.py),
         and `threshold`, each with Dice; `test_readings`, how often the store's test set was read;
-        `equal_epoch` (analysis/ranking.py), at which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
+        `equal_epoch` (analysis/ranking.py), at which `value_at_equal` and `rank_at_equal` of each
+        trial are; `pareto`, the trials that no
         other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
         the test set; `noise` (search/analysis/validation_noise.py); `weights_of`, which
         weights stand for a trial; `exhausted`, why no further trial is proposed, and how many

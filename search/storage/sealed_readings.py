@@ -1,4 +1,4 @@
-"""How often the sealed test set of a study's store was read: beside the store, and in the ledger."""
+"""How often the sealed test set of a study's store was read: beside it, and in the ledger."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -186,7 +186,9 @@ def _as_used(session: StudySession, plan: Plan, verdict: Event, address: str) ->
         print(f"as used    not measured: {error}", flush=True)
         return {}
     rows = {key: session.state.as_used[trial.number]["cases"] for key, trial in trials.items()}
-    scores = {key: values for key, cases in rows.items() if (values := case_values(cases, DICE))}
+    scores: dict[tuple[int | str, Pair], Cases] = {
+        key: values for key, cases in rows.items() if (values := case_values(cases, DICE))
+    }
     evidence = Evidence(plan, "val/dice", scores, {}, verdict["same_cases"])
     if not evidence.pairs(ranked[0]):
         return {}
@@ -240,7 +242,7 @@ def _verdict(
         ConfigError: The cases of a training are not at hand.
     """
     trials = plan.confirming(session.state)
-    missing = {
+    missing: dict[tuple[int | str, Pair], str] = {
         key: trial.ending or "not finished" for key, trial in trials.items() if key not in rows
     }
     metric = session.study.objective.metric

@@ -70,7 +70,8 @@ def evaluate_masks(
         splits: Likewise.
 
     Raises:
-        ConfigError: As `read_masks`; the folder has none of these cases; there are no such cases, or a reading cannot be recorded.
+        ConfigError: As `read_masks`; there are no such cases, or the folder has none of them; or a
+            reading of the test set cannot be recorded.
     """
     if split == "test":
         cases, part = store.test_cases(), "sealed test set"
