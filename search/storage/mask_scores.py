@@ -28,6 +28,7 @@ def scored(
         OSError: The store or the folder cannot be read.
     """
     from trainer.evaluation.masks import (
+        content_of,
         patient_of,
         read_masks,
         score_masks,
@@ -45,11 +46,12 @@ def scored(
         "name": reference.name,
         "folder": reference.masks,
         "splits": reference.splits,
+        "content_hash": content_of(folder, store, cases),
+        "fold": fold,
     }
-    masks = read_masks(folder, store, cases, splits=splits)
-    about |= {"content_hash": masks.content_hash, "fold": fold}
     if known is not None and all(known.get(key) == value for key, value in about.items()):
         return {}
+    masks = read_masks(folder, store, cases, splits=splits)
     scores = score_masks(masks, store)
     fold_of = {case.case_id: case.fold for case in cases}
     on_fold = [score for score in scores if fold_of[score.case_id] == fold]

@@ -157,6 +157,16 @@ def too_good(scores: Sequence[CaseScore]) -> list[str]:
     return [f"all {len(lesions)} masks of lesions are the references: is it their folder?"]
 
 
+def content_of(folder: Path, store: Store, cases: Sequence[Case]) -> str:
+    """Return the content hash that `read_masks` would give, without a look at the values.
+
+    Raises:
+        ConfigError: The folder has no case's masks.
+    """
+    found = find_masks(folder, cases, store.cases)
+    return content_hash([(c, found.files[c.case_id]) for c in cases if c.case_id in found.files])
+
+
 def content_hash(files: Sequence[tuple[Case, Path]]) -> str:
     """Return what tells the masks of some cases from others."""
     digest = hashlib.sha256()
