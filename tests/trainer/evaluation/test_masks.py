@@ -145,9 +145,8 @@ def test_probabilities_are_cut_and_logits_refused(tmp_path: Path, store: Store) 
     assert masks.said[0] == (
         "probabilities: the files have values between 0 and 1: lesion from 0.5 on"
     )
-    smooth = lambda mask: ndimage.gaussian_filter(mask, 1) * 20 - 10  # noqa: E731
-    write_masks(tmp_path / "logits", store, smooth)
-    with pytest.raises(ConfigError, match="nor probabilities.*of logits, save the sigmoid"):
+    write_masks(tmp_path / "logits", store, lambda mask: ndimage.gaussian_filter(mask, 1) * 9 - 4)
+    with pytest.raises(ConfigError, match=r"nor probabilities.*of logits, save the sigmoid"):
         scores(tmp_path / "logits", store)
     rng = np.random.default_rng(0)
     write_masks(tmp_path / "image", store, lambda mask: rng.integers(0, 900, mask.shape) + mask)
