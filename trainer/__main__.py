@@ -209,7 +209,6 @@ def overfit(config: str, overrides: tuple[str, ...], max_images: int) -> None:
 )
 @click.option(
     "--labels",
-    default="",
     metavar="N,...",
     help="Labels of the masks that are lesion.  [default: all but 0, or as in the store]",
 )
@@ -237,7 +236,7 @@ def evaluate(
     masks_of: str | None,
     split: Literal["val", "test"],
     fold: str | None,
-    labels: str,
+    labels: str | None,
     splits: str | None,
     ensemble: int | None,
     fuse: str | None,
@@ -255,17 +254,15 @@ def evaluate(
     MASKS is a folder without a model: masks or probabilities of the cases of STORE that any program
     wrote as NIfTI files, named by case as nnU-Net, BIDS and others do.
     """
+    from trainer.evaluation.masks_command import evaluate_masks_of, is_masks
+
+    of_masks = {"fold": fold, "labels": labels, "splits": splits}
+    of_models = {"ensemble": ensemble, "fuse": fuse, "steps": steps, "store": store}
     if is_masks(model, masks_of):
-        assert masks_of is not None
-        given = {"ensemble": ensemble, "fuse": fuse, "steps": steps, "store": store}
-        if useless := [name for name, value in given.items() if value is not None]:
-            raise ValueError(f"command line: {useless[0]}: says nothing of masks: take it out")
-        _evaluate_masks(Path(model), masks_of, split, fold, labels, splits, out)
+        _refuse(of_models, "says nothing of masks")
+        evaluate_masks_of(Path(model), masks_of or "", split, **of_masks, out=out)
         return
-    if useless := [n for n, v in {"fold": fold, "labels": labels, "splits": splits}.items() if v]:
-        raise ValueError(f"command line: {useless[0]}: is of masks, but {model} is a model")
-    if masks_of is not None and store is not None and masks_of != store:
-        raise ValueError(f"command line: store: {store}: but {masks_of} is given too")
+    _refuse(of_masks, f"is of masks, but {model} is a model")
     store = store or masks_of
     from trainer.data.store import Store
     from trainer.evaluation.evaluate import evaluate as run
@@ -298,60 +295,10 @@ def evaluate(
     click.echo(f"written to {folder}: cases.csv, summary.json")
 
 
-def is_masks(path: str, store: str | None) -> bool:
-    """Return whether what is to be evaluated is a folder of masks, and not a model.
-
-    Raises:
-        ValueError: It is neither, or the store is missing or in its place.
-    """
-    folder = Path(path)
-    if not folder.is_dir() or any((folder / name).exists() for name in OF_A_MODEL):
-        return False
-    if (folder / "manifest.json").is_file():
-        rule = "give the masks first: evaluate MASKS STORE"
-        raise ValueError(f"{path}: is a prepared store: {rule}")
-    if store is None:
-        rule = "of masks say whose they are: evaluate MASKS STORE"
-        raise ValueError(f"{path}: has no segtune checkpoint; {rule}")
-    return True
-
-
-OF_A_MODEL = ("ema.pt", "best.pt", "checkpoints", "model.safetensors")
-"""What a run folder or an exported one has."""
-
-
-def _evaluate_masks(
-    masks: Path,
-    store: str,
-    split: Literal["val", "test"],
-    fold: str | None,
-    labels: str,
-    splits: str | None,
-    out: str | None,
-) -> None:
-    from trainer.data.store import Store
-    from trainer.evaluation.evaluation_table import masks_table, write_masks
-    from trainer.evaluation.masks import evaluate_masks
-
-    if split == "test" and fold is not None:
-        raise ValueError(f"command line: fold: {fold}: not together with --split test")
-    part = "test" if split == "test" else "val" if fold is None else f"fold_{fold}"
-    folder = Path(out) if out else Path(f"{masks.absolute().name}-evaluate_{part}")
-    if folder.exists() and not folder.is_dir():  # said before the test set is read in vain
-        raise ValueError(f"{folder}: must be a folder")
-    evaluation = evaluate_masks(
-        masks,
-        Store.open(store),
-        split=split,
-        fold=None if fold == "all" else int(fold or 0),
-        labels=labels,
-        splits=Path(splits) if splits else None,
-    )
-    write_masks(evaluation, masks, folder)
-    click.echo(masks_table(evaluation))
-    for line in evaluation.masks.said:
-        click.echo(f"note: {line}", err=True)
-    click.echo(f"written to {folder}: cases.csv, summary.json")
+def _refuse(options: dict[str, Any], rule: str) -> None:
+    for name, value in options.items():
+        if value:
+            raise ValueError(f"command line: {name}: {value}: {rule}")
 
 
 @cli.command()

@@ -73,6 +73,7 @@ def test_the_references_themselves_have_a_dice_of_1_and_are_noted(
     assert found.label.startswith("validation fold 0; perhaps not unseen: whom the weights behind")
 
 
+@pytest.mark.slow  # 8 s
 def test_masks_that_predict_writes_score_as_the_evaluation_of_its_model(
     tmp_path: Path, store: Store
 ) -> None:
@@ -255,7 +256,7 @@ def test_the_command(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPat
     [
         (("masks",), "masks: has no segtune checkpoint; of masks say whose they are"),
         (("STORE", "masks"), "is a prepared store: give the masks first"),
-        (("masks", "STORE", "--steps", "3"), "steps: says nothing of masks"),
+        (("masks", "STORE", "--steps", "3"), "steps: 3: says nothing of masks"),
         (("masks", "STORE", "--fold", "0", "--split", "test"), "not together with --split test"),
         (("masks", "nowhere"), "nowhere: not a prepared store"),
         (("nowhere", "STORE"), "nowhere: no such file or folder"),
@@ -300,12 +301,12 @@ def test_a_unet_that_was_trained_elsewhere(tmp_path: Path, store: Store) -> None
         return torch.nn.functional.pad(at_once, (0, -width % 8, 0, -height % 8))
 
     training, validation = store.split(0)
-    model = UNet(2, 1, 1, channels=(8, 16, 32, 64), strides=(2, 2, 2))
+    model = UNet(2, 1, 1, channels=(8, 16, 32, 64), strides=(2, 2, 2), norm="BATCH")
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     seen = torch.cat([slices(image(case)[0]) for case in training])
     wanted = torch.cat([slices(truth(case)) for case in training])
     with_lesion = torch.nonzero(wanted.sum((1, 2, 3)))[:, 0]
-    for _ in range(60):
+    for _ in range(150):
         rows = with_lesion[torch.randperm(len(with_lesion))[:8]]
         logits = model(seen[rows])
         share = torch.sigmoid(logits)
