@@ -291,7 +291,7 @@ def test_confirm_counts_the_readings_of_a_test_set(
         sealed_readings.check(str(tmp_path / "other"))
 
 
-@pytest.mark.slow  # 20 s
+@pytest.mark.slow  # 25 s
 def test_ray_scores_them_beside_the_trials(
     tmp_path: Path, store: Path, masks: Path, cluster: str
 ) -> None:
