@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 
 from search.pruning.asha import Asha
 from search.study.old_keys import in_new_keys
+from search.study.reference import Reference, dotted, each_name_once, plain_name
 from search.study.semantics import Frozen
 from search.study.space import Dimension
 from trainer.config import TrainConfig, absolute
@@ -19,7 +19,6 @@ from trainer.configfile import (
     Section,
     build,
     did_you_mean,
-    flatten,
     nest,
     quoted,
 )
@@ -40,25 +39,11 @@ METRICS: dict[str, Literal["min", "max"]] = {
 """What every validation reports and a study may optimise, and which way is better."""
 
 
-def dotted(values: Any) -> Any:
-    """Return a mapping by dotted keys; what is none comes back as it is, to be refused."""
-    return flatten(values) if isinstance(values, Mapping) else values
-
-
 class StudyData(Section):
     store: Annotated[str, AfterValidator(absolute)]
     """Folder that `segtune prepare` wrote."""
     fold: int = Field(default=0, ge=0, le=4)
     """Validation fold of every trial."""
-
-
-def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
-        raise ValueError(
-            f"{quoted(name)}: must be letters, digits and ._- only, beginning with the former, and "
-            "at most 200"
-        )
-    return name
 
 
 def _known_metric(metric: str) -> str:
@@ -216,23 +201,8 @@ class Trials(Section):
         return self
 
 
-class Reference(Section):
-    name: Annotated[str, AfterValidator(_plain_name)]
-    """What it is called beside the ranking."""
-    settings: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
-    """By dotted trainer path, over the fixed ones; what they leave open has TrainConfig's
-    default."""
-
-
-def _each_name_once(references: tuple[Reference, ...]) -> tuple[Reference, ...]:
-    names = [reference.name for reference in references]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"name {twice[0]} is given twice")
-    return references
-
-
 class StudyConfig(Section):
-    study: Annotated[str, AfterValidator(_plain_name)]
+    study: Annotated[str, AfterValidator(plain_name)]
     """Name, and folder below the runs."""
     data: StudyData
     train: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
@@ -251,7 +221,7 @@ class StudyConfig(Section):
     trials: Trials
     enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(dotted)], ...] = ()
     """Settings of the search to try first: the sampler fills in what they leave open."""
-    references: Annotated[tuple[Reference, ...], AfterValidator(_each_name_once)] = ()
+    references: Annotated[tuple[Reference, ...], AfterValidator(each_name_once)] = ()
     """What the search is to be compared with, inside the space or not: trained to max_t, neither
     pruned nor shown to the sampler, and shown beside the ranking."""
     control: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
@@ -332,7 +302,17 @@ class StudyConfig(Section):
     @property
     def num_protected(self) -> int:
         """How many trials come before the first searched one: the control and the references."""
-        return self.has_control + len(self.references)
+        return self.has_control + len(self.trained_references)
+
+    @property
+    def trained_references(self) -> tuple[Reference, ...]:
+        """The references that are trained: those with settings."""
+        return tuple(each for each in self.references if each.masks is None)
+
+    @property
+    def mask_references(self) -> tuple[Reference, ...]:
+        """The references that are masks of another program."""
+        return tuple(each for each in self.references if each.masks is not None)
 
     def asha(self) -> Asha:
         """Return the study's ASHA before any report; without rungs for `scheduler.type: none`."""
@@ -353,6 +333,8 @@ class StudyConfig(Section):
         """Return a hash of all settings, in the keys of version 0.1: it is the same since then."""
         values = self.model_dump(mode="json")
         for reference in values.pop("references"):
+            if "masks" in reference:  # which say nothing about the trials
+                continue
             values["enqueue"].append({**reference["settings"], "protected": True})
         values["trials"]["silence_s"] = values["trials"].pop("hang_timeout_s")
         for section in (values["train"], values["control"]):
