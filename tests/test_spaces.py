@@ -190,6 +190,7 @@ def unpacked(study: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("study", [path.name.split(".")[0] for path in RESULTS])
+@pytest.mark.one_in(4)
 def test_headers_say_what_the_ledgers_do(study: str, tmp_path: Path) -> None:
     """Every interval of a header is that of a verdict."""
     result = compare(unpacked(study, tmp_path))

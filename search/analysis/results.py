@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.first_weights import label
+from search.analysis.mask_references import mask_rows
 from search.analysis.ranking import (
     equal_epoch,
     pareto,
@@ -18,6 +19,7 @@ from search.ledger.budget import cost_key
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
 from search.storage.run_folders import fetch_cases
+from search.storage.sealed_readings import num_readings
 from search.storage.studies import display_path, is_driven, read_study
 from search.study.config import StudyConfig
 from trainer.documents import strict
@@ -38,9 +40,11 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
 
     Returns:
         `trainer`, what one's own is called, None for segtune's; `trials` (ranked), `references`
-        (the control and the others, in no order of merit, each with its `name`) and `threshold`,
-        each with Dice; `equal_epoch` (analysis/ranking.py), at
-        which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
+        (the control and the others, in no order of merit, each with its `name`), `masks`, those
+        that are a reference (search/analysis/mask_references.py), and `threshold`, each with Dice;
+        `test_readings`, how often the store's test set was read; `equal_epoch`
+        (analysis/ranking.py), at which `value_at_equal` and `rank_at_equal` of each trial are;
+        `pareto`, the trials that no
         other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
         the test set; `noise` (search/analysis/validation_noise.py); `weights_of`, which
         weights stand for a trial; `exhausted`, why no further trial is proposed, and how many
@@ -69,6 +73,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     for rank, row in enumerate(at_equal, start=1):
         row["rank_at_equal"] = rank
     beside = [state.control(), *state.references()]
+    masks = mask_rows(study, state, folder, best[0] if best else None)
     shown_apart = [("best", best[0] if best else None), ("control", state.control())]
     shown_apart += [("reference", trial) for trial in state.references()]
     return {
@@ -94,9 +99,11 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
             for trial in beside
             if trial
         ],
+        "masks": masks,
         "threshold": state.threshold and _of_event(state.threshold),
         "data": state.data and _of_event(state.data),
         "noise": noise_of(study, state),
+        "test_readings": num_readings(study.data.store, state.test_readings),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
         "exhausted": state.exhausted or None,
@@ -109,6 +116,12 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
             group | {"name": state.reference_name(study, trial) or role}
             for role, trial in shown_apart
             if trial and (group := about.subgroups(trial, role))
+        ]
+        + [
+            {"trial": None, "role": "masks", "epoch": None, "name": row["name"]}
+            | {"groups": row["groups"]}
+            for row in masks
+            if row["groups"]
         ],
     }
 

@@ -15,6 +15,7 @@ from search.report.leaderboard_columns import (
     interval,
     number,
     param,
+    trial_text,
 )
 from search.report.text import align
 from search.report.verdicts import verdict_text
@@ -106,6 +107,9 @@ def _notes(
             f"differences between trials, of one seed on one fold each, are exploratory: {judged}"
         )
     notes.append(noise_text(result))
+    notes += [row["text"] for row in result["masks"]]
+    if read := result["test_readings"]:
+        notes.append(readings_text(read))
     if threshold := result["threshold"]:
         notes.append(f"threshold: {threshold_rule(threshold)}, the best of a single modality")
     if (data := result["data"]) and (ceiling := data["ceiling"]):
@@ -122,6 +126,11 @@ def _notes(
     if result["importance"] is None and result["trials"] and result["searched"]:
         notes.append("parameter importance: too few trials share an epoch so far; it takes 12")
     return notes
+
+
+def readings_text(number: int) -> str:
+    """Return in words how often a sealed test set was read."""
+    return f"the test set has been read {number} time{'s' * (number != 1)}"
 
 
 def ceiling_text(data: Mapping[str, Any], ceiling: Mapping[str, float]) -> str:
@@ -239,6 +248,6 @@ def _subgroups(result: Mapping[str, Any]) -> list[str]:
     for row in result["subgroups"]:
         dice = {group["name"]: group["dice"] for group in row["groups"]}
         values = [number(dice[group["name"]]) for group in groups]
-        rows.append([row["name"], str(row["trial"]), *values])
+        rows.append([row["name"], trial_text(row), *values])
     title = f"Dice by lesion volume at the last epoch, of (cases), {result['label']}:"
     return [title, "", *align(rows).splitlines()]

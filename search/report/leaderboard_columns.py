@@ -27,7 +27,7 @@ class LeaderboardColumns:
     def __init__(self, result: Mapping[str, Any]):
         self.result = result
         self.ranked: list[Mapping[str, Any]] = result["trials"]
-        self.beside: list[Mapping[str, Any]] = result["references"]
+        self.beside: list[Mapping[str, Any]] = [*result["references"], *result["masks"]]
         self.rows = [*self.ranked, *self.beside]
 
     def plain(self) -> str:
@@ -69,7 +69,7 @@ class LeaderboardColumns:
         metric = result["objective"]["metric"]
         columns = {
             "rank": ranks + [_role(row) for row in self.beside],
-            "trial": [str(row["trial"]) for row in rows],
+            "trial": [trial_text(row) for row in rows],
             "status": [row["status"] for row in rows],
             "epochs": [epochs_text(row) for row in rows],
         }
@@ -151,8 +151,15 @@ class LeaderboardColumns:
         return any(row["resumed_after"] for row in self.ranked)
 
 
+def trial_text(row: Mapping[str, Any]) -> str:
+    """Return a row's number; empty for masks, which are no trial."""
+    return "" if row["trial"] is None else str(row["trial"])
+
+
 def epochs_text(row: Mapping[str, Any]) -> str:
     """Return how far a trial got: 27, 27 -> 81 if resumed, 27 -> 30 of 81 on its way."""
+    if row["epochs"] is None:  # masks, which nothing trained
+        return ""
     text = " -> ".join(map(str, [*row["resumed_after"], row["epochs"]]))
     on_its_way = row["resumed_after"] and row["ending"] is None
     return f"{text} of {row['goal']}" if on_its_way else text

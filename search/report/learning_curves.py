@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import best_of
 from search.ledger.state import StudyState, TrialState, threshold_rule
 from search.study.config import StudyConfig
@@ -62,6 +63,9 @@ def draw_study(study: StudyConfig, state: StudyState, out: Path) -> None:
                   ms=4, label=label or None)  # fmt: skip
         if trial.ending in ("stopped", "stalled"):
             axes.plot(epochs[-1], values[-1], "x", color=color, ms=5)
+    for masks in scored_masks(study, state):
+        if (value := masks["metrics"].get(study.objective.metric)) is not None:
+            axes.axhline(value, color=GREY, ls="-.", lw=1.6, label=f"masks {masks['name']}")
     if state.threshold and study.objective.metric == "val/dice":
         label = f"best threshold ({threshold_rule(state.threshold)})"
         axes.axhline(state.threshold["dice"], color=GREY, ls=":", lw=1.6, label=label)

@@ -97,6 +97,8 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
     for index, entry in enumerate(study.enqueue):
         problems += _check_enqueued(study, entry, where, f"enqueue.{index}", broken)
     for index, reference in enumerate(study.references):
+        if reference.masks is not None:
+            continue
         key = f"references.{index}.settings"
         problems += _check_params(study, reference.settings, where, key)
     if study.has_control:

@@ -22,6 +22,7 @@ from search.pruning.asha import Asha
 from search.study.old_keys import in_new_keys
 from search.study.own_settings import OwnSettings
 from search.study.own_trainer import OwnTrainer
+from search.study.reference import Reference, dotted, each_name_once, plain_name
 from search.study.search_sections import Budget, Sampler, Scheduler, Stall
 from search.study.semantics import Frozen
 from search.study.space import Dimension
@@ -30,17 +31,11 @@ from trainer.configfile import (
     ConfigError,
     Section,
     build,
-    flatten,
     nest,
     quoted,
 )
 from trainer.model_config import PRESETS
 from trainer.old_names import MOVED
-
-
-def dotted(values: Any) -> Any:
-    """Return a mapping by dotted keys; what is none comes back as it is, to be refused."""
-    return flatten(values) if isinstance(values, Mapping) else values
 
 
 def _absolute_if_any(path: str) -> str:
@@ -52,15 +47,6 @@ class StudyData(Section):
     """Folder that `segtune prepare` wrote. Required, unless a trainer of one's own has others."""
     fold: int = Field(default=0, ge=0, le=4)
     """Validation fold of every trial."""
-
-
-def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
-        raise ValueError(
-            f"{quoted(name)}: must be letters, digits and ._- only, beginning with the former, and "
-            "at most 200"
-        )
-    return name
 
 
 def _one_word(metric: str) -> str:
@@ -143,23 +129,8 @@ class Trials(Section):
         return self
 
 
-class Reference(Section):
-    name: Annotated[str, AfterValidator(_plain_name)]
-    """What it is called beside the ranking."""
-    settings: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
-    """By dotted trainer path, over the fixed ones; what they leave open has TrainConfig's
-    default."""
-
-
-def _each_name_once(references: tuple[Reference, ...]) -> tuple[Reference, ...]:
-    names = [reference.name for reference in references]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"name {twice[0]} is given twice")
-    return references
-
-
 class StudyConfig(Section):
-    study: Annotated[str, AfterValidator(_plain_name)]
+    study: Annotated[str, AfterValidator(plain_name)]
     """Name, and folder below the runs."""
     data: StudyData = StudyData()
     """Required, unless a trainer of one's own has others."""
@@ -182,7 +153,7 @@ class StudyConfig(Section):
     trials: Trials
     enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(dotted)], ...] = ()
     """Settings of the search to try first: the sampler fills in what they leave open."""
-    references: Annotated[tuple[Reference, ...], AfterValidator(_each_name_once)] = ()
+    references: Annotated[tuple[Reference, ...], AfterValidator(each_name_once)] = ()
     """What the search is to be compared with, inside the space or not: trained to max_t, neither
     pruned nor shown to the sampler, and shown beside the ranking."""
     control: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
@@ -360,7 +331,17 @@ class StudyConfig(Section):
     @property
     def num_protected(self) -> int:
         """How many trials come before the first searched one: the control and the references."""
-        return self.has_control + len(self.references)
+        return self.has_control + len(self.trained_references)
+
+    @property
+    def trained_references(self) -> tuple[Reference, ...]:
+        """The references that are trained: those with settings."""
+        return tuple(each for each in self.references if each.masks is None)
+
+    @property
+    def mask_references(self) -> tuple[Reference, ...]:
+        """The references that are masks of another program."""
+        return tuple(each for each in self.references if each.masks is not None)
 
     def asha(self) -> Asha:
         """Return the study's ASHA before any report; without rungs for `scheduler.type: none`."""
@@ -381,6 +362,8 @@ class StudyConfig(Section):
         """Return a hash of all settings, in the keys of version 0.1: it is the same since then."""
         values = self.model_dump(mode="json")
         for reference in values.pop("references"):
+            if "masks" in reference:  # which say nothing about the trials
+                continue
             values["enqueue"].append({**reference["settings"], "protected": True})
         values["trials"]["silence_s"] = values["trials"].pop("hang_timeout_s")
         for section in (values["train"], values["control"]):

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from search.study.checks import OWNED, check, no_dimension, setting_problem
-from search.study.config import StudyConfig, dotted
+from search.study.config import StudyConfig
 from search.study.init_from import inherited
 from search.study.old_keys import HANG_TIMEOUT, origins, renamed
 from search.study.own_settings import own_settings
+from search.study.reference import dotted
 from search.study.semantics import Frozen
 from search.study.space import Dimension
 from trainer.config import TrainConfig

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from search.analysis.first_weights import warning
+from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import best_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
@@ -167,6 +168,10 @@ class StudyInMlflow:
             tags["first_weights"] = first_weights
         if self._state.threshold:
             tags["threshold"] = threshold_rule(self._state.threshold)
+        for masks in scored_masks(self._study, self._state):
+            name = masks["name"]
+            tags[f"masks.{name}"] = masks["folder"]
+            tags[f"masks.{name}.unseen"] = masks["unseen"]
         if data := self._state.data:
             tags |= {f"data.{name}": value for name, value in data_in_words(data)}
         log(self._client, run_id, self._batch.points, tags)

@@ -153,8 +153,9 @@ class StudySearcher(Searcher):
         event: Event = {"event": "proposed", "trial": number, "protected": True}
         if study.has_control and state.control() is None:
             event |= {"kind": "control", "params": study.control_params}
-        elif references < len(study.references):
-            event |= {"kind": "enqueued", "params": study.references[references].settings}
+        elif references < len(study.trained_references):
+            settings = study.trained_references[references].settings
+            event |= {"kind": "enqueued", "params": settings}
         elif searched < study.trials.num_trials and not state.exhausted:
             rest = study.enqueue[searched:]
             drawn = self._draw(study.num_protected + searched, rest[0] if rest else {})

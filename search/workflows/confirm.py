@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from search.analysis.case_scores import DICE, case_metric, case_values, read_cases
+from search.analysis.case_scores import CASE_METRICS, DICE, case_metric, case_values, read_cases
 from search.analysis.contrasts import (
     Cases,
     Evidence,
@@ -25,12 +25,16 @@ from search.analysis.contrasts import (
     mean_and_interval,
     verdict_event,
 )
+from search.analysis.mask_contrasts import against_masks
+from search.analysis.mask_references import scored_masks
 from search.execution.session import before_ray, ray_address
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
+from search.report.leaderboard import readings_text
 from search.report.verdicts import sampling_text, verdict_text
 from search.storage.dataset_cache import open_store
 from search.storage.run_folders import fetch_cases
+from search.storage.sealed_readings import check, num_readings
 from search.storage.studies import read_study
 from search.storage.trial_names import trial_name
 from search.study.config import StudyConfig
@@ -121,6 +125,8 @@ def confirm(
             completed = [trial for trial in again if trial.ending == "completed"]
             read_test_set(session, completed, address)
             _conclude(session, sealed_verdict(session, plan, margin))
+            number = num_readings(session.study.data.store, session.state.test_readings)
+            print(f"{readings_text(number)}\n", flush=True)
         send_rest(session, print)
     return 0
 
@@ -147,6 +153,7 @@ def _check_test_set(study: StudyConfig) -> None:
         )  # fmt: skip
     if not any(case.lesion_ml for case in open_store(study.data.store).test_cases()):
         raise ConfigError([f"{study.data.store}: has no test cases with a lesion"])
+    check(study.data.store)
 
 
 def validation_verdict(session: StudySession, plan: Plan, margin: float | None) -> Event:
@@ -209,7 +216,9 @@ def _as_used(session: StudySession, plan: Plan, verdict: Event, address: str) ->
         print(f"as used    not measured: {error}", flush=True)
         return {}
     rows = {key: session.state.as_used[trial.number]["cases"] for key, trial in trials.items()}
-    scores = {key: values for key, cases in rows.items() if (values := case_values(cases, DICE))}
+    scores: dict[tuple[int | str, Pair], Cases] = {
+        key: values for key, cases in rows.items() if (values := case_values(cases, DICE))
+    }
     evidence = Evidence(plan, "val/dice", scores, {}, verdict["same_cases"])
     if not evidence.pairs(ranked[0]):
         return {}
@@ -263,13 +272,13 @@ def _verdict(
         ConfigError: The cases of a training are not at hand.
     """
     trials = plan.confirming(session.state)
-    missing = {
+    missing: dict[tuple[int | str, Pair], str] = {
         key: trial.ending or "not finished" for key, trial in trials.items() if key not in rows
     }
     metric, mode = session.study.objective.metric, session.study.objective.mode
     evidence = []
     for name in dict.fromkeys([metric] if session.study.trainer else [metric, "val/dice"]):
-        scores: dict[tuple[int, Pair], Cases] = {}
+        scores: dict[tuple[int | str, Pair], Cases] = {}
         for key, cases in rows.items():
             values = case_values(cases, case_metric(name, mode))
             if values is None and name == metric:
@@ -283,7 +292,25 @@ def _verdict(
             if values is not None:
                 scores[key] = values
         evidence.append(Evidence(plan, name, scores, missing, same_cases, mode))
-    return {"on": on, "where": where} | verdict_event(evidence[0], margin, *evidence[1:])
+    event = {"on": on, "where": where} | verdict_event(evidence[0], margin, *evidence[1:])
+    if on == "validation" and metric in CASE_METRICS:  # which masks have as well
+        _add_masks(session, evidence[0], event, margin)
+    return event
+
+
+def _add_masks(
+    session: StudySession, evidence: Evidence, event: Event, margin: float | None
+) -> None:
+    """Add to a verdict how the candidates compare with masks that are a reference."""
+    best = [row["trial"] for row in event["scores"] if row["role"] == "candidate"]
+    searched = {}
+    for number in best:
+        rows = read_cases(session.trial_dir(number), session.state.trials[number].epoch)
+        searched[number] = case_values(rows, CASE_METRICS[evidence.metric]) or {}
+    for masks in scored_masks(session.study, session.state):
+        scores, comparisons = against_masks(evidence, masks, best, searched, margin)
+        event["scores"] += scores
+        event["comparisons"] += comparisons
 
 
 def _conclude(session: StudySession, event: Event) -> None:

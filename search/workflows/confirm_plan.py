@@ -255,6 +255,8 @@ def describe(whole: Plan, study: StudyConfig, state: StudyState, plan: Plan) -> 
         else f"seeds      {', '.join(str(pair.seed) for pair in plan.pairs)}",
         f"trainings  {total} of {plan.epochs} epochs, {total - new} of them begun before",
     ]
+    if names := [each.name for each in study.mask_references]:
+        lines.append(f"masks      {', '.join(names)}: compared case by case")
     hours = cost(plan, study, state, plan.pairs)
     if hours is None:
         lines.append("cost       not known: no epoch of these trials was timed")

@@ -144,7 +144,7 @@ def preview(study: StudyConfig) -> str:
     ]
     searched = [(name, _describe(dimension)) for name, dimension in study.space.items()]
     first = [("control", study.control_params)] if study.has_control else []
-    first += [(each.name, each.settings) for each in study.references]
+    first += [(each.name, each.settings) for each in study.trained_references]
     first += [("enqueued", entry) for entry in study.enqueue]
     tried = [
         (kind, ", ".join(f"{k}={_text(v)}" for k, v in entry.items())) for kind, entry in first
@@ -183,8 +183,10 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
             "trials",
             f"{trials.num_trials} searched ({len(study.enqueue)} enqueued), "
             f"{'1' if study.has_control else 'no'} control, "
-            f"{len(study.references)} reference{'s' * (len(study.references) != 1)}",
+            f"{len(study.trained_references)} reference"
+            f"{'s' * (len(study.trained_references) != 1)}",
         ),
+        *((each.name, f"masks in {each.masks}, a reference") for each in study.mask_references),
         ("each", each),
         ("sampler", _sampler(study)),
         ("scheduler", _scheduler(study)),

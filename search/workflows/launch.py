@@ -131,6 +131,8 @@ def run_study(
             (session.folder / "stop").unlink(missing_ok=True)
             with progress:
                 run_trials(session, progress, links, address=address, fit=fit)
+        else:
+            _score_masks(session)
         found = look(session.folder)
         _show(session, found, show)
         tracker.found = found._replace(page=update_page(session.folder, found.result))
@@ -138,6 +140,20 @@ def run_study(
     while not links.empty():
         session.record(links.get())
     return status
+
+
+def _score_masks(session: StudySession) -> None:
+    """Score masks that a study which has nothing left to run has as a reference since."""
+    study = session.study
+    for reference in study.mask_references:
+        from search.storage.mask_scores import scored
+
+        known = session.state.masks.get(reference.name)
+        try:
+            if found := scored(reference, study.data.store, study.data.fold, known):
+                session.record({"event": "masks", **found})
+        except (ValueError, OSError) as error:
+            print(f"the score of the masks {reference.name} could not be computed: {error}")
 
 
 def _with_its_gpus(study: StudyConfig, state: StudyState, address: str) -> StudyConfig:
