@@ -13,8 +13,9 @@ from search.analysis.results import compare
 from search.cli.main import main
 from search.storage.studies import read_study
 from search.study.checks import TABLES
-from search.study.config import METRICS, StudyConfig
+from search.study.config import StudyConfig
 from search.study.load import load_study
+from search.study.own_checks import METRICS
 from search.study.schema_docs import WORDS, header, reference
 from search.study.shipped import find_space
 from tests.trainer.tiny import tiny_config

@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from search.analysis.case_scores import CASE_METRICS
-from search.analysis.intervals import ALPHA
+from search.analysis.case_scores import case_metric
+from search.analysis.intervals import ALPHA, Scale
 from search.analysis.significance import Difference, decide, difference
 from search.ledger.journal import Event
 from search.ledger.state import StudyState, TrialState
@@ -97,7 +97,7 @@ class Evidence:
 
     plan: Plan
     metric: str
-    """One of CASE_METRICS."""
+    """One of CASE_METRICS, or of a trainer of one's own."""
     scores: Mapping[tuple[int | str, Pair], Cases]
     """By trial (the one that is trained again) and pair, of the trainings that completed; masks
     that are compared with them by their name."""
@@ -105,6 +105,13 @@ class Evidence:
     """What became of the others."""
     same_cases: bool
     """Whether all pairs have the same cases."""
+    mode: Literal["max", "min"] = "max"
+    """Which way a metric is better that is none of CASE_METRICS."""
+
+    @property
+    def scale(self) -> Scale:
+        """What values the metric can have."""
+        return case_metric(self.metric, self.mode).scale
 
     def pairs(self, *trials: int | str) -> list[Pair]:
         """Return the pairs that all of the trials completed."""
@@ -128,7 +135,7 @@ class Evidence:
 
     def difference(self, one: int | str, other: int | str | None = None) -> Difference:
         """Return what one has more than another over all units of both, or its own mean."""
-        scale, theirs = CASE_METRICS[self.metric].scale, None
+        scale, theirs = self.scale, None
         pairs = self.pairs(one) if other is None else self.pairs(one, other)
         if other is not None:
             for pair in pairs:
@@ -209,7 +216,7 @@ def mean_and_interval(found: Difference) -> dict[str, Any]:
 
 
 def _better(evidence: Evidence) -> Literal["max", "min"]:
-    return CASE_METRICS[evidence.metric].scale.better
+    return evidence.scale.better
 
 
 class Match(NamedTuple):

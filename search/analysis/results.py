@@ -39,19 +39,20 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         importance: Also how much each parameter mattered, which takes seconds.
 
     Returns:
-        `trials` (ranked), `references` (the control and the others, in no order of merit, each
-        with its `name`), `masks`, those that are a reference (search/analysis/mask_references.py),
-        and `threshold`, each with Dice; `test_readings`, how often the store's test set was read;
-        `equal_epoch` (analysis/ranking.py), at which `value_at_equal` and `rank_at_equal` of each
-        trial are; `pareto`, the trials that no
-        other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
-        the test set; `noise` (search/analysis/validation_noise.py); `weights_of`, which
-        weights stand for a trial; `exhausted`, why no further trial is proposed, and how many
-        combinations were `refused`, which are no trials;
-        `epochs_saved`, the share that pruning spared; `spent`, and which of it is shown as the
-        `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
-        (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
-        the control and the references. What a trial has is in search/analysis/trial_results.py.
+        `trainer`, what one's own is called, None for segtune's; `trials` (ranked), `references`
+        (the control and the others, in no order of merit, each with its `name`), `masks`, those
+        that are a reference (search/analysis/mask_references.py), and `threshold`, each with Dice;
+        `test_readings`, how often the store's test set was read; `equal_epoch`
+        (analysis/ranking.py), at which `value_at_equal` and `rank_at_equal` of each trial are;
+        `pareto`, the trials that no other beats in all objectives; `verdicts`, what `confirm`
+        found, on validation folds and on the test set; `noise`
+        (search/analysis/validation_noise.py); `weights_of`, which weights stand for a trial;
+        `exhausted`, why no further trial is proposed, and how many combinations were `refused`,
+        which are no trials; `epochs_saved`, the share that pruning spared; `spent`, and which
+        of it is shown as the `cost`; `rung_correlation` (search/analysis/ranking.py);
+        `importance` (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of
+        the best trial, the control and the references. What a trial has is in
+        search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)
@@ -78,9 +79,10 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     return {
         "study": study.study,
         "folder": display_path(folder),
-        "store": study.data.store,
+        "trainer": study.trainer.name if study.trainer else None,
+        "store": study.data.store or None,
         "store_hash": (state.study or {}).get("store_hash"),
-        "fold": study.data.fold,
+        "fold": study.data.fold if study.has_data else None,
         "label": label(study, state),
         "objective": study.objective.model_dump(),
         "further_objectives": [objective.model_dump() for objective in study.further_objectives],
@@ -134,6 +136,7 @@ def incomparable(studies: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what differs between studies, so that their numbers cannot be compared."""
     compared: dict[str, Callable[[Mapping[str, Any]], object]] = {
         "stores": lambda study: study["store_hash"] or study["store"],
+        "trainers": lambda study: study["trainer"],
         "validation folds": lambda study: study["fold"],
         "objectives": lambda study: study["objective"]["metric"],
     }

@@ -63,7 +63,12 @@ def launch(
     if probe and not dry_run:
         raise ConfigError(["--probe: measures for --dry-run only"])
     file = find_space(space)
-    study = load_study(file, overrides, lambda name: begun_under(runs.expanduser() / name))
+    study = load_study(
+        file,
+        overrides,
+        lambda name: begun_under(runs.expanduser() / name),
+        runs_here=not submit,
+    )
     if submit:
         if address:
             raise ConfigError(["--submit and --address: give one of them"])

@@ -82,6 +82,7 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "objective": study.objective.metric,
         "best": score_of(study, best_of(study, state)),
         "label": label(study, state),
+        "trainer": study.trainer.name if study.trainer else None,
         "control": score_of(study, state.control()),
         "threshold_dice": state.threshold["dice"] if state.threshold else None,
         "masks": {
@@ -112,8 +113,11 @@ def render(result: dict[str, Any]) -> str:
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result)),
         ("best", f"{_said(result, 'best')} ({result['label']})"),
-        ("control", _said(result, "control")),
     ]
+    if result["trainer"]:
+        rows.insert(1, ("trainer", result["trainer"]))
+    else:
+        rows.append(("control", _said(result, "control")))
     for name, dice in result["masks"].items():
         rows.append((name, f"masks, Dice {dice:.4f}" if dice is not None else "masks, not scored"))
     if result["threshold_dice"] is not None:

@@ -29,10 +29,9 @@ def leaderboard(folder: Path) -> str:
 def leaderboard_text(result: Mapping[str, Any], width: int | None) -> str:
     """Return what `compare` found as text: a table so many characters wide, or for None plain."""
     columns = LeaderboardColumns(result)
-    title = (
-        f"{result['study']}: Dice of each trial's last epoch on its validation fold "
-        f"({result['label']})"
-    )
+    metric = "Dice" if columns.has_dice else result["objective"]["metric"]
+    where = " on its validation fold" if result["store"] else ""
+    title = f"{result['study']}: {metric} of each trial's last epoch{where} ({result['label']})"
     table, left_out = (columns.plain(), []) if width is None else columns.rich(width)
     parts = [
         *wrapped([title], width),
@@ -80,7 +79,10 @@ def _notes(
         )
     elif metric != "val/dice":
         notes.append(f"ranked by {metric}")
-    notes.append("[…]: 95 % interval over the cases with a lesion")
+    if result["trainer"] is None:
+        notes.append("[…]: 95 % interval over the cases with a lesion")
+    elif any(row["dice_interval"] for row in columns.rows):
+        notes.append("[…]: 95 % interval over the cases")
     for row in columns.rows:
         if row["first_weights"] and row["first_weights"] not in result["label"]:
             notes.append(f"{result['study']}:{row['trial']}: {row['first_weights']}")
@@ -113,7 +115,8 @@ def _notes(
     if (data := result["data"]) and (ceiling := data["ceiling"]):
         notes.append(f"ceiling: {ceiling_text(data, ceiling)}")
     if common := _common(result):
-        notes.append(f"all trials, with the defaults in (): {common}")
+        usual = ", with the defaults in ()" if "(" in common else ""
+        notes.append(f"all trials{usual}: {common}")
     if result["exhausted"]:
         notes.append(result["exhausted"])
     elif result["refused"]:
@@ -156,7 +159,7 @@ def _common(result: Mapping[str, Any]) -> str:
     """Return what no trial has at its default, and all alike."""
     changes = [row["changed"] for row in result["trials"] if row["changed"] is not None]
     return ", ".join(
-        f"{name} {param(value)} ({param(default)})"
+        f"{name} {param(value)}" + ("" if default is None else f" ({param(default)})")
         for name, (default, value) in (changes[0] if changes else {}).items()
         if name not in result["searched"]
         and all(other.get(name) == [default, value] for other in changes)

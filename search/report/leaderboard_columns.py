@@ -75,10 +75,11 @@ class LeaderboardColumns:
         }
         if self.has_means:
             columns["mean (epochs)"] = [mean_text(row) for row in rows]
-        columns["Dice"] = [number(row["dice"]) for row in rows]
-        columns["95 % interval"] = [
-            interval(row["dice_interval"], measured=row["num_cases"]) for row in rows
-        ]
+        if self.has_dice:
+            columns["Dice"] = [number(row["dice"]) for row in rows]
+            columns["95 % interval"] = [
+                interval(row["dice_interval"], measured=row["num_cases"]) for row in rows
+            ]
         if metric != "val/dice":
             columns[metric] = [number(row["last_value"]) for row in rows]
         if self.has_equal_epoch:
@@ -101,6 +102,8 @@ class LeaderboardColumns:
             HEADS[cost]: [_short(row[cost], "{:.3g}") for row in self.rows],
             "difference to the best": [_difference(row["difference_to_best"]) for row in self.rows],
         }
+        if self.result["trainer"]:
+            columns = {name: cells for name, cells in columns.items() if any(cells)}
         return self._with_threshold(columns)
 
     def _params(self, *, full: bool) -> dict[str, list[str]]:
@@ -136,6 +139,11 @@ class LeaderboardColumns:
     def has_means(self) -> bool:
         """Whether a trial's value is of more than its last validation."""
         return has_means(self.rows)
+
+    @property
+    def has_dice(self) -> bool:
+        """Whether trials report a Dice, as all but those of another trainer do."""
+        return self.result["trainer"] is None or any(row["dice"] is not None for row in self.rows)
 
     @property
     def has_equal_epoch(self) -> bool:

@@ -123,8 +123,8 @@ def _figure(height: float, num_columns: int) -> tuple[Figure, list[Axes]]:
 
 
 def _finish(axes: Axes, study: StudyConfig, xlabel: str | None) -> None:
-    images = study.train_config({}).epoch_images
-    axes.set_xlabel(xlabel or f"epoch ({images} images)")
+    images = f" ({study.epoch_images} images)" if study.epoch_images else ""
+    axes.set_xlabel(xlabel or f"epoch{images}")
     axes.set_ylabel(study.objective.metric)
     if study.objective.metric == "val/dice":
         axes.set_ylim(bottom=0)

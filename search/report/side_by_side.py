@@ -70,8 +70,8 @@ def _table(studies: Sequence[Mapping[str, Any]], width: int | None) -> str:
             "epochs": str(study["max_t"]),
             "saved": "" if study["epochs_saved"] is None else f"{study['epochs_saved']:.0%}",
             **_costs(studies, study),
-            "fold": str(study["fold"]),
-            "store": (study["store_hash"] or study["store"])[:8],
+            "fold": "" if study["fold"] is None else str(study["fold"]),
+            "store": (study["store_hash"] or study["store"] or "")[:8],
         }
         for study in studies
     ]

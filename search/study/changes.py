@@ -14,6 +14,7 @@ LIMITS = {
     "trials.hang_timeout_s",
     "trials.cpus_per_trial",
     "train.memory_share",
+    "trainer.folder",
 }
 """Where trials run and for how long; the store is known by its content."""
 COMPUTED = {
@@ -60,6 +61,8 @@ def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str
 
 def frozen_beside(frozen: Frozen, begun: StudyConfig, study: StudyConfig) -> Frozen:
     """Return what a study goes on under, without settings that it gave and gives no more."""
+    if study.trainer:
+        return frozen
     dropped = {key.removeprefix("train.") for key in LIMITS | COMPUTED}
     dropped &= begun.train.keys() - study.train.keys()
     settings = {name: value for name, value in frozen.settings.items() if name not in dropped}

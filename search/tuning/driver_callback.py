@@ -64,11 +64,12 @@ class DriverCallback(tune.Callback):
         self._next_s = 0.0
         self._told_to_stop = False
         self._image_worker = ImageWorker(session, progress.print_line)
-        store, fold = address_for_all_nodes(session.study.data.store), session.study.data.fold
+        data = session.study.data
+        store, fold = address_for_all_nodes(data.store), data.fold
         self._beside = {
             kind: task.remote(store, fold)
             for kind, task in (("threshold", _threshold), ("data", _data))
-            if getattr(session.state, kind) is None
+            if session.study.has_data and getattr(session.state, kind) is None
         }
         # On the driver's node, which is known to see the folder.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

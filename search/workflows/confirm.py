@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from search.analysis.case_scores import CASE_METRICS, DICE, case_values, read_cases
+from search.analysis.case_scores import CASE_METRICS, DICE, case_metric, case_values, read_cases
 from search.analysis.contrasts import (
     Cases,
     Evidence,
@@ -99,6 +99,12 @@ def confirm(
             _check_test_set(session.study)
         plan = kept_to(whole, session.study, session.state, gpu_hours)
         print(describe(whole, session.study, session.state, plan), flush=True)
+        if session.study.trainer and not _has_cases(session, plan.candidates[0]):
+            print(
+                "note       its trainer reports no cases: each training counts as one "
+                "(docs/own_trainer.md)",
+                flush=True,
+            )
         session.record(*proposals(plan, session.state))
         again = list(plan.confirming(session.state).values())
         if gpu_hours is not None:
@@ -125,13 +131,26 @@ def confirm(
     return 0
 
 
+def _has_cases(session: StudySession, number: int) -> bool:
+    fetch_cases(session.folder)
+    trial = session.state.trials[number]
+    return bool(read_cases(session.trial_dir(number), trial.epoch))
+
+
 def _check_folds(study: StudyConfig, folds: Iterable[int]) -> None:
+    if not study.has_data:
+        return
     store = open_store(study.data.store)
     for fold in sorted({*folds}):
         store.split(fold)
 
 
 def _check_test_set(study: StudyConfig) -> None:
+    if study.trainer:
+        raise ConfigError(
+            [f"--test: reads the sealed test set with segtune's models: {study.trainer.name}'s are "
+             "its own; `segtune evaluate` scores its masks"]
+        )  # fmt: skip
     if not any(case.lesion_ml for case in open_store(study.data.store).test_cases()):
         raise ConfigError([f"{study.data.store}: has no test cases with a lesion"])
     check(study.data.store)
@@ -148,9 +167,18 @@ def validation_verdict(session: StudySession, plan: Plan, margin: float | None) 
         for key, trial in plan.confirming(session.state).items()
         if trial.ending == "completed"
     }
+    if session.study.trainer and not all(rows.values()):  # it does not tell its cases
+        column = case_metric(session.study.objective.metric).column
+        ended = plan.confirming(session.state)
+        rows = {
+            key: [{"case_id": "all", "has_lesion": True, column: ended[key].reports[-1].value}]
+            for key in rows
+        }
     folds = sorted({pair.fold for pair in plan.pairs})
     where = f"on folds {', '.join(map(str, folds))}, which did not select them"
-    if not session.study.trains:
+    if not session.study.has_data:
+        where = "with other seeds on the cases that selected them: optimistic"
+    elif not session.study.trains:
         where = f"on fold {folds[0]}, which selected them: optimistic"
     return _verdict(session, plan, margin, rows, "validation", where, len(folds) == 1)
 
@@ -168,6 +196,8 @@ def _as_used(session: StudySession, plan: Plan, verdict: Event, address: str) ->
         for key, trial in confirming
         if ranked and key[0] == ranked[0] and trial.ending == "completed"
     }
+    if session.study.trainer:
+        return {}
     configs = [trial.config(session.study) for trial in trials.values()]
     if all(config.validation_sampling == config.sampling for config in configs):
         return {}
@@ -245,12 +275,12 @@ def _verdict(
     missing: dict[tuple[int | str, Pair], str] = {
         key: trial.ending or "not finished" for key, trial in trials.items() if key not in rows
     }
-    metric = session.study.objective.metric
+    metric, mode = session.study.objective.metric, session.study.objective.mode
     evidence = []
-    for name in dict.fromkeys([metric, "val/dice"]):
+    for name in dict.fromkeys([metric] if session.study.trainer else [metric, "val/dice"]):
         scores: dict[tuple[int | str, Pair], Cases] = {}
         for key, cases in rows.items():
-            values = case_values(cases, CASE_METRICS[name])
+            values = case_values(cases, case_metric(name, mode))
             if values is None and name == metric:
                 run_dir = session.trial_dir(trials[key].number)
                 raise ConfigError(
@@ -261,9 +291,9 @@ def _verdict(
                 )
             if values is not None:
                 scores[key] = values
-        evidence.append(Evidence(plan, name, scores, missing, same_cases))
+        evidence.append(Evidence(plan, name, scores, missing, same_cases, mode))
     event = {"on": on, "where": where} | verdict_event(evidence[0], margin, *evidence[1:])
-    if on == "validation":
+    if on == "validation" and metric in CASE_METRICS:  # which masks have
         _add_masks(session, evidence[0], event, margin)
     return event
 

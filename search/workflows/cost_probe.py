@@ -88,6 +88,8 @@ def measured_costs(study: StudyConfig, address: str | None = None) -> dict[str, 
 
 
 def _configs(study: StudyConfig) -> dict[str, TrainConfig]:
+    if study.trainer:
+        raise ConfigError(["--probe: measures segtune's trainer, not one of one's own"])
     configs = {"fixed settings": study.train_config({})}
     if study.has_control:
         configs["control"] = study.train_config(study.control_params)

@@ -23,6 +23,7 @@ from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, open_as_driver, publish, read_study
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, study_of
+from search.study.load import with_its_trainer
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
@@ -85,10 +86,11 @@ def reopened(folder: Path) -> Iterator[StudySession]:
     study, state = read_study(folder)
     assert state.study is not None
     check_trainable(state.study, folder)
-    note_old_names(state.study["config"].get("train", {}), f"{folder}: train.")
+    if study.trainer is None:
+        note_old_names(state.study["config"].get("train", {}), f"{folder}: train.")
     check_data(state.study, content_hash(study.data.store), study, folder)
     with open_as_driver(folder) as ledger:
-        yield StudySession(study, folder.resolve(), ledger)
+        yield StudySession(with_its_trainer(study, folder), folder.resolve(), ledger)
 
 
 def run_study(

@@ -4,6 +4,10 @@ function answer(view) {
   return el("div", { class: "cards" }, bestCard(view), betterCard(view), matteredCard(view), costCard(view));
 }
 
+function onFold(study) {
+  return study.fold == null ? "" : ` on validation fold ${study.fold}`;
+}
+
 function card(title, ...content) {
   return el("section", { class: "card" }, el("h3", {}, title), content);
 }
@@ -25,7 +29,7 @@ function bestCard(view) {
       study.max_t > 0 && ` at epoch ${best.epochs} of ${best.goal}`, others && `; ${others}`),
     strip(view),
     el("p", { class: "note" }, badge(study.label, "label"),
-      ` the best of ${count(view.trials.length, "trial")} on validation fold ${study.config.data.fold}`),
+      ` the best of ${count(view.trials.length, "trial")}${onFold(study)}`),
   );
 }
 

@@ -6,8 +6,7 @@ function leaderboard(view) {
   const rows = [...trials, ...beside];
   const axis = diceAxis(rows.flatMap((row) => [row.dice, ...(row.dice_interval ?? [])]));
   const table = sortable({
-    caption: `${study.study}: each trial's last epoch on validation fold ${study.config.data.fold}`
-      + ` (${study.label})`,
+    caption: `${study.study}: each trial's last epoch${onFold(study)} (${study.label})`,
     columns: leaderboardColumns(view, axis),
     rows: () => trials.filter(view.kept),
     pinned: () => beside,
