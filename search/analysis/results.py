@@ -44,15 +44,15 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         that are a reference (search/analysis/mask_references.py), and `threshold`, each with Dice;
         `test_readings`, how often the store's test set was read; `equal_epoch`
         (analysis/ranking.py), at which `value_at_equal` and `rank_at_equal` of each trial are;
-        `pareto`, the trials that no
-        other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
-        the test set; `noise` (search/analysis/validation_noise.py); `weights_of`, which
-        weights stand for a trial; `exhausted`, why no further trial is proposed, and how many
-        combinations were `refused`, which are no trials;
-        `epochs_saved`, the share that pruning spared; `spent`, and which of it is shown as the
-        `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
-        (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
-        the control and the references. What a trial has is in search/analysis/trial_results.py.
+        `pareto`, the trials that no other beats in all objectives; `verdicts`, what `confirm`
+        found, on validation folds and on the test set; `noise`
+        (search/analysis/validation_noise.py); `weights_of`, which weights stand for a trial;
+        `exhausted`, why no further trial is proposed, and how many combinations were `refused`,
+        which are no trials; `epochs_saved`, the share that pruning spared; `spent`, and which
+        of it is shown as the `cost`; `rung_correlation` (search/analysis/ranking.py);
+        `importance` (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of
+        the best trial, the control and the references. What a trial has is in
+        search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)

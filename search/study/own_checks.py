@@ -68,12 +68,12 @@ def own_problems(study: "StudyConfig", where: str, broken: Collection[str]) -> l
             f"{where}: trials.workers_per_trial: {study.trials.workers_per_trial}: a trainer of "
             "one's own starts its own processes: leave it out"
         )
-    for index, reference in enumerate(study.references):
-        if reference.masks is not None and not study.has_data:
-            problems.append(
-                f"{where}: references.{index}.masks: are scored on the cases of data.store, and "
-                "there is none"
-            )
+    problems += [
+        f"{where}: references.{index}.masks: {reference.masks}: are scored on the cases of a store: "
+        "needs data.store"
+        for index, reference in enumerate(study.references)
+        if reference.masks and not study.has_data
+    ]
     if study.has_data and not trainer.told("fold"):
         problems.append(
             f"{where}: trainer.command: has neither {{fold}} nor {{config}}, so that the program "

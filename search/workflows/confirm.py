@@ -293,7 +293,7 @@ def _verdict(
                 scores[key] = values
         evidence.append(Evidence(plan, name, scores, missing, same_cases, mode))
     event = {"on": on, "where": where} | verdict_event(evidence[0], margin, *evidence[1:])
-    if on == "validation" and metric in CASE_METRICS:  # which masks have as well
+    if on == "validation" and metric in CASE_METRICS:  # which masks have
         _add_masks(session, evidence[0], event, margin)
     return event
 
