@@ -42,16 +42,17 @@ def score(config, epoch):
     return best, {f"case{i}": best + 0.02 * rng.random() for i in range(40)}
 
 def epochs(config, run_dir):
-    """Yield what a validation says, continuing after the last epoch that was written down."""
+    """Yield what a validation says, beginning with the last epoch that was written down."""
     last = run_dir / "last"
     begun = int(last.read_text()) if last.exists() else 0
     with open(run_dir / "begun", "a") as file:
         file.write(f"{os.getpid()} {begun}\\n")
-    for epoch in range(begun + 1, config["epochs"] + 1):
-        time.sleep(0.15)
+    for epoch in range(max(1, begun), config["epochs"] + 1):
         value, cases = score(config, epoch)
-        last.with_suffix(".new").write_text(str(epoch))
-        last.with_suffix(".new").replace(last)
+        if epoch > begun:
+            time.sleep(0.15)
+            last.with_suffix(".new").write_text(str(epoch))
+            last.with_suffix(".new").replace(last)
         yield {"epoch": epoch, "score": value, "train/loss": 1 - value, "cases": cases}
 '''
 PYTHON = """
