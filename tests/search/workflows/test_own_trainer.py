@@ -126,7 +126,7 @@ def _gone(pid: int) -> bool:
     return False
 
 
-@pytest.mark.slow  # 25 s each
+@pytest.mark.slow  # 94 s each on a machine with a load of ten
 @pytest.mark.parametrize("form", FORMS)
 def test_from_launch_to_confirm(
     form: str,
