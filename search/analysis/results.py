@@ -16,7 +16,8 @@ from search.analysis.trial_results import TrialRows
 from search.analysis.validation_noise import noise_of
 from search.ledger.budget import cost_key
 from search.ledger.journal import Event
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.storage.run_folders import fetch_cases
 from search.storage.studies import display_path, is_driven, read_study
 from search.study.config import StudyConfig

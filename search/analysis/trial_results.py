@@ -15,7 +15,8 @@ from search.analysis.case_scores import (
 from search.analysis.first_weights import warning
 from search.analysis.intervals import mean_interval
 from search.analysis.ranking import standing, value_at, value_of
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, flatten

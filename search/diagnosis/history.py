@@ -8,7 +8,8 @@ from pathlib import Path
 
 from search.analysis.case_scores import lesion_dice
 from search.diagnosis.finding import Finding, Word
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.diagnosis.trend import chance, trend

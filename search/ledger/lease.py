@@ -29,6 +29,10 @@ BEAT_S = 5.0
 """Between two touches."""
 
 
+class BeingRun(ValueError):
+    """A driver that lives has the study."""
+
+
 class TakenOver(ValueError):
     """Another driver has the study now; this one may write nothing more."""
 
@@ -61,7 +65,7 @@ class Lease:
             above: The number must be greater: a copied study came without its leases.
 
         Raises:
-            ValueError: A driver that lives holds it.
+            BeingRun: A driver that lives holds it.
             OSError: The folder cannot be written.
         """
         fence = max(above, _newest(folder))
@@ -173,13 +177,13 @@ def _wait_for_death(path: Path) -> None:
     """Return when a lease's driver is dead.
 
     Raises:
-        ValueError: It lives.
+        BeingRun: It lives.
     """
     begun_s, first_s, told = time.monotonic(), None, False
     while (seen := _look(path)) and seen.alive is not False:
         first_s = seen.touched_s if first_s is None else first_s
         if seen.alive or seen.touched_s != first_s:
-            raise ValueError(f"{path.parent}: this study is being run by {seen.who}")
+            raise BeingRun(f"{path.parent}: this study is being run by {seen.who}")
         watched_s = time.monotonic() - begun_s
         if watched_s > LEASE_S:
             break

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
-from search.ledger.state import TrialState
+from search.ledger.trial_state import TrialState
 from search.monitor.snapshot import StudySnapshot
 from search.study.config import StudyConfig
 from search.study.rungs import rung_table

@@ -18,7 +18,8 @@ from search.analysis.first_weights import label as label_of
 from search.analysis.ranking import best_of, standing, value_of
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Event
-from search.ledger.state import TrialState, threshold_rule
+from search.ledger.state import threshold_rule
+from search.ledger.trial_state import TrialState
 from search.monitor.eta import Estimate, Forecast
 from search.monitor.snapshot import StudySnapshot, counted
 from search.storage.data_facts import ceiling_of

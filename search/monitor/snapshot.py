@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from search.analysis.ranking import standing
 from search.ledger.journal import Event, Ledger
-from search.ledger.state import StudyState, TrialState, contradictions
+from search.ledger.state import StudyState, contradictions
+from search.ledger.trial_state import TrialState
 from search.pruning.asha import bracket_shares
 from search.study.config import StudyConfig
 from search.study.frozen import study_of

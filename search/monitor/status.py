@@ -8,7 +8,8 @@ from search.analysis.first_weights import label
 from search.analysis.ranking import Standing, best_of, value_of
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Ledger
-from search.ledger.state import TrialState, no_settings
+from search.ledger.state import no_settings
+from search.ledger.trial_state import TrialState
 from search.monitor.eta import Forecast
 from search.monitor.snapshot import StudySnapshot, counted, score_of
 from search.report.text import age, align

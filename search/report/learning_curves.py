@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from search.analysis.ranking import best_of
-from search.ledger.state import StudyState, TrialState, threshold_rule
+from search.ledger.state import StudyState, threshold_rule
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from trainer.atomic import write_atomically
 

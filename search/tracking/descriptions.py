@@ -9,7 +9,7 @@ import uuid
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from search.ledger.state import TrialState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 
 VIEW = "segtune"

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from search.analysis.ranking import UNRANKED, standing, value_of
 from search.ledger.journal import Event
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from search.tracking.client import Point
 from search.tracking.descriptions import short

@@ -14,7 +14,8 @@ from search.analysis.first_weights import warning
 from search.analysis.ranking import best_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
-from search.ledger.state import StudyState, TrialState, threshold_rule
+from search.ledger.state import StudyState, threshold_rule
+from search.ledger.trial_state import TrialState
 from search.storage.data_facts import data_in_words
 from search.storage.outbox import reason
 from search.tracking import artifacts, descriptions

@@ -18,7 +18,8 @@ from search.diagnosis import history, inputs, weights
 from search.diagnosis.finding import WORDS, Finding, in_order
 from search.diagnosis.neighbors import neighbours
 from search.execution.gpus import device_for
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.run_folders import WEIGHTS_FILES, checkpoints_of, fetch_cases, trial_files
 from search.storage.studies import is_driven, read_study

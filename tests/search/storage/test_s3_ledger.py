@@ -224,7 +224,7 @@ def test_a_stop_and_signs_of_life_travel_through_s3(
         place.put("signs/alive-0003", b"")
         until((trial / "alive").exists)
         (trial / "stop").touch()
-        stopping = f"signs/stopping-{ledger.fence:06d}"
+        stopping = f"signs/stopping-{ledger.fence:06d}-0003"
         until(lambda: stopping in [entry.key for entry in place.entries("signs")])
     with open_as_driver(here):
         assert not (trial / "stop").exists()
