@@ -133,13 +133,14 @@ def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
 
     Of all the epochs that the ended searched trials would have taken, each to max_t, those after
     the epoch at which ASHA or the stall rule ended a trial. What a diverged or failed trial left
-    out is no saving.
+    out is no saving, nor what a person stopped.
     """
     ended = [trial for trial in state.searched() if trial.ending]
     max_t = study.scheduler.max_t
     if not ended or not study.trains:
         return None
-    spared = sum(max(0, max_t - t.epoch) for t in ended if t.ending in ("stopped", "stalled"))
+    pruned = [t for t in ended if t.ending in ("stopped", "stalled") and not t.stopped_by_hand]
+    spared = sum(max(0, max_t - trial.epoch) for trial in pruned)
     return spared / (max_t * len(ended))
 
 

@@ -72,6 +72,7 @@ class TrialRows:
             "status": trial.status(driven=self.driven),
             "ending": trial.ending,
             "reason": trial.reason,
+            "notes": trial.notes,
             "epochs": trial.epoch,
             "goal": trial.goal(study),
             "resumed_after": [segment.after for segment in trial.segments],

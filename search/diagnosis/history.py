@@ -78,6 +78,8 @@ def ending(trial: TrialState, config: TrainConfig) -> Finding | None:
         case "stopped" | "stalled":
             by = "by its rung" if trial.ending == "stopped" else "by the stall rule"
             figure = f"{trial.ending} {by}: {trial.reason}"
+            if trial.stopped_by_hand:
+                figure = "stopped by hand"
             return Finding("ending", "ok", figure, "a comparison with other trials, no cause")
     return None
 

@@ -205,11 +205,11 @@ class StudySnapshot:
 
     def planned_epochs(self) -> int:
         """Return the epochs of the whole plan without pruning, with resumed and confirming ones."""
-        study = self.study
-        planned = study.num_protected + self.state.num_trials(study)
-        proposed = [trial for trial in self.state.trials.values() if trial.kind != "confirm"]
-        unproposed = max(0, planned - len(proposed)) * study.scheduler.max_t
-        return unproposed + sum(trial.goal(study) for trial in self.state.trials.values())
+        study, state = self.study, self.state
+        to_come = state.num_searched_to_come(study) + state.num_protected_to_come(study)
+        return to_come * study.scheduler.max_t + sum(
+            trial.goal(study) for trial in self.state.trials.values()
+        )
 
 
 def counted(counts: Mapping[str, Any]) -> str:

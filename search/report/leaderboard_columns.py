@@ -13,6 +13,8 @@ Cells = list[list[str]]
 
 SETTINGS = 16
 """Narrowest column of settings."""
+NOTED = "†"
+"""Beside the number of a trial of which people have said something."""
 LINES = 2
 """Of a trial's settings at most."""
 
@@ -69,7 +71,7 @@ class LeaderboardColumns:
         metric = result["objective"]["metric"]
         columns = {
             "rank": ranks + [_role(row) for row in self.beside],
-            "trial": [str(row["trial"]) for row in rows],
+            "trial": [f"{row['trial']}{NOTED * bool(row['notes'])}" for row in rows],
             "status": [row["status"] for row in rows],
             "epochs": [epochs_text(row) for row in rows],
         }

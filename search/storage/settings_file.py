@@ -1,4 +1,4 @@
-"""study.yaml in a study's folder: its settings as they are now, for people and for a launch of it."""
+"""study.yaml in a study's folder: its settings as they are now, for people and for a launch."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -25,7 +25,7 @@ LEGEND = """
 | `final/…` | what a trial is ranked by, {mean}; `final/epochs` says how far it came. The last point of `val/…` is that epoch's own, whose weights are exported |
 | `noise/…` | a validation's own noise, in the study's run: mean and standard deviation of one with the noise redrawn |
 | `val/…`, `train/…`, `time/…` | by epoch; each loss term as it is and `_weighted`; seconds |
-| tags | `status` (waiting, running or its ending), `reason`, `rung`, `fold`, `seed`, `hosts`, `resumed_from`, `confirms`, `verdict.…` |
+| tags | `status` (waiting, running or its ending), `reason`, `rung`, `fold`, `seed`, `hosts`, `resumed_from`, `confirms`, `verdict.…`; notes are the description of a trial's run |
 
 Numbers of a search are selected on, optimistic: only verdicts compare. The view *{name}* (menu Views, or the address that `segtune ui` prints) has the charts.
 """  # noqa: E501

@@ -23,6 +23,8 @@ class TrialChanges:
     configured: bool = False
     """Its configuration is new, or has changed."""
     painted: bool = False
+    noted: bool = False
+    """A person has said something of it."""
 
 
 class EventBatch:
@@ -90,6 +92,8 @@ class EventBatch:
                 self.rungs[trial.number] = event["rung"]
             case "resumed":
                 changes.configured = True
+            case "note":
+                changes.noted = True
             case "ended":
                 changes.ended_ms = time_ms
                 changes.points += _points(self._final(trial), time_ms, trial.epoch)

@@ -176,7 +176,8 @@ class StudyInMlflow:
         if changes.proposed:
             self._begin(trial, changes.proposed)
         run_id = self._runs[trial.number]
-        log(self._client, run_id, changes.points, self._status_tags(trial))
+        noted = {"mlflow.note.content": "\n\n".join(trial.notes)} if changes.noted else {}
+        log(self._client, run_id, changes.points, self._status_tags(trial) | noted)
         self._send_files(run_id, trial, changes)
         if changes.ended_ms and trial.ending:
             status = STATUS.get(trial.ending, "FAILED")

@@ -168,6 +168,7 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
             f"{'1' if study.has_control else 'no'} control, "
             f"{len(study.references)} reference{'s' * (len(study.references) != 1)}",
         ),
+        *([("at once", f"at most {most}")] if (most := trials.max_concurrent) else []),
         ("each", each),
         ("sampler", _sampler(study)),
         ("scheduler", _scheduler(study)),
