@@ -15,7 +15,7 @@ from typing import Any
 
 from search.ledger.journal import Event
 from search.ledger.state import StudyState
-from search.ledger.trial_state import MAX_TEXT, TrialState, plain
+from search.ledger.trial_state import BY_HAND, MAX_TEXT, TrialState, plain
 from search.study.by_hand import by_hand_problems
 from search.study.changes import changes, changes_while_running, frozen_beside
 from search.study.config import Reference, StudyConfig
@@ -23,8 +23,6 @@ from search.study.frozen import birth, frozen_of
 from trainer.configfile import ConfigError, build
 
 Request = Mapping[str, Any]
-BY_HAND = "by hand"
-"""Why a trial ended that a person stopped."""
 
 
 def requested_events(

@@ -9,6 +9,8 @@ from search.pruning.asha import Action
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 
+BY_HAND = "by hand"
+"""Why a trial ended that a person stopped."""
 MAX_TEXT = 500
 """Characters of a note."""
 
@@ -121,7 +123,7 @@ class TrialState:
     @property
     def stopped_by_hand(self) -> bool:
         """Whether a person ended it, and no rung."""
-        return self.stop_asked and self.ending == "stopped"
+        return self.ending == "stopped" and self.reason == BY_HAND
 
     @property
     def hosts(self) -> list[str]:

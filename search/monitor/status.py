@@ -105,7 +105,7 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
 def _asked(event: Event) -> dict[str, Any]:
     """Return a trial that a person asked for, as JSON values."""
     asked = {key: event[key] for key in ("reference", "like") if event.get(key)}
-    return strict({"params": event["params"], **asked})
+    return {"params": strict(event["params"]), **asked}
 
 
 def _by_hand(result: dict[str, Any]) -> list[tuple[str, str]]:

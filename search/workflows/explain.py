@@ -48,14 +48,14 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
     Returns:
         `answer`, a sentence; `findings`, the likely causes first, each with `name`, `word` (cause
         likely, suspicious, ok or not measured), `figure`, `compared`, `next_step` and its `values`;
-        `notes`, what could not be looked at and why, and what was.
+        `notes`, what people say of it, what could not be looked at and why, and what was.
 
     Raises:
         ConfigError: There is no such trial.
     """
     study, state = read_study(folder)
     trial = trial_of(folder, state, number)
-    config, notes = trial.config(study), list[str]()
+    config, notes = trial.config(study), [f"noted by hand: {text}" for text in trial.notes]
     run_dir = folder / "trials" / f"{number:04d}"
     data = _store(store or config.data.store, state, notes)
     with _weights_here(run_dir, notes) as here:
