@@ -20,7 +20,7 @@ have:
                  `enqueued` that it carries out); with kind confirm: of, seed, fold, epochs
     refused      params, optuna, drawn_before, reason: a proposal that the trainer does not take,
                  which is no trial
-    exhausted    reason: why no further trial is sampled
+    exhausted    reason: why no further trial is sampled; drawn_before
     stop_asked   request: a person wants the trial to end at its checkpoint, as stopped
     note         request, text: what a person says of the trial
     declined     request, what, reason: what a person asked for, and does not get

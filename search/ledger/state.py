@@ -158,13 +158,15 @@ class StudyState:
         """Keep what a person asked for until it is carried out."""
         kind, request = event["event"], event["request"]
         self.requests[request] = kind
+        before = len(self.enqueued)
         match kind:
             case "enqueued":
                 self.enqueued.append(event)
-                self.refused_in_a_row = 0  # of the draws for this one
             case "proposed" | "declined":
                 self.enqueued = [each for each in self.enqueued if each["request"] != request]
                 self.declined += [event] * (kind == "declined")
+        if len(self.enqueued) != before:  # what was refused was of other draws
+            self.refused_in_a_row = 0
 
     @staticmethod
     def _resume(trial: TrialState, event: Event) -> None:

@@ -26,10 +26,10 @@ def list_studies(runs: Path) -> dict[str, Any]:
     Returns:
         `runs`; `studies` by name, each with its `state`: `running` or `waiting` (for room on the
         cluster) while it has a `driver`, else `finished`, `ended, N failed`, `enqueued by hand`,
-        `out of budget`, `interrupted`, or `unreadable`, with the `problem`; `trials`, the searched ones by ending,
-        `running` and `waiting`, and `references` and `confirming` likewise; `best`, its trial,
-        value and the epochs of which that is the mean; `first_weights`, what is to be known of
-        those that its trials begin with; `gpu_hours` where its trials have GPUs, else
+        `out of budget`, `interrupted`, or `unreadable`, with the `problem`; `trials`, the searched
+        ones by ending, `running` and `waiting`, and `references` and `confirming` likewise; `best`,
+        its trial, value and the epochs of which that is the mean; `first_weights`, what is to be
+        known of those that its trials begin with; `gpu_hours` where its trials have GPUs, else
         `cpu_hours`; `idle_s`, seconds since its ledger's last line.
 
     Raises:

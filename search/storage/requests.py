@@ -21,18 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from search.ledger.hand import Request, ended_by_hand, requested_events, what_of
-from search.ledger.journal import Event
+from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
 from search.ledger.trial_state import plain
 from search.storage.s3 import remote_of
 from search.storage.settings_file import write_settings
 from search.study.config import StudyConfig
 from trainer.atomic import write_atomically
+from trainer.configfile import ConfigError
 from trainer.documents import from_json, to_json
 
 FOLDER = "requests"
 MAX_BYTES = 1 << 18
 """Of a request; that of other settings has the whole study in it."""
+ANSWER_S = 3.0
+"""In which a driver answers that is not busy; it looks twice a second."""
 AT_A_TIME = 100
 """Requests taken up at once, so that a flood of them does not stop a driver."""
 
@@ -58,6 +61,30 @@ def leave(folder: Path, request: Request) -> str:
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda temporary: temporary.write_text(text))
     return name
+
+
+def ask_driver(folder: Path, request: Request) -> None:
+    """Leave a request, and look for some seconds whether the driver declines it.
+
+    Where the study lies in S3 an answer takes longer, and `status` shows it.
+
+    Raises:
+        ConfigError: The driver declines it, and why.
+        OSError: The folder cannot be written, or S3 does not answer.
+    """
+    name = leave(folder, request)
+    end_s = time.monotonic() + (0 if remote_of(folder) else ANSWER_S)
+    ledger = Ledger.open(folder / "ledger.jsonl", writer=False)
+    while time.monotonic() < end_s:
+        time.sleep(0.1)
+        new = ledger.read_on()
+        if new is None:  # the ledger is another file now
+            return
+        for event in new:
+            if event.get("request") == name:
+                if event["event"] == "declined":
+                    raise ConfigError([plain(str(event["reason"]))])
+                return
 
 
 def waiting(folder: Path) -> list[str]:

@@ -162,7 +162,9 @@ class StudySearcher(Searcher):
             rest = study.enqueue[searched:]
             drawn = self._draw(rest[0] if rest else {})
             if drawn is None:
-                self._session.record({"event": "exhausted", "reason": self._why_exhausted()})
+                vain = {"drawn_before": n} if (n := self._sampler.drawn_in_vain) else {}
+                why = self._why_exhausted()
+                self._session.record({"event": "exhausted", "reason": why} | vain)
                 return None
             event |= {"kind": "enqueued" if rest else "sampled", "protected": False} | drawn
         else:

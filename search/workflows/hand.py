@@ -12,7 +12,7 @@ from typing import Any
 from search.ledger.hand import Request, note_text, requested_events, what_of
 from search.ledger.lease import BeingRun
 from search.ledger.session import StudySession
-from search.storage.requests import end_by_hand, leave, new_name, take_up
+from search.storage.requests import ask_driver, end_by_hand, new_name, take_up
 from search.storage.studies import display_path, open_as_driver, read_study, writer_of
 from search.storage.trial_names import trial_name, trial_of
 from search.study.checks import FIDELITY, OWNED, setting_problem
@@ -123,7 +123,7 @@ def _ask(folder: Path, request: Request) -> str:
                 return ""
         except BeingRun as error:
             who = str(error).rpartition(" by ")[2]
-    leave(folder, request)
+    ask_driver(folder, request)
     return who
 
 

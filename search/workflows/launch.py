@@ -20,7 +20,7 @@ from search.ledger.trial_state import TrialState
 from search.monitor.console import ProgressDisplay
 from search.storage.continuation import asked_of_driver, check_data, continuation
 from search.storage.dataset_cache import content_hash
-from search.storage.requests import end_by_hand, leave, take_up, waiting_here
+from search.storage.requests import ask_driver, end_by_hand, take_up, waiting_here
 from search.storage.settings_file import write_settings
 from search.storage.studies import (
     display_path,
@@ -109,7 +109,7 @@ def _ask_driver(study: StudyConfig, folder: Path, sources: Sequence[Path], who: 
     if begun and study.trials.gpus_per_trial == "auto":
         study = with_gpus(study, study_of(begun, folder).trials.gpus, study.study)
     request, changed = asked_of_driver(study, folder, sources, who)
-    leave(folder, request)
+    ask_driver(folder, request)
     print(f"{display_path(folder)}: asked {who}, and it goes on there:", flush=True)
     print("".join(f"  {line}\n" for line in changed), end="", flush=True)
 
