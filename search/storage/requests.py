@@ -72,9 +72,9 @@ def ask_driver(folder: Path, request: Request) -> None:
         ConfigError: The driver declines it, and why.
         OSError: The folder cannot be written, or S3 does not answer.
     """
+    ledger = Ledger.open(folder / "ledger.jsonl", writer=False)
     name = leave(folder, request)
     end_s = time.monotonic() + (0 if remote_of(folder) else ANSWER_S)
-    ledger = Ledger.open(folder / "ledger.jsonl", writer=False)
     while time.monotonic() < end_s:
         time.sleep(0.1)
         new = ledger.read_on()

@@ -5,6 +5,7 @@ on top and the searched parameters beside its result, the charts begin with para
 """
 
 import json
+import re
 import uuid
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -44,6 +45,11 @@ def experiment_tags(study: StudyConfig, begun_s: float) -> dict[str, str]:
         "mlflow.experiment.primaryMetric.name": study.objective.metric,
         f"mlflow.sharedViewState.{VIEW}": _view(study, begun_s),
     }
+
+
+def markdown(text: str) -> str:
+    """Return what a person wrote so that MLflow shows it as it is: no link, no picture, no HTML."""
+    return re.sub(r"([\\`*_\[\]<>!#|~])", r"\\\1", text)
 
 
 def page_address(server: str, experiment_id: str) -> str:

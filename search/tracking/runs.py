@@ -176,7 +176,8 @@ class StudyInMlflow:
         if changes.proposed:
             self._begin(trial, changes.proposed)
         run_id = self._runs[trial.number]
-        noted = {"mlflow.note.content": "\n\n".join(trial.notes)} if changes.noted else {}
+        said = "\n\n".join(map(descriptions.markdown, trial.notes))
+        noted = {"mlflow.note.content": said} if changes.noted else {}
         log(self._client, run_id, changes.points, self._status_tags(trial) | noted)
         self._send_files(run_id, trial, changes)
         if changes.ended_ms and trial.ending:

@@ -173,12 +173,14 @@ class Cluster:
         """
         jobs = self._jobs_of(study)
         for job in jobs:
-            if not job.status.is_terminal() and words[0] == "launch":
-                return self._show(*self.run([*words, "--if-running"], config))
             if not job.status.is_terminal():
-                raise ConfigError(
-                    [f"--submit {self.url}: {study} is running, as {job.submission_id}"]
-                )
+                why = ""
+                if words[0] == "launch":
+                    status, why = self.run([*words, "--if-running"], config)
+                    if not status:
+                        return self._show(status, why)
+                running = f"--submit {self.url}: {study} is running, as {job.submission_id}"
+                raise ConfigError([*why.splitlines(), running])
         status, output = self.run(look, config)
         if status:
             return self._show(status, output)
