@@ -30,7 +30,16 @@ BEAT_S = 5.0
 
 
 class BeingRun(ValueError):
-    """A driver that lives has the study."""
+    """A driver that lives has the study.
+
+    Args:
+        place: The study's.
+        who: The driver, as `pid 123 on host`.
+    """
+
+    def __init__(self, place: object, who: str):
+        super().__init__(f"{place}: this study is being run by {who}")
+        self.who = who
 
 
 class TakenOver(ValueError):
@@ -183,7 +192,7 @@ def _wait_for_death(path: Path) -> None:
     while (seen := _look(path)) and seen.alive is not False:
         first_s = seen.touched_s if first_s is None else first_s
         if seen.alive or seen.touched_s != first_s:
-            raise BeingRun(f"{path.parent}: this study is being run by {seen.who}")
+            raise BeingRun(path.parent, seen.who)
         watched_s = time.monotonic() - begun_s
         if watched_s > LEASE_S:
             break

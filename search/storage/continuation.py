@@ -137,7 +137,7 @@ def asked_of_driver(
     state = StudyState.of(Ledger.open(folder / "ledger.jsonl", writer=False))
     run = study_of(state.study, folder) if state.study else study
     if not any(changes(run, study)) and not sources:
-        raise BeingRun(f"{folder}: this study is being run by {who}")
+        raise BeingRun(folder, who)
     found = continuation(study, content_hash(study.data.store), folder, state, sources)
     request = {"kind": "settings", "config": found.config}
     [event, *_] = requested_events(run, state, request, "")

@@ -147,7 +147,7 @@ def _wait_for_death(remote: Remote, lease: Entry) -> None:
     end_s, first = time.monotonic() + LEASE_S, lease
     while (seen := _look(remote, lease)) and seen.alive is not False:
         if seen.alive or lease.changed_s != first.changed_s:
-            raise BeingRun(f"{remote}: this study is being run by {seen.who}")
+            raise BeingRun(remote, seen.who)
         if time.monotonic() > end_s:
             return
         if lease is first:

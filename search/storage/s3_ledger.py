@@ -96,7 +96,7 @@ def opened(remote: Remote, folder: Path) -> Iterator[Ledger]:
     with _alone(folder) as alone:
         if not alone:
             who = lease.holder(folder) or "another process"
-            raise BeingRun(f"{remote}: this study is being run by {who}")
+            raise BeingRun(remote, who)
         held = S3Lease.take(remote, above=max(_newest(_pieces(remote)), _local_fence(folder)))
         try:
             _fetch(remote, folder)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.ledger.budget import budget_rule, overspent
 from search.ledger.hand import Request, note_text, requested_events, what_of
 from search.ledger.lease import BeingRun
 from search.ledger.session import StudySession
@@ -56,6 +57,9 @@ def enqueue(folder: Path, wanted: Wanted, *, dry_run: bool = False) -> str:
     if wanted.reference is not None:
         request["reference"] = wanted.reference
     lines = [f"note: left out of {request['like']}: {line}" for line in left_out]
+    if spent := overspent(study, state.meter):
+        more = f"budget.{spent['what']}=MORE"
+        lines.append(f"note: {budget_rule(spent)}: nothing runs without {more}")
     drawn = [name for name in study.space if name not in params]
     if drawn and wanted.reference is None:
         lines.append(f"note: the sampler fills in what applies of {', '.join(drawn)}")
@@ -122,7 +126,7 @@ def _ask(folder: Path, request: Request) -> str:
                 end_by_hand(session)
                 return ""
         except BeingRun as error:
-            who = str(error).rpartition(" by ")[2]
+            who = error.who
     ask_driver(folder, request)
     return who
 

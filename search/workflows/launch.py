@@ -90,8 +90,10 @@ def launch(
             study = _create_or_continue(study, store_hash, folder, ledger, warm_start)
             return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
     except BeingRun as error:
-        who = str(error).rpartition(" by ")[2]
-        _ask_driver(study, folder, warm_start, who)
+        refresh(folder)
+        if not (folder / "ledger.jsonl").is_file():  # it has just begun
+            raise
+        _ask_driver(study, folder, warm_start, error.who)
         return 0
 
 
@@ -104,7 +106,6 @@ def _ask_driver(study: StudyConfig, folder: Path, sources: Sequence[Path], who: 
     """
     from search.execution.gpus import with_gpus
 
-    refresh(folder)
     begun = StudyState.of(Ledger.open(folder / "ledger.jsonl", writer=False)).study
     if begun and study.trials.gpus_per_trial == "auto":
         study = with_gpus(study, study_of(begun, folder).trials.gpus, study.study)
