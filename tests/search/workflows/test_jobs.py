@@ -104,6 +104,7 @@ def test_a_study_whose_laptop_is_closed(
     noted = segtune("note", *there, "far:0", "--", "-5 % is too slow")
     assert noted.returncode == 0, noted.stderr
     assert segtune("stop", "far:0", *there).returncode == 0
+    end = time.monotonic() + 60
     while not (ended := events(runs / "far", "ended")):
         assert time.monotonic() < end, segtune("logs", "far", *there).stdout
         time.sleep(0.2)
