@@ -1,1 +1,1 @@
-"""What `segtune check` tries, whether this machine trains as it should, one kind of thing a file."""
+"""What `segtune check` tries: whether this machine trains as it should, a kind a file."""
