@@ -195,6 +195,8 @@ def _epoch(trained: "TrainedModel") -> str:
     """Return in words which epoch's weights these are."""
     from trainer.saved.model_io import BEST
 
+    if trained.layout:
+        return "weights of another program"
     return "best epoch" if trained.path.name == BEST else f"epoch {trained.epoch}"
 
 
