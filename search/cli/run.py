@@ -55,8 +55,8 @@ def launch(
     from search.study.load import load_study
     from search.study.sampler_limits import warnings
     from search.study.shipped import find_space
-    from search.workflows.dry_run import preview, store_problems, weights_problems, with_its_gpus
-    from search.workflows.first_weights import notes as first_weights_notes
+    from search.workflows.dry_run import preview, store_problems, with_its_gpus
+    from search.workflows.first_weights import FirstWeights, first_weights
     from trainer.configfile import ConfigError
 
     if probe and not dry_run:
@@ -71,7 +71,9 @@ def launch(
         from search.workflows.jobs import Cluster
 
         sys.exit(Cluster(submit).launch(study, runs, earlier, dry_run=dry_run, probe=probe))
-    problems = [f"{file}: {each}" for each in store_problems(study) + weights_problems(study)]
+    problems = store_problems(study)
+    weights = FirstWeights([], {}) if problems else first_weights(study)
+    problems = [f"{file}: {each}" for each in problems + weights.problems]
     folders = [find_study(name, runs) for name in earlier]
     notes: list[str] = []
     if dry_run:
@@ -81,7 +83,7 @@ def launch(
         click.echo(f"{file}: {line}")
     if problems:
         raise ConfigError(problems)
-    click.echo("".join(f"note: {line}\n" for line in first_weights_notes(study)), nl=False)
+    click.echo("".join(f"note: {line}\n" for line in weights.notes), nl=False)
     if dry_run:
         from search.storage.continuation import outlook
 
@@ -89,7 +91,7 @@ def launch(
     else:
         from search.workflows.launch import launch as run
 
-        sys.exit(run(study, runs, address, warm_start=folders))
+        sys.exit(run(study, runs, address, warm_start=folders, weights=weights))
     if probe:
         from search.workflows.cost_probe import probe as measure
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from search.analysis.first_weights import named
 from search.execution.session import ray_address
 from search.report.text import align
 from search.storage.dataset_cache import read_manifest
@@ -63,21 +62,6 @@ def _other_store(path: str) -> str:
         return f"did you mean '{folder / cut[0]}'? In YAML ` #` begins a comment: quote it"
     hint = did_you_mean(Path(path).name, (name for name in others if "." not in name))
     return f"make one: segtune prepare DATASET OUT{hint}"
-
-
-def weights_problems(study: StudyConfig) -> list[str]:
-    """Return what is wrong with the weights that trials would begin with; torch reads them."""
-    if not (given := named(study)):
-        return []
-    from trainer.saved.model_io import load
-
-    problems = []
-    for key, path in given:
-        try:
-            load(path, "cpu")
-        except (ConfigError, OSError) as error:
-            problems.append(f"{key}: {error}")
-    return problems
 
 
 def with_its_gpus(

@@ -26,7 +26,7 @@ from search.study.frozen import birth, check_trainable, study_of
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
-from search.workflows.first_weights import first_weights
+from search.workflows.first_weights import FirstWeights, first_weights
 from trainer.atomic import write_atomically
 from trainer.old_names import note_old_names
 
@@ -41,6 +41,7 @@ def launch(
     address: str | None = None,
     *,
     warm_start: Sequence[Path] = (),
+    weights: FirstWeights | None = None,
     fit: str = "trainer.loop:fit",
     show: Callable[[Path], str] | None = None,
 ) -> int:
@@ -52,6 +53,7 @@ def launch(
         address: A Ray cluster (host:port or "auto"); None starts one on this machine, or joins the
             one that RAY_ADDRESS names.
         warm_start: Folders of earlier studies from which a new one's sampler learns.
+        weights: What its trials begin with, where that was read already.
         fit: `module:function` with the contract of `trainer.loop.fit`.
         show: What to print of the study's folder at the end; None is the leaderboard.
 
@@ -69,7 +71,7 @@ def launch(
     with open_as_driver(folder) as ledger:
         if study.trials.gpus_per_trial == "auto":
             study = _with_its_gpus(study, StudyState.of(ledger), address)
-        study = _create_or_continue(study, store_hash, folder, ledger, warm_start)
+        study = _create_or_continue(study, store_hash, folder, ledger, warm_start, weights)
         return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
 
 
@@ -159,6 +161,7 @@ def _create_or_continue(
     folder: Path,
     ledger: Ledger,
     sources: Sequence[Path],
+    weights: FirstWeights | None = None,
 ) -> StudyConfig:
     """Write a new study's first event, or check that an existing one is this very study.
 
@@ -181,6 +184,7 @@ def _create_or_continue(
         imported: list[Event] = []
         if not state.trials:
             imported, warm = _warm_start(study, sources)
+        overlaps = (weights or first_weights(study)).overlaps
         event = {
             "event": "study",
             "uid": begun["uid"] if begun else uuid.uuid4().hex,
@@ -188,7 +192,7 @@ def _create_or_continue(
             "config_hash": study.config_hash(),
             **frozen._asdict(),
             "store_hash": store_hash,
-            **_first_weights(study),
+            **({"first_weights": overlaps} if overlaps else {}),
             "commit": code_commit(),
             "versions": package_versions(),
         }
@@ -197,11 +201,6 @@ def _create_or_continue(
     text += yaml.safe_dump(found.config, sort_keys=False)
     write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
     return study.under(frozen)
-
-
-def _first_weights(study: StudyConfig) -> dict[str, Any]:
-    found = first_weights(study)
-    return {"first_weights": found} if found else {}
 
 
 def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event], list[str]]:

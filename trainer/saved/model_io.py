@@ -246,7 +246,7 @@ def misfit(
     trained: TrainedModel,
     config: TrainConfig,
     inputs: InputSpec,
-    open_settings: Collection[str] = (),
+    undecided: Collection[str] = (),
 ) -> str:
     """Return why a run cannot begin with a model's weights; empty where it can.
 
@@ -254,14 +254,14 @@ def misfit(
         trained: The model.
         config: The run, with the content hash of its store.
         inputs: What its model sees.
-        open_settings: Settings that are not decided yet, and so never differ.
+        undecided: Settings, or sections of them, that are searched, and so never differ.
     """
     theirs, mine = _meaning(trained.config, trained.inputs), _meaning(config, inputs)
     different = [
         f"{key} is {theirs.get(key)} there, but {mine.get(key)} here"
         for key in sorted(theirs.keys() | mine.keys())
         if theirs.get(key) != mine.get(key) and not (config.epochs and key in CURVE)
-        if not any(key == name or key.startswith(f"{name} ") for name in open_settings)
+        if not any(key == name or key.startswith((f"{name} ", f"{name}.")) for name in undecided)
     ]
     if different:
         return f"its weights do not fit: {'; '.join(different)}"
