@@ -1,8 +1,8 @@
 """`segtune` starts here: its packages are found before whatever else is called as they are.
 
-A folder that one works in may have its own `trainer/` or `search/`, and Python or Ray may look there
-first. This module has a name of its own. Imported, it sees to it that `search` and `trainer` are
-those beside it, and nothing else changes: what is called otherwise is found as ever.
+A folder that one works in may have its own `trainer/` or `search/`, and Python or Ray may look
+there first. This module has a name of its own. Imported, it sees to it that `search` and `trainer`
+are those beside it, and nothing else changes: what is called otherwise is found as ever.
 """
 
 import runpy

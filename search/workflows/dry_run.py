@@ -11,7 +11,7 @@ from search.storage.studies import begun_under, read_study
 from search.study.config import StudyConfig
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension
-from trainer.configfile import ConfigError, did_you_mean, flatten
+from trainer.configfile import did_you_mean, flatten
 from trainer.data.splits import fold_problem, place_of
 from trainer.gpus import look
 

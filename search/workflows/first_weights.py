@@ -103,7 +103,8 @@ def _sees(config: TrainConfig, manifest: Mapping[str, Any]) -> InputSpec | None:
 
 
 def _undecided(study: StudyConfig, params: Mapping[str, Any]) -> set[str]:
-    """Return the settings, or the sections, that trials with these parameters may have otherwise."""
+    """Return the settings, or sections, that trials with these parameters may have otherwise."""
     searched = {name for name in study.space if name not in params}
     sections = {"data": "inputs", "model": "model"}
-    return searched | {sections[first] for name in searched if (first := name.split(".")[0]) in sections}
+    first = {name.split(".")[0] for name in searched}
+    return searched | {sections[name] for name in first & sections.keys()}

@@ -101,7 +101,7 @@ class MonaiUNet(DiffusionUNet):
         return in_full_precision(self.head, self.head_norm(x))
 
 
-def _body(config: ModelConfig, **sizes: Any) -> nn.Module:
+def _body(config: ModelConfig, **sizes: Any) -> Any:
     """Return MONAI's network without its head, with dropout and our convolutions and norms."""
     # Takes seconds, and only MONAI's networks need it.
     from monai.networks.nets.diffusion_model_unet import (
@@ -109,7 +109,7 @@ def _body(config: ModelConfig, **sizes: Any) -> nn.Module:
         DiffusionUNetResnetBlock,
     )
 
-    body: nn.Module = DiffusionModelUNet(spatial_dims=2, use_flash_attention=True, **sizes)
+    body = DiffusionModelUNet(spatial_dims=2, use_flash_attention=True, **sizes)
     for block in body.modules():
         if isinstance(block, DiffusionUNetResnetBlock):
             block.conv2 = nn.Sequential(nn.Dropout(config.dropout), block.conv2)

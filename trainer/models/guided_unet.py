@@ -74,7 +74,9 @@ class GuidedUNet(Network):
             if level < config.depth - 1:
                 self.input_blocks.append(Stage(joint(channels, "down")))
                 passed.append(channels)
-        self.middle_block = Stage(*blocks(channels, channels, attends=True), block(channels, channels))
+        self.middle_block = Stage(
+            *blocks(channels, channels, attends=True), block(channels, channels)
+        )
         self.output_blocks = nn.ModuleList()
         for level, width in reversed([*enumerate(widths)]):
             for number in range(config.num_res_blocks + 1):
@@ -90,8 +92,8 @@ class GuidedUNet(Network):
         return (module for module in self.modules() if isinstance(module, Stage))
 
     def forward(self, x_t: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
-        weight = self.time_embed[0].weight
-        embedding = F.silu(self.time_embed(sinusoids(self.input.timesteps(t), weight)))
+        features = sinusoids(self.input.timesteps(t), self.sinusoids, self.head.weight.dtype)
+        embedding = F.silu(self.time_embed(features))
         x = self.input(x_t, condition)
         passed = []
         for stage in self.input_blocks:
@@ -124,24 +126,19 @@ class LayoutInput(nn.Module):
         return t if self.timestep_scale == 1 else t * self.timestep_scale
 
 
-def sinusoids(t: Tensor, like: Tensor) -> Tensor:
-    """Return cosines and sines of timesteps (b,), (b, features), as many as `like` has columns.
-
-    In float32, or float64 for a network of it; both programs' frequencies end before 1 / 10000.
-    """
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    features = like.shape[1]
+def sinusoids(t: Tensor, features: int, dtype: torch.dtype) -> Tensor:
+    """Return cosines and sines of timesteps (b,), (b, features); frequencies end before 1e-4."""
     half = features // 2
     exponents = torch.arange(half, dtype=dtype, device=t.device) / half
     phases = t[:, None].to(dtype) * 10000**-exponents
     found = torch.cat([phases.cos(), phases.sin()], dim=1)
-    return F.pad(found, (0, features % 2)).to(like.dtype)
+    return F.pad(found, (0, features % 2))
 
 
 class Stage(nn.Sequential):
     """Parts one after the other, of which residual blocks know the timestep."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
         """Map (b, c, H, W) and the activated embedding (b, e) to the next feature map."""
         for part in self:
             x = part(x, embedding) if isinstance(part, ResBlock) else part(x)
@@ -267,7 +264,9 @@ def norm_groups(config: ModelConfig, widths: Sequence[int]) -> int:
         ConfigError: They do not divide all channels.
     """
     width = config.width
-    groups = config.layout.norm_groups or largest_divisor(width, min(MAX_GROUPS, max(width // 4, 1)))
+    groups = config.layout.norm_groups or largest_divisor(
+        width, min(MAX_GROUPS, max(width // 4, 1))
+    )
     for channels in widths:
         if channels % groups:
             raise ConfigError(
@@ -285,7 +284,10 @@ def _check_heads(config: ModelConfig, widths: Sequence[int], attention: tuple[bo
     name, number = ("head_channels", layout.head_channels[0]) if layout.head_channels else (
         "num_heads", layout.num_heads or 1
     )  # fmt: skip
-    for channels in [*(w for w, attends in zip(widths, attention, strict=True) if attends), widths[-1]]:
+    for channels in [
+        *(w for w, attends in zip(widths, attention, strict=True) if attends),
+        widths[-1],
+    ]:
         if channels % number:
             raise ConfigError(
                 [f"model.layout.{name}: {number}: must divide the channels of levels with "

@@ -75,9 +75,8 @@ def as_saved(
     given = flatten(read_yaml(said)) if said.is_file() else {}
     told = {HYPER[key]: v for key, v in _last_parts(file.settings).items() if key in HYPER}
     told = {key: value for key, value in told.items() if key not in given and value != -1}
-    if note := "; ".join(
-        filter(None, [file.note, told and f"its hyper_parameters say {_words(told)}"])
-    ):
+    of_hyper = f"its hyper_parameters say {_words(told)}" if told else ""
+    if note := "; ".join(filter(None, [file.note, of_hyper])):
         print(f"note: {path}: {note}", file=sys.stderr, flush=True)
     given = told | given
     _check_all_said(path, said, found, given, like)
@@ -196,7 +195,7 @@ def _windows(named: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(model: nn.Module, weights: Mapping[str, Any]) -> str:
-    """Return in words the first names and shapes in which a network's and a file's weights differ."""
+    """Return in words the first names and shapes in which two sets of weights differ."""
     here = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     there = {name: tuple(value.shape) for name, value in weights.items()}
     different = [name for name in {**there, **here} if there.get(name) != here.get(name)]

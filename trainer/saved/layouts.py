@@ -46,10 +46,15 @@ def recognize(weights: Weights) -> Found:
     for mark, of in FOREIGN.items():
         if name := next((n for n in names if re.search(mark, n)), None):
             raise Unknown(f"{_shown(weights, name)} is of {of}, which is not here")
-    if {"input_blocks.0.0.weight", "time_embed.0.weight", "out.2.weight"} <= names:
-        return _guided(weights)
-    if {"conv_in.conv.weight", "time_embed.0.weight", "out.2.conv.weight"} <= names:
-        return _monai(weights)
+    try:
+        if {"input_blocks.0.0.weight", "time_embed.0.weight", "out.2.weight"} <= names:
+            return _guided(weights)
+        if {"conv_in.conv.weight", "time_embed.0.weight", "out.2.conv.weight"} <= names:
+            return _monai(weights)
+    except Unknown:
+        raise
+    except (IndexError, ValueError) as error:  # names as there, and others among them
+        raise Unknown("its weights are called otherwise than there") from error
     first = ", ".join(_shown(weights, name) for name in list(names)[:3])
     raise Unknown(f"its first weights are {first}")
 
@@ -85,7 +90,9 @@ def _guided(weights: Weights) -> Found:
     sinusoids = weights["time_embed.0.weight"].shape[1]
     first = _rows(weights, "input_blocks.0.0.weight")
     if first != channels[0]:
-        raise Unknown(f"its first convolution has {first} channels and its first level {channels[0]}")
+        raise Unknown(
+            f"its first convolution has {first} channels and its first level {channels[0]}"
+        )
     film = _rows(weights, "input_blocks.1.0.emb_layers.1.weight") == 2 * channels[0]
     model = {
         "width": channels[0],

@@ -294,9 +294,7 @@ def _meaning(config: TrainConfig, inputs: InputSpec) -> dict[str, Any]:
     return meaning
 
 
-def _read(
-    path: Path, like: tuple[TrainConfig, InputSpec] | None
-) -> tuple[Path, Mapping[str, Any]]:
+def _read(path: Path, like: tuple[TrainConfig, InputSpec] | None) -> tuple[Path, Mapping[str, Any]]:
     """Return the file that is meant by a path, and its content."""
     if not path.exists():
         raise ConfigError([f"{path}: no such file or folder"])
@@ -325,9 +323,7 @@ def _read(
     raise ConfigError(problems[:1])
 
 
-def _read_file(
-    path: Path, like: tuple[TrainConfig, InputSpec] | None = None
-) -> Mapping[str, Any]:
+def _read_file(path: Path, like: tuple[TrainConfig, InputSpec] | None = None) -> Mapping[str, Any]:
     try:
         content = weights_file.content(path)
     except OSError as error:

@@ -19,6 +19,16 @@ from trainer.saved import checkpoint
 NESTED = ("ema", "ema_state_dict", "model_ema", "state_dict", "model_state_dict", "model", "net")
 """Keys under which programs keep weights beside other things; averaged ones first."""
 
+DAMAGED = (
+    EOFError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+    safetensors.SafetensorError,
+    zipfile.BadZipFile,
+)
+"""What reading a damaged file raises."""
+
 BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How torch's files began before they were archives."""
 
@@ -65,9 +75,7 @@ def content(path: Path) -> Mapping[str, Any]:
         )
     except ConfigError:
         raise
-    except (
-        RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError
-    ) as error:  # fmt: skip
+    except DAMAGED as error:
         raise ConfigError([f"{path}: damaged, or not a checkpoint ({type(error).__name__})"]) from (
             error
         )
@@ -116,7 +124,9 @@ def weights_in(path: Path, found: Mapping[str, Any]) -> WeightsFile:
         other = next(name for name in named if not name.startswith(prefix))
         notes.append(f"{len(named) - len(weights)} weights are left out, as {other}")
     if path.name.startswith("savedmodel") and not inside:
-        averaged = sorted(path.parent.glob(f"emasavedmodel_*_{path.stem.removeprefix('savedmodel')}*"))
+        averaged = sorted(
+            path.parent.glob(f"emasavedmodel_*_{path.stem.removeprefix('savedmodel')}*")
+        )
         notes += [f"{averaged[0].name} beside it has the averaged weights"] if averaged else []
     hyper = found.get("hyper_parameters")
     return WeightsFile(

@@ -1,4 +1,4 @@
-"""Improved- and guided-diffusion's U-Net, written anew from the papers and the names of its weights.
+"""Improved- and guided-diffusion's U-Net, written anew from the papers and its weights' names.
 
 An oracle: it shares no code with trainer/models, and its layers are called as in those programs.
 """
