@@ -257,9 +257,13 @@ def misfit(
         undecided: Settings, or sections of them, that are searched, and so never differ.
     """
     theirs, mine = _meaning(trained.config, trained.inputs), _meaning(config, inputs)
+    keys = theirs.keys() | mine.keys()
+    if theirs["model.family"] != mine["model.family"]:  # of which the others are
+        keys = {key for key in keys if not key.startswith(("model.", "diffusion."))}
+        keys.add("model.family")
     different = [
         f"{key} is {theirs.get(key)} there, but {mine.get(key)} here"
-        for key in sorted(theirs.keys() | mine.keys())
+        for key in sorted(keys)
         if theirs.get(key) != mine.get(key) and not (config.epochs and key in CURVE)
         if not any(key == name or key.startswith((f"{name} ", f"{name}.")) for name in undecided)
     ]
