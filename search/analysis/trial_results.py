@@ -16,6 +16,7 @@ from search.analysis.first_weights import warning
 from search.analysis.intervals import mean_interval
 from search.analysis.ranking import standing, value_at, value_of
 from search.ledger.state import StudyState, TrialState
+from search.storage.run_folders import log_of
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, flatten
@@ -71,6 +72,7 @@ class TrialRows:
             "status": trial.status(driven=self.driven),
             "ending": trial.ending,
             "reason": trial.reason,
+            "log": log_of(self.folder, trial.number) if trial.attempts else "",
             "epochs": trial.epoch,
             "goal": trial.goal(study),
             "resumed_after": [segment.after for segment in trial.segments],

@@ -18,9 +18,11 @@ from ray.exceptions import (
     NodeDiedError,
     OutOfMemoryError,
     RayActorError,
+    RayTaskError,
 )
 from ray.tune.experiment import Trial
 
+from search.report.text import plain
 from trainer.configfile import ConfigError
 from trainer.exceptions import StoreChanged, StoreError
 
@@ -47,6 +49,11 @@ itself is gone, a fault of storage; of any other file, a trial's own."""
 MENDLESS = (ImportError, SyntaxError, ConfigError)
 """Errors that every other attempt on the same node meets as well."""
 
+MAX_REASON = 500
+"""Characters of a reason; its trial's log has the rest."""
+
+_RAISED = re.compile(r"(?!ray::)[A-Za-z_][\w.]*(: |$)")
+"""The line of a traceback that names the exception."""
 _QUOTED = re.compile("'([^']+)'")
 """A path in a message of pyarrow, whose errors have no `filename`."""
 _NODE = re.compile(r"\bnode\b.*\b(died|dead|terminated|failed|removed|preempted)\b", re.I | re.S)
@@ -78,9 +85,9 @@ def fault_of(trial: Trial, hung: bool) -> Fault:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
     except (OSError, TypeError, pickle.UnpicklingError, AttributeError, ImportError):
         return Fault("process", "its process died", killed=True)
-    error = getattr(error, "cause", None) or error
-    text = str(error).strip()
-    reason = f"{type(error).__name__}: {(text.splitlines() or [''])[0]}"
+    while cause := getattr(error, "cause", None):
+        error = cause
+    text, reason = plain(str(error)).strip(), reason_of(error)
     if isinstance(error, OutOfMemoryError):
         return Fault("memory", f"the node ran out of memory, and Ray ended this process: {reason}")
     if isinstance(error, StoreChanged):
@@ -97,6 +104,19 @@ def fault_of(trial: Trial, hung: bool) -> Fault:
         return Fault("node" if lost else "process", reason, killed=not lost)
     mendless = isinstance(error, MENDLESS)
     return Fault("error", reason, mendless, killed=bool(_KILLED.search(reason)))
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error as the last line of its traceback says it, without colours, and bounded.
+
+    Of one that Ray has as text only, the line is looked for in that text.
+    """
+    lines = [line for line in plain(str(error)).splitlines() if line.strip()]
+    as_text = isinstance(error, RayTaskError) or getattr(error, "actor_init_failed", False)
+    if as_text and (raised := [line for line in lines if _RAISED.match(line)]):
+        return raised[-1].strip()[:MAX_REASON]
+    first = lines[0].strip() if lines else ""
+    return f"{type(error).__name__}: {first}".removesuffix(": ")[:MAX_REASON]
 
 
 def _of_storage(error: OSError, spec: Mapping[str, Any]) -> bool:

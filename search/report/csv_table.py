@@ -58,7 +58,7 @@ def _flat(
     flat |= {"difference_to_best_epoch": difference.get("epoch")}
     flat |= {"gpu_hours": row["gpu_hours"], "cpu_hours": row["cpu_hours"]}
     flat |= {"hosts": " ".join(row["hosts"]), "label": study["label"]}
-    flat |= {"first_weights": row["first_weights"]}
+    flat |= {"first_weights": row["first_weights"], "reason": row["reason"], "log": row["log"]}
     return flat | row["metrics"], row["params"]
 
 

@@ -17,6 +17,7 @@ from search.ledger.session import StudySession
 from search.ledger.state import StudyState, TrialState, threshold_rule
 from search.storage.data_facts import data_in_words
 from search.storage.outbox import reason
+from search.storage.run_folders import log_of
 from search.tracking import artifacts, descriptions
 from search.tracking.address import is_sqlite, linked_runs, without_credentials
 from search.tracking.client import connect, log
@@ -219,6 +220,7 @@ class StudyInMlflow:
             "status": trial.status(),
             "ending": trial.ending or "",
             "reason": trial.reason,
+            "log": log_of(self._folder, trial.number) if trial.attempts else "",
             "attempts": str(len(trial.attempts)),
             "hosts": " ".join(trial.hosts),
         }

@@ -20,6 +20,7 @@ from search.ledger.state import StudyState, TrialState
 from search.monitor.console import ProgressDisplay
 from search.storage.continuation import check_data, continuation
 from search.storage.dataset_cache import content_hash
+from search.storage.run_folders import log_of
 from search.storage.studies import display_path, open_as_driver, publish, read_study
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, study_of
@@ -259,6 +260,7 @@ def _conclude(session: StudySession) -> int:
     if retry:
         cause = session.broken or f"{len(failed)} trials failed: {failed[-1].reason}"
         name = shlex.quote(session.study.study)
+        print(f"Log      {log_of(session.folder, failed[-1].number)}", flush=True)
         print(f"Mend what is wrong, then: segtune retry {name} --runs {runs}: {cause}")
     if session.finished or (retry and session.broken):
         return status
