@@ -3,6 +3,7 @@
 from typing import Any
 
 from search.study.config import StudyConfig
+from search.study.notify import Notify
 from search.study.semantics import Frozen
 from trainer.configfile import flatten
 
@@ -14,8 +15,9 @@ LIMITS = {
     "trials.hang_timeout_s",
     "trials.cpus_per_trial",
     "train.memory_share",
+    *(f"notify.{name}" for name in Notify.model_fields),
 }
-"""Where trials run and for how long; the store is known by its content."""
+"""Who is told, where trials run and for how long; the store is known by its content."""
 COMPUTED = {
     "trials.gpus_per_trial",
     "trials.workers_per_trial",

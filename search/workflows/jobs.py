@@ -334,7 +334,9 @@ def _working_directory(study: StudyConfig | None) -> Iterator[str]:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(path.read_bytes())
         if study:
-            text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+            # Secrets travel with it: the driver there tells whom they are of.
+            settings = study.model_dump(mode="json") | {"notify": study.notify.model_dump()}
+            text = yaml.safe_dump(settings, sort_keys=False)
             (folder / "study.yaml").write_text(text)
         yield name
 

@@ -18,12 +18,14 @@ from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, TrialState
 from search.monitor.console import ProgressDisplay
+from search.notify.notices import Notices
 from search.storage.continuation import check_data, continuation
 from search.storage.dataset_cache import content_hash
 from search.storage.run_folders import log_of
 from search.storage.studies import display_path, open_as_driver, publish, read_study
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, study_of
+from search.study.notify import MASK, targets
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
@@ -65,6 +67,7 @@ def launch(
         OSError: The study's folder cannot be written.
     """
     address = ray_address(address)
+    targets(study.notify)  # before anything is written
     store_hash = content_hash(study.data.store)
     folder = runs.expanduser().resolve() / study.study
     with open_as_driver(folder) as ledger:
@@ -85,6 +88,7 @@ def reopened(folder: Path) -> Iterator[StudySession]:
     """
     study, state = read_study(folder)
     assert state.study is not None
+    targets(study.notify)
     check_trainable(state.study, folder)
     note_old_names(state.study["config"].get("train", {}), f"{folder}: train.")
     check_data(state.study, content_hash(study.data.store), study, folder)
@@ -118,12 +122,13 @@ def run_study(
     tracker = Tracker(session, links.put, progress.print_line)
     spent = session.overspent()
     runs = not session.finished and spent is None
+    notices = Notices(session, progress.print_line) if runs else None
     if spent:
         session.stopping = budget_rule(spent)
     if runs:
         before_ray(address)
     # What was found is shown before the rest of MLflow is waited for.
-    with tracker if runs or tracker.behind else nullcontext():
+    with tracker if runs or tracker.behind else nullcontext(), notices or nullcontext():
         if runs:
             from search.tuning.run import run_trials
 
@@ -134,6 +139,8 @@ def run_study(
         _show(session, found, show)
         tracker.found = found._replace(page=update_page(session.folder, found.result))
         status = _conclude(session)
+        if notices:
+            notices.ended(status == BROKEN)
     while not links.empty():
         session.record(links.get())
     return status
@@ -195,6 +202,8 @@ def _create_or_continue(
         }
         ledger.append(event | ({"warm_start": warm} if warm else {}), *imported)
     text = "# Resolved settings of this study; written by `segtune launch`.\n"
+    if MASK in str(found.config["notify"]):
+        text += "# Secrets of notify are not kept: SEGTUNE_NOTIFY_WEBHOOK and the like name them.\n"
     text += yaml.safe_dump(found.config, sort_keys=False)
     write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
     return study.under(frozen)
