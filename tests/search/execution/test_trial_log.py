@@ -193,7 +193,10 @@ def test_a_trials_log_has_its_attempts_and_no_other_trials_and_a_failed_one_its_
     tmp_path: Path, store: Path, drive: Callable[..., Driver], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One worker process trains several trials; one is killed, and goes on in another."""
-    study = write_study(tmp_path, store, {"dies": "0", "raise": "1"}, trials={"num_trials": 2})
+    scheduler = {"type": "none", "max_t": 3}
+    trials = {"num_trials": 2}
+    orders = {"dies": "0", "raise": "1"}
+    study = write_study(tmp_path, store, orders, trials=trials, scheduler=scheduler)
     driver = drive(study, "tests.search.talkative:fit")
     driver.wait()
     logs = {
@@ -206,7 +209,7 @@ def test_a_trials_log_has_its_attempts_and_no_other_trials_and_a_failed_one_its_
         assert f"a warning about {number}" in text
         assert not any(f"says {other}\n" in text for other in logs if other != number)
     assert logs[0].count("--- ") == 2 and "last words\n--- " in logs[0]
-    assert "after epoch 1" in logs[0] and "epoch    9/9  dice" in logs[0]
+    assert "after epoch 1" in logs[0] and "epoch    3/3  dice" in logs[0]
     pids = [re.findall(r"pid (\d+)", text)[-1] for text in logs.values()]
     assert len(set(pids)) < len(pids)
     assert logs[1].count("RuntimeError: trial 1 is broken\n") == 3  # of each attempt
