@@ -76,9 +76,7 @@ def status(
 @click.argument("trial", type=click.IntRange(min=0), required=False)
 @RUNS
 @SUBMIT
-@click.option(
-    "--follow", is_flag=True, help="Go on until the trial or its driver ends, or Ctrl-C."
-)
+@click.option("--follow", is_flag=True, help="Go on until the trial or its driver ends, or Ctrl-C.")
 def logs(study: str, trial: int | None, runs: Path, submit: str | None, follow: bool) -> None:
     """Show what a trial printed, or what happened in a study.
 

@@ -38,7 +38,7 @@ class LogFile:
     """A trial's log, which is appended to.
 
     Args:
-        path: The file; its folder is made.
+        path: The file; its folder and the one above are made.
         header: The line that an attempt begins with, empty for none.
         prefix: Of each line; whoever has one leaves the cutting to another process.
 
@@ -47,7 +47,8 @@ class LogFile:
     """
 
     def __init__(self, path: Path, header: str = "", prefix: str = ""):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (path.parents[1], path.parent):  # not the study's: it may be out of reach
+            folder.mkdir(exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._prefix = prefix.encode()
         size = os.fstat(self._file).st_size

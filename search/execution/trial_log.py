@@ -30,6 +30,8 @@ class TrialLog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._write: int
+        self._control: socket.socket
         self._pump: subprocess.Popen[bytes] | None = None
         self._before: tuple[int, int] | None = None
         """What fd 1 and 2 were, while they are the pump's."""

@@ -48,7 +48,8 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         unless they are `exhausted`, and why; combinations that were `refused`, which are no trials;
         `references`, the control among them, and `confirming` likewise; `running`, each with its
         value and `since_report_s`, the seconds since it reported; `rungs`, with the trials judged
-        there and those that `went_on`; those that `failed`, each with its reason and its log; `epochs` done of at most `max_epochs`, of which
+        there and those that `went_on`; those that `failed`, each with its reason and its log;
+        `epochs` done of at most `max_epochs`, of which
         `epochs_expected` are expected in the end; `eta_s`, about how many seconds from now the
         study ends, None if nobody runs it or nothing is known, by the `eta_budget` if not by its
         plan; `spent` of `budget`, what runs included up to now, and which of them is shown as the

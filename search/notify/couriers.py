@@ -158,7 +158,12 @@ def ask(method: str, address: str, **content: Any) -> None:
 
     try:
         with requests.request(
-            method, address, timeout=ANSWER_S, allow_redirects=method == "GET", stream=True, **content
+            method,
+            address,
+            timeout=ANSWER_S,
+            allow_redirects=method == "GET",
+            stream=True,
+            **content,
         ) as answer:
             status = answer.status_code
     except requests.Timeout:

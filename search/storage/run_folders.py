@@ -26,6 +26,7 @@ imports; and the file of version 0.1, which kept its best validation's and no ot
 LOG = "log.txt"
 """In a run folder: what the attempts printed."""
 
+
 def weights_of(folder: Path) -> Path | None:
     """Return the weights that stand for a run, None where it has none yet."""
     return next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)

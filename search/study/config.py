@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from search.pruning.asha import Asha
-from search.study.notify import Notify, section
+from search.study.notify import Notify, a_section
 from search.study.old_keys import in_new_keys
 from search.study.semantics import Frozen
 from search.study.space import Dimension
@@ -258,7 +258,7 @@ class StudyConfig(Section):
     control: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
     """The control's own settings over the fixed ones: a fair control needs its own learning rate.
     Trial 0, never pruned, model.family unet. There is none where nothing is trained (max_t 0)."""
-    notify: Annotated[Notify, BeforeValidator(section)] = Notify()
+    notify: Annotated[Notify, BeforeValidator(a_section)] = Notify()
     seed: int = Field(default=0, ge=0)
     """Of the sampler, the brackets and, unless `train` names one, of every training run."""
     _frozen: Frozen | None = PrivateAttr(default=None)

@@ -123,7 +123,7 @@ class Notify(Section):
     """What is told: its end, that it is broken, a new best, the end of a budget."""
 
 
-def section(value: Any) -> Any:
+def a_section(value: Any) -> Any:
     """Return what may be a section; else its text may be a secret, and is not to be shown.
 
     Raises:

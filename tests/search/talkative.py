@@ -28,12 +28,12 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = 0) -> Iterator[to
         warnings.simplefilter("always")
         warnings.warn(f"a warning about {trial}", stacklevel=1)
     for validation in toy.fit(config, run_dir, received=received):
-        dies = run_dir.parents[1] / "toy" / "dies"
-        if validation.epoch == 2 and dies.exists() and str(trial) in dies.read_text().split():
-            if not (run_dir / "died").exists():
-                (run_dir / "died").touch()
-                os.write(1, b"last words\n")
-                os.kill(os.getpid(), signal.SIGKILL)
+        died, dies = run_dir / "died", run_dir.parents[1] / "toy" / "dies"
+        told = dies.exists() and str(trial) in dies.read_text().split()
+        if validation.epoch == 2 and told and not died.exists():
+            died.touch()
+            os.write(1, b"last words\n")
+            os.kill(os.getpid(), signal.SIGKILL)
         if validation.epoch == 2 and trial == 2:
             print("\x1b[31mred\x1b[0m", file=sys.stderr, flush=True)
         yield validation

@@ -154,7 +154,9 @@ print(took)
     text = path.read_text()
     assert len(text) <= LIMIT and len(out) <= 2 * LIMIT + 1000
     assert text.startswith("the beginning\n") and text.endswith("the end\n")
-    left_out = sum(map(int, re.findall(r"^\[segtune: (\d+) bytes are left out here\]$", text, re.M)))
+    left_out = sum(
+        map(int, re.findall(r"^\[segtune: (\d+) bytes are left out here\]$", text, re.M))
+    )
     assert left_out + len(text) == pytest.approx(200_000_022, abs=300_000)
     assert float(out.splitlines()[-1]) < 30  # at RATE it would be 95 s
 

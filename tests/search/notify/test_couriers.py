@@ -179,9 +179,7 @@ def test_a_command_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def heartbeat(
-    listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Heartbeat:
+def heartbeat(listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Heartbeat:
     monkeypatch.setattr(Heartbeat, "LOOK_S", 0.02)
     monkeypatch.setattr(Heartbeat, "PERIOD_S", 0.1)
     return Heartbeat(f"{listener.url}/{SECRET}", lambda trial: tmp_path / f"{trial:04d}", print)
