@@ -43,9 +43,11 @@ def show_trial(folder: Path, number: int, *, follow: bool) -> None:
     if not follow:
         content = read_log(run_dir)
         if content is None:
-            why = "has not reported yet" if shared_place(folder) else "has not begun"
-            rule = why if trial.ending is None else "its version of segtune kept none"
-            raise ConfigError([f"{trial_name(folder, number)}: has no log: {rule}"])
+            why = "it has not begun"
+            if trial.attempts:
+                goes_on = trial.ending is None and shared_place(folder)
+                why = "it has not reported yet" if goes_on else "none was kept"
+            raise ConfigError([f"{trial_name(folder, number)}: has no log: {why}"])
         _print(content)
         return
     shown = b""

@@ -77,9 +77,10 @@ def test_a_log_is_followed_until_its_trial_ends_also_when_it_is_cut(
     follower.start()
     shown = _read(capsys, "one\n")
     assert shown == "one\n"  # a line is shown when it is whole
-    path.write_text("one\ntwo\nthree\n")
-    assert _read(capsys, "three\n") == "two\nthree\n"
-    path.write_text("[segtune: 8 bytes are left out here]\nthree\nfour\n")
+    three = f"three {'x' * logs.ANCHOR}\n"
+    path.write_text(f"one\ntwo\n{three}")
+    assert _read(capsys, three) == f"two\n{three}"
+    path.write_text(f"[segtune: 8 bytes are left out here]\n{three}four\n")
     assert _read(capsys, "four\n") == "four\n"
     path.write_text("[segtune: 19 bytes are left out here]\nfive\nlast")
     offline.end(session, session.state.trials[2], "failed", "ImportError: no")

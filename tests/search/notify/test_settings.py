@@ -133,6 +133,15 @@ def test_bad_targets_get_a_line_without_their_secret(
     assert said.startswith(f"{path}: {line}") and SECRET not in said
 
 
+def test_on_needs_no_quotes(tmp_path: Path) -> None:
+    text = yaml.safe_dump(study().model_dump(mode="json", exclude={"notify"}))
+    (path := tmp_path / "study.yaml").write_text(
+        f"{text}notify:\n  webhook: ${{HOOK}}\n  on: [end, best]\n"
+    )
+    assert load_study(path).notify.on == ("end", "best")
+    assert load_study(path, ["notify.on=[budget]"]).notify.on == ("budget",)
+
+
 def test_bad_targets_of_the_environment_and_missing_programs_get_a_line() -> None:
     for variables, line in (
         ({"SEGTUNE_NOTIFY_HEARTBEAT": f"htp://h/{SECRET}"}, "SEGTUNE_NOTIFY_HEARTBEAT: htp://h/"),
