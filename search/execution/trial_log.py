@@ -67,33 +67,37 @@ class TrialLog:
                 os.dup2(self._write, 2)
         except OSError as error:
             logger.warning("%s: is not kept: %s", path, error)
+            self._let_go()
 
     def end(self) -> None:
         """Keep no more; what was printed is in the log when this returns."""
         self._restore()
         if self._pump:
-            with suppress(OSError):
+            try:
                 self._tell(None)
+            except OSError:  # a later answer would be taken for another one
+                self._let_go()
 
     def close(self) -> None:
         """Let the pump end, as soon as nothing is left that prints."""
         self.end()
-        pump, self._pump = self._pump, None
-        if pump:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._pump:
             self._control.close()
             os.close(self._write)
+        self._pump = None
 
     def _start(self) -> None:
         """Start the pump, unless there is one."""
         if self._pump and self._pump.poll() is None:
             return
-        if self._pump:
-            self._control.close()
-            os.close(self._write)
+        self._let_go()
         read, self._write = os.pipe()
         self._control, theirs = socket.socketpair()
         self._control.settimeout(WAIT_S)
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # Linux alone has it
             import fcntl
 
             fcntl.fcntl(self._write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

@@ -40,24 +40,23 @@ def show_trial(folder: Path, number: int, *, follow: bool) -> None:
     """
     run_dir = folder / "trials" / f"{number:04d}"
     trial = trial_of(folder, read_study(folder)[1], number)
-    if not follow:
-        content = read_log(run_dir)
-        if content is None:
-            why = "it has not begun"
-            if trial.attempts:
-                goes_on = trial.ending is None and shared_place(folder)
-                why = "it has not reported yet" if goes_on else "none was kept"
-            raise ConfigError([f"{trial_name(folder, number)}: has no log: {why}"])
-        _print(content)
-        return
-    shown = b""
-    with suppress(KeyboardInterrupt):
-        for content in _contents(folder, number):
+    try:
+        shown = content = b""
+        for content in _contents(folder, number) if follow else ():
             new = new_in(shown, content)
             whole = new[: new.rfind(b"\n") + 1]
             shown = content[: len(content) - len(new) + len(whole)]
             _print(whole)
-        _print(content[len(shown) :])
+        found = content[len(shown) :] if content else read_log(run_dir)
+    except KeyboardInterrupt:
+        return
+    if found is None:
+        why = "it has not begun"
+        if trial.attempts:
+            goes_on = trial.ending is None and shared_place(folder)
+            why = "it has not reported yet" if goes_on else "none was kept"
+        raise ConfigError([f"{trial_name(folder, number)}: has no log: {why}"])
+    _print(found)
 
 
 def _contents(folder: Path, number: int) -> Iterator[bytes]:

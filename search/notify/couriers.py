@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,9 @@ class Messenger:
     def _run(self) -> None:
         while told := self._next():
             if self._targets.webhook:
-                self._try("webhook", self._targets.webhook, lambda told=told: self._post(told))
+                self._try("webhook", self._targets.webhook, partial(self._post, told))
             if self._targets.command:
-                self._try("command", self._targets.command, lambda told=told: self._call(told))
+                self._try("command", self._targets.command, partial(self._call, told))
 
     def _try(self, name: str, target: str, tell: Callable[[], None]) -> None:
         waits = pauses(*RETRY_S)

@@ -18,9 +18,7 @@ STARTED = {"attempt": 1, "host": "h", "pid": 1, "cpu": "", "threads": 1}
 
 
 @pytest.fixture
-def session(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[StudySession]:
+def session(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudySession]:
     monkeypatch.setattr(logs, "EVERY_S", 0.02)
     with offline.opened(offline.study(store), tmp_path / "toy") as session:
         offline.propose(session)

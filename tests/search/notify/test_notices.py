@@ -1,6 +1,6 @@
 """What a driver tells, and when."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from search.ledger.session import StudySession
 from search.notify import couriers
 from search.notify.notices import Notices
 from tests.search import offline
+from tests.search.conftest import Driver, write_study
 from tests.search.notify.conftest import Listener
 
 
@@ -103,3 +104,22 @@ def test_only_what_is_wanted_is_told_and_an_end_of_any_kind_is_an_end(
     with with_notices(session, on=("best",)) as notices:
         notices.ended(broken=True)
     assert texts(listener) == [("end", "toy: is broken: its trials only fail")]
+
+
+@pytest.mark.slow  # 20 s
+def test_a_driver_tells_of_its_budgets_end_and_keeps_no_secret(
+    tmp_path: Path, store: Path, drive: Callable[..., Driver], listener: Listener
+) -> None:
+    """Nothing below the studies' folder has it, MLflow's database and the printed lines neither."""
+    secret = "T0S3CR3T"
+    notify = {"webhook": f"{listener.url}/{secret}", "command": f"false --token {secret}"}
+    study = write_study(tmp_path / "own", store, notify=notify, budget={"epochs": 4})
+    driver = drive(study, runs=tmp_path / "runs", uri=f"sqlite:///{tmp_path}/runs/mlflow.db")
+    said = driver.finish()
+    event, text = texts(listener)[-1]
+    assert event == "budget" and text.startswith("toy: not finished: the budget of 4 epochs")
+    assert "notify.command: false --token ***: ended with status 1: nobody was told" in said
+    found = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert len(found) > 10 and driver.log in found
+    assert not [path for path in found if secret.encode() in path.read_bytes()]
+    assert f"{listener.url}/***" in (driver.folder / "study.yaml").read_text()
