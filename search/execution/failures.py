@@ -18,6 +18,7 @@ from ray.exceptions import (
     NodeDiedError,
     OutOfMemoryError,
     RayActorError,
+    RayError,
     RayTaskError,
 )
 from ray.tune.experiment import Trial
@@ -84,7 +85,7 @@ def fault_of(trial: Trial, hung: bool) -> Fault:
     try:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
     except (OSError, TypeError, pickle.UnpicklingError, AttributeError, ImportError):
-        return Fault("process", "its process died", killed=True)
+        return _without_its_error(trial)
     while cause := getattr(error, "cause", None):
         error = cause
     text, reason = plain(str(error)).strip(), reason_of(error)
@@ -111,12 +112,30 @@ def reason_of(error: BaseException) -> str:
 
     Of one that Ray has as text only, the line is looked for in that text.
     """
-    lines = [line for line in plain(str(error)).splitlines() if line.strip()]
-    as_text = isinstance(error, RayTaskError) or getattr(error, "actor_init_failed", False)
-    if as_text and (raised := [line for line in lines if _RAISED.match(line)]):
-        return raised[-1].strip()[:MAX_REASON]
-    first = lines[0].strip() if lines else ""
+    text = plain(str(error))
+    as_text = type(error) is RayError or isinstance(error, RayTaskError)
+    if as_text or getattr(error, "actor_init_failed", False):
+        return _raised(text) or "its process died"
+    first = (text.strip().splitlines() or [""])[0].strip()
     return f"{type(error).__name__}: {first}".removesuffix(": ")[:MAX_REASON]
+
+
+def _raised(text: str) -> str:
+    """Return the last line of a traceback that names the exception; empty if there is none."""
+    raised = [line.strip() for line in text.splitlines() if _RAISED.match(line)]
+    return raised[-1][:MAX_REASON] if raised else ""
+
+
+def _without_its_error(trial: Trial) -> Fault:
+    """Return the fault of an attempt whose error Tune could not keep, or nobody can load here."""
+    try:
+        text = plain(Path(trial.error_file).read_text(errors="replace"))
+    except (OSError, TypeError):
+        text = ""
+    _, found, traceback = text.partition("Original exception:\n")
+    if found and (reason := _raised(traceback)):
+        return Fault("error", reason)
+    return Fault("process", "its process died", killed=True)
 
 
 def _of_storage(error: OSError, spec: Mapping[str, Any]) -> bool:

@@ -117,7 +117,7 @@ def test_a_study_says_what_happened_and_where_more_is(session: StudySession) -> 
     said = segtune(session, "toy").output.splitlines()
     assert said[0].startswith("--- 20") and "  driver pid " in said[0]
     [ended] = [line for line in said if "failed " in line]
-    assert "trial    2    failed      at epoch 0: ImportError: no" in ended
+    assert "trial    2  failed      at epoch 0: ImportError: no" in ended
     assert said[-1] == "What trials printed: segtune logs toy:2; 1 have a log"
 
 
