@@ -80,17 +80,14 @@ class LogFile:
             rest = rest[os.write(self._file, rest) :]
 
     def _cut(self) -> None:
-        size = os.fstat(self._file).st_size
-        head = os.pread(self._file, HEAD + len(LEFT_OUT) + 20, 0)
-        left_out, end = 0, 0
-        if found := _LEFT_OUT.search(head):
-            head, end, left_out = head[: found.start()], found.end(), int(found[1])
-        else:
-            head = head[: head.rfind(b"\n", 0, HEAD) + 1] or head[:HEAD]
-            end = len(head)
-        newest = os.pread(self._file, NEWEST, size - NEWEST)
-        newest = newest[newest.find(b"\n") + 1 :]
-        left_out += size - len(newest) - end
+        whole = os.pread(self._file, os.fstat(self._file).st_size, 0)
+        head = whole[: whole.rfind(b"\n", 0, HEAD) + 1] or whole[:HEAD]
+        if found := _LEFT_OUT.search(head):  # where it was cut before
+            head = head[: found.start()]
+        begin = whole.find(b"\n", len(whole) - NEWEST) + 1 or len(whole) - NEWEST
+        between, newest = whole[len(head) : begin], whole[begin:]
+        earlier = [found[0] for found in _LEFT_OUT.finditer(between)]
+        left_out = len(between) + sum(int(line.split()[1]) - len(line) for line in earlier)
         line = b"" if head.endswith(b"\n") else b"\n"
         os.ftruncate(self._file, len(head))
         self._append(line + LEFT_OUT % left_out + newest)
