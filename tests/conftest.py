@@ -22,23 +22,21 @@ BAD_INPUT: list[Mapping[str, Mapping[str, int]]] = []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and all that use the session's Ray in the same.
+    """Keep the tests of a file in one process; each process has a Ray of its own, kept to the end.
 
     pytest-xdist tells groups apart by an id's ending, which its own mark fails to set since
     pytest 9.2: it writes the id where pytest no longer reads it.
     """
     if not config.getoption("loadgroup", False):  # set in its processes
         return
-    groups = {
-        item: "ray" if {"cluster", "guarded"} & {*item.fixturenames} else item.nodeid.split("::")[0]
-        for item in items
-    }
+    files = {item: item.nodeid.split("::")[0] for item in items}
+    on_ray = {files[item] for item in items if {"cluster", "guarded"} & {*item.fixturenames}}
     # What takes longest begins first, so that no process is left alone with it at the end: those
     # on Ray, then the files of few tests.
-    sizes = Counter(groups.values())
-    items.sort(key=lambda item: (groups[item] != "ray", sizes[groups[item]], groups[item]))
+    sizes = Counter(files.values())
+    items.sort(key=lambda item: (files[item] not in on_ray, sizes[files[item]], files[item]))
     for item in items:
-        item._id = NodeId.parse(f"{item.nodeid}@{groups[item]}")
+        item._id = NodeId.parse(f"{item.nodeid}@{files[item]}")
 
 
 @pytest.hookimpl(optionalhook=True)
