@@ -146,10 +146,14 @@ class TrialState:
         return self.segments[-1].epochs if self.segments else self.goal_at(study, 0)
 
     def config(self, study: StudyConfig) -> TrainConfig:
-        """Return the configuration that it trains to its goal."""
+        """Return the configuration that it trains to its goal, of segtune's trainer."""
         return study.train_config(
             self.params, epochs=self.goal(study), seed=self.seed, fold=self.fold
         )
+
+    def settings(self, study: StudyConfig) -> dict[str, Any]:
+        """Return the settings that it trains to its goal, whoever trains it."""
+        return study.settings(self.params, epochs=self.goal(study), seed=self.seed, fold=self.fold)
 
 
 class StudyState:
@@ -160,6 +164,8 @@ class StudyState:
         """The newest `study` event."""
         self.threshold: Event | None = None
         self.data: Event | None = None
+        self.masks: dict[str, Event] = {}
+        """How masks that are references score, by their name."""
         self.noise: Event | None = None
         """What a validation's own noise was measured to be."""
         self.mlflow_experiment_id: str | None = None
@@ -239,6 +245,8 @@ class StudyState:
                 self.threshold = event
             case "data", None:
                 self.data = event
+            case "masks", None:
+                self.masks[event["name"]] = event
             case "imported", None:
                 self.imported.append(event)
             case "refused", None:
@@ -325,14 +333,14 @@ class StudyState:
     def reference_name(self, study: StudyConfig, trial: TrialState) -> str | None:
         """Return the name of a trial that is a reference of the study, None of any other."""
         numbers = [reference.number for reference in self.references()]
-        names = {n: each.name for n, each in zip(numbers, study.references, strict=False)}
+        names = {n: each.name for n, each in zip(numbers, study.trained_references, strict=False)}
         return names.get(trial.number)
 
     def planned(self, study: StudyConfig) -> bool:
         """Return whether every trial of the plan is proposed."""
         return (
             (self.control() is not None or not study.has_control)
-            and len(self.references()) >= len(study.references)
+            and len(self.references()) >= len(study.trained_references)
             and len(self.searched()) >= self.num_trials(study)
         )
 

@@ -16,6 +16,7 @@ LIMITS = {
     "trials.cpus_per_trial",
     "train.memory_share",
     *(f"notify.{name}" for name in Notify.model_fields),
+    "trainer.folder",
 }
 """Who is told, where trials run and for how long; the store is known by its content."""
 COMPUTED = {
@@ -27,6 +28,10 @@ COMPUTED = {
     "train.cuda_graph",
 }
 """How what they compute is computed: another value rounds otherwise."""
+
+
+MASKS = "references."
+"""Before the name of masks that are a reference: nothing of a trial depends on them."""
 
 
 def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str]]:
@@ -45,7 +50,11 @@ def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str
         rule = "give the study another name to change it"
         if key == "trials.num_trials":
             rule = "can only be raised"
-        if key in LIMITS | COMPUTED or (key == "trials.num_trials" and raised):
+        if (
+            key in LIMITS | COMPUTED
+            or key.startswith(MASKS)
+            or (key == "trials.num_trials" and raised)
+        ):
             notes.append(f"{key}: {_text(new)}, was {_text(old)}{_of_bits(key, old, new)}")
         else:
             refused.append(f"{key}: {new!r}: this study was begun with {old!r}; {rule}")
@@ -54,6 +63,8 @@ def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str
 
 def frozen_beside(frozen: Frozen, begun: StudyConfig, study: StudyConfig) -> Frozen:
     """Return what a study goes on under, without settings that it gave and gives no more."""
+    if study.trainer:
+        return frozen
     dropped = {key.removeprefix("train.") for key in LIMITS | COMPUTED}
     dropped &= begun.train.keys() - study.train.keys()
     settings = {name: value for name, value in frozen.settings.items() if name not in dropped}
@@ -61,7 +72,11 @@ def frozen_beside(frozen: Frozen, begun: StudyConfig, study: StudyConfig) -> Fro
 
 
 def _settings(study: StudyConfig) -> dict[str, Any]:
-    values = study.model_dump(mode="json", exclude={"references": {"__all__": {"name"}}})
+    values = study.model_dump(mode="json")
+    values["references"] = [{"settings": each.settings} for each in study.trained_references]
+    for each in study.mask_references:
+        values[f"{MASKS}{each.name}"] = each.masks
+        values[f"{MASKS}{each.name}.splits"] = each.splits or {}
     return {key: value for key, value in flatten(values).items() if value != {}}
 
 

@@ -36,9 +36,7 @@ def many_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("target", ["x_start", "v", "eps"])
-def test_noise_and_mean_by_steps_and_members(
-    many_cases: Path, tmp_path: Path, target: str
-) -> None:
+def test_noise_and_mean_by_steps_and_members(many_cases: Path, tmp_path: Path, target: str) -> None:
     """Of weights that have learned little: there the mean of one step may be below that of ten."""
     settings = {"epochs": 6, "epoch_images": 400, "sampling__threshold": 0.5}
     model = trained(many_cases, tmp_path, diffusion__target=target, **settings)
