@@ -17,8 +17,8 @@ from ray import tune
 
 from search.execution.environment import code_here
 from search.execution.hardware import cpu_model, gpu_in_use
+from search.execution.logs.trial_log import TrialLog, begun
 from search.execution.memory import oom_kills
-from search.execution.trial_log import TrialLog, begun
 from search.execution.worker import check_memory, ending_of, gpu_memory_bytes, load
 from search.execution.worker_group import UNHEARD, WorkerGroup
 from search.storage import dataset_cache, run_folders
@@ -133,7 +133,7 @@ class Trainable(tune.Trainable):
             closing(self._fit()) as validations,
         ):
             for validation in validations:
-                epochs = spec["train"].get("epochs")
+                epochs = None if spec.get("trainer") else spec["train"].get("epochs")
                 print(progress_line(validation.epoch, epochs, validation.metrics), flush=True)
                 yield validation
 

@@ -24,7 +24,7 @@ from ray.exceptions import OutOfMemoryError, RayError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from search.execution.trial_log import TrialLog, print_traceback
+from search.execution.logs.trial_log import TrialLog, print_traceback
 from search.execution.worker import check_memory, ending_of, load, on_its_devices
 from search.storage.run_folders import LOG
 from trainer.config import TrainConfig

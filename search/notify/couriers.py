@@ -17,7 +17,8 @@ from typing import Any
 from search.notify.messages import Message, request
 from search.report.text import plain
 from search.storage.outbox import pauses
-from search.study.notify import Targets, masked
+from search.study.notify.masks import masked
+from search.study.notify.targets import Targets
 
 ANSWER_S = 10.0
 """For an answer of a webhook or a heartbeat's address."""

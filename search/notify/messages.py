@@ -9,7 +9,7 @@ from search.analysis.ranking import best_of, standing
 from search.ledger.session import StudySession
 from search.storage.run_folders import log_of
 from search.storage.studies import display_path
-from search.study.notify import Format, Kind
+from search.study.notify.section import Format, Kind
 
 MARKS = {"end": "white_check_mark", "broken": "rotating_light", "best": "trophy", "budget": "coin"}
 """What ntfy shows beside a message."""

@@ -11,7 +11,8 @@ from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.notify.couriers import Heartbeat, Messenger
 from search.notify.messages import message
-from search.study.notify import Kind, targets
+from search.study.notify.section import Kind
+from search.study.notify.targets import targets
 from trainer.exceptions import first_line
 
 CLOSE_S = 5.0

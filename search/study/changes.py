@@ -3,7 +3,7 @@
 from typing import Any
 
 from search.study.config import StudyConfig
-from search.study.notify import Notify
+from search.study.notify.section import Notify
 from search.study.semantics import Frozen
 from trainer.configfile import flatten
 

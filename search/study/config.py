@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from search.pruning.asha import Asha
-from search.study.notify import Notify, a_section
+from search.study.notify.section import Notify, a_section
 from search.study.old_keys import in_new_keys
 from search.study.own_settings import OwnSettings
 from search.study.own_trainer import OwnTrainer

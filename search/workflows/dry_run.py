@@ -12,7 +12,7 @@ from search.report.text import align
 from search.storage.dataset_cache import read_manifest
 from search.storage.studies import begun_under, read_study
 from search.study.config import StudyConfig
-from search.study.notify import targets
+from search.study.notify.targets import targets
 from search.study.own_trainer import OwnTrainer
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension, draw

@@ -26,7 +26,8 @@ from search.storage.studies import display_path, open_as_driver, publish, read_s
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, study_of
 from search.study.load import with_its_trainer
-from search.study.notify import MASK, targets
+from search.study.notify.masks import MASK
+from search.study.notify.targets import targets
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker

@@ -14,9 +14,9 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from search.execution.logs.trial_log import TrialLog
 from search.execution.recovery import Recovery
 from search.execution.trainable import Trainable
-from search.execution.trial_log import TrialLog
 from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
 from search.sampler.sampler import Sampler

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from search.execution.log_pump import HEAD, LIMIT, LogFile
+from search.execution.logs.log_pump import HEAD, LIMIT, LogFile
 from search.monitor.logs import new_in, show_study, show_trial
 from search.monitor.status import status
 from search.report.leaderboard import leaderboard
@@ -20,7 +20,7 @@ from tests.search.conftest import ROOT, Driver, write_study
 PRINTS = """
 import os, signal, subprocess, sys
 from pathlib import Path
-from search.execution.trial_log import TrialLog
+from search.execution.logs.trial_log import TrialLog
 log = TrialLog()
 """
 

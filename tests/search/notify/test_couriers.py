@@ -12,7 +12,8 @@ import pytest
 from search.notify import couriers
 from search.notify.couriers import Heartbeat, Messenger
 from search.notify.messages import Message, request
-from search.study.notify import Format, Kind, Targets
+from search.study.notify.section import Format, Kind
+from search.study.notify.targets import Targets
 from tests.search.notify.conftest import Listener
 
 SECRET = "S3CR3T"

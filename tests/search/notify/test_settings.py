@@ -9,7 +9,9 @@ import yaml
 
 from search.study.config import StudyConfig
 from search.study.load import load_study
-from search.study.notify import KINDS, masked, targets
+from search.study.notify.masks import masked
+from search.study.notify.section import KINDS
+from search.study.notify.targets import targets
 from search.workflows.dry_run import preview
 from search.workflows.jobs import _working_directory
 from trainer.configfile import ConfigError
