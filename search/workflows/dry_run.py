@@ -11,6 +11,7 @@ from search.report.text import align
 from search.storage.dataset_cache import read_manifest
 from search.storage.studies import begun_under, read_study
 from search.study.config import StudyConfig
+from search.study.notify.targets import targets
 from search.study.own_trainer import OwnTrainer
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension, draw
@@ -177,6 +178,8 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
         ("scheduler", _scheduler(study)),
         ("stall", _stall(study)),
         ("budget", _budget(study)),
+        *([("notify", told.in_words())] if (told := targets(study.notify)) else []),
+        *[("notify", note) for note in told.notes],
         ("seed", str(study.seed)),
     ]
 

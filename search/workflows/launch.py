@@ -18,9 +18,11 @@ from search.ledger.session import StudySession
 from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
 from search.monitor.console import ProgressDisplay
+from search.notify.notices import Notices
 from search.storage.continuation import asked_of_driver, check_data, continuation
 from search.storage.dataset_cache import content_hash
 from search.storage.requests import ask_driver, end_by_hand, take_up, waiting_here
+from search.storage.run_folders import log_of
 from search.storage.settings_file import write_settings
 from search.storage.studies import (
     display_path,
@@ -33,6 +35,7 @@ from search.storage.studies import (
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, study_of
 from search.study.load import with_its_trainer
+from search.study.notify.targets import targets
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
@@ -81,6 +84,7 @@ def launch(
         OSError: The study's folder cannot be written.
     """
     address = ray_address(address)
+    targets(study.notify)  # before anything is written
     store_hash = content_hash(study.data.store)
     folder = runs.expanduser().resolve() / study.study
     try:
@@ -139,6 +143,7 @@ def reopened(folder: Path) -> Iterator[StudySession]:
     """
     study, state = read_study(folder)
     assert state.study is not None
+    targets(study.notify)
     check_trainable(state.study, folder)
     if study.trainer is None:
         note_old_names(state.study["config"].get("train", {}), f"{folder}: train.")
@@ -175,12 +180,13 @@ def run_study(
     end_by_hand(session)
     spent = session.overspent()
     runs = not session.finished and spent is None
+    notices = Notices(session, progress.print_line) if runs else None
     if spent:
         session.stopping = budget_rule(spent)
     if runs:
         before_ray(address)
     # What was found is shown before the rest of MLflow is waited for.
-    with tracker if runs or tracker.behind else nullcontext():
+    with tracker if runs or tracker.behind else nullcontext(), notices or nullcontext():
         if runs:
             from search.tuning.run import run_trials
 
@@ -194,6 +200,8 @@ def run_study(
         tracker.found = found._replace(page=update_page(session.folder, found.result))
         take_up(session)  # what was asked for in the last minutes, for whoever launches again
         status = _conclude(session)
+        if notices:
+            notices.ended(status == BROKEN)
     while not links.empty():
         session.record(links.get())
     return status
@@ -329,6 +337,7 @@ def _conclude(session: StudySession) -> int:
     if retry:
         cause = session.broken or f"{len(failed)} trials failed: {failed[-1].reason}"
         name = shlex.quote(session.study.study)
+        print(f"Log      {log_of(session.folder, failed[-1].number)}", flush=True)
         print(f"Mend what is wrong, then: segtune retry {name} --runs {runs}: {cause}")
     if session.finished or (retry and session.broken):
         return status
