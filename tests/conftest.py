@@ -19,10 +19,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 BAD_INPUT: list[Mapping[str, Mapping[str, int]]] = []
 """What each process of the tests met: by kind, how many inputs were refused or read right."""
+COMBINATIONS: Counter[str] = Counter()
+"""Of each test with `one_in`, how many are collected so far."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Leave all but every n-th combination of `one_in(n)` to the slow tests."""
+    if (mark := item.get_closest_marker("one_in")) is not None:
+        test = item.nodeid.partition("[")[0]
+        if COMBINATIONS[test] % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
+        COMBINATIONS[test] += 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process; each process has a Ray of its own, kept to the end.
+    """Keep the tests of a file in one process, and of `make test` all that use Ray in the same.
+
+    These share a Ray and a study of it. The slow ones are many, and each process has its own Ray.
 
     pytest-xdist tells groups apart by an id's ending, which its own mark fails to set since
     pytest 9.2: it writes the id where pytest no longer reads it.
@@ -30,13 +43,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("loadgroup", False):  # set in its processes
         return
     files = {item: item.nodeid.split("::")[0] for item in items}
-    on_ray = {files[item] for item in items if {"cluster", "guarded"} & {*item.fixturenames}}
+    on_ray = {item for item in items if {"cluster", "guarded"} & {*item.fixturenames}}
+    together = "not slow" in config.option.markexpr
+    groups = {i: "ray" if together and i in on_ray else file for i, file in files.items()}
+    first = {groups[item] for item in on_ray}
     # What takes longest begins first, so that no process is left alone with it at the end: those
     # on Ray, then the files of few tests.
-    sizes = Counter(files.values())
-    items.sort(key=lambda item: (files[item] not in on_ray, sizes[files[item]], files[item]))
+    sizes = Counter(groups.values())
+    items.sort(key=lambda item: (groups[item] not in first, sizes[groups[item]], groups[item]))
     for item in items:
-        item._id = NodeId.parse(f"{item.nodeid}@{files[item]}")
+        item._id = NodeId.parse(f"{item.nodeid}@{groups[item]}")
 
 
 @pytest.hookimpl(optionalhook=True)

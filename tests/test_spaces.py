@@ -13,8 +13,9 @@ from search.analysis.results import compare
 from search.cli.main import main
 from search.storage.studies import read_study
 from search.study.checks import TABLES
-from search.study.config import METRICS, StudyConfig
+from search.study.config import StudyConfig
 from search.study.load import load_study
+from search.study.own_checks import METRICS
 from search.study.schema_docs import WORDS, header, reference
 from search.study.shipped import find_space
 from tests.trainer.tiny import tiny_config
@@ -189,6 +190,7 @@ def unpacked(study: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("study", [path.name.split(".")[0] for path in RESULTS])
+@pytest.mark.one_in(4)
 def test_headers_say_what_the_ledgers_do(study: str, tmp_path: Path) -> None:
     """Every interval of a header is that of a verdict."""
     result = compare(unpacked(study, tmp_path))

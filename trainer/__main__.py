@@ -191,14 +191,31 @@ def overfit(config: str, overrides: tuple[str, ...], max_images: int) -> None:
 
 
 @cli.command()
-@click.argument("model")
+@click.argument("model", metavar="MODEL|MASKS")
+@click.argument("masks_of", metavar="[STORE]", required=False)
 @click.option(
     "--split",
     type=click.Choice(["val", "test"]),
     default="val",
     show_default=True,
-    help="Cases to score: the validation fold, or the sealed test set at the threshold that an "
-    "evaluation of the validation fold has frozen.",
+    help="Cases to score: the validation fold, or the sealed test set, a model at the threshold "
+    "that an evaluation of the validation fold has frozen.",
+)
+@click.option(
+    "--fold",
+    type=click.Choice(["0", "1", "2", "3", "4", "all"]),
+    help="Validation fold whose masks are scored; all for those of a cross-validation; a model has "
+    "its own.  [default: 0]",
+)
+@click.option(
+    "--labels",
+    metavar="N,...",
+    help="Labels of the masks that are lesion.  [default: all but 0, or as in the store]",
+)
+@click.option(
+    "--splits",
+    metavar="FILE",
+    help="What the masks' model was trained on: nnU-Net's splits_final.json or a table.",
 )
 @ENSEMBLE
 @click.option(
@@ -216,7 +233,11 @@ def overfit(config: str, overrides: tuple[str, ...], max_images: int) -> None:
 )
 def evaluate(
     model: str,
+    masks_of: str | None,
     split: Literal["val", "test"],
+    fold: str | None,
+    labels: str | None,
+    splits: str | None,
     ensemble: int | None,
     fuse: str | None,
     steps: str | None,
@@ -224,12 +245,25 @@ def evaluate(
     store: str | None,
     out: str | None,
 ) -> None:
-    """Score a model case by case, on the images' own grid.
+    """Score a model, or somebody's masks, case by case, on the images' own grid.
 
     MODEL is a run folder, a .pt file or an exported folder; `segtune evaluate` also takes a trial,
     STUDY:7, or STUDY for its best. On the validation fold this freezes the threshold that the test
-    set needs, and each reading of the test set is recorded in the run folder.
+    set needs, and each reading of the test set is recorded in the run folder and beside the store.
+
+    MASKS is a folder without a model: masks or probabilities of the cases of STORE that any program
+    wrote as NIfTI files, named by case as nnU-Net, BIDS and others do.
     """
+    from trainer.evaluation.masks_command import evaluate_masks_of, is_masks
+
+    of_masks = {"fold": fold, "labels": labels, "splits": splits}
+    of_models = {"ensemble": ensemble, "fuse": fuse, "steps": steps, "store": store}
+    if is_masks(model, masks_of):
+        _refuse(of_models, "says nothing of masks")
+        evaluate_masks_of(Path(model), masks_of or "", split, **of_masks, out=out)
+        return
+    _refuse(of_masks, f"is of masks, but {model} is a model")
+    store = store or masks_of
     from trainer.data.store import Store
     from trainer.evaluation.evaluate import evaluate as run
     from trainer.evaluation.evaluation_table import table, write
@@ -259,6 +293,12 @@ def evaluate(
     write(evaluation, folder)
     click.echo(table(evaluation))
     click.echo(f"written to {folder}: cases.csv, summary.json")
+
+
+def _refuse(options: dict[str, Any], rule: str) -> None:
+    for name, value in options.items():
+        if value:
+            raise ValueError(f"command line: {name}: {value}: {rule}")
 
 
 @cli.command()

@@ -31,6 +31,16 @@ CASE_METRICS = {
 DICE = CASE_METRICS["val/dice"]
 
 
+def case_metric(metric: str, mode: Literal["max", "min"] = "max") -> CaseMetric:
+    """Return how a metric that another trainer reports is a mean over its cases: over all of them.
+
+    Args:
+        metric: Its name.
+        mode: Which way it is better, where it is none of CASE_METRICS.
+    """
+    return CASE_METRICS.get(metric, CaseMetric("value", "all", Scale(math.inf, mode)))
+
+
 def read_cases(run_dir: Path, epoch: int) -> list[dict[str, Any]]:
     """Return what `cases.parquet` has of an epoch, a row a case, sorted by case.
 

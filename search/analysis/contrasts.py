@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from search.analysis.case_scores import CASE_METRICS
-from search.analysis.intervals import ALPHA
+from search.analysis.case_scores import case_metric
+from search.analysis.intervals import ALPHA, Scale
 from search.analysis.significance import Difference, decide, difference
 from search.ledger.journal import Event
 from search.ledger.state import StudyState
@@ -98,19 +98,27 @@ class Evidence:
 
     plan: Plan
     metric: str
-    """One of CASE_METRICS."""
-    scores: Mapping[tuple[int, Pair], Cases]
-    """By trial (the one that is trained again) and pair, of the trainings that completed."""
-    missing: Mapping[tuple[int, Pair], str]
+    """One of CASE_METRICS, or of a trainer of one's own."""
+    scores: Mapping[tuple[int | str, Pair], Cases]
+    """By trial (the one that is trained again) and pair, of the trainings that completed; masks
+    that are compared with them by their name."""
+    missing: Mapping[tuple[int | str, Pair], str]
     """What became of the others."""
     same_cases: bool
     """Whether all pairs have the same cases."""
+    mode: Literal["max", "min"] = "max"
+    """Which way a metric is better that is none of CASE_METRICS."""
 
-    def pairs(self, *trials: int) -> list[Pair]:
+    @property
+    def scale(self) -> Scale:
+        """What values the metric can have."""
+        return case_metric(self.metric, self.mode).scale
+
+    def pairs(self, *trials: int | str) -> list[Pair]:
         """Return the pairs that all of the trials completed."""
         return [p for p in self.plan.pairs if all((trial, p) in self.scores for trial in trials)]
 
-    def by_seed(self, one: int, other: int | None = None) -> list[float]:
+    def by_seed(self, one: int | str, other: int | str | None = None) -> list[float]:
         """Return the mean difference of two trials, or the mean of one, of each of their pairs."""
         pairs = self.pairs(one) if other is None else self.pairs(one, other)
         means = [self._values(one, pair).mean() for pair in pairs]
@@ -119,16 +127,16 @@ class Evidence:
             means = [mean - their for mean, their in zip(means, theirs, strict=True)]
         return [float(mean) for mean in means]
 
-    def units(self, trial: int, pairs: Sequence[Pair]) -> list[NDArray[np.float64]]:
+    def units(self, trial: int | str, pairs: Sequence[Pair]) -> list[NDArray[np.float64]]:
         """Return a trial's scores of each unit that some pairs make, (seeds, cases)."""
         units: dict[int, list[NDArray[np.float64]]] = {}
         for pair in pairs:
             units.setdefault(self.plan.unit(pair), []).append(self._values(trial, pair))
         return [np.array(unit) for unit in units.values()]
 
-    def difference(self, one: int, other: int | None = None) -> Difference:
+    def difference(self, one: int | str, other: int | str | None = None) -> Difference:
         """Return what one has more than another over all units of both, or its own mean."""
-        scale, theirs = CASE_METRICS[self.metric].scale, None
+        scale, theirs = self.scale, None
         pairs = self.pairs(one) if other is None else self.pairs(one, other)
         if other is not None:
             for pair in pairs:
@@ -137,11 +145,11 @@ class Evidence:
             theirs = self.units(other, pairs)
         return difference(self.units(one, pairs), theirs, scale, same_cases=self.same_cases)
 
-    def num_units(self, one: int, other: int) -> int:
+    def num_units(self, one: int | str, other: int | str) -> int:
         """Return over how many units two trials are compared."""
         return len({self.plan.unit(pair) for pair in self.pairs(one, other)})
 
-    def _values(self, trial: int, pair: Pair) -> NDArray[np.float64]:
+    def _values(self, trial: int | str, pair: Pair) -> NDArray[np.float64]:
         cases = self.scores[trial, pair]
         return np.array([cases[case] for case in sorted(cases)])
 
@@ -157,11 +165,15 @@ def verdict_event(
         beside: What they scored in Dice, where that is not the objective: shown, not judged.
     """
     plan, sign = evidence.plan, 1 if _better(evidence) == "min" else -1
-    rows = [_score(evidence, trial) for trial in plan.trials if evidence.pairs(trial)]
+    rows = [
+        score(evidence, trial, role=plan.role(trial))
+        for trial in plan.trials
+        if evidence.pairs(trial)
+    ]
     rows.sort(key=lambda row: sign * row["mean"])
     comparisons: list[dict[str, Any]] = []
     for family in _families(plan, [row["trial"] for row in rows]):
-        comparisons += _judge(evidence, family, margin)
+        comparisons += judge(evidence, family, margin)
     if beside is not None:
         for row in [*rows, *comparisons]:
             both = (row["trial"], *((row["other"],) if "other" in row else ()))
@@ -181,11 +193,12 @@ def verdict_event(
     }
 
 
-def _score(evidence: Evidence, trial: int) -> dict[str, Any]:
+def score(evidence: Evidence, trial: int | str, *, role: str) -> dict[str, Any]:
+    """Return what one scored over all its pairs, as a row."""
     found = evidence.difference(trial)
     return {
         "trial": trial,
-        "role": evidence.plan.role(trial),
+        "role": role,
         "seeds": [pair.seed for pair in evidence.pairs(trial)],
         "by_seed": evidence.by_seed(trial),
         **_values_of(found),
@@ -204,15 +217,16 @@ def mean_and_interval(found: Difference) -> dict[str, Any]:
 
 
 def _better(evidence: Evidence) -> Literal["max", "min"]:
-    return CASE_METRICS[evidence.metric].scale.better
+    return evidence.scale.better
 
 
 class Match(NamedTuple):
-    """Two trials that are compared."""
+    """Two that are compared."""
 
     family: str
     trial: int
-    other: int
+    other: int | str
+    """A trial, or the name of masks."""
 
 
 def _families(plan: Plan, ranking: Sequence[int]) -> list[list[Match]]:
@@ -234,7 +248,7 @@ def _families(plan: Plan, ranking: Sequence[int]) -> list[list[Match]]:
     return families
 
 
-def _judge(
+def judge(
     evidence: Evidence, family: Sequence[Match], margin: float | None
 ) -> list[dict[str, Any]]:
     """Compare the two of each match over the pairs that both completed."""

@@ -13,7 +13,12 @@ LABEL = "selected on, optimistic"
 
 
 def named(study: StudyConfig) -> list[tuple[str, str]]:
-    """Return the weights that a study's trials may begin with: by which key, and the path."""
+    """Return the weights that a study's trials may begin with: by which key, and the path.
+
+    A trainer of one's own may call anything `init_from`.
+    """
+    if study.trainer:
+        return []
     places = [("train", study.train), ("control", study.control)]
     places += [(f"references.{i}.settings", r.settings) for i, r in enumerate(study.references)]
     places += [(f"enqueue.{i}", entry) for i, entry in enumerate(study.enqueue)]
@@ -35,7 +40,7 @@ def warning(study: StudyConfig, state: StudyState, params: Mapping[str, Any] | N
         Empty where it begins with none, or all it was trained on is known and is others.
     """
     path = (params or {}).get("init_from", study.train.get("init_from"))
-    if not path:
+    if not path or study.trainer:
         return ""
     recorded = (state.study or {}).get("first_weights", {}).get(absolute(path))
     return sentence(Overlap(**recorded) if recorded else Overlap(0, 0, 0, 0, is_all=False))

@@ -161,7 +161,7 @@ def _rungs(study: StudyConfig) -> list[int]:
     if not study.trains:
         return []
     try:
-        validate_every = study.train_config({}).validation.every
+        validate_every = study.validate_every
     except ConfigError:  # an earlier version had settings that there are no more
         return []
     levels = (

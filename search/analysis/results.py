@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.first_weights import label
+from search.analysis.mask_references import mask_rows
 from search.analysis.ranking import (
     equal_epoch,
     pareto,
@@ -19,6 +20,7 @@ from search.ledger.journal import Event
 from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
 from search.storage.run_folders import fetch_cases
+from search.storage.sealed_readings import num_readings
 from search.storage.studies import display_path, is_driven, read_study
 from search.study.config import StudyConfig
 from trainer.documents import strict
@@ -38,17 +40,20 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         importance: Also how much each parameter mattered, which takes seconds.
 
     Returns:
-        `trials` (ranked), `references` (the control and the others, in no order of merit, each
-        with its `name`) and `threshold`, each with Dice; `equal_epoch` (analysis/ranking.py), at
-        which `value_at_equal` and `rank_at_equal` of each trial are; `pareto`, the trials that no
-        other beats in all objectives; `verdicts`, what `confirm` found, on validation folds and on
-        the test set; `noise` (search/analysis/validation_noise.py); `weights_of`, which
-        weights stand for a trial; `exhausted`, why no further trial is proposed, and how many
-        combinations were `refused`, which are no trials;
-        `epochs_saved`, the share that pruning spared; `spent`, and which of it is shown as the
-        `cost`; `rung_correlation` (search/analysis/ranking.py); `importance`
-        (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of the best trial,
-        the control and the references. What a trial has is in search/analysis/trial_results.py.
+        `trainer`, what one's own is called, None for segtune's; `trials` (ranked), `references`
+        (the control and the others, in no order of merit, each with its `name`), `masks`, those
+        that are a reference (search/analysis/mask_references.py), and `threshold`, each with Dice;
+        `test_readings`, how often the store's test set was read; `equal_epoch`
+        (analysis/ranking.py), at which `value_at_equal` and `rank_at_equal` of each trial are;
+        `pareto`, the trials that no other beats in all objectives; `verdicts`, what `confirm`
+        found, on validation folds and on the test set; `noise`
+        (search/analysis/validation_noise.py); `weights_of`, which weights stand for a trial;
+        `exhausted`, why no further trial is proposed, and how many combinations were `refused`,
+        which are no trials; `epochs_saved`, the share that pruning spared; `spent`, and which
+        of it is shown as the `cost`; `rung_correlation` (search/analysis/ranking.py);
+        `importance` (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of
+        the best trial, the control and the references. What a trial has is in
+        search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)
@@ -69,14 +74,16 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     for rank, row in enumerate(at_equal, start=1):
         row["rank_at_equal"] = rank
     beside = [state.control(), *state.references()]
+    masks = mask_rows(study, state, folder, best[0] if best else None)
     shown_apart = [("best", best[0] if best else None), ("control", state.control())]
     shown_apart += [("reference", trial) for trial in state.references()]
     return {
         "study": study.study,
         "folder": display_path(folder),
-        "store": study.data.store,
+        "trainer": study.trainer.name if study.trainer else None,
+        "store": study.data.store or None,
         "store_hash": (state.study or {}).get("store_hash"),
-        "fold": study.data.fold,
+        "fold": study.data.fold if study.has_data else None,
         "label": label(study, state),
         "objective": study.objective.model_dump(),
         "further_objectives": [objective.model_dump() for objective in study.further_objectives],
@@ -93,9 +100,11 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
             for trial in beside
             if trial
         ],
+        "masks": masks,
         "threshold": state.threshold and _of_event(state.threshold),
         "data": state.data and _of_event(state.data),
         "noise": noise_of(study, state),
+        "test_readings": num_readings(study.data.store, state.test_readings),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
         "exhausted": state.exhausted or None,
@@ -108,6 +117,12 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
             group | {"name": state.reference_name(study, trial) or role}
             for role, trial in shown_apart
             if trial and (group := about.subgroups(trial, role))
+        ]
+        + [
+            {"trial": None, "role": "masks", "epoch": None, "name": row["name"]}
+            | {"groups": row["groups"]}
+            for row in masks
+            if row["groups"]
         ],
     }
 
@@ -122,6 +137,7 @@ def incomparable(studies: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what differs between studies, so that their numbers cannot be compared."""
     compared: dict[str, Callable[[Mapping[str, Any]], object]] = {
         "stores": lambda study: study["store_hash"] or study["store"],
+        "trainers": lambda study: study["trainer"],
         "validation folds": lambda study: study["fold"],
         "objectives": lambda study: study["objective"]["metric"],
     }

@@ -65,7 +65,7 @@ class TrialRows:
         dice = self._dice(trial.number, trial.epoch)
         own = trial.reports[-1].value if trial.reports else None
         mean = standing(study, trial)
-        settings = {"seed": study.seed, **study.train, **trial.params}
+        settings: dict[str, Any] = {"seed": study.seed, **study.train, **trial.params}
         return {
             "trial": trial.number,
             "kind": trial.kind,
@@ -90,7 +90,7 @@ class TrialRows:
             "difference_to_best": self._difference_to_best(trial),
             **self.state.meter.cost_hours(study.trials, trial.number),
             "seed": settings["seed"] if trial.seed is None else trial.seed,
-            "fold": study.data.fold if trial.fold is None else trial.fold,
+            "fold": self._fold(trial),
             "hosts": trial.hosts,
             "first_weights": warning(study, self.state, trial.params),
             "changed": changed(study, trial),
@@ -98,6 +98,11 @@ class TrialRows:
             "metrics": {key: strict(value) for key, value in metrics.items()},
             "params": trial.params,
         }
+
+    def _fold(self, trial: TrialState) -> int | None:
+        if not self.study.has_data:
+            return None
+        return self.study.data.fold if trial.fold is None else trial.fold
 
     def _means(self, trial: TrialState) -> dict[str, float | None]:
         """Return each objective's mean over the last validations, by which trials are judged."""
@@ -121,7 +126,9 @@ class TrialRows:
         return found and {**found, "epoch": epoch}
 
     def subgroups(self, trial: TrialState, role: str) -> dict[str, Any] | None:
-        """Return how a trial does by lesion volume, None where its cases are not at hand."""
+        """Return how a trial does by lesion volume, None where that is not at hand."""
+        if self.study.trainer:  # which does not tell the volumes
+            return None
         rows = read_cases(self._run_dir(trial.number), trial.epoch)
         about = {"trial": trial.number, "role": role, "epoch": trial.epoch}
         return {**about, "groups": volume_groups(rows)} if rows else None
@@ -131,11 +138,20 @@ class TrialRows:
 
 
 def changed(study: StudyConfig, trial: TrialState) -> Changes | None:
-    """Return what a trial's configuration has other than TrainConfig's defaults.
+    """Return what a trial's configuration has other than the trainer's defaults.
 
     Store, fold, number of epochs and the weights it begins with are taken as the trial has them.
     None where an earlier version had settings that there are no more.
     """
+    if study.trainer:
+        usual = study.frozen.settings if study.frozen else study.defaults
+        own = _without_empty(trial.settings(study))
+        elsewhere = {*study.settings_elsewhere, "seed"}
+        return {
+            key: [usual.get(key), value]
+            for key, value in own.items()
+            if key not in elsewhere and usual.get(key) != value
+        }
     try:
         mine = trial.config(study)
         data = {"store": mine.data.store, "fold": mine.data.fold}
@@ -153,5 +169,8 @@ def changed(study: StudyConfig, trial: TrialState) -> Changes | None:
 
 def _settings(config: TrainConfig) -> Mapping[str, Any]:
     """Return all settings by dotted path, without tables that have no entry."""
-    flat = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in flat.items() if value != {}}
+    return _without_empty(config.model_dump(mode="json"))
+
+
+def _without_empty(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flatten(settings).items() if value != {}}

@@ -29,6 +29,8 @@ def noise_of(study: StudyConfig, state: StudyState) -> dict[str, Any]:
 
 def does_not_apply(study: StudyConfig, state: StudyState) -> str:
     """Return why a study has no validation noise to measure; empty where it may have."""
+    if study.trainer:
+        return f"does not apply: {study.trainer.name} is no trainer of segtune's"
     if not study.trains:
         return "does not apply: nothing is trained, and each trial samples otherwise"
     if not study.objective.metric.startswith("val/"):
@@ -53,6 +55,8 @@ def _finished(study: StudyConfig, state: StudyState) -> list[TrialState]:
 
 def _draws(study: StudyConfig, trial: TrialState) -> bool:
     """Return whether a trial's predictions depend on noise."""
+    if study.trainer:
+        return False
     try:
         return not trial.config(study).model.segments_directly
     except ConfigError:  # an earlier version had settings that there are no more

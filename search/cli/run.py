@@ -62,12 +62,18 @@ def launch(
     from search.study.shipped import find_space
     from search.workflows.dry_run import preview, store_problems, weights_problems, with_its_gpus
     from search.workflows.first_weights import notes as first_weights_notes
+    from search.workflows.mask_references import look_at_masks
     from trainer.configfile import ConfigError
 
     if probe and not dry_run:
         raise ConfigError(["--probe: measures for --dry-run only"])
     file = find_space(space)
-    study = load_study(file, overrides, lambda name: begun_under(runs.expanduser() / name))
+    study = load_study(
+        file,
+        overrides,
+        lambda name: begun_under(runs.expanduser() / name),
+        runs_here=not submit,
+    )
     if submit:
         if address:
             raise ConfigError(["--submit and --address: give one of them"])
@@ -77,6 +83,9 @@ def launch(
 
         sys.exit(Cluster(submit).launch(study, runs, earlier, dry_run=dry_run, probe=probe))
     problems = [f"{file}: {each}" for each in store_problems(study) + weights_problems(study)]
+    if not problems:
+        wrong, mask_notes = look_at_masks(study, runs.expanduser() / study.study)
+        problems = [f"{file}: {each}" for each in wrong]
     folders = [find_study(name, runs) for name in earlier]
     notes: list[str] = []
     if dry_run:
@@ -86,7 +95,8 @@ def launch(
         click.echo(f"{file}: {line}")
     if problems:
         raise ConfigError(problems)
-    click.echo("".join(f"note: {line}\n" for line in first_weights_notes(study)), nl=False)
+    said = [*first_weights_notes(study), *mask_notes]
+    click.echo("".join(f"note: {line}\n" for line in said), nl=False)
     if dry_run:
         from search.storage.continuation import outlook
 

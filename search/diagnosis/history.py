@@ -64,14 +64,21 @@ def yardstick(state: StudyState, trial: TrialState) -> Yardstick:
     return Yardstick(recent[len(recent) // 2] if recent else None, reference, name)
 
 
-def ending(trial: TrialState, config: TrainConfig) -> Finding | None:
-    """Say why a trial ended before its time, as the ledger has it; None where it did not."""
+def ending(trial: TrialState, config: TrainConfig | None) -> Finding | None:
+    """Say why a trial ended before its time, as the ledger has it; None where it did not.
+
+    Args:
+        trial: The trial.
+        config: None of another trainer.
+    """
     at = f"at epoch {trial.epoch}"
     match trial.ending:
         case "diverged":
+            figure = f"diverged after epoch {trial.epoch}: {trial.reason}"
+            if config is None:
+                return Finding("ending", "cause likely", figure)
             lr = config.optimizer.lr
             step = f"optimizer.lr={lr / 10:.2g}"
-            figure = f"diverged after epoch {trial.epoch}: {trial.reason}"
             return Finding("ending", "cause likely", figure, f"with optimizer.lr {lr:.2g}", step)
         case "failed" | "infeasible":
             return Finding("ending", "cause likely", f"{trial.ending} {at}: {trial.reason}")
@@ -101,8 +108,11 @@ def course(
             was measured.
         yard: What its Dice should reach.
     """
-    finite = [r for r in trial.reports if math.isfinite(r.metrics.get("val/dice", math.nan))]
-    epochs, values = [r.epoch for r in finite], [r.metrics["val/dice"] for r in finite]
+    metric = study.objective.metric if study.trainer else "val/dice"
+    name = "Dice" if metric == "val/dice" else metric
+    finite = [r for r in trial.reports if math.isfinite(r.metrics.get(metric, math.nan))]
+    sign = -1 if study.trainer and study.objective.mode == "min" else 1
+    epochs, values = [r.epoch for r in finite], [sign * r.metrics[metric] for r in finite]
     expected = _expected(run_dir, epochs) or sampling_noise or 0.0
     found = trend(epochs, values, expected=expected)
     values_of = strict(asdict(found) | {"expected_noise": expected or None})
@@ -110,7 +120,7 @@ def course(
         figure = f"{found.num} validations: too few to tell a trend from noise"
         return Finding("trend", "not measured", figure, values=values_of)
     figure = (
-        f"{found.word}: Dice {found.slope:+.4f} an epoch [{found.low:+.4f}, {found.high:+.4f}] "
+        f"{found.word}: {name} {found.slope:+.4f} an epoch [{found.low:+.4f}, {found.high:+.4f}] "
         f"over epochs {found.first:g}-{found.last:g}, scatter {found.noise:.3f} around it"
     )
     compared = f"chance alone scatters by {expected:.3f}" if expected else ""
@@ -129,11 +139,12 @@ def course(
             word = "suspicious"
             if _falls(trial):
                 compared = "while the training loss falls: over-fitting; earlier weights did better"
-                step = "data.augment=heavy" if _augment(study, trial) != "heavy" else ""
+                step = "data.augment=heavy" if _can_augment(study, trial) else ""
         case "oscillating":
             word = "suspicious"
             compared += ": the weights swing, all cases together"
-            if trial.config(study).optimizer.lr_schedule == "constant":
+            constant = not study.trainer and trial.config(study).optimizer.lr_schedule == "constant"
+            if constant:
                 step = "optimizer.lr_schedule=cosine"
     return Finding("trend", word, figure, compared, step, values_of)
 
@@ -143,7 +154,7 @@ def losses(trial: TrialState) -> Finding:
     history = [(r.epoch, _terms(r.metrics), r.metrics.get("train/loss")) for r in trial.reports]
     history = [(epoch, terms, loss) for epoch, terms, loss in history if terms]
     if not history:
-        return Finding("loss", "not measured", "no training loss is recorded")
+        return _whole_loss(trial)
     (first, before, _), (last, now, total) = history[0], history[-1]
     size = sum(abs(weighted) for _, weighted in now.values()) or 1.0
     shares = {name: abs(weighted) / size for name, (_, weighted) in now.items()}
@@ -182,6 +193,21 @@ def losses(trial: TrialState) -> Finding:
     return Finding("loss", word, figure, compared, values=strict(values))
 
 
+def _whole_loss(trial: TrialState) -> Finding:
+    """Say whether a loss falls of which no terms are known, as of another trainer."""
+    known = [(r.epoch, r.metrics["train/loss"]) for r in trial.reports if "train/loss" in r.metrics]
+    known = [(epoch, loss) for epoch, loss in known if math.isfinite(loss)]
+    if not known:
+        return Finding("loss", "not measured", "no training loss is recorded")
+    (first, before), (last, now) = known[0], known[-1]
+    stuck = len(known) > 2 and all(loss > before - (1 - STUCK) * abs(before) for _, loss in known)
+    figure = f"train/loss, epoch {first} -> {last}: {before:.3g} -> {now:.3g}"
+    values = {"first_epoch": first, "last_epoch": last, "loss": now}
+    if stuck:
+        return Finding("loss", "suspicious", figure, "it does not fall", values=values)
+    return Finding("loss", "ok", figure, values=values)
+
+
 def _terms(metrics: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     """Return each loss term's raw and weighted value."""
     suffix = "_weighted"
@@ -213,5 +239,5 @@ def _falls(trial: TrialState) -> bool:
     return len(losses) > 2 and losses[-1] < losses[len(losses) // 2]
 
 
-def _augment(study: StudyConfig, trial: TrialState) -> str:
-    return trial.config(study).data.augment
+def _can_augment(study: StudyConfig, trial: TrialState) -> bool:
+    return not study.trainer and trial.config(study).data.augment != "heavy"

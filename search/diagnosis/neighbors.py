@@ -128,7 +128,7 @@ def _shared(
 
 def _params(study: StudyConfig, trial: TrialState) -> dict[str, Any]:
     """Return a trial's value in each dimension that applies, also where it was not searched."""
-    given = flatten(trial.config(study).model_dump(mode="json")) | trial.params
+    given = flatten(trial.settings(study)) | trial.params
     return {name: given[name] for name in active(study.space, given) if name in given}
 
 

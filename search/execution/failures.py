@@ -50,7 +50,7 @@ MENDLESS = (ImportError, SyntaxError, ConfigError)
 _QUOTED = re.compile("'([^']+)'")
 """A path in a message of pyarrow, whose errors have no `filename`."""
 _NODE = re.compile(r"\bnode\b.*\b(died|dead|terminated|failed|removed|preempted)\b", re.I | re.S)
-_KILLED = re.compile(r"scores validations ended with status -9|: rank \d+: The actor died")
+_KILLED = re.compile(r" ended with status -9|: rank \d+: The actor died")
 
 
 class Fault(NamedTuple):
@@ -104,7 +104,8 @@ def _of_storage(error: OSError, spec: Mapping[str, Any]) -> bool:
     if error.errno not in AWAY_ERRORS:
         return error.errno in STORAGE_ERRORS
     named = _QUOTED.findall(str(error)) if error.filename is None else [str(error.filename)]
-    places, run_dir = [Path(spec["train"]["data"]["store"])], Path(spec["run_dir"])
+    run_dir = Path(spec["run_dir"])
+    places = [Path(spec["train"]["data"]["store"])] if spec["has_data"] else []
     if not os.access(run_dir, os.F_OK):
         places.append(run_dir.parents[1])
     return any(Path(name).is_relative_to(place) for name in named for place in places)

@@ -105,7 +105,8 @@ class PaintQueue:
         return best_of(self._session.study, self._session.state)
 
     def _want(self, trial: TrialState, why: Literal["best", "completed"]) -> None:
-        if trial.kind == "confirm" or not self._session.study.trains:
+        study = self._session.study
+        if trial.kind == "confirm" or study.trainer or not study.trains:
             return
         self._wanted.pop(trial.number, None)
         if self.epochs.get(trial.number) != trial.epoch:

@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.storage.dataset_cache import address_for_all_nodes, content_hash, read_manifest
 from search.storage.shared_marker import SharedMarker, answer_marker
+from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
 from trainer.exceptions import first_line
 
@@ -19,24 +20,25 @@ ANSWER_S = 120.0
 """In which a node has to answer: it may have to start a process first."""
 
 
-def check_shared(folder: Path, store: str) -> None:
+def check_shared(folder: Path, study: StudyConfig) -> None:
     """Let every node that can run a trial read a marker, write one, and look at the store.
 
     Args:
         folder: The study's; the mirror of one in S3.
-        store: data.store of the study.
+        study: The study, with its store and with the folder of a trainer of its own.
 
     Raises:
         ConfigError: One line for each node and what it does not see.
         OSError: This machine cannot write there.
     """
-    store, content = address_for_all_nodes(store), content_hash(store)
+    store, content = address_for_all_nodes(study.data.store), content_hash(study.data.store)
+    trainer = (study.trainer and study.trainer.folder) or ""
     with SharedMarker(folder) as marker:
-        look_from = ray.remote(num_cpus=0, max_retries=0)(inspect_node)
+        look_from: Any = ray.remote(num_cpus=0, max_retries=0)(inspect_node)
         tasks = {
             look_from.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(marker.place, marker.name, store, content): node
+            ).remote(marker.place, marker.name, store, content, trainer): node
             for node in _trial_nodes()
         }
         problems = []
@@ -60,14 +62,17 @@ def check_shared(folder: Path, store: str) -> None:
         raise ConfigError(problems)
 
 
-def inspect_node(place: str, marker: str, store: str, content: str) -> tuple[str, str]:
+def inspect_node(
+    place: str, marker: str, store: str, content: str, trainer: str = ""
+) -> tuple[str, str]:
     """Look at a study's folder and a store from the node on which this runs.
 
     Args:
         place: The folder, or the study's place in S3.
         marker: Name of a file there.
-        store: data.store of the study.
+        store: data.store of the study; empty for none.
         content: Its content hash, as the driver sees it.
+        trainer: trainer.folder of the study; empty for segtune's trainer.
 
     Returns:
         The name of the file that this wrote beside the marker, and in one line what is wrong here,
@@ -80,6 +85,10 @@ def inspect_node(place: str, marker: str, store: str, content: str) -> tuple[str
         return "", f"{place}: {error.strerror or error}"
     if not answer:
         return "", f"{place}: not what the driver sees there; {rule}"
+    if trainer and not Path(trainer).is_dir():
+        return answer, f"trainer.folder: {trainer}: no such folder; all nodes must see it"
+    if not store:
+        return answer, ""
     try:
         found = json.loads(read_manifest(store))["content_hash"]
     except (OSError, ValueError, KeyError) as error:

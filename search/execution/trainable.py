@@ -114,7 +114,7 @@ class Trainable(tune.Trainable):
             "node": ray.get_runtime_context().get_node_id(),
             "pid": os.getpid(),
             "cpu": cpu_model(),
-            "threads": self.config["train"]["num_threads"],
+            "threads": self.config["threads"],
             **code_here(),
             "oom_kills": oom_kills(),
         }

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from search.execution.own_validations import own_fit
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
-from trainer.exceptions import StoreError
+from trainer.exceptions import Diverged, OutOfMemory, StoreError
 
 WORKSPACE_BYTES = 128 << 20
 """GPU memory that CUDA's libraries may keep in a process for good."""
@@ -24,6 +25,8 @@ def load(spec: dict[str, Any]) -> Callable[[], Generator[Any, None, None]]:
         RuntimeError: Ray gave this process a GPU, and torch sees none here.
     """
     train = on_its_devices(spec["train"], spec["gpus"])
+    if spec["trainer"]:
+        return own_fit(spec)
     module, _, name = spec["fit"].partition(":")
     fit = getattr(importlib.import_module(module), name)
     gc.freeze()  # what is imported stays: to search it for garbage at each reset costs 0.1 s
@@ -73,12 +76,9 @@ def ending_of(error: Exception) -> str | None:
         return None
     if isinstance(error, ConfigError):  # these settings, on these data
         return "infeasible"
-    loop = sys.modules.get("trainer.loop")  # it imports torch: where it is absent it raised nothing
-    if loop and isinstance(error, loop.Diverged):
+    if isinstance(error, Diverged):
         return "diverged"
-    if loop and isinstance(error, loop.OutOfMemory):
-        return "infeasible"
-    return None
+    return "infeasible" if isinstance(error, OutOfMemory) else None
 
 
 def check_memory(before: int = 0) -> None:

@@ -11,6 +11,11 @@ have:
     threshold    what the best single-modality threshold scores
     data         what the store says of itself (search/storage/data_facts.py), and what a perfect
                  model could score on the validation cases at its image size
+    masks        name, folder, splits, content_hash, fold, covered ([scored, of] by fold), metrics
+                 on the study's fold, cases (a score each of all folds, with its fold), missing (of
+                 the fold), unseen, unseen_anywhere (in words whether the patients of the fold, of
+                 all folds, may not be new to their model), said: what masks that are a reference
+                 score; again where their content changes
     imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
     enqueued     params, request, like (the trial that they are of), reference (its name, if it is
                  to be one): a trial by hand, which is proposed before all that is sampled
@@ -38,7 +43,8 @@ have:
     resumed      epoch, epochs; a trial that ended goes on to a larger number of epochs
     budget       what, spent, limit: why the launch ended
     verdict      what `segtune confirm` found
-    test_read    metrics on the sealed test set
+    test_read    metrics on the sealed test set, store_reading (the how-many-eth of the store,
+                 counted beside it)
     used         epoch, sampling, metrics, cases: a confirming trial's validation cases, predicted
                  as a finished model is used
     painted      epoch, files (below the trial's folder), seconds: pictures of its weights

@@ -18,8 +18,9 @@ from search.ledger.state import StudyState
 from search.ledger.trial_state import BY_HAND, MAX_TEXT, TrialState, plain
 from search.study.by_hand import by_hand_problems
 from search.study.changes import changes, changes_while_running, frozen_beside
-from search.study.config import Reference, StudyConfig
+from search.study.config import StudyConfig
 from search.study.frozen import birth, frozen_of
+from search.study.reference import Reference
 from trainer.configfile import ConfigError, build
 
 Request = Mapping[str, Any]

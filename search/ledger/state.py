@@ -25,6 +25,8 @@ class StudyState:
         """The newest `study` event."""
         self.threshold: Event | None = None
         self.data: Event | None = None
+        self.masks: dict[str, Event] = {}
+        """How masks that are references score, by their name."""
         self.noise: Event | None = None
         """What a validation's own noise was measured to be."""
         self.mlflow_experiment_id: str | None = None
@@ -114,6 +116,8 @@ class StudyState:
                 self.threshold = event
             case "data", None:
                 self.data = event
+            case "masks", None:
+                self.masks[event["name"]] = event
             case "imported", None:
                 self.imported.append(event)
             case "refused", None:
@@ -221,7 +225,7 @@ class StudyState:
         if trial.reference:
             return trial.reference
         numbers = [reference.number for reference in self.references() if not reference.request]
-        names = {n: each.name for n, each in zip(numbers, study.references, strict=False)}
+        names = {n: each.name for n, each in zip(numbers, study.trained_references, strict=False)}
         return names.get(trial.number)
 
     def planned(self, study: StudyConfig) -> bool:
@@ -245,7 +249,7 @@ class StudyState:
         by_hand = sum(bool(event.get("reference")) for event in self.enqueued)
         planned = sum(not reference.request for reference in self.references())
         control = study.has_control and self.control() is None
-        return by_hand + max(0, len(study.references) - planned) + control
+        return by_hand + max(0, len(study.trained_references) - planned) + control
 
     def finished(self, study: StudyConfig) -> bool:
         """Return whether no trial is left to propose or to continue."""

@@ -160,7 +160,11 @@ class TrialState:
         return self.segments[-1].epochs if self.segments else self.goal_at(study, 0)
 
     def config(self, study: StudyConfig) -> TrainConfig:
-        """Return the configuration that it trains to its goal."""
+        """Return the configuration that it trains to its goal, of segtune's trainer."""
         return study.train_config(
             self.params, epochs=self.goal(study), seed=self.seed, fold=self.fold
         )
+
+    def settings(self, study: StudyConfig) -> dict[str, Any]:
+        """Return the settings that it trains to its goal, whoever trains it."""
+        return study.settings(self.params, epochs=self.goal(study), seed=self.seed, fold=self.fold)

@@ -113,6 +113,8 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
             )
         case "retried":
             return f"{'retried':11s} after epoch {event['epoch']}"
+        case "masks":
+            return masks_line(event)
         case "threshold":
             rule = threshold_rule(event)
             return f"the best single threshold, {rule}, has Dice {event['dice']:.4f}"
@@ -120,6 +122,16 @@ def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
             size = event["image_size"]
             return f"a perfect model of {size} pixels would have Dice {ceiling['dice']:.4f}"
     return ""
+
+
+def masks_line(event: Event) -> str:
+    """Return a line about masks that were scored."""
+    scored, of = event["covered"].get(str(event["fold"]), [0, 0])
+    dice = event["metrics"].get("val/dice")
+    found = f"have Dice {dice:.4f}" if dice is not None else "have no Dice"
+    again = "; scored again: they have changed" if event.get("again") else ""
+    parts = [f"the masks {event['name']} {found}, {scored} of {of} cases{again}"]
+    return "; ".join(filter(None, [*parts, event["unseen"], *event["said"]]))
 
 
 def _short(value: Any) -> str:

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from search.analysis.first_weights import label as label_of
+from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import best_of, standing, value_of
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.hand import what_of
@@ -170,6 +171,9 @@ def _head(
         lines.append(("by hand", Text(f"{len(state.enqueued)} to come: {asked}")))
     if state.exhausted:
         lines.append(("note", Text(state.exhausted)))
+    for masks in scored_masks(study, state):
+        if (dice := masks["metrics"].get("val/dice")) is not None:
+            lines.append((masks["name"], Text(f"Dice {dice:.4f}  masks")))
     if state.threshold:
         rule = threshold_rule(state.threshold)
         lines.append(("threshold", Text(f"Dice {state.threshold['dice']:.4f}  {rule}")))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.first_weights import label
+from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import Standing, best_of, value_of
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.hand import what_of
@@ -53,10 +54,11 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         study ends, None if nobody runs it or nothing is known, by the `eta_budget` if not by its
         plan; `spent` of `budget`, what runs included up to now, and which of them is shown as the
         `cost`; `best` and `control`, each with its value and the `epochs` of which that is the
-        mean; `threshold_dice`; `idle_s`, seconds since the ledger's last line. By hand: `enqueued`,
-        the trials to come that people asked for; `requests`, how many of their requests no driver
-        has taken up yet; `declined`, those that were refused, and why; `stopping`, the trials that
-        end at their checkpoint; `notes` on trials.
+        mean; `masks`, the Dice of those that are a reference, by name; `threshold_dice`; `idle_s`,
+        seconds since the ledger's last line. By hand: `enqueued`, the trials to come that people
+        asked for; `requests`, how many of their requests no driver has taken up yet; `declined`,
+        those that were refused, and why; `stopping`, the trials that end at their checkpoint;
+        `notes` on trials.
     """
     study, state, now = snapshot.study, snapshot.state, time.time()
     until = now if driver else None
@@ -95,8 +97,12 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "objective": study.objective.metric,
         "best": score_of(study, best_of(study, state)),
         "label": label(study, state),
+        "trainer": study.trainer.name if study.trainer else None,
         "control": score_of(study, state.control()),
         "threshold_dice": state.threshold["dice"] if state.threshold else None,
+        "masks": {
+            event["name"]: event["metrics"].get("val/dice") for event in scored_masks(study, state)
+        },
         "ceiling_dice": ceiling_of(state.data),
         "idle_s": round(now - state.last_time, 1) if state.last_time else None,
     }
@@ -148,8 +154,13 @@ def render(result: dict[str, Any]) -> str:
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result)),
         ("best", f"{_said(result, 'best')} ({result['label']})"),
-        ("control", _said(result, "control")),
     ]
+    if result["trainer"]:
+        rows.insert(1, ("trainer", result["trainer"]))
+    else:
+        rows.append(("control", _said(result, "control")))
+    for name, dice in result["masks"].items():
+        rows.append((name, f"masks, Dice {dice:.4f}" if dice is not None else "masks, not scored"))
     if result["threshold_dice"] is not None:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
     if result["ceiling_dice"] is not None:

@@ -14,7 +14,7 @@ PLAIN = (
 
 
 def csv_table(studies: Iterable[Mapping[str, Any]]) -> str:
-    """Return a line a trial, the control and the references included.
+    """Return a line a trial, the control and the references, masks too, included.
 
     What a trial has not is empty; a list is JSON, null and truth as in YAML. The parameters have
     their dotted names, the metrics of the last epoch their keys (`val/hd95_mm`). `value`, by which
@@ -40,7 +40,7 @@ def csv_table(studies: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _trials(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [*study["trials"], *study["references"]]
+    return [*study["trials"], *study["references"], *study["masks"]]
 
 
 def _flat(
@@ -58,7 +58,12 @@ def _flat(
     flat |= {"difference_to_best_epoch": difference.get("epoch")}
     flat |= {"gpu_hours": row["gpu_hours"], "cpu_hours": row["cpu_hours"]}
     flat |= {"hosts": " ".join(row["hosts"]), "label": study["label"]}
-    flat |= {"first_weights": row["first_weights"], "notes": "; ".join(row["notes"]) or None}
+    flat |= {
+        "first_weights": row["first_weights"],
+        "notes": "; ".join(row.get("notes", ())) or None,
+    }
+    flat |= {"first_weights": row["first_weights"], "reference": row.get("name")}
+    flat |= {"masks": row.get("masks"), "unseen": row.get("unseen")}
     return flat | row["metrics"], row["params"]
 
 

@@ -16,6 +16,7 @@ from search.report.leaderboard_columns import (
     interval,
     number,
     param,
+    trial_text,
 )
 from search.report.text import align
 from search.report.verdicts import verdict_text
@@ -29,10 +30,9 @@ def leaderboard(folder: Path) -> str:
 def leaderboard_text(result: Mapping[str, Any], width: int | None) -> str:
     """Return what `compare` found as text: a table so many characters wide, or for None plain."""
     columns = LeaderboardColumns(result)
-    title = (
-        f"{result['study']}: Dice of each trial's last epoch on its validation fold "
-        f"({result['label']})"
-    )
+    metric = "Dice" if columns.has_dice else result["objective"]["metric"]
+    where = " on its validation fold" if result["store"] else ""
+    title = f"{result['study']}: {metric} of each trial's last epoch{where} ({result['label']})"
     table, left_out = (columns.plain(), []) if width is None else columns.rich(width)
     parts = [
         *wrapped([title], width),
@@ -80,12 +80,17 @@ def _notes(
         )
     elif metric != "val/dice":
         notes.append(f"ranked by {metric}")
-    notes.append("[…]: 95 % interval over the cases with a lesion")
+    if result["trainer"] is None:
+        notes.append("[…]: 95 % interval over the cases with a lesion")
+    elif any(row["dice_interval"] for row in columns.rows):
+        notes.append("[…]: 95 % interval over the cases")
     for row in columns.rows:
         if row["first_weights"] and row["first_weights"] not in result["label"]:
             notes.append(f"{result['study']}:{row['trial']}: {row['first_weights']}")
     for row in columns.rows:
-        notes += [f"{NOTED} {result['study']}:{row['trial']}: {text}" for text in row["notes"]]
+        notes += [
+            f"{NOTED} {result['study']}:{row['trial']}: {text}" for text in row.get("notes", ())
+        ]
     if left_out:
         notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
     if columns.has_equal_epoch:
@@ -107,12 +112,16 @@ def _notes(
             f"differences between trials, of one seed on one fold each, are exploratory: {judged}"
         )
     notes.append(noise_text(result))
+    notes += [row["text"] for row in result["masks"]]
+    if read := result["test_readings"]:
+        notes.append(readings_text(read))
     if threshold := result["threshold"]:
         notes.append(f"threshold: {threshold_rule(threshold)}, the best of a single modality")
     if (data := result["data"]) and (ceiling := data["ceiling"]):
         notes.append(f"ceiling: {ceiling_text(data, ceiling)}")
     if common := _common(result):
-        notes.append(f"all trials, with the defaults in (): {common}")
+        usual = ", with the defaults in ()" if "(" in common else ""
+        notes.append(f"all trials{usual}: {common}")
     if result["exhausted"]:
         notes.append(result["exhausted"])
     elif result["refused"]:
@@ -122,6 +131,11 @@ def _notes(
     if result["importance"] is None and result["trials"] and result["searched"]:
         notes.append("parameter importance: too few trials share an epoch so far; it takes 12")
     return notes
+
+
+def readings_text(number: int) -> str:
+    """Return in words how often a sealed test set was read."""
+    return f"the test set has been read {number} time{'s' * (number != 1)}"
 
 
 def ceiling_text(data: Mapping[str, Any], ceiling: Mapping[str, float]) -> str:
@@ -150,7 +164,7 @@ def _common(result: Mapping[str, Any]) -> str:
     """Return what no trial has at its default, and all alike."""
     changes = [row["changed"] for row in result["trials"] if row["changed"] is not None]
     return ", ".join(
-        f"{name} {param(value)} ({param(default)})"
+        f"{name} {param(value)}" + ("" if default is None else f" ({param(default)})")
         for name, (default, value) in (changes[0] if changes else {}).items()
         if name not in result["searched"]
         and all(other.get(name) == [default, value] for other in changes)
@@ -239,6 +253,6 @@ def _subgroups(result: Mapping[str, Any]) -> list[str]:
     for row in result["subgroups"]:
         dice = {group["name"]: group["dice"] for group in row["groups"]}
         values = [number(dice[group["name"]]) for group in groups]
-        rows.append([row["name"], str(row["trial"]), *values])
+        rows.append([row["name"], trial_text(row), *values])
     title = f"Dice by lesion volume at the last epoch, of (cases), {result['label']}:"
     return [title, "", *align(rows).splitlines()]

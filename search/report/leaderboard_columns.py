@@ -29,7 +29,7 @@ class LeaderboardColumns:
     def __init__(self, result: Mapping[str, Any]):
         self.result = result
         self.ranked: list[Mapping[str, Any]] = result["trials"]
-        self.beside: list[Mapping[str, Any]] = result["references"]
+        self.beside: list[Mapping[str, Any]] = [*result["references"], *result["masks"]]
         self.rows = [*self.ranked, *self.beside]
 
     def plain(self) -> str:
@@ -71,16 +71,17 @@ class LeaderboardColumns:
         metric = result["objective"]["metric"]
         columns = {
             "rank": ranks + [_role(row) for row in self.beside],
-            "trial": [f"{row['trial']}{NOTED * bool(row['notes'])}" for row in rows],
+            "trial": [trial_text(row) for row in rows],
             "status": [row["status"] for row in rows],
             "epochs": [epochs_text(row) for row in rows],
         }
         if self.has_means:
             columns["mean (epochs)"] = [mean_text(row) for row in rows]
-        columns["Dice"] = [number(row["dice"]) for row in rows]
-        columns["95 % interval"] = [
-            interval(row["dice_interval"], measured=row["num_cases"]) for row in rows
-        ]
+        if self.has_dice:
+            columns["Dice"] = [number(row["dice"]) for row in rows]
+            columns["95 % interval"] = [
+                interval(row["dice_interval"], measured=row["num_cases"]) for row in rows
+            ]
         if metric != "val/dice":
             columns[metric] = [number(row["last_value"]) for row in rows]
         if self.has_equal_epoch:
@@ -103,6 +104,8 @@ class LeaderboardColumns:
             HEADS[cost]: [_short(row[cost], "{:.3g}") for row in self.rows],
             "difference to the best": [_difference(row["difference_to_best"]) for row in self.rows],
         }
+        if self.result["trainer"]:
+            columns = {name: cells for name, cells in columns.items() if any(cells)}
         return self._with_threshold(columns)
 
     def _params(self, *, full: bool) -> dict[str, list[str]]:
@@ -140,13 +143,25 @@ class LeaderboardColumns:
         return has_means(self.rows)
 
     @property
+    def has_dice(self) -> bool:
+        """Whether trials report a Dice, as all but those of another trainer do."""
+        return self.result["trainer"] is None or any(row["dice"] is not None for row in self.rows)
+
+    @property
     def has_equal_epoch(self) -> bool:
         """Whether ranks at equal epochs tell anything that those at the end do not."""
         return any(row["resumed_after"] for row in self.ranked)
 
 
+def trial_text(row: Mapping[str, Any]) -> str:
+    """Return a row's number; empty for masks, which are no trial."""
+    return "" if row["trial"] is None else f"{row['trial']}{NOTED * bool(row['notes'])}"
+
+
 def epochs_text(row: Mapping[str, Any]) -> str:
     """Return how far a trial got: 27, 27 -> 81 if resumed, 27 -> 30 of 81 on its way."""
+    if row["epochs"] is None:  # masks, which nothing trained
+        return ""
     text = " -> ".join(map(str, [*row["resumed_after"], row["epochs"]]))
     on_its_way = row["resumed_after"] and row["ending"] is None
     return f"{text} of {row['goal']}" if on_its_way else text

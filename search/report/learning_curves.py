@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import best_of
 from search.ledger.state import StudyState, threshold_rule
 from search.ledger.trial_state import TrialState
@@ -63,6 +64,9 @@ def draw_study(study: StudyConfig, state: StudyState, out: Path) -> None:
                   ms=4, label=label or None)  # fmt: skip
         if trial.ending in ("stopped", "stalled"):
             axes.plot(epochs[-1], values[-1], "x", color=color, ms=5)
+    for masks in scored_masks(study, state):
+        if (value := masks["metrics"].get(study.objective.metric)) is not None:
+            axes.axhline(value, color=GREY, ls="-.", lw=1.6, label=f"masks {masks['name']}")
     if state.threshold and study.objective.metric == "val/dice":
         label = f"best threshold ({threshold_rule(state.threshold)})"
         axes.axhline(state.threshold["dice"], color=GREY, ls=":", lw=1.6, label=label)
@@ -120,8 +124,8 @@ def _figure(height: float, num_columns: int) -> tuple[Figure, list[Axes]]:
 
 
 def _finish(axes: Axes, study: StudyConfig, xlabel: str | None) -> None:
-    images = study.train_config({}).epoch_images
-    axes.set_xlabel(xlabel or f"epoch ({images} images)")
+    images = f" ({study.epoch_images} images)" if study.epoch_images else ""
+    axes.set_xlabel(xlabel or f"epoch{images}")
     axes.set_ylabel(study.objective.metric)
     if study.objective.metric == "val/dice":
         axes.set_ylim(bottom=0)

@@ -96,7 +96,12 @@ def _rungs(study: StudyConfig, decided: Iterable[Event]) -> list[dict[str, int]]
 
 
 def _defaults(study: StudyConfig) -> dict[str, Any]:
-    """Return TrainConfig's defaults by dotted path, with what no trial has by its own choice."""
+    """Return TrainConfig's defaults by dotted path, with what no trial has by its own choice.
+
+    Of another trainer those at the study's birth.
+    """
+    if study.trainer:
+        return flatten(study.settings({}))
     data = {"store": study.data.store, "fold": study.data.fold}
     # No epochs would need weights to begin with.
     config = TrainConfig.model_validate({"data": data, "epochs": max(1, study.scheduler.max_t)})
@@ -105,10 +110,13 @@ def _defaults(study: StudyConfig) -> dict[str, Any]:
 
 
 def _cases(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return every case of any trial, the largest lesion first, with its group by volume."""
+    """Return every case of any trial, the largest lesion first, with its group by volume.
+
+    None of another trainer's, which does not tell volumes.
+    """
     from trainer.evaluation.metrics import volume_group
 
-    found = {row["case_id"]: row for row in rows}
+    found = {row["case_id"]: row for row in rows if row.get("lesion_ml") is not None}
     return [
         {
             "case": row["case_id"],
@@ -123,7 +131,7 @@ def _columns(
     rows: Iterable[Mapping[str, Any]], cases: Iterable[Mapping[str, Any]]
 ) -> dict[str, list[Any]] | None:
     """Return a trial's scores by column, each in the order of the cases; None where it has none."""
-    by_case = {row["case_id"]: row for row in rows}
+    by_case = {row["case_id"]: row for row in rows if row.get("lesion_ml") is not None}
     if not by_case:
         return None
     ordered = [by_case.get(each["case"], {}) for each in cases]

@@ -63,14 +63,15 @@ def _table(studies: Sequence[Mapping[str, Any]], width: int | None) -> str:
             ),
             "at epoch": str(_first(study, "epochs") or ""),
             "control": number(_control(study)),
+            **_masks(studies, study),
             "threshold": number((study["threshold"] or {}).get("dice")),
             "ceiling": number(ceiling_of(study["data"])),
             "trials": str(len(study["trials"])),
             "epochs": str(study["max_t"]),
             "saved": "" if study["epochs_saved"] is None else f"{study['epochs_saved']:.0%}",
             **_costs(studies, study),
-            "fold": str(study["fold"]),
-            "store": (study["store_hash"] or study["store"])[:8],
+            "fold": "" if study["fold"] is None else str(study["fold"]),
+            "store": (study["store_hash"] or study["store"] or "")[:8],
         }
         for study in studies
     ]
@@ -81,6 +82,13 @@ def _table(studies: Sequence[Mapping[str, Any]], width: int | None) -> str:
         names.pop()
         text = align([names, *[[row[name] for name in names] for row in rows]])
     return text
+
+
+def _masks(studies: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> dict[str, str]:
+    """Return the Dice of masks that are a reference, a column a name that any study has."""
+    names = dict.fromkeys(row["name"] for other in studies for row in other["masks"])
+    mine = {row["name"]: number(row["dice"]) for row in study["masks"]}
+    return {name: mine.get(name, "") for name in names}
 
 
 def _costs(studies: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> dict[str, str]:

@@ -18,8 +18,8 @@ def verdict_text(event: Mapping[str, Any]) -> str:
         by_seed = dict(zip(score["seeds"], score["by_seed"], strict=True))
         rows.append(
             [
-                str(score["trial"]),
-                score["role"],
+                str(score["trial"]) if score["role"] != "masks" else "",
+                score["role"] if score["role"] != "masks" else f"masks {score['trial']}",
                 f"{score['mean']:.4f}",
                 interval(score["interval"], ".3f"),
                 *(_dice(score) if beside else ()),
@@ -59,6 +59,13 @@ def _dice(row: Mapping[str, Any]) -> list[str]:
     return [f"{dice['mean']:.4f}", interval(dice["interval"], ".3f")] if dice else ["", ""]
 
 
+def opponent(comparison: Mapping[str, Any]) -> str:
+    """Return whom a verdict's trial is compared with."""
+    if comparison["family"] == "masks":
+        return f"masks {comparison['other']}"
+    return f"{comparison['family']} (trial {comparison['other']})"
+
+
 def sentence(comparison: Mapping[str, Any], name: str = "Dice") -> str:
     """Return one verdict in words, with what it rests on.
 
@@ -67,7 +74,7 @@ def sentence(comparison: Mapping[str, Any], name: str = "Dice") -> str:
         name: Of the metric that it is about.
     """
     trial, word = f"trial {comparison['trial']}", comparison["verdict"]
-    other = f"{comparison['family']} (trial {comparison['other']})"
+    other = opponent(comparison)
     if word == "none":
         return f"{trial} against the {other}: no verdict {comparison['reason']}"
     if word == TOO_FEW:

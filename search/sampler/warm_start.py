@@ -125,7 +125,7 @@ def _translate(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return a trial's parameters in a study's space, and a line for each that is outside it."""
     try:
-        there = flatten(source.train_config(params).model_dump(mode="json")) | params
+        there = flatten(source.settings(params)) | params
     except ConfigError as error:  # a combination that this trainer refuses
         return {}, error.lines
     here: dict[str, Any] = {}
@@ -180,17 +180,22 @@ def _told(study: StudyConfig, story: _PastTrial) -> dict[str, Any] | None:
     return {"values": values, "ending": ending}
 
 
+def _content(study: StudyConfig) -> str:
+    if not study.has_data:
+        return ""
+    content: str = json.loads(read_manifest(study.data.store))["content_hash"]
+    return content
+
+
 def _differences(study: StudyConfig, source: StudyConfig, store_hash: str) -> list[str]:
     """Return a line for every fixed setting in which two studies differ."""
     lines = []
-    manifest = json.loads(read_manifest(study.data.store))
-    if manifest["content_hash"] != store_hash:
+    if _content(study) != store_hash:
         lines.append(f"data.store: {source.data.store}: has other content than this study's")
     there, here = source.scheduler.max_t, study.scheduler.max_t
     if there != here:
         lines.append(f"scheduler.max_t: {there} there, {here} here")
-    ours = flatten(study.train_config({}).model_dump(mode="json"))
-    theirs = flatten(source.train_config({}).model_dump(mode="json"))
+    ours, theirs = flatten(study.settings({})), flatten(source.settings({}))
     for key in sorted((ours.keys() | theirs.keys()) - OF_A_STUDY - study.space.keys()):
         value = ours.get(key)
         if key in source.space:

@@ -65,6 +65,7 @@ def continuation(
         # Read as a study: in today's keys, and what a newer segtune added with its default.
         last = study_of(begun, folder / "ledger.jsonl")
         problems, notes = changes(last, study)
+        notes += _other_defaults(study)
         study = study.under(frozen_beside(frozen_of(begun), last, study))
         rule = "this study was begun without it; give the study another name to begin warm"
         others = sorted({source.resolve().name for source in sources} - {*warm})
@@ -72,6 +73,16 @@ def continuation(
         if problems:
             raise ConfigError(f"{folder}: {problem}" for problem in problems)
     return Continuation(study, begun, config, same, warm, notes)
+
+
+def _other_defaults(study: StudyConfig) -> list[str]:
+    """Return a line for each default of its own trainer that is another than at its birth."""
+    frozen = study.frozen.settings if study.frozen else {}
+    return [
+        f"{name}: {value} by default now; this study goes on with {frozen[name]}"
+        for name, value in study.defaults.items()
+        if name in frozen and frozen[name] != value and name not in study.train
+    ]
 
 
 def check_data(begun: Event, store_hash: str, study: StudyConfig, folder: Path) -> None:

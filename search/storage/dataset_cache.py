@@ -73,10 +73,14 @@ def address_for_all_nodes(path: str) -> str:
 def content_hash(path: str) -> str:
     """Return what names a store's content; of one in S3 only the manifest is read.
 
+    Empty for none, as a study has whose trainer is another.
+
     Raises:
         StoreError: It is no store, or not a complete one.
         OSError: S3 does not answer.
     """
+    if not path:
+        return ""
     return _named_hash(path) if is_remote(path) else open_store(path).content_hash
 
 
@@ -153,6 +157,8 @@ def with_store_here(spec: dict[str, Any]) -> dict[str, Any]:
         OSError: It cannot be read, S3 does not answer, or there is no space.
     """
     train = spec["train"]
+    if not spec["has_data"]:
+        return spec
     given, run_dir = train["data"]["store"], Path(spec["run_dir"])
 
     def alive() -> None:

@@ -164,8 +164,14 @@ class S3Run:
         files = {name: key for name, key in self._files.items() if name in seen}
         for name in changed:
             # Flat, since Arrow leaves a marker in each folder whose last object it deletes.
-            files[name] = f"{self._own}/{self._num_sent}-{name.replace('/', '~')}"
-            self._trial.upload(files[name], self._run_dir / name)
+            key = f"{self._own}/{self._num_sent}-{name.replace('/', '~')}"
+            try:
+                self._trial.upload(key, self._run_dir / name)
+            except FileNotFoundError:  # renamed meanwhile, by a trainer that does not wait
+                seen.pop(name)
+                files.pop(name, None)
+            else:
+                files[name] = key
         manifest = {"train": self._train, "files": files}
         self._trial.put(f"{self._own}/manifest.json", to_json(manifest, indent=None).encode())
         kept = {*files.values(), *self._files.values()}
@@ -211,7 +217,10 @@ def _stat(run_dir: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     for path in sorted(run_dir.rglob("*")):
         if path.name in HERE or path.name.startswith(".") or not path.is_file():
             continue
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
         yield path.relative_to(run_dir).as_posix(), (stat.st_size, stat.st_mtime_ns)
 
 

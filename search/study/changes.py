@@ -15,6 +15,7 @@ LIMITS = {
     "trials.max_concurrent",
     "trials.cpus_per_trial",
     "train.memory_share",
+    "trainer.folder",
 }
 """Where trials run and for how long; the store is known by its content."""
 COMPUTED = {
@@ -29,6 +30,10 @@ COMPUTED = {
 
 AT_ONCE = ("budget.", "trials.num_trials", "trials.max_concurrent", "trials.hang_timeout_s")
 """How settings begin that a driver follows at once; all others it follows in new attempts."""
+
+
+MASKS = "references."
+"""Before the name of masks that are a reference: nothing of a trial depends on them."""
 
 
 def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str]]:
@@ -47,7 +52,11 @@ def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str
         rule = "give the study another name to change it"
         if key == "trials.num_trials":
             rule = "can only be raised"
-        if key in LIMITS | COMPUTED or (key == "trials.num_trials" and raised):
+        if (
+            key in LIMITS | COMPUTED
+            or key.startswith(MASKS)
+            or (key == "trials.num_trials" and raised)
+        ):
             notes.append(f"{key}: {_text(new)}, was {_text(old)}{_of_bits(key, old, new)}")
         else:
             refused.append(f"{key}: {new!r}: this study was begun with {old!r}; {rule}")
@@ -69,7 +78,7 @@ def changes_while_running(begun: StudyConfig, study: StudyConfig) -> tuple[list[
     for line in changes(begun, study)[1]:
         key = line.partition(": ")[0]
         gpus = key == "trials.gpus_per_trial" and not (before.get(key) and now.get(key))
-        if gpus or key == "data.store":
+        if gpus or key == "data.store" or key.startswith((MASKS, "trainer")):
             again = f"`segtune stop {study.study}`, then launch it with that"
             later.append(f"{line}: needs another launch: {again}")
         else:
@@ -80,6 +89,8 @@ def changes_while_running(begun: StudyConfig, study: StudyConfig) -> tuple[list[
 
 def frozen_beside(frozen: Frozen, begun: StudyConfig, study: StudyConfig) -> Frozen:
     """Return what a study goes on under, without settings that it gave and gives no more."""
+    if study.trainer:
+        return frozen
     dropped = {key.removeprefix("train.") for key in LIMITS | COMPUTED}
     dropped &= begun.train.keys() - study.train.keys()
     settings = {name: value for name, value in frozen.settings.items() if name not in dropped}
@@ -87,7 +98,11 @@ def frozen_beside(frozen: Frozen, begun: StudyConfig, study: StudyConfig) -> Fro
 
 
 def _settings(study: StudyConfig) -> dict[str, Any]:
-    values = study.model_dump(mode="json", exclude={"references": {"__all__": {"name"}}})
+    values = study.model_dump(mode="json")
+    values["references"] = [{"settings": each.settings} for each in study.trained_references]
+    for each in study.mask_references:
+        values[f"{MASKS}{each.name}"] = each.masks
+        values[f"{MASKS}{each.name}.splits"] = each.splits or {}
     return {key: value for key, value in flatten(values).items() if value != {}}
 
 

@@ -3,6 +3,12 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from search.study.own_checks import (
+    data_problems,
+    fixed_problems,
+    objective_problems,
+    own_problems,
+)
 from search.study.sampler_limits import DRAWS, always_refused, grid_problems
 from search.study.space import (
     Dimension,
@@ -57,9 +63,13 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
         where: Its file.
         broken: Keys whose problems are known already and that have stand-ins here.
     """
-    problems = []
+    if "trainer" in broken:  # whose settings these are is not known
+        return []
+    problems = data_problems(study, where, broken) + objective_problems(study, where, broken)
+    if study.trainer:
+        problems += own_problems(study, where, broken)
     for name in study.train:
-        problems += _check_owned(name, f"{where}: train.{name}")
+        problems += _check_owned(study, name, f"{where}: train.{name}")
     for name, dimension in study.space.items():
         problems += _check_dimension(study, name, dimension, where, broken)
     if around := circle(study.space):
@@ -68,21 +78,27 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
     problems += _check_sections(study, where)
     if study.sampler.type == "grid" and not any(key.startswith("space") for key in broken):
         problems += grid_problems(study, where)
-    if not study.trains and (missing := _check_zero_epochs(study, where)):
+    zero = not (study.trains or study.trainer)
+    if zero and (missing := _check_zero_epochs(study, where)):
         return problems + missing
-    try:
-        fixed = study.train_config({}, where)
-    except ConfigError as error:
-        return problems + _locate(error.lines, where, "train")
-    if "scheduler" not in broken:
-        problems += _check_validations(study, fixed, where)
-        problems += _check_grace_period(study, fixed, where)
+    if study.trainer is None:
+        try:
+            fixed = study.train_config({}, where)
+        except ConfigError as error:
+            return problems + _locate(error.lines, where, "train")
+        if "scheduler" not in broken:
+            problems += _check_validations(study, fixed, where)
+            problems += _check_grace_period(study, fixed, where)
+    elif found := fixed_problems(study, where):
+        return problems + found
     for name, dimension in study.space.items():
-        if _is_setting(name):
+        if not setting_problem(name, study):
             problems += _check_values(study, name, dimension, where)
     for index, entry in enumerate(study.enqueue):
         problems += check_enqueued(study, entry, where, f"enqueue.{index}", broken)
     for index, reference in enumerate(study.references):
+        if reference.masks is not None:
+            continue
         key = f"references.{index}.settings"
         problems += check_params(study, reference.settings, where, key)
     if study.has_control:
@@ -110,9 +126,15 @@ def _locate(lines: Iterable[str], where: str, key: str) -> list[str]:
     return located
 
 
-def _check_owned(name: str, where: str) -> list[str]:
-    if name in OWNED:
-        return [f"{where}: cannot be set here; it is {OWNED[name]}"]
+def _check_owned(study: "StudyConfig", name: str, where: str) -> list[str]:
+    if name in (elsewhere := study.settings_elsewhere):
+        return [f"{where}: cannot be set here; it is {elsewhere[name]}"]
+    return []
+
+
+def _check_fidelity(study: "StudyConfig", name: str, where: str) -> list[str]:
+    if name in FIDELITY and study.trainer is None:
+        return [f"{where}: must be equal in all trials; give it in train"]
     return []
 
 
@@ -128,10 +150,8 @@ def _check_dimension(
 ) -> list[str]:
     """Check a dimension's name and conditions."""
     where = f"{where}: space.{name}"
-    problems = _check_owned(name, where)
-    if name in FIDELITY:
-        problems.append(f"{where}: must be equal in all trials; give it in train")
-    if problem := setting_problem(name):
+    problems = _check_owned(study, name, where) + _check_fidelity(study, name, where)
+    if problem := setting_problem(name, study):
         problems.append(f"{where}: {problem}")
     if name in study.train:
         problems.append(f"{where}: is fixed in train too; give it in one place")
@@ -144,8 +164,15 @@ def _check_dimension(
     return problems + conditions
 
 
-def setting_problem(name: str) -> str:
-    """Return why a name is none of a trainer's setting; empty where it is one."""
+def setting_problem(name: str, study: "StudyConfig | None" = None) -> str:
+    """Return why a name is none of a trainer's setting; empty where it is one.
+
+    Args:
+        name: Dotted.
+        study: Whose trainer is perhaps one's own; None for segtune's.
+    """
+    if study is not None and study.trainer:
+        return study.own_schema.problem(name) if study.own_schema else ""
     names = list(field_names(TrainConfig))
     if name in names and not _is_setting(name):
         below = [other for other in names if other.startswith(f"{name}.")]
@@ -159,12 +186,13 @@ def setting_problem(name: str) -> str:
     return ""
 
 
-def no_dimension(name: str, value: Any) -> str:
+def no_dimension(name: str, value: Any, *, own: bool = False) -> str:
     """Return what is wrong with a dimension that is no mapping: what one looks like, by its name.
 
     Args:
         name: Of the setting, as given.
         value: What stands there: bounds, perhaps, or choices, or one value.
+        own: Whether the trainer is one's own, whose settings are not known here.
     """
     values = value if isinstance(value, list) else []
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
@@ -176,7 +204,7 @@ def no_dimension(name: str, value: Any) -> str:
         shown = f"{{type: {kind}, low: {low:g}, high: {high:g}{log}}}"
     elif values:
         shown = f"{{type: categorical, choices: {quoted(values)}}}"
-    problem = setting_problem(name)
+    problem = "" if own else setting_problem(name)
     meant = problem.partition("did you mean ")[2].rstrip("?")
     if problem and not meant:
         return problem
@@ -203,6 +231,7 @@ def _check_condition(
 def _check_sections(study: "StudyConfig", where: str) -> list[str]:
     """Check sections of a study against each other."""
     problems = []
+    device = None if study.trainer else study.train.get("device")
     metrics = [study.objective.metric]
     for index, objective in enumerate(study.further_objectives):
         if objective.metric in metrics:
@@ -211,9 +240,9 @@ def _check_sections(study: "StudyConfig", where: str) -> list[str]:
                 "is an objective already"
             )
         metrics.append(objective.metric)
-    if study.train.get("device") in ("cuda", "mps") and study.trials.gpus_per_trial == 0:
+    if device in ("cuda", "mps") and study.trials.gpus_per_trial == 0:
         problems.append(
-            f"{where}: train.device: {study.train['device']}: trials.gpus_per_trial is 0, so that "
+            f"{where}: train.device: {device}: trials.gpus_per_trial is 0, so that "
             "trials run on the CPU; give them 1, or auto"
         )
     if study.budget.gpu_hours is not None and not study.trials.gpus_per_trial:
@@ -316,7 +345,7 @@ def _check_values(study: "StudyConfig", name: str, dimension: Dimension, where: 
     problems = []
     for value in dimension.values():
         try:
-            study.train_config({**met, name: value}, where)
+            study.check_settings({**met, name: value}, where)
         except ConfigError as error:
             problems += _locate(error.lines, where, f"space.{name}")
     return problems
@@ -332,7 +361,7 @@ def check_enqueued(
     problems: list[str] = []
     for name, value in entry.items():
         here = f"{where}: {key}.{name}"
-        if f"space.{name}" in broken or name in OWNED:
+        if f"space.{name}" in broken or name in study.settings_elsewhere:
             continue
         if name not in study.space:
             hint = did_you_mean(name, study.space) or "; only `references` may leave the space"
@@ -351,12 +380,10 @@ def check_params(
     problems: list[str] = []
     for name in params:
         here = f"{where}: {key}.{name}"
-        problems += _check_owned(name, here)
-        if name in FIDELITY:
-            problems.append(f"{here}: must be equal in all trials; give it in train")
+        problems += _check_owned(study, name, here) + _check_fidelity(study, name, here)
     if build and not problems:
         try:
-            study.train_config(params, where)
+            study.check_settings(params, where)
         except ConfigError as error:
             problems += _locate(error.lines, where, key)
     return problems

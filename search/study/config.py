@@ -8,145 +8,58 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from search.pruning.asha import Asha
 from search.study.old_keys import in_new_keys
+from search.study.own_settings import OwnSettings
+from search.study.own_trainer import OwnTrainer
+from search.study.reference import Reference, dotted, each_name_once, plain_name
+from search.study.search_sections import Budget, Sampler, Scheduler, Stall
 from search.study.semantics import Frozen
 from search.study.space import Dimension
 from trainer.config import TrainConfig, absolute
 from trainer.configfile import (
+    ConfigError,
     Section,
     build,
-    did_you_mean,
-    flatten,
     nest,
     quoted,
 )
 from trainer.model_config import PRESETS
 from trainer.old_names import MOVED
 
-METRICS: dict[str, Literal["min", "max"]] = {
-    "val/dice": "max",
-    "val/dice_official": "max",
-    "val/lesion_f1": "max",
-    "val/avd_ml": "min",
-    "val/lesion_count_diff": "min",
-    "val/hd95_mm": "min",
-    "val/false_positive_ml": "min",
-    "train/loss": "min",
-    "time/case_s": "min",
-}
-"""What every validation reports and a study may optimise, and which way is better."""
 
-
-def dotted(values: Any) -> Any:
-    """Return a mapping by dotted keys; what is none comes back as it is, to be refused."""
-    return flatten(values) if isinstance(values, Mapping) else values
+def _absolute_if_any(path: str) -> str:
+    return path and absolute(path)
 
 
 class StudyData(Section):
-    store: Annotated[str, AfterValidator(absolute)]
-    """Folder that `segtune prepare` wrote."""
+    store: Annotated[str, AfterValidator(_absolute_if_any)] = ""
+    """Folder that `segtune prepare` wrote. Required, unless a trainer of one's own has others."""
     fold: int = Field(default=0, ge=0, le=4)
     """Validation fold of every trial."""
 
 
-def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
-        raise ValueError(
-            f"{quoted(name)}: must be letters, digits and ._- only, beginning with the former, and "
-            "at most 200"
-        )
-    return name
-
-
-def _known_metric(metric: str) -> str:
-    if metric not in METRICS:
-        hint = did_you_mean(metric, METRICS)
-        raise ValueError(f"{quoted(metric)}: must be one of {', '.join(METRICS)}{hint}")
+def _one_word(metric: str) -> str:
+    if not re.fullmatch(r"[\w./ -]{1,200}", metric) or metric in ("epoch", "cases"):
+        raise ValueError(f"{quoted(metric)}: must be a metric's name: letters, digits and ._-/")
     return metric
 
 
 class Objective(Section):
-    metric: Annotated[str, AfterValidator(_known_metric)] = "val/dice"
-    """One of METRICS."""
+    metric: Annotated[str, AfterValidator(_one_word)] = "val/dice"
+    """One of METRICS, or with a trainer of one's own whatever it reports."""
     mode: Literal["min", "max"] = "max"
     """Which way the metric is better."""
-
-    @model_validator(mode="after")
-    def _right_way(self) -> Self:
-        if self.mode != METRICS[self.metric]:
-            raise ValueError(f"mode is {self.mode!r}, but {self.metric} is better the other way")
-        return self
-
-
-class Sampler(Section):
-    type: Literal["tpe", "random", "qmc", "gp", "grid", "nsga2"] = "tpe"
-    """Optuna's: tree-structured Parzen estimator, random, quasi-Monte Carlo (scrambled Sobol),
-    Gaussian process, every combination once, and a genetic algorithm. gp and nsga2 learn nothing
-    from trials that ASHA stops."""
-    num_startup_trials: int = Field(default=10, ge=1)
-    """Random trials before tpe or gp models anything."""
-    population_size: int = Field(default=12, ge=2)
-    """Trials of a generation of nsga2."""
-
-
-def _ninth(scheduler: dict[str, Any]) -> int:
-    return max(1, int(scheduler.get("max_t", 0)) // 9)
-
-
-class Scheduler(Section):
-    type: Literal["asha", "none"] = "asha"
-    """none trains every trial to max_t and ignores the settings of the rungs."""
-    max_t: int = Field(default=27, ge=0)
-    """Epochs of a complete trial, and the horizon of its learning-rate schedule. 0 trains nothing:
-    each trial is one validation of the weights that train.init_from names."""
-    grace_period: int = Field(default_factory=_ninth, ge=1)
-    """Epoch of the first rung; no trial is stopped before it. By default a ninth of max_t, since
-    what a trial is worth after its first epochs says little."""
-    reduction_factor: int = Field(default=3, ge=2)
-    """About one trial in this many passes a rung, and rungs are this factor apart."""
-    brackets: int = Field(default=1, ge=1, le=32)
-    """Ladders of rungs; each begins reduction_factor later than the one before it."""
-    smoothing: int = Field(default=1, ge=1)
-    """Trials are ranked by the mean of this many last validations."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.type == "none":
-            return self
-        if self.max_t == 0:
-            raise ValueError("max_t is 0, which leaves nothing to stop: it needs type none")
-        if self.grace_period > self.max_t:
-            raise ValueError(
-                f"grace_period is {self.grace_period}, but must be at most max_t ({self.max_t})"
-            )
-        last = self.grace_period * self.reduction_factor ** (self.brackets - 1)
-        if self.brackets > 1 and last >= self.max_t:
-            raise ValueError(
-                f"brackets is {self.brackets}, but the last would begin at epoch {last}, "
-                f"not below max_t ({self.max_t})"
-            )
-        return self
-
-
-class Stall(Section):
-    patience: int = Field(ge=1)
-    """Epochs without improvement after which a searched trial ends."""
-    min_delta: float = Field(default=0.005, ge=0)
-    """Smallest rise (or fall, for mode min) of the smoothed objective that is an improvement."""
-
-
-class Budget(Section):
-    """What a study may spend in all its launches; then its trials write checkpoints and end."""
-
-    epochs: int | None = Field(default=None, ge=1)
-    """Of all trials together, the control and the references included."""
-    gpu_hours: float | None = Field(default=None, gt=0)
-    """GPUs times hours of all attempts, those that failed included."""
-    wall_hours: float | None = Field(default=None, gt=0)
-    """Hours of the launches together."""
 
 
 def _worker_a_gpu(trials: dict[str, Any]) -> int:
@@ -218,25 +131,14 @@ class Trials(Section):
         return self
 
 
-class Reference(Section):
-    name: Annotated[str, AfterValidator(_plain_name)]
-    """What it is called beside the ranking."""
-    settings: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
-    """By dotted trainer path, over the fixed ones; what they leave open has TrainConfig's
-    default."""
-
-
-def _each_name_once(references: tuple[Reference, ...]) -> tuple[Reference, ...]:
-    names = [reference.name for reference in references]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"name {twice[0]} is given twice")
-    return references
-
-
 class StudyConfig(Section):
-    study: Annotated[str, AfterValidator(_plain_name)]
+    study: Annotated[str, AfterValidator(plain_name)]
     """Name, and folder below the runs."""
-    data: StudyData
+    data: StudyData = StudyData()
+    """Required, unless a trainer of one's own has others."""
+    trainer: OwnTrainer | None = None
+    """A trainer of one's own instead of segtune's (docs/own_trainer.md): Python or any program.
+    `train` and `space` then have its settings."""
     train: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
     """Fixed settings by dotted trainer path; anything not named has TrainConfig's default."""
     space: dict[str, Dimension]
@@ -253,7 +155,7 @@ class StudyConfig(Section):
     trials: Trials
     enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(dotted)], ...] = ()
     """Settings of the search to try first: the sampler fills in what they leave open."""
-    references: Annotated[tuple[Reference, ...], AfterValidator(_each_name_once)] = ()
+    references: Annotated[tuple[Reference, ...], AfterValidator(each_name_once)] = ()
     """What the search is to be compared with, inside the space or not: trained to max_t, neither
     pruned nor shown to the sampler, and shown beside the ranking."""
     control: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
@@ -262,8 +164,17 @@ class StudyConfig(Section):
     seed: int = Field(default=0, ge=0)
     """Of the sampler, the brackets and, unless `train` names one, of every training run."""
     _frozen: Frozen | None = PrivateAttr(default=None)
+    _schema: OwnSettings | None = PrivateAttr(default=None)
 
     _in_new_keys = model_validator(mode="before")(in_new_keys)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Dump a study without a trainer of its own as versions did that knew of none."""
+        values: dict[str, Any] = dump(self)
+        if self.trainer is None:
+            values.pop("trainer", None)
+        return values
 
     @property
     def frozen(self) -> Frozen | None:
@@ -275,6 +186,74 @@ class StudyConfig(Section):
         study = self.model_copy()
         study._frozen = frozen
         return study
+
+    @property
+    def own_schema(self) -> OwnSettings | None:
+        """What its own trainer may be set to; None where that is not imported, or segtune's."""
+        return self._schema
+
+    def checked_by(self, schema: OwnSettings) -> Self:
+        """Return the study as one whose settings a trainer of its own checks."""
+        study = self.model_copy()
+        study._schema = schema
+        return study
+
+    def settings(
+        self,
+        params: Mapping[str, Any],
+        where: str | Path = "",
+        *,
+        epochs: int | None = None,
+        seed: int | None = None,
+        fold: int | None = None,
+    ) -> dict[str, Any]:
+        """Return a trial's resolved settings, nested, as JSON values, whoever trains it.
+
+        Arguments are those of `train_config`.
+
+        Raises:
+            ConfigError: segtune's trainer does not take these settings; another is not asked.
+        """
+        if self.trainer is None:
+            config = self.train_config(params, where, epochs=epochs, seed=seed, fold=fold)
+            return config.model_dump(mode="json")
+        given = {"seed": self.seed, **self.train, **params}
+        given |= self._of_the_file(epochs, fold) | ({} if seed is None else {"seed": seed})
+        return nest({**(self._frozen.settings if self._frozen else self.defaults), **given})
+
+    def check_settings(
+        self, params: Mapping[str, Any], where: str | Path = "", *, epochs: int | None = None
+    ) -> None:
+        """Ask the trainer whether it takes a trial's settings, as far as it is imported here.
+
+        Raises:
+            ConfigError: It does not.
+        """
+        settings = self.settings(params, where, epochs=epochs)
+        if self._schema:
+            self._schema.check(settings, where or self.study)
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """By dotted path, of a trainer of one's own that is imported here; else none."""
+        return self._schema.defaults if self._schema else {}
+
+    def _of_the_file(self, epochs: int | None, fold: int | None) -> dict[str, Any]:
+        """Return the settings that the study file has elsewhere, by dotted path."""
+        data = {
+            "data.store": self.data.store,
+            "data.fold": self.data.fold if fold is None else fold,
+        }
+        own = {"epochs": self.scheduler.max_t if epochs is None else epochs}
+        return (data if self.has_data or self.trainer is None else {}) | own
+
+    @property
+    def settings_elsewhere(self) -> dict[str, str]:
+        """Settings that the study file has elsewhere, and where."""
+        elsewhere = {"epochs": "scheduler.max_t"}
+        if self.has_data or self.trainer is None:
+            elsewhere |= {f"data.{name}": f"data.{name} of the study" for name in ("store", "fold")}
+        return elsewhere
 
     def train_config(
         self,
@@ -295,13 +274,12 @@ class StudyConfig(Section):
             fold: Of a confirming trial.
 
         Raises:
-            ConfigError: The trainer does not take these settings.
+            ConfigError: segtune's trainer does not take these settings, or is not the study's.
         """
-        own = {
-            "data.store": self.data.store,
-            "data.fold": self.data.fold if fold is None else fold,
-            "epochs": self.scheduler.max_t if epochs is None else epochs,
-        }
+        if self.trainer:
+            name = self.trainer.name
+            raise ConfigError([f"{where or self.study}: trained by {name}, not segtune's trainer"])
+        own = self._of_the_file(epochs, fold)
         given = {"seed": self.seed, **self.train, **params, **own}
         values = {**self._frozen_beside(given), **given}
         if seed is not None:
@@ -327,14 +305,45 @@ class StudyConfig(Section):
         return self.scheduler.max_t > 0
 
     @property
+    def has_data(self) -> bool:
+        """Whether it has a store, which only a trainer of one's own can do without."""
+        return bool(self.data.store)
+
+    @property
     def has_control(self) -> bool:
-        """Whether a control is trained: not where nothing is."""
-        return self.trains
+        """Whether a control is trained: not where nothing is, or another trainer does it."""
+        return self.trains and self.trainer is None
+
+    @property
+    def training_seed(self) -> int:
+        """Of every training, unless it is searched or a confirming one has its own."""
+        seed: int = self.train.get("seed", self.seed)
+        return seed
+
+    @property
+    def validate_every(self) -> int:
+        """Epochs between two validations; another trainer may report any epoch."""
+        return 1 if self.trainer else self.train_config({}).validation.every
+
+    @property
+    def epoch_images(self) -> int | None:
+        """Training images an epoch; None where another trainer knows."""
+        return None if self.trainer else self.train_config({}).epoch_images
 
     @property
     def num_protected(self) -> int:
         """How many trials come before the first searched one: the control and the references."""
-        return self.has_control + len(self.references)
+        return self.has_control + len(self.trained_references)
+
+    @property
+    def trained_references(self) -> tuple[Reference, ...]:
+        """The references that are trained: those with settings."""
+        return tuple(each for each in self.references if each.masks is None)
+
+    @property
+    def mask_references(self) -> tuple[Reference, ...]:
+        """The references that are masks of another program."""
+        return tuple(each for each in self.references if each.masks is not None)
 
     def asha(self) -> Asha:
         """Return the study's ASHA before any report; without rungs for `scheduler.type: none`."""
@@ -348,13 +357,15 @@ class StudyConfig(Section):
             smoothing=scheduler.smoothing,
             mode=self.objective.mode,
             seed=self.seed,
-            validate_every=self.train_config({}).validation.every,
+            validate_every=self.validate_every,
         )
 
     def config_hash(self) -> str:
         """Return a hash of all settings, in the keys of version 0.1: it is the same since then."""
         values = self.model_dump(mode="json")
         for reference in values.pop("references"):
+            if "masks" in reference:  # which say nothing about the trials
+                continue
             values["enqueue"].append({**reference["settings"], "protected": True})
         values["trials"]["silence_s"] = values["trials"].pop("hang_timeout_s")
         if values["trials"]["max_concurrent"] is None:

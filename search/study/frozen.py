@@ -29,16 +29,20 @@ def frozen_of(event: Mapping[str, Any]) -> Frozen:
 
     Settings that this trainer does not have are left out, so that such a study can be read.
     """
-    known = set(field_names(TrainConfig))
-    settings = {
-        name: value
-        for name, value in _settings(event).items()
-        if name in known or name.rpartition(".")[0] in TABLES
-    }
+    settings = _settings(event)
+    if not event["config"].get("trainer"):
+        known = set(field_names(TrainConfig))
+        settings = {
+            name: value
+            for name, value in settings.items()
+            if name in known or name.rpartition(".")[0] in TABLES
+        }
     return Frozen(settings, event.get("semantics", 1))
 
 
 def _settings(event: Mapping[str, Any]) -> dict[str, Any]:
+    if event["config"].get("trainer"):
+        return dict(event["settings"])
     if "settings" in event:
         return in_new_names(flatten(as_measured(event["settings"])))
     text = resources.files("search.study").joinpath("defaults_v1.json").read_text()
@@ -47,8 +51,11 @@ def _settings(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def birth(study: StudyConfig) -> Frozen:
     """Return what a study freezes now, or froze when it was begun."""
-    resolved = flatten(study.train_config({}).model_dump(mode="json"))
-    settings = {name: value for name, value in resolved.items() if name not in OWNED}
+    if study.trainer:
+        settings = study.frozen.settings if study.frozen else dict(study.defaults)
+    else:
+        resolved = flatten(study.train_config({}).model_dump(mode="json"))
+        settings = {name: value for name, value in resolved.items() if name not in OWNED}
     return Frozen(settings, study.frozen.semantics if study.frozen else semantics.SEMANTICS)
 
 
@@ -62,6 +69,8 @@ def check_trainable(event: Mapping[str, Any], folder: str | Path) -> None:
     Raises:
         ConfigError: Its semantics is not this version's, or it froze a setting that is not known.
     """
+    if event["config"].get("trainer"):
+        return  # what its settings mean, another trainer decides
     frozen, ours = frozen_of(event), semantics.SEMANTICS
     its, unknown = frozen.semantics, _settings(event).keys() - frozen.settings.keys()
     if its < ours:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from search.study.checks import OWNED, check, no_dimension, setting_problem
-from search.study.config import StudyConfig, dotted
+from search.study.config import StudyConfig
 from search.study.init_from import inherited
 from search.study.old_keys import HANG_TIMEOUT, origins, renamed
+from search.study.own_settings import own_settings
+from search.study.reference import dotted
 from search.study.semantics import Frozen
 from search.study.space import Dimension
 from trainer.config import TrainConfig
@@ -28,6 +30,8 @@ def load_study(
     path: str | Path,
     overrides: Iterable[str] = (),
     begun: Callable[[str], Frozen | None] = lambda name: None,
+    *,
+    runs_here: bool = True,
 ) -> StudyConfig:
     """Read and check a study; an old key of its file is a note on stderr.
 
@@ -39,26 +43,61 @@ def load_study(
         overrides: `KEY=VALUE` words for any key, e.g. `scheduler.max_t=9`, `train.model.width=16`,
             `space.optimizer.lr.low=1e-5`; `space.optimizer.lr=null` takes a dimension out.
         begun: Returns what the study of a name was begun under, None where there is none.
+        runs_here: Whether a trainer of its own is to be found here; else its cluster checks it.
 
     Raises:
         ConfigError: One line for every problem.
     """
     values, given = _rename_hang_timeout(read_yaml(path), parse_overrides(overrides), path)
     problems = _override(values, given)
-    for section in ("train", "control"):
+    own = bool(values.get("trainer"))
+    for section in () if own else ("train", "control"):
         if isinstance(settings := values.get(section), Mapping):
             note_old_names(settings, f"{path}: {section}.")
-    values, unfit = inherited(values, str(path))
-    problems += unfit
+    if not own:
+        values, unfit = inherited(values, str(path))
+        problems += unfit
     study, broken = _build(values, str(path))
     if "study" not in broken:
         study = study.under(begun(study.study))
+    if study.trainer and "trainer" not in broken and not runs_here:
+        if study.trainer.folder is None:
+            rule = "required with --submit: where it lies, as the cluster sees it"
+            problems.append(f"{path}: trainer.folder: {rule}")
+    elif study.trainer and "trainer" not in broken:
+        try:
+            study = with_its_trainer(study, Path(path).parent)
+        except ConfigError as error:
+            problems += [f"{path}: {line}" for line in error.lines]
     problems += "\n".join(broken.values()).splitlines() + check(study, str(path), broken)
     if problems:
         for key, old in origins(values).items():
             problems = [line.replace(f"{path}: {key}", f"{path}: {old}", 1) for line in problems]
         raise ConfigError(_blame(problems, str(path), given))
     return study
+
+
+def with_its_trainer(study: StudyConfig, beside: Path) -> StudyConfig:
+    """Return a study with a trainer of its own, which is found and imported; another as it is.
+
+    Args:
+        study: From its file, or from its ledger.
+        beside: The folder of its file.
+
+    Raises:
+        ConfigError: What it names is not there, or has no more what the study froze.
+    """
+    if study.trainer is None:
+        return study
+    trainer = study.trainer.located(beside)
+    if problem := trainer.missing():
+        raise ConfigError([problem])
+    schema = own_settings(trainer)
+    if study.frozen and (gone := [n for n in study.frozen.settings if schema.problem(n)]):
+        raise ConfigError(
+            [f"trainer.settings: has no {gone[0]} any more, with which this study was begun"]
+        )
+    return study.model_copy(update={"trainer": trainer}).checked_by(schema)
 
 
 def _rename_hang_timeout(
@@ -121,7 +160,6 @@ _IN_TRAIN = [f"train.{name}" for name in field_names(TrainConfig) if name not in
 
 _STAND_INS = {
     "study": "study",
-    "data": {"store": "."},
     "space": {},
     "trials": {"num_trials": 1},
 }
@@ -135,6 +173,7 @@ def _build(values: Mapping[str, Any], where: str) -> tuple[StudyConfig, dict[str
         still be checked, and the problem of each broken part, by its key.
     """
     broken: dict[str, str] = {}
+    own = bool(values.get("trainer"))
     space = values.get("space")
     if isinstance(space, Mapping):
         dimensions = {}
@@ -143,10 +182,12 @@ def _build(values: Mapping[str, Any], where: str) -> tuple[StudyConfig, dict[str
             key = f"{where}: space.{name}"
             try:
                 if not isinstance(dimension, Mapping):
-                    raise ConfigError([f"{key}: {no_dimension(str(name), dimension)}"])
+                    raise ConfigError([f"{key}: {no_dimension(str(name), dimension, own=own)}"])
                 dimensions[str(name)] = build(Dimension, dimension, key)
             except ConfigError as error:
-                broken[f"space.{name}"] = "\n".join(_about(str(name), dimension, error, key))
+                broken[f"space.{name}"] = "\n".join(
+                    _about(str(name), dimension, error, key, own=own)
+                )
         values = {**values, "space": dimensions}
     try:
         return build(StudyConfig, values, where, _IN_TRAIN), broken
@@ -159,13 +200,13 @@ def _build(values: Mapping[str, Any], where: str) -> tuple[StudyConfig, dict[str
         return StudyConfig.model_validate({**_STAND_INS, **sound}), broken
 
 
-def _about(name: str, dimension: Any, error: ConfigError, where: str) -> list[str]:
+def _about(name: str, dimension: Any, error: ConfigError, where: str, *, own: bool) -> list[str]:
     """Return the lines about a broken dimension; of one that is a section, what is below it."""
     below = dimension if isinstance(dimension, Mapping) else {}
     inner = [key for key, value in below.items() if isinstance(value, Mapping) and "type" in value]
     if inner:
         return [f"{where}: must be dotted, a line each: {name}.{inner[0]}: {{type: …}}"]
-    wrong_name = setting_problem(name) if below else ""
+    wrong_name = setting_problem(name) if below and not own else ""
     log = " with log: true" if "log" in str(below.get("type")).lower() else ""
     lines = [
         line.replace("did you mean float?", f"did you mean float{log}?") for line in error.lines

@@ -23,7 +23,7 @@ def in_new_keys(values: Any) -> Any:
     if not isinstance(values, Mapping):
         return values
     new = dict(values)
-    for section in ("train", "control"):
+    for section in () if values.get("trainer") else ("train", "control"):
         if isinstance(settings := values.get(section), Mapping):
             new[section] = in_new_names(settings)
     if isinstance(trials := values.get("trials"), Mapping):

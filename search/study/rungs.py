@@ -20,8 +20,8 @@ class Rung:
     epoch: int
     trials: float
     """Searched trials expected to reach it, on average."""
-    images: int
-    """Training images of one trial up to here."""
+    images: int | None
+    """Training images of one trial up to here; None where segtune does not train it."""
 
 
 def rung_table(study: StudyConfig) -> list[Rung]:
@@ -31,7 +31,7 @@ def rung_table(study: StudyConfig) -> list[Rung]:
     that arrive one by one. More pass than one in reduction_factor: the first at a rung always
     does, and those that arrive late at a high rung have been selected more sharply.
     """
-    blank, epoch_images = study.asha().snapshot(), study.train_config({}).epoch_images
+    blank, epoch_images = study.asha().snapshot(), study.epoch_images
     draw, num_trials = random.Random(0), study.trials.num_trials
     repeats = -(-SIMULATED_TRIALS // num_trials)
     reached: Counter[tuple[int, int]] = Counter()
@@ -44,7 +44,9 @@ def rung_table(study: StudyConfig) -> list[Rung]:
                 if asha.report(trial, epoch, quality).action != "continue":
                     break
     return [
-        Rung(bracket, epoch, reached[bracket, epoch] / repeats, epoch * epoch_images)
+        Rung(
+            bracket, epoch, reached[bracket, epoch] / repeats, epoch_images and epoch * epoch_images
+        )
         for bracket, levels in enumerate(Asha.restore(blank).rungs)
         for epoch in [*levels, study.scheduler.max_t]
     ]

@@ -104,7 +104,7 @@ def _said_of_random(study: "StudyConfig", given: Mapping[str, Any]) -> Iterator[
     rng = random.Random(0)
     for _ in range(DRAWS):
         try:
-            study.train_config(draw(study.space, rng, given))
+            study.check_settings(draw(study.space, rng, given))
         except ConfigError as error:
             yield error.lines[0].removeprefix(f"{study.study}: ")
         else:

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from search.study.checks import FIDELITY, OWNED
-from search.study.config import METRICS, StudyConfig
+from search.study.config import StudyConfig
+from search.study.own_checks import METRICS
 from search.study.shipped import SPACES
 from trainer.config import TrainConfig
 

@@ -29,7 +29,7 @@ def fetch_newest_files(folder: Path, say: Callable[[str], None]) -> None:
 
 def write_config(study: StudyConfig, trial: TrialState, out: Path) -> None:
     """Write what a trial trains to its goal as `config.yaml`."""
-    config = trial.config(study).model_dump(mode="json")
+    config = trial.settings(study)
     (out / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 

@@ -81,9 +81,11 @@ def run_name(trial: TrialState, reference: str | None = None) -> str:
 def _note(study: StudyConfig) -> str:
     searched = ", ".join(f"`{name}`" for name in study.space)
     aim = "highest" if study.objective.mode == "max" else "lowest"
+    data = study.data
+    where = f" on fold {data.fold} of `{data.store}`" if study.has_data else ""
+    who = f"\n\nTrainer: `{study.trainer.name}`" if study.trainer else ""
     question = (
-        f"**What gives the {aim} `{study.objective.metric}`** on fold {study.data.fold} of "
-        f"`{study.data.store}`?\n\nSearched: {searched}"
+        f"**What gives the {aim} `{study.objective.metric}`**{where}?{who}\n\nSearched: {searched}"
     )
     return question + "\n" + LEGEND.format(study=study.study, name=_name(study), mean=_mean(study))
 
@@ -98,8 +100,8 @@ def _name(study: StudyConfig) -> str:
 
 
 def short(metric: str) -> str:
-    """Return a metric's name without its group: `dice` of `val/dice`."""
-    return metric.partition("/")[2]
+    """Return a metric's name without its group, if it has one: `dice` of `val/dice`."""
+    return metric.partition("/")[2] or metric
 
 
 def _view(study: StudyConfig, begun_s: float) -> str:

@@ -71,6 +71,9 @@ class EventBatch:
         match event["event"]:
             case "threshold":
                 self.points.append(("threshold/dice", event["dice"], time_ms, 0))
+            case "masks" if "val/dice" in event["metrics"]:
+                name, dice = event["name"], event["metrics"]["val/dice"]
+                self.points.append((f"masks/{name}/dice", dice, time_ms, 0))
             case "data" if event["ceiling"]:
                 self.points.append(("ceiling/dice", event["ceiling"]["dice"], time_ms, 0))
             case "verdict":

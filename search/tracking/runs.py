@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from search.analysis.first_weights import warning
+from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import best_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
@@ -104,7 +105,11 @@ class StudyInMlflow:
 
     def _open_parent(self) -> None:
         tags = {"study_uid": self._begun["uid"], "kind": "study"} | self._provenance()
-        tags |= {"objective": self._study.objective.metric, "fold": str(self._study.data.fold)}
+        tags["objective"] = self._study.objective.metric
+        if self._study.has_data:
+            tags["fold"] = str(self._study.data.fold)
+        if self._study.trainer:
+            tags["trainer"] = self._study.trainer.name
         begun_ms = int(self._begun["time"] * 1000)
         self._open_run(None, tags, begun_ms, self._study.study, "study_uid")
 
@@ -164,6 +169,10 @@ class StudyInMlflow:
             tags["first_weights"] = first_weights
         if self._state.threshold:
             tags["threshold"] = threshold_rule(self._state.threshold)
+        for masks in scored_masks(self._study, self._state):
+            name = masks["name"]
+            tags[f"masks.{name}"] = masks["folder"]
+            tags[f"masks.{name}.unseen"] = masks["unseen"]
         if data := self._state.data:
             tags |= {f"data.{name}": value for name, value in data_in_words(data)}
         log(self._client, run_id, self._batch.points, tags)
@@ -188,7 +197,7 @@ class StudyInMlflow:
 
     def _begin(self, trial: TrialState, event: Event) -> None:
         """Find a trial's run again, or create it; then give it all that is fixed."""
-        config = self._study.train_config(
+        settings = self._study.settings(
             event["params"],
             epochs=event.get("epochs"),  # these three are a confirming trial's
             seed=event.get("seed"),
@@ -200,19 +209,20 @@ class StudyInMlflow:
             "kind": trial.kind,
             "protected": str(trial.protected).lower(),
             "searched": " ".join(trial.params),
-            "seed": str(config.seed),
-            "fold": str(config.data.fold),
+            "seed": str(settings["seed"]),
         }
+        if self._study.has_data:
+            tags["fold"] = str(settings["data"]["fold"])
         if trial.of is not None:
             tags["confirms"] = str(trial.of)
         if reference := self._state.reference_name(self._study, trial):
             tags["reference"] = reference
-        if config.init_from:
-            tags["init_from"] = str(config.init_from)
+        if settings.get("init_from") and self._study.trainer is None:
+            tags["init_from"] = str(settings["init_from"])
             tags["first_weights"] = warning(self._study, self._state, trial.params)
         name = descriptions.run_name(trial, reference)
         run_id = self._open_run(trial.number, tags, int(event["time"] * 1000), name, "trial_uid")
-        params = flatten(config.model_dump(mode="json"))
+        params = flatten(settings)
         first = {name: params[name] for name in self._study.space if name in params}
         log(self._client, run_id, params=first | params)
 

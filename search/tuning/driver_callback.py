@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.execution.image_worker import ImageWorker
 from search.execution.recovery import Recovery
@@ -19,13 +20,18 @@ from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import address_for_all_nodes, open_store
 from search.storage.requests import end_by_hand, take_up
 from search.study.config import StudyConfig
+from search.study.reference import Reference
 from search.tuning.searcher import StudySearcher
 
 WHERE_S = 30.0
 """In which a process that has just started says where it is, if it lives."""
 
 
-COMPUTED = {"threshold": "the best threshold", "data": "what a perfect model could score"}
+COMPUTED = {
+    "threshold": "the best threshold",
+    "data": "what a perfect model could score",
+    "masks": "the score of the masks",
+}
 """Beside the trials, by the kind of event that it becomes."""
 
 
@@ -64,12 +70,20 @@ class DriverCallback(tune.Callback):
         self._next_s = 0.0
         self._told_to_stop = False
         self._image_worker = ImageWorker(session, progress.print_line)
-        store, fold = address_for_all_nodes(session.study.data.store), session.study.data.fold
+        data = session.study.data
+        store, fold = address_for_all_nodes(data.store), data.fold
         self._beside = {
             kind: task.remote(store, fold)
             for kind, task in (("threshold", _threshold), ("data", _data))
-            if getattr(session.state, kind) is None
+            if session.study.has_data and getattr(session.state, kind) is None
         }
+        # On the driver's node, which is known to see the folder.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        for reference in session.study.mask_references:
+            known = session.state.masks.get(reference.name)
+            self._beside[f"masks {reference.name}"] = _masks.options(
+                scheduling_strategy=here
+            ).remote(reference, store, fold, known)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -133,13 +147,16 @@ class DriverCallback(tune.Callback):
         if not self._beside:
             return
         done, _ = ray.wait([*self._beside.values()], timeout=wait_s)
-        for kind in [kind for kind, task in self._beside.items() if task in done]:
+        for what in [what for what, task in self._beside.items() if task in done]:
+            kind, _, name = what.partition(" ")
             try:
-                found: dict[str, Any] = ray.get(self._beside.pop(kind))
-                self._session.record({"event": kind, **found})
+                found: dict[str, Any] = ray.get(self._beside.pop(what))
+                if found:
+                    self._session.record({"event": kind, **found})
             except ray.exceptions.RayError as error:
                 reason = str(getattr(error, "cause", error)).splitlines()[-1]
-                self._progress.print_line(f"{COMPUTED[kind]} could not be computed: {reason}")
+                said = COMPUTED[kind] + f" {name}" * bool(name)
+                self._progress.print_line(f"{said} could not be computed: {reason}")
 
     def finish(self) -> None:
         """Wait for what is computed beside, unless the study is being stopped; record the rest."""
@@ -170,3 +187,10 @@ def _data(store: str, fold: int) -> dict[str, Any]:
     from search.storage.data_facts import data_facts
 
     return data_facts(store, fold)
+
+
+@ray.remote(num_cpus=0)
+def _masks(reference: Reference, store: str, fold: int, known: Event | None) -> dict[str, Any]:
+    from search.storage.mask_scores import scored
+
+    return scored(reference, store, fold, known)

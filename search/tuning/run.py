@@ -72,10 +72,10 @@ def run_trials(
         # Trials that ran once fit on nodes which may have yet to join again.
         again = session.state.trials and address != "local"
         slots.check(wait_s=SLOTS_WAIT_S if again else 0, say=progress.print_line)
-        if gpus and fit == TRAINER:
+        if gpus and fit == TRAINER and session.study.trainer is None:
             check_gpus(gpus, address)
         if address != "local":
-            check_shared(session.folder, session.study.data.store)
+            check_shared(session.folder, session.study)
         sampler = Sampler(session.study)
         for event in lasting(session.ledger.events):
             sampler.observe(event)

@@ -31,7 +31,7 @@ class TrialSpec:
     attempt: int
     """1 for the first attempt of this trial."""
     train: dict[str, Any]
-    """The resolved TrainConfig."""
+    """The resolved settings: a TrainConfig's, or another trainer's."""
     run_dir: str
     """Absolute."""
     received: int
@@ -40,6 +40,14 @@ class TrialSpec:
     """`module:function` with the contract of `trainer.loop.fit`."""
     cpus: float
     gpus: float
+    threads: int = 1
+    """Of torch."""
+    objective: str = ""
+    """The metric that a validation must have."""
+    trainer: dict[str, Any] | None = None
+    """The OwnTrainer that trains instead of `fit`."""
+    has_data: bool = True
+    """Whether there is a store in `train`."""
     workers: int = 1
     """Processes that share the CPUs and GPUs equally."""
     storage: str = ""
@@ -55,8 +63,9 @@ class TrialSpec:
 def trial_spec(session: StudySession, number: int, fit: str) -> TrialSpec:
     """Return what the next attempt of a trial is told."""
     study, trial = session.study, session.state.trials[number]
-    train = trial.config(study).model_dump(mode="json")
-    train["data"]["store"] = address_for_all_nodes(train["data"]["store"])
+    train, trials, own = trial.settings(study), study.trials, study.trainer
+    if study.has_data:
+        train["data"]["store"] = address_for_all_nodes(train["data"]["store"])
     return TrialSpec(
         trial=number,
         attempt=len(trial.attempts) + 1,
@@ -64,9 +73,13 @@ def trial_spec(session: StudySession, number: int, fit: str) -> TrialSpec:
         run_dir=str(session.trial_dir(number)),
         received=trial.received,
         fit=fit,
-        cpus=study.trials.cpus_per_trial,
-        gpus=study.trials.gpus,
-        workers=study.trials.workers_per_trial,
+        cpus=trials.cpus_per_trial,
+        gpus=trials.gpus,
+        threads=trials.cpus_per_trial if own else train["num_threads"],
+        objective=study.objective.metric,
+        trainer=own.model_dump(mode="json") if own else None,
+        has_data=study.has_data,
+        workers=1 if own else trials.workers_per_trial,
         storage=shared_place(session.folder),
         store_hash=(session.state.study or {}).get("store_hash", ""),
         fence=session.ledger.fence,
@@ -145,8 +158,9 @@ class StudySearcher(Searcher):
         event: Event = {"event": "proposed", "trial": number, "protected": True}
         if study.has_control and state.control() is None:
             event |= {"kind": "control", "params": study.control_params}
-        elif references < len(study.references):
-            event |= {"kind": "enqueued", "params": study.references[references].settings}
+        elif references < len(study.trained_references):
+            settings = study.trained_references[references].settings
+            event |= {"kind": "enqueued", "params": settings}
         elif state.enqueued:
             asked = state.enqueued[0]
             event |= {"kind": "enqueued", "request": asked["request"]}
@@ -185,7 +199,7 @@ class StudySearcher(Searcher):
             if drawn is None:
                 break
             try:
-                study.train_config(drawn["params"])
+                study.check_settings(drawn["params"])
             except ConfigError as error:
                 reason = error.lines[0].removeprefix(f"{study.study}: ")
                 self._session.record({"event": "refused", **drawn, "reason": reason})

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from search.analysis.case_scores import CASE_METRICS, DICE, case_values, read_cases
+from search.analysis.case_scores import CASE_METRICS, DICE, case_metric, case_values, read_cases
 from search.analysis.contrasts import (
     Cases,
     Evidence,
@@ -25,12 +25,16 @@ from search.analysis.contrasts import (
     mean_and_interval,
     verdict_event,
 )
+from search.analysis.mask_contrasts import against_masks
+from search.analysis.mask_references import scored_masks
 from search.execution.session import before_ray, ray_address
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
+from search.report.leaderboard import readings_text
 from search.report.verdicts import sampling_text, verdict_text
 from search.storage.dataset_cache import open_store
 from search.storage.run_folders import fetch_cases
+from search.storage.sealed_readings import check, num_readings
 from search.storage.studies import read_study
 from search.storage.trial_names import trial_name
 from search.study.config import StudyConfig
@@ -95,6 +99,12 @@ def confirm(
             _check_test_set(session.study)
         plan = kept_to(whole, session.study, session.state, gpu_hours)
         print(describe(whole, session.study, session.state, plan), flush=True)
+        if session.study.trainer and not _has_cases(session, plan.candidates[0]):
+            print(
+                "note       its trainer reports no cases: each training counts as one "
+                "(docs/own_trainer.md)",
+                flush=True,
+            )
         session.record(*proposals(plan, session.state))
         again = list(plan.confirming(session.state).values())
         if gpu_hours is not None:
@@ -115,19 +125,35 @@ def confirm(
             completed = [trial for trial in again if trial.ending == "completed"]
             read_test_set(session, completed, address)
             _conclude(session, sealed_verdict(session, plan, margin))
+            number = num_readings(session.study.data.store, session.state.test_readings)
+            print(f"{readings_text(number)}\n", flush=True)
         send_rest(session, print)
     return 0
 
 
+def _has_cases(session: StudySession, number: int) -> bool:
+    fetch_cases(session.folder)
+    trial = session.state.trials[number]
+    return bool(read_cases(session.trial_dir(number), trial.epoch))
+
+
 def _check_folds(study: StudyConfig, folds: Iterable[int]) -> None:
+    if not study.has_data:
+        return
     store = open_store(study.data.store)
     for fold in sorted({*folds}):
         store.split(fold)
 
 
 def _check_test_set(study: StudyConfig) -> None:
+    if study.trainer:
+        raise ConfigError(
+            [f"--test: reads the sealed test set with segtune's models: {study.trainer.name}'s are "
+             "its own; `segtune evaluate` scores its masks"]
+        )  # fmt: skip
     if not any(case.lesion_ml for case in open_store(study.data.store).test_cases()):
         raise ConfigError([f"{study.data.store}: has no test cases with a lesion"])
+    check(study.data.store)
 
 
 def validation_verdict(session: StudySession, plan: Plan, margin: float | None) -> Event:
@@ -141,9 +167,18 @@ def validation_verdict(session: StudySession, plan: Plan, margin: float | None) 
         for key, trial in plan.confirming(session.state).items()
         if trial.ending == "completed"
     }
+    if session.study.trainer and not all(rows.values()):  # it does not tell its cases
+        column = case_metric(session.study.objective.metric).column
+        ended = plan.confirming(session.state)
+        rows = {
+            key: [{"case_id": "all", "has_lesion": True, column: ended[key].reports[-1].value}]
+            for key in rows
+        }
     folds = sorted({pair.fold for pair in plan.pairs})
     where = f"on folds {', '.join(map(str, folds))}, which did not select them"
-    if not session.study.trains:
+    if not session.study.has_data:
+        where = "with other seeds on the cases that selected them: optimistic"
+    elif not session.study.trains:
         where = f"on fold {folds[0]}, which selected them: optimistic"
     return _verdict(session, plan, margin, rows, "validation", where, len(folds) == 1)
 
@@ -161,6 +196,8 @@ def _as_used(session: StudySession, plan: Plan, verdict: Event, address: str) ->
         for key, trial in confirming
         if ranked and key[0] == ranked[0] and trial.ending == "completed"
     }
+    if session.study.trainer:
+        return {}
     configs = [trial.config(session.study) for trial in trials.values()]
     if all(config.validation_sampling == config.sampling for config in configs):
         return {}
@@ -179,7 +216,9 @@ def _as_used(session: StudySession, plan: Plan, verdict: Event, address: str) ->
         print(f"as used    not measured: {error}", flush=True)
         return {}
     rows = {key: session.state.as_used[trial.number]["cases"] for key, trial in trials.items()}
-    scores = {key: values for key, cases in rows.items() if (values := case_values(cases, DICE))}
+    scores: dict[tuple[int | str, Pair], Cases] = {
+        key: values for key, cases in rows.items() if (values := case_values(cases, DICE))
+    }
     evidence = Evidence(plan, "val/dice", scores, {}, verdict["same_cases"])
     if not evidence.pairs(ranked[0]):
         return {}
@@ -233,15 +272,15 @@ def _verdict(
         ConfigError: The cases of a training are not at hand.
     """
     trials = plan.confirming(session.state)
-    missing = {
+    missing: dict[tuple[int | str, Pair], str] = {
         key: trial.ending or "not finished" for key, trial in trials.items() if key not in rows
     }
-    metric = session.study.objective.metric
+    metric, mode = session.study.objective.metric, session.study.objective.mode
     evidence = []
-    for name in dict.fromkeys([metric, "val/dice"]):
-        scores: dict[tuple[int, Pair], Cases] = {}
+    for name in dict.fromkeys([metric] if session.study.trainer else [metric, "val/dice"]):
+        scores: dict[tuple[int | str, Pair], Cases] = {}
         for key, cases in rows.items():
-            values = case_values(cases, CASE_METRICS[name])
+            values = case_values(cases, case_metric(name, mode))
             if values is None and name == metric:
                 run_dir = session.trial_dir(trials[key].number)
                 raise ConfigError(
@@ -252,8 +291,26 @@ def _verdict(
                 )
             if values is not None:
                 scores[key] = values
-        evidence.append(Evidence(plan, name, scores, missing, same_cases))
-    return {"on": on, "where": where} | verdict_event(evidence[0], margin, *evidence[1:])
+        evidence.append(Evidence(plan, name, scores, missing, same_cases, mode))
+    event = {"on": on, "where": where} | verdict_event(evidence[0], margin, *evidence[1:])
+    if on == "validation" and metric in CASE_METRICS:  # which masks have
+        _add_masks(session, evidence[0], event, margin)
+    return event
+
+
+def _add_masks(
+    session: StudySession, evidence: Evidence, event: Event, margin: float | None
+) -> None:
+    """Add to a verdict how the candidates compare with masks that are a reference."""
+    best = [row["trial"] for row in event["scores"] if row["role"] == "candidate"]
+    searched = {}
+    for number in best:
+        rows = read_cases(session.trial_dir(number), session.state.trials[number].epoch)
+        searched[number] = case_values(rows, CASE_METRICS[evidence.metric]) or {}
+    for masks in scored_masks(session.study, session.state):
+        scores, comparisons = against_masks(evidence, masks, best, searched, margin)
+        event["scores"] += scores
+        event["comparisons"] += comparisons
 
 
 def _conclude(session: StudySession, event: Event) -> None:

@@ -3,12 +3,13 @@
 And what that costs, so that as much of it can be trained as GPU-hours are there for.
 """
 
+import json
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from statistics import fmean
 
-from search.analysis.case_scores import CASE_METRICS
+from search.analysis.case_scores import CASE_METRICS, case_metric
 from search.analysis.contrasts import MIN_UNITS, NUM_FOLDS, Pair, Plan
 from search.analysis.ranking import UNRANKED, ranked
 from search.ledger.budget import UNITS, cost_key, overspent
@@ -47,7 +48,13 @@ def make_plan(
         raise ConfigError(
             [f"{study.study}: the search is not finished, so its best are not known: launch it"]
         )
-    if study.trains and "init_from" in study.train:
+    if study.trainer and not _hears_of_seeds(study):
+        raise ConfigError(
+            [f"{study.study}: {study.trainer.name}: does not hear of seeds, so that it would train "
+             "the same again: {seed} or {config} in trainer.command, or a setting `seed`"]
+        )  # fmt: skip
+    own_weights = study.trains and study.trainer is None
+    if own_weights and "init_from" in study.train:
         raise ConfigError(
             [f"{study.study}: train.init_from: those weights were trained on the folds that would "
              "confirm"]
@@ -73,7 +80,7 @@ def make_plan(
     beside = [*([control] if control else []), *state.references()]
     chosen = _distinct(study, [*candidates, *runner_up, *beside])
     foreign = [one[0].number for one in chosen.values() if one[0].params.get("init_from")]
-    if study.trains and foreign:
+    if own_weights and foreign:
         raise ConfigError(
             [f"{study.study}:{foreign[0]}: init_from: its first weights may have been trained on "
              "the folds that would confirm"]
@@ -90,12 +97,14 @@ def make_plan(
         equals={twin.number: one[0].number for one in twins for twin in one[1:]},
     )
     for number in plan.trials:
-        study.train_config(state.trials[number].params, epochs=epochs)
+        study.check_settings(state.trials[number].params, epochs=epochs)
     return plan
 
 
 def _check_metric(study: StudyConfig, margin: float | None) -> None:
     metric = CASE_METRICS.get(study.objective.metric)
+    if study.trainer:
+        metric = case_metric(study.objective.metric, study.objective.mode)
     if metric is None:
         raise ConfigError(
             [
@@ -114,11 +123,16 @@ def _distinct(study: StudyConfig, trials: Iterable[TrialState]) -> dict[str, lis
     by_config: dict[str, list[TrialState]] = {}
     for trial in trials:
         try:
-            config = study.train_config(trial.params, epochs=1).model_dump_json()
+            config = json.dumps(study.settings(trial.params, epochs=1))
         except ConfigError:  # an earlier version had settings that there are no more
             config = repr(trial.params)
         by_config.setdefault(config, []).append(trial)
     return by_config
+
+
+def _hears_of_seeds(study: StudyConfig) -> bool:
+    told = study.trainer is None or study.trainer.told("seed")
+    return told and (study.own_schema is None or study.own_schema.takes("seed"))
 
 
 def _no_candidate(study: StudyConfig, state: StudyState, number: int) -> str:
@@ -130,9 +144,9 @@ def _no_candidate(study: StudyConfig, state: StudyState, number: int) -> str:
 
 def _pair(study: StudyConfig, i: int) -> Pair:
     fold = study.data.fold
-    if study.trains:
+    if study.trains and study.has_data:
         fold = (fold + 1 + i % (NUM_FOLDS - 1)) % NUM_FOLDS
-    return Pair(study.train_config({}).seed + 1 + i, fold)
+    return Pair(study.training_seed + 1 + i, fold)
 
 
 def proposals(plan: Plan, state: StudyState) -> list[Event]:
@@ -237,9 +251,13 @@ def describe(whole: Plan, study: StudyConfig, state: StudyState, plan: Plan) -> 
     lines = [
         f"confirm    {roles}",
         f"objective  {study.objective.metric}, {study.objective.mode}",
-        f"seeds      on folds: {_words(plan.pairs)}",
+        f"seeds      on folds: {_words(plan.pairs)}"
+        if study.has_data
+        else f"seeds      {', '.join(str(pair.seed) for pair in plan.pairs)}",
         f"trainings  {total} of {plan.epochs} epochs, {total - new} of them begun before",
     ]
+    if names := [each.name for each in study.mask_references]:
+        lines.append(f"masks      {', '.join(names)}: compared case by case")
     hours = cost(plan, study, state, plan.pairs)
     if hours is None:
         lines.append("cost       not known: no epoch of these trials was timed")

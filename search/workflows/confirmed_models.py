@@ -19,6 +19,7 @@ from search.execution.session import ray_session
 from search.execution.worker import check_accelerator, on_its_devices
 from search.ledger.session import StudySession
 from search.ledger.trial_state import TrialState
+from search.storage import sealed_readings as readings
 from search.storage.dataset_cache import with_store_here
 from search.storage.run_folders import hold_run_folder, on_this_node
 from search.storage.trial_names import trial_name
@@ -97,7 +98,10 @@ def _of_each(
 
 def record(session: StudySession, trial: TrialState, reading: dict[str, Any]) -> None:
     """Record a reading and say so, and the louder if it was not the model's first."""
-    session.record({"event": "test_read", "trial": trial.number, **reading})
+    store_hash = (session.state.study or {})["store_hash"]
+    model = trial_name(session.folder, trial.number)
+    counted = readings.record(session.study.data.store, store_hash, model)
+    session.record({"event": "test_read", "trial": trial.number, **reading, **counted})
     again = ""
     if reading["reading"] > 1:
         again = f"; NOT A FIRST LOOK: reading {reading['reading']} of the test set by this model"
@@ -191,7 +195,7 @@ def read_one(run_dir: Path, store: str, device: str) -> dict[str, Any]:
     trained = load(run_dir, device)
     data = Store.open(store)
     evaluate(trained, data, run_dir, split="val")
-    evaluation = evaluate(trained, data, run_dir, split="test")
+    evaluation = evaluate(trained, data, run_dir, split="test", count=False)
     write(evaluation, run_dir / "evaluate_test")
     cases = sorted(evaluation.calibrated, key=lambda score: score.case_id)
     return {

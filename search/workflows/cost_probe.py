@@ -88,6 +88,8 @@ def measured_costs(study: StudyConfig, address: str | None = None) -> dict[str, 
 
 
 def _configs(study: StudyConfig) -> dict[str, TrainConfig]:
+    if study.trainer:
+        raise ConfigError(["--probe: measures segtune's trainer, not one of one's own"])
     configs = {"fixed settings": study.train_config({})}
     if study.has_control:
         configs["control"] = study.train_config(study.control_params)
@@ -130,7 +132,7 @@ def expected_hours(study: StudyConfig, costs: Mapping[str, Cost]) -> tuple[float
     max_t, num_trials = study.scheduler.max_t, study.trials.num_trials
     # An epoch of 0 is a validation, the whole of such a trial.
     searched = expected_epochs(rung_table(study)) if study.trains else float(num_trials)
-    beside = len(study.references) * cost.trial_s(config, max_t)
+    beside = len(study.trained_references) * cost.trial_s(config, max_t)
     if "control" in costs:
         beside += costs["control"].trial_s(configs["control"], max_t)
     pruned = searched * cost.trial_s(config, 1)

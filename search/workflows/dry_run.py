@@ -1,6 +1,8 @@
 """What a study would do, before anything is spent: `segtune launch SPACE --dry-run`."""
 
 import json
+import random
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from search.report.text import align
 from search.storage.dataset_cache import read_manifest
 from search.storage.studies import begun_under, read_study
 from search.study.config import StudyConfig
+from search.study.own_trainer import OwnTrainer
 from search.study.rungs import expected_epochs, rung_table
-from search.study.space import Dimension
+from search.study.space import Dimension, draw
 from trainer.configfile import ConfigError, did_you_mean, flatten
 from trainer.data.splits import fold_problem, place_of
 from trainer.gpus import look
@@ -20,6 +23,8 @@ from trainer.gpus import look
 def store_problems(study: StudyConfig) -> list[str]:
     """Return what is wrong with a study's data, as far as the store's manifest tells."""
     where = f"data.store: {study.data.store}"
+    if not study.has_data:
+        return []
     try:
         manifest = json.loads(read_manifest(study.data.store))
         cases, image_size = manifest["cases"], int(manifest["image_size"])
@@ -33,6 +38,8 @@ def store_problems(study: StudyConfig) -> list[str]:
     problems = []
     if problem := fold_problem(places, lesion_ml, study.data.fold):
         problems.append(f"{where}: {problem}")
+    if study.trainer:
+        return problems
     config = study.train_config({})
     used = {name: "train" for name in config.data.modalities or ()}
     searched = _possible(study.space.get("data.modalities"))
@@ -103,7 +110,7 @@ def with_its_gpus(
             gpus = automatic(study, ray_address(address), notes.append)
         return with_gpus(study, gpus, study.study), notes
     gpus = study.trials.gpus
-    if gpus and ray_address(address) == "local":
+    if gpus and study.trainer is None and ray_address(address) == "local":
         try:
             found = look()
         except (OSError, RuntimeError) as error:
@@ -126,7 +133,10 @@ def _possible(dimension: Dimension | None) -> list[Any]:
 
 def preview(study: StudyConfig) -> str:
     """Return a study's resolved settings and its rung table as text."""
-    resolved = flatten(study.train_config({}).model_dump())
+    if study.trainer:
+        resolved = flatten(study.settings({}))
+    else:
+        resolved = flatten(study.train_config({}).model_dump())
     fixed = [
         (name, _text(value), "" if _is_named(name, study) else "(default)")
         for name, value in resolved.items()
@@ -134,7 +144,7 @@ def preview(study: StudyConfig) -> str:
     ]
     searched = [(name, _describe(dimension)) for name, dimension in study.space.items()]
     first = [("control", study.control_params)] if study.has_control else []
-    first += [(each.name, each.settings) for each in study.references]
+    first += [(each.name, each.settings) for each in study.trained_references]
     first += [("enqueued", entry) for entry in study.enqueue]
     tried = [
         (kind, ", ".join(f"{k}={_text(v)}" for k, v in entry.items())) for kind, entry in first
@@ -142,6 +152,7 @@ def preview(study: StudyConfig) -> str:
     return "\n\n".join(
         [
             align(_sections(study)),
+            *_command(study),
             "fixed in every trial\n" + align(fixed, indent=2),
             "searched\n" + align(searched, indent=2),
             *(["tried first\n" + align(tried, indent=2)] if tried else []),
@@ -159,16 +170,24 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
     further = [("and", f"{o.metric} ({o.mode})") for o in study.further_objectives]
     return [
         ("study", study.study),
-        ("data", f"{study.data.store}, fold {study.data.fold}"),
+        (
+            "data",
+            f"{study.data.store}, fold {study.data.fold}"
+            if study.has_data
+            else "the trainer's own",
+        ),
+        *([("trainer", _trainer(study, study.trainer))] if study.trainer else []),
         ("objective", f"{study.objective.metric} ({study.objective.mode})"),
         *further,
         (
             "trials",
             f"{trials.num_trials} searched ({len(study.enqueue)} enqueued), "
             f"{'1' if study.has_control else 'no'} control, "
-            f"{len(study.references)} reference{'s' * (len(study.references) != 1)}",
+            f"{len(study.trained_references)} reference"
+            f"{'s' * (len(study.trained_references) != 1)}",
         ),
         *([("at once", f"at most {most}")] if (most := trials.max_concurrent) else []),
+        *((each.name, f"masks in {each.masks}, a reference") for each in study.mask_references),
         ("each", each),
         ("sampler", _sampler(study)),
         ("scheduler", _scheduler(study)),
@@ -176,6 +195,31 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
         ("budget", _budget(study)),
         ("seed", str(study.seed)),
     ]
+
+
+def _trainer(study: StudyConfig, trainer: OwnTrainer) -> str:
+    known = study.own_schema is not None and not study.own_schema.takes_anything
+    return trainer.name if known else f"{trainer.name}, which takes settings of any name"
+
+
+def _command(study: StudyConfig) -> list[str]:
+    """Return the command of a trainer of one's own as it would be run, of the first trial."""
+    if not (study.trainer and study.trainer.command):
+        return []
+    from search.execution.command_trainer import trial_words
+
+    drawn = draw(study.space, random.Random(study.seed), {})
+    first = study.enqueue[0] if study.enqueue else {}
+    spec = {
+        "train": study.settings({**drawn, **first}),
+        "run_dir": f"RUNS/{study.study}/trials/0000",
+        "trial": 0,
+        "cpus": study.trials.cpus_per_trial,
+        "gpus": study.trials.gpus,
+        "has_data": study.has_data,
+    }
+    words = shlex.join(trial_words(study.trainer, spec))
+    return [f"a trial, for example, in {study.trainer.folder}\n  {words}"]
 
 
 def _sampler(study: StudyConfig) -> str:
@@ -221,13 +265,13 @@ def _rungs(study: StudyConfig) -> list[str]:
             str(rung.bracket),
             f"{rung.epoch}{' (max_t)' if rung.epoch == max_t else ''}",
             f"{rung.trials:.1f}",
-            str(rung.images),
+            *([] if rung.images is None else [str(rung.images)]),
         )
         for rung in table
     ]
+    head = ("bracket", "epoch", "trials expected", "images of a trial")
     return [
-        "rungs\n"
-        + align([("bracket", "epoch", "trials expected", "images of a trial"), *rungs], indent=2),
+        "rungs\n" + align([head[: len(rungs[0])], *rungs], indent=2),
         f"about {expected_epochs(table):.0f} epochs for the searched trials, "
         f"{study.trials.num_trials * max_t} without a scheduler; "
         f"{study.num_protected * max_t} for the control and the references",

@@ -7,7 +7,7 @@ tell needs a checkpoint: where they are not at hand, one line says so.
 import math
 import textwrap
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,11 +55,22 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
     """
     study, state = read_study(folder)
     trial = trial_of(folder, state, number)
-    config, notes = trial.config(study), [f"noted by hand: {text}" for text in trial.notes]
+    notes = [f"noted by hand: {text}" for text in trial.notes]
     run_dir = folder / "trials" / f"{number:04d}"
-    data = _store(store or config.data.store, state, notes)
-    with _weights_here(run_dir, notes) as here:
-        measured = _measured(here, data, study.trials.gpus, notes)
+    config: TrainConfig | None = None
+    data, measured = None, None
+    if study.trainer:
+        notes.append(
+            f"trained by {study.trainer.name}: only what the ledger tells; inputs and weights are "
+            "its own affair"
+        )
+        with suppress(OSError):
+            fetch_cases(folder)
+    else:
+        config = trial.config(study)
+        data = _store(store or config.data.store, state, notes)
+        with _weights_here(run_dir, notes) as here:
+            measured = _measured(here, data, study.trials.gpus, notes)
     yard = history.yardstick(state, trial)
     findings = _findings(study, state, trial, config, run_dir, data, measured, yard)
     dice = trial.reports[-1].metrics.get("val/dice") if trial.reports else None
@@ -78,6 +89,7 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
         "answer": _answer(findings, yard),
         "findings": [asdict(finding) for finding in findings],
         "notes": notes,
+        "numbers": "these numbers" if study.trainer else "Dice is of the validation fold",
     }
 
 
@@ -85,7 +97,7 @@ def _findings(
     study: StudyConfig,
     state: StudyState,
     trial: TrialState,
-    config: TrainConfig,
+    config: TrainConfig | None,
     run_dir: Path,
     data: "Store | None",
     measured: "Measured | None",
@@ -96,9 +108,11 @@ def _findings(
         history.ending(trial, config),
         history.course(study, trial, run_dir, noise, yard),
         history.losses(trial),
-        weights.learning_rate(measured, trial, config, yard),
+        weights.learning_rate(measured, trial, config, yard) if config else None,
         neighbours(study, state, trial, noise),
     ]
+    if config is None:
+        return in_order(finding for finding in found if finding)
     if data is not None:
         from trainer.diagnosis.training_data import foreground, windowed_modalities
 
@@ -202,7 +216,7 @@ def render(result: dict[str, Any]) -> str:
         if finding["next_step"]:
             lines += _wrapped(f"try: {finding['next_step']}", " " * indent, " " * indent)
     lines.append("")
-    for note in [*result["notes"], f"Dice is of the validation fold: {result['label']}"]:
+    for note in [*result["notes"], f"{result['numbers']}: {result['label']}"]:
         lines += _wrapped(note, "", "")
     return "\n".join(lines)
 

@@ -32,6 +32,7 @@ from search.storage.studies import (
 )
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, study_of
+from search.study.load import with_its_trainer
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
@@ -137,10 +138,11 @@ def reopened(folder: Path) -> Iterator[StudySession]:
     study, state = read_study(folder)
     assert state.study is not None
     check_trainable(state.study, folder)
-    note_old_names(state.study["config"].get("train", {}), f"{folder}: train.")
+    if study.trainer is None:
+        note_old_names(state.study["config"].get("train", {}), f"{folder}: train.")
     check_data(state.study, content_hash(study.data.store), study, folder)
     with open_as_driver(folder) as ledger:
-        yield StudySession(study, folder.resolve(), ledger)
+        yield StudySession(with_its_trainer(study, folder), folder.resolve(), ledger)
 
 
 def run_study(
@@ -183,6 +185,8 @@ def run_study(
             (session.folder / "stop").unlink(missing_ok=True)
             with progress:
                 run_trials(session, progress, links, address=address, fit=fit)
+        else:
+            _score_masks(session)
         found = look(session.folder)
         _show(session, found, show)
         tracker.found = found._replace(page=update_page(session.folder, found.result))
@@ -191,6 +195,20 @@ def run_study(
     while not links.empty():
         session.record(links.get())
     return status
+
+
+def _score_masks(session: StudySession) -> None:
+    """Score masks that a study which has nothing left to run has as a reference since."""
+    study = session.study
+    for reference in study.mask_references:
+        from search.storage.mask_scores import scored
+
+        known = session.state.masks.get(reference.name)
+        try:
+            if found := scored(reference, study.data.store, study.data.fold, known):
+                session.record({"event": "masks", **found})
+        except (ValueError, OSError) as error:
+            print(f"the score of the masks {reference.name} could not be computed: {error}")
 
 
 def _with_its_gpus(study: StudyConfig, state: StudyState, address: str) -> StudyConfig:

@@ -144,6 +144,9 @@ def _best(folder: Path, study: StudyConfig, state: StudyState) -> TrialState:
 
 def _of_study(folder: Path, number: int | None) -> ModelRef:
     study, state = read_study(folder)
+    if study.trainer:
+        rule = "only its own program knows its weights, which lie in its trials' folders"
+        raise ConfigError([f"{display_path(folder)}: trained by {study.trainer.name}: {rule}"])
     if number is None:
         if driver := writer_of(folder / "ledger.jsonl"):
             ended = f"or name a trial that has ended, as in {trial_name(folder, 7)}"

@@ -25,6 +25,8 @@ from search.storage.trial_names import trial_name, trial_of
 from search.study import semantics
 from search.study.config import StudyConfig
 from search.study.frozen import frozen_of
+from search.study.load import with_its_trainer
+from search.workflows import replay_own
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
@@ -74,6 +76,16 @@ def replay(
     """
     study, state = read_study(folder)
     trial = trial_of(folder, state, number)
+    if study.trainer:
+        name, study = study.trainer.name, with_its_trainer(study, folder)
+        print(
+            f"note       trained by {name}: whether the same seed gives the same "
+            "numbers is its own affair",
+            flush=True,
+        )
+        for line in replay_own.environment(trial):
+            print(f"note       {line}", flush=True)
+        return _compared(replay_own.train_again(study, folder, trial, epochs), TOLERANCE)
     parts = trained_segments(study, trial, math.inf if epochs is None else epochs)
     if not parts:
         name = trial_name(folder, number)
@@ -101,9 +113,14 @@ def replay(
         print("note       the noise is another on a GPU: only the size of the numbers compares")
     if study.trials.workers_per_trial > 1:
         print("note       1 worker now: sums over several are rounded otherwise")
+    return _compared(train_again(parts, number, fit), tolerance)
+
+
+def _compared(again: Iterator[tuple[Report, Mapping[str, float]]], tolerance: float) -> bool:
+    """Print how each report compares with its metrics now; return whether all are the same."""
     same = identical = True
     try:
-        for report, metrics in train_again(parts, number, fit):
+        for report, metrics in again:
             exact = not differences(report.metrics, metrics)
             identical = identical and exact
             found = differences(report.metrics, metrics, tolerance)
@@ -112,7 +129,7 @@ def replay(
             print(f"epoch {report.epoch:4d} {told[0]}", flush=True)
             for line in found[1:]:
                 print(f"{'':10s} {line}", flush=True)
-    except (ArithmeticError, MemoryError) as error:  # diverged, or out of memory
+    except (ArithmeticError, MemoryError, RuntimeError) as error:  # diverged, or out of memory
         same = identical = False
         print(f"ended now, unlike then: {type(error).__name__}: {error}")
     if same and not identical:

@@ -100,7 +100,7 @@ def _resumed(trials: Sequence[TrialState], epochs: int) -> list[Event]:
 
 def unsuitable(study: StudyConfig, epochs: int) -> str:
     """Return why no trial of a study can be trained for so many epochs; empty if it can."""
-    every = study.train_config({}).validation.every
+    every = study.validate_every
     if not study.trains:
         return "this study's trials train nothing (max_t 0)"
     if epochs % every:
@@ -140,10 +140,12 @@ def _problem(session: StudySession, trial: TrialState, epochs: int) -> str:
     if epochs <= trial.epoch:
         return f"is at epoch {trial.epoch} already: --epochs must be above it"
     try:
-        session.study.train_config(trial.params, epochs=epochs)
+        session.study.check_settings(trial.params, epochs=epochs)
     except ConfigError as error:
         return error.lines[0]
     run_dir = session.trial_dir(trial.number)
+    if session.study.trainer:
+        return ""  # what it goes on from, it knows itself
     if not checkpoints_of(run_dir):
         where = run_dir / "checkpoints"
         return f"{where}: no checkpoint here; was it trained on another machine's disk?"

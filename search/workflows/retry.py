@@ -104,7 +104,7 @@ def _problem(study: StudyConfig, trial: TrialState) -> str:
         rule = "only what failed, or ended as infeasible because of something that was mended"
         return f"{trial.ending} ({trial.reason}): {rule}, is tried again"
     try:
-        trial.config(study)
+        study.check_settings(trial.params)
     except ConfigError as error:
         return f"its settings exclude each other: {error.lines[0]}"
     return ""

@@ -59,7 +59,7 @@ def propose(session: StudySession) -> None:
     """Record the whole plan: control, references, and a trial for each of LR."""
     config = session.study
     plan = [("control", config.control_params)] if config.has_control else []
-    plan += [("enqueued", reference.settings) for reference in config.references]
+    plan += [("enqueued", reference.settings) for reference in config.trained_references]
     plan += [("sampled", {"optimizer.lr": lr}) for lr in LR[: config.trials.num_trials]]
     for number, (kind, params) in enumerate(plan):
         proposed = {"event": "proposed", "trial": number, "params": params, "kind": kind}

@@ -56,6 +56,7 @@ def whole(
     return run_dir, list(fit(config, run_dir))
 
 
+@pytest.mark.slow
 def test_killed_after_two_epochs_equals_the_whole_run(
     config: TrainConfig, whole: tuple[Path, list[Validation]], tmp_path: Path
 ) -> None:
@@ -109,6 +110,7 @@ def test_stopped_by_its_file_within_an_epoch(
 
 
 @pytest.mark.parametrize("period_s", [0.0, 1000.0])
+@pytest.mark.one_in(2)
 def test_of_two_runs_in_a_folder_the_later_one_owns_it(
     config: TrainConfig,
     whole: tuple[Path, list[Validation]],
@@ -165,6 +167,7 @@ def flip_a_bit(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("received", "damage"), [(2, cut_short), (3, cut_short), (2, flip_a_bit)])
+@pytest.mark.one_in(2)
 def test_a_damaged_checkpoint_is_passed_over(
     config: TrainConfig,
     whole: tuple[Path, list[Validation]],

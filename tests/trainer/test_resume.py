@@ -29,7 +29,15 @@ VARIANTS: dict[str, dict[str, object]] = {
     "recycling": {"diffusion__recycling": 0.5},
 }
 
-RARER = {"swin_unetr", "dynunet", "warm_in", "recycling"}
+RARER = {
+    "diffusion_unet",
+    "dynunet",
+    "medsegdiff_v2",
+    "recycling",
+    "self_conditioning",
+    "swin_unetr",
+    "warm_in",
+}
 """Left to `make test-slow`: what they resume is resumed by others too."""
 
 

@@ -145,6 +145,7 @@ def prepare_case(
         "spacing_mm": [pixel_mm, pixel_mm, spacing_mm[2]],
         "native_shape": list(mask.shape),
         "native_spacing_mm": list(spacing_mm),
+        "affine": reference.affine.tolist(),
         "lesion_ml": float(num_lesion * np.prod(spacing_mm) / 1000),
         "brain_ml": float(brain.sum() * np.prod(spacing_mm) / 1000),
         "clinical": case.clinical,

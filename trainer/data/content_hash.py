@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainer.data.store import MANIFEST, Store, map_batch
 
 _CONTENT = ("format", "image_size", "modalities", "windows", "units")
-_SAYS_NOTHING = {"fingerprint", "notes", "images_hash", "patient"}
+_SAYS_NOTHING = {"fingerprint", "notes", "images_hash", "patient", "affine"}
 
 
 def content_hash(manifest: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ A store is a folder:
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,6 +61,9 @@ class Case:
     """Whose it is; empty in a store of 0.1."""
     images_hash: str | None = None
     """Of its images as they were read; None where they are constant, or it is of 0.1."""
+    affine: tuple[tuple[float, ...], ...] | None = None
+    """(4, 4), of the reference image, from voxel indices (canonical axes) to mm; None in a store of
+    0.1."""
 
     @property
     def place(self) -> Place:
@@ -89,7 +92,7 @@ class Store:
             name: (factor, offset) for name, (factor, offset) in manifest.get("scale", {}).items()
         }
         """What a modality's values in the files were multiplied with, and what was added then."""
-        self.cases: tuple[Case, ...] = tuple(_case(record) for record in manifest["cases"])
+        self.cases: tuple[Case, ...] = cases_of(manifest)
         for case in self.cases:
             if Path(case.case_id).name != case.case_id or case.case_id == "..":
                 raise StoreError([f"{path}: damaged store: case {case.case_id!r} is no file name"])
@@ -251,6 +254,11 @@ class Store:
         return bits.view(bool).reshape(case.native_shape)
 
 
+def cases_of(manifest: Mapping[str, Any]) -> tuple[Case, ...]:
+    """Return the cases that a manifest lists."""
+    return tuple(_case(record) for record in manifest["cases"])
+
+
 def map_batch(path: Path) -> pa.RecordBatch:
     """Map an Arrow IPC file's only record batch; its buffers lie in the map, nothing is copied."""
     with pa.memory_map(str(path)) as source:
@@ -263,7 +271,12 @@ def _array(values: pa.Array, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def _case(record: dict[str, Any]) -> Case:
-    record = {"patient": "", "images_hash": None, **record}  # 0.1 did not write these
+    record = {
+        "patient": "",
+        "images_hash": None,
+        "affine": None,
+        **record,
+    }  # 0.1 did not write these
     lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
     known = {name: record[name] for name in Case.__dataclass_fields__}
     return Case(

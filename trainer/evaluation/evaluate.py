@@ -21,6 +21,7 @@ from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
 from trainer.documents import to_json
 from trainer.evaluation.metrics import CaseScore
+from trainer.evaluation.sealed_readings import record_reading
 from trainer.evaluation.threshold_calibration import (
     CANDIDATES,
     best_threshold,
@@ -56,7 +57,12 @@ class Evaluation:
 
 
 def evaluate(
-    trained: TrainedModel, store: Store, run_dir: Path, *, split: Literal["val", "test"]
+    trained: TrainedModel,
+    store: Store,
+    run_dir: Path,
+    *,
+    split: Literal["val", "test"],
+    count: bool = True,
 ) -> Evaluation:
     """Predict and score the validation fold or the sealed test set.
 
@@ -66,11 +72,13 @@ def evaluate(
         run_dir: The run's folder, which keeps the frozen threshold and the readings of the test
             set.
         split: `val`, which freezes the threshold, or `test`, which needs it.
+        count: Count a reading of the test set beside the store too (sealed_readings.py); False:
+            the caller does.
 
     Raises:
         ConfigError: The store has other data; the run's folder cannot be written; or the test set
-            is asked for and there is none, or no threshold was frozen for these weights and this
-            sampling.
+            is asked for and there is none, no threshold was frozen for these weights and this
+            sampling, or its reading cannot be counted.
     """
     config = trained.config
     torch.set_num_threads(config.num_threads)
@@ -84,7 +92,13 @@ def evaluate(
         cases, frozen = store.test_cases(), _frozen(trained, run_dir)
         if not cases:
             raise ConfigError([f"{store.path}: has no test cases"])
-        label = f"sealed test set, reading {_log_reading(run_dir, frozen, store)} of this run"
+        of_store = ""
+        if count:
+            model = {"model": str(trained.path.absolute())}
+            number = record_reading(store.path, store.content_hash, model)
+            of_store = f", {number} of this store"
+        number = _log_reading(run_dir, frozen, store)
+        label = f"sealed test set, reading {number} of this run{of_store}"
 
     label = "; ".join(filter(None, [label, unseen(trained, store)]))
     validator = Validator(store, cases, config, trained.process, trained.device)

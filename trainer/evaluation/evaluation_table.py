@@ -1,7 +1,7 @@
 """An evaluation to read: a table for people, `cases.csv` and `summary.json` for programs."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
 from trainer.documents import to_json
 from trainer.evaluation.evaluate import Evaluation
+from trainer.evaluation.masks import MaskEvaluation
 from trainer.evaluation.metrics import CaseScore, by_volume
 from trainer.evaluation.validate import means
 
@@ -58,6 +59,44 @@ def table(evaluation: Evaluation) -> str:
     )
 
 
+def masks_table(evaluation: MaskEvaluation) -> str:
+    """Lay out how masks score: a row a case, averages, subgroups, and how they were read."""
+    cases = [["case", "lesion mL", "predicted mL", "Dice", "AVD mL", "lesion F1", "count diff",
+              "HD95 mm"]]  # fmt: skip
+    for score in evaluation.scores:
+        cases.append(
+            [score.case_id, f"{score.lesion_ml:.2f}", f"{score.predicted_ml:.2f}",
+             f"{score.dice:.3f}", f"{score.avd_ml:.2f}", f"{score.lesion_f1:.3f}",
+             f"{score.lesion_count_diff}", f"{score.hd95_mm:.1f}"]
+        )  # fmt: skip
+    averages = [["mean", "cases", *(heading for heading, _ in COLUMNS.values())]]
+    averages.append(_averages("masks", evaluation.scores))
+    for name, group in by_volume(evaluation.scores).items():
+        averages.append(_averages(f"  {name}", group))
+    lines = [evaluation.label, "", *_aligned(cases), "", *_aligned(averages)]
+    return "\n".join(lines)
+
+
+def write_masks(evaluation: MaskEvaluation, folder: Path, out: Path) -> None:
+    """Write how the masks of a folder score as `write` does.
+
+    Raises:
+        ConfigError: The folder `out` cannot be written.
+    """
+    rows = [{"kind": "masks", "threshold": ""} | asdict(score) for score in evaluation.scores]
+    averages = _summary(evaluation.scores)
+    about = {
+        "split": evaluation.split,
+        "label": evaluation.label,
+        "cases": len(evaluation.scores),
+        "missing": evaluation.masks.missing,
+        "folder": str(folder.absolute()),
+        "said": evaluation.masks.said,
+        "content_hash": evaluation.masks.content_hash,
+    }
+    _write(rows, about | {"masks": averages}, out)
+
+
 def write(evaluation: Evaluation, out: Path) -> None:
     """Write `cases.csv`, a row a case and threshold, and `summary.json` into a folder.
 
@@ -72,7 +111,10 @@ def write(evaluation: Evaluation, out: Path) -> None:
     ):
         for threshold, score in zip(thresholds, scores, strict=True):
             rows.append({"kind": kind, "threshold": threshold} | asdict(score))
+    _write(rows, summary(evaluation), out)
 
+
+def _write(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], out: Path) -> None:
     def write_cases(path: Path) -> None:
         names = ["kind", "threshold", *(field.name for field in fields(CaseScore))]
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -80,7 +122,7 @@ def write(evaluation: Evaluation, out: Path) -> None:
             writer.writeheader()
             writer.writerows(rows)
 
-    text = to_json(summary(evaluation), allow_nan=True) + "\n"
+    text = to_json(about, allow_nan=True) + "\n"
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "cases.csv", write_cases)
@@ -91,23 +133,23 @@ def write(evaluation: Evaluation, out: Path) -> None:
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
     """Return the averages, overall and by lesion volume, as plain values."""
-
-    def averages(scores: list[CaseScore]) -> dict[str, Any]:
-        groups = by_volume(scores).items()
-        return {
-            "mean": means(scores),
-            "by_lesion_volume": {
-                name: {"n": len(group)} | (means(group) if group else {}) for name, group in groups
-            },
-        }
-
     return {
         "split": evaluation.split,
         "label": evaluation.label,
         "cases": len(evaluation.fixed),
-        "fixed": {"threshold": evaluation.fixed_threshold} | averages(evaluation.fixed),
-        evaluation.calibration: averages(evaluation.calibrated),
+        "fixed": {"threshold": evaluation.fixed_threshold} | _summary(evaluation.fixed),
+        evaluation.calibration: _summary(evaluation.calibrated),
         "frozen": asdict(evaluation.frozen),
+    }
+
+
+def _summary(scores: Sequence[CaseScore]) -> dict[str, Any]:
+    return {
+        "mean": means(scores),
+        "by_lesion_volume": {
+            name: {"n": len(group)} | (means(group) if group else {})
+            for name, group in by_volume(scores).items()
+        },
     }
 
 

@@ -4,6 +4,10 @@ function answer(view) {
   return el("div", { class: "cards" }, bestCard(view), betterCard(view), matteredCard(view), costCard(view));
 }
 
+function onFold(study) {
+  return study.fold == null ? "" : ` on validation fold ${study.fold}`;
+}
+
 function card(title, ...content) {
   return el("section", { class: "card" }, el("h3", {}, title), content);
 }
@@ -25,14 +29,14 @@ function bestCard(view) {
       study.max_t > 0 && ` at epoch ${best.epochs} of ${best.goal}`, others && `; ${others}`),
     strip(view),
     el("p", { class: "note" }, badge(study.label, "label"),
-      ` the best of ${count(view.trials.length, "trial")} on validation fold ${study.config.data.fold}`),
+      ` the best of ${count(view.trials.length, "trial")}${onFold(study)}`),
   );
 }
 
-/** Draw the best, the control, the references and the threshold on one axis, with intervals. */
+/** Draw the best, the control, the references, masks among them, and the threshold on one axis, with intervals. */
 function strip(view) {
   const { study, best, control } = view;
-  const rows = [best, control, ...study.references.filter((row) => row !== control)]
+  const rows = [best, control, ...study.references.filter((row) => row !== control), ...study.masks]
     .filter((row) => row?.dice != null)
     .map((row) => [row.name, row.dice, row.dice_interval, row.look]);
   if (study.threshold) rows.push(["threshold", study.threshold.dice, null, "threshold"]);
@@ -55,7 +59,7 @@ function betterCard(view) {
   const { study } = view;
   const title = "Is it really better?";
   const verdict = study.verdicts.at(-1);
-  if (!verdict) return card(title, exploratory(view));
+  if (!verdict) return card(title, exploratory(view), readings(study));
   const candidate = verdict.scores.find((score) => score.role === "candidate");
   const about = verdict.comparisons.filter((each) => each.trial === candidate?.trial);
   return card(
@@ -64,11 +68,22 @@ function betterCard(view) {
       view.link(view.byNumber.get(candidate?.trial)), candidate && ` has ${judged(verdict)} ${fixed(candidate.mean, 3)} `,
       candidate && el("span", { class: "nowrap" }, range(candidate.interval, fixed, true))),
     el("ul", { class: "verdicts" }, about.map((each) => el("li", {}, verdictBadge(each.verdict),
-      ` against the ${each.family} (trial ${each.other})`,
+      ` against the ${opponent(each)}`,
       each.interval && el("small", {}, ` ${judged(verdict)} ${signed(each.mean, 3)}, ${level(each)} ${range(each.interval, signed)}`)))),
     study.verdicts.length > 1 && el("p", { class: "note" }, "This is the newest of ",
       count(study.verdicts.length, "verdict"), "; all are below."),
+    readings(study),
   );
+}
+
+/** Say how often the test set was read, if it was. */
+function readings({ test_readings: number }) {
+  return number > 0 && el("p", { class: "note" }, `The test set has been read ${count(number, "time")}.`);
+}
+
+/** Return whom a verdict's trial is compared with. */
+function opponent({ family, other }) {
+  return family === "masks" ? `masks ${other}` : `${family} (trial ${other})`;
 }
 
 const VERDICTS = { better: "good", worse: "bad", equivalent: "even", none: "open" };

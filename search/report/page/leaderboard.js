@@ -2,19 +2,19 @@
 
 function leaderboard(view) {
   const { study, trials } = view;
-  const rows = [...trials, ...study.references];
+  const beside = [...study.references, ...study.masks];
+  const rows = [...trials, ...beside];
   const axis = diceAxis(rows.flatMap((row) => [row.dice, ...(row.dice_interval ?? [])]));
   const table = sortable({
-    caption: `${study.study}: each trial's last epoch on validation fold ${study.config.data.fold}`
-      + ` (${study.label})`,
+    caption: `${study.study}: each trial's last epoch${onFold(study)} (${study.label})`,
     columns: leaderboardColumns(view, axis),
     rows: () => trials.filter(view.kept),
-    pinned: () => study.references,
+    pinned: () => beside,
     look: (row) => ({
       "data-trial": row.trial,
       class: row.trial === view.chosen ? "chosen" : "",
       "aria-current": row.trial === view.chosen ? "true" : false,
-      onclick: () => view.choose(row.trial),
+      onclick: row.kind === "masks" ? undefined : () => view.choose(row.trial),
     }),
     sort: ["rank", false],
   });
@@ -25,7 +25,7 @@ function leaderboard(view) {
     kept.textContent = shown === trials.length ? count(shown, "trial") : `${shown} of ${trials.length}`;
   });
   table.node.classList.add("tall", "leaderboard");
-  if (study.references.length <= 4) table.node.classList.add("pinned");
+  if (beside.length <= 4) table.node.classList.add("pinned");
   return [statusFilter(view, kept), table.node, notes(view)];
 }
 
@@ -46,7 +46,7 @@ function leaderboardColumns(view, axis) {
     { name: "rank", key: "rank", low: true, value: (row) => row.rank,
       cell: (row) => rankText(view, row) },
     { name: "trial", key: "trial", low: true, text: true, value: (row) => row.trial,
-      cell: (row) => view.link(row) },
+      cell: (row) => (row.kind === "masks" ? `${row.name} (masks)` : view.link(row)) },
     { name: "status", key: "status", low: true, text: true, value: (row) => row.status,
       cell: (row) => [markKey(row.shape, row.look), " ", row.status] },
     { name: "epochs", key: "epochs", value: (row) => row.epochs, cell: epochsText },
@@ -81,12 +81,13 @@ function leaderboardColumns(view, axis) {
 }
 
 function rankText({ study }, row) {
-  if (row.kind === "control" || study.references.includes(row)) return "–";
+  if (["control", "masks"].includes(row.kind) || study.references.includes(row)) return "–";
   return `${row.rank ?? "–"}${study.pareto.includes(row.trial) ? " ★" : ""}`;
 }
 
 /** Say how far a trial got: 27, 27 → 81 if it was resumed. */
 function epochsText(row) {
+  if (row.kind === "masks") return "–";
   const all = [...row.resumed_after, row.epochs].join(" → ");
   return row.ending === null ? `${all} of ${row.goal}` : all;
 }
@@ -122,6 +123,7 @@ function notes(view) {
     study.pareto.length && "★ Pareto set: no other trial is better in one objective without being "
       + "worse in another.",
     study.exhausted && `${study.exhausted}.`,
+    ...study.masks.map((row) => `${row.text}.`),
     study.threshold && `The best threshold of one modality (${study.threshold.modality} `
       + `${study.threshold.above ? "≥" : "<"} ${short(study.threshold.threshold)}) has Dice `
       + `${fixed(study.threshold.dice)}: what a model must beat at the least.`,

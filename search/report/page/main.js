@@ -3,6 +3,7 @@
 function summary(studies) {
   const axis = diceAxis(studies.flatMap((study) => [...study.trials.slice(0, 1), ...study.references]
     .flatMap((row) => [row.dice, ...(row.dice_interval ?? [])])));
+  const hasMasks = studies.some((study) => study.masks.length);
   const rows = studies.map((study, index) => {
     const best = study.trials.find((row) => row.rank === 1);
     const control = study.references.find((row) => row.kind === "control");
@@ -11,7 +12,7 @@ function summary(studies) {
     return [
       el("a", { href: `#s${index}` }, study.study), best ? `trial ${best.trial}` : "–", fixed(best?.dice),
       [whisker(best?.dice_interval, best?.dice, "searched", axis), el("small", {}, range(best?.dice_interval, fixed, best?.num_cases))],
-      fixed(control?.dice), fixed(study.threshold?.dice), fixed(study.data?.ceiling?.dice),
+      fixed(control?.dice), ...(hasMasks ? [masksOf(study)] : []), fixed(study.threshold?.dice), fixed(study.data?.ceiling?.dice),
       judged ? [verdictBadge(judged.verdict), ` (trial ${judged.trial})`] : badge("not confirmed", "open"),
       mattered(study.importance),
       study.trials.length, `${short(study.spent[study.cost])} ${unitOf(study.cost)}-h`,
@@ -19,11 +20,15 @@ function summary(studies) {
   });
   return [
     plainTable("Studies side by side; their best trials' Dice is selected on, optimistic",
-      ["study", "best", "Dice", "95 % interval", "control", "threshold", "ceiling", "against the control", "mattered most", "trials",
+      ["study", "best", "Dice", "95 % interval", "control", ...(hasMasks ? ["masks"] : []), "threshold", "ceiling", "against the control", "mattered most", "trials",
         "cost"], rows),
     DATA.incomparable.length > 0 && el("p", { class: "note" }, badge("not comparable", "bad"),
       ` They have different ${DATA.incomparable.join(" and ")}: compare each with its own control.`),
   ];
+}
+
+function masksOf({ masks }) {
+  return masks.map((row) => `${row.name} ${fixed(row.dice)}`).join(", ") || "–";
 }
 
 function mattered(importance) {

@@ -16,6 +16,8 @@ class View {
       const kind = row === this.control ? "control" : "reference";
       this.describe(row, row === this.control ? "control (U-Net)" : `${row.name} (trial ${row.trial})`, kind, kind);
     }
+    // Masks of another program: no trial, so that they stand in no chart of trials.
+    for (const row of study.masks) this.describe(row, row.name, "reference", "reference");
     this.hasMeans = this.rows.some((row) => row.value_epochs.length > 1);
     this.valueAxis = measuredAxis(this.trials.map((row) => row.value));
     this.axes = this.makeAxes();

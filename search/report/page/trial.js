@@ -21,14 +21,15 @@ function trialPanel(view) {
 
 function trialParts(view, row) {
   const detail = view.detail(row);
+  const ours = !view.study.trainer; // another trainer tells neither volumes nor pictures
   const beside = row === view.control ? view.best : view.control;
   return [
     facts(view, row),
-    heading("Pictures"), pictures(view, row, detail),
+    ...(ours ? [heading("Pictures"), pictures(view, row, detail)] : []),
     heading("Settings that differ from the default"), changedTable(view, row),
     heading("Decisions"), decisionList(row, detail),
-    heading("Dice by lesion volume"), subgroups(view, row, beside),
-    heading("Case by case"), caseTable(view, row, beside),
+    ...(ours ? [heading("Dice by lesion volume"), subgroups(view, row, beside),
+      heading("Case by case"), caseTable(view, row, beside)] : []),
     el("details", {}, el("summary", {}, `All ${Object.keys(view.study.defaults).length} settings`),
       configTable(view, row)),
   ];
@@ -42,7 +43,7 @@ function facts({ study, metricName }, row) {
   const number = (value, decimals) => (value == null ? null : fixed(value, decimals));
   const pairs = [
     ["status", `${row.status}${row.reason ? `: ${row.reason}` : ""}`],
-    ["notes", row.notes.join("; ")],
+    ["notes", (row.notes ?? []).join("; ")],
     ["epochs", `${epochsText(row)} of ${row.goal}`.replace(/( of \d+)\1$/, "$1")],
     row.value_epochs.length > 1 ? [metricName, `${number(row.value) ?? "–"}, ${whereOf(row)}`] : null,
     metricName === "Dice" ? null : [`${metricName}, epoch ${row.epochs}`, number(row.last_value)],
@@ -51,7 +52,7 @@ function facts({ study, metricName }, row) {
     ["AVD mL", number(row.avd_ml, 2)],
     ["lesion F1", number(row.lesion_f1, 3)],
     [`${unitOf(study.cost)}-hours`, number(row[study.cost], 2)],
-    ["seed, fold", `${row.seed}, ${row.fold}`],
+    row.fold == null ? ["seed", `${row.seed}`] : ["seed, fold", `${row.seed}, ${row.fold}`],
     ["hosts", row.hosts.join(", ")],
     ["kind", row.kind === "control" ? "control (U-Net), never pruned"
       : study.references.includes(row) ? "reference, never pruned" : row.kind],
@@ -107,7 +108,7 @@ function changedTable({ study }, row) {
 }
 
 function configTable({ study }, row) {
-  const data = { "data.fold": row.fold, "data.store_hash": study.store_hash };
+  const data = study.trainer ? {} : { "data.fold": row.fold, "data.store_hash": study.store_hash };
   const own = { ...study.defaults, ...data, epochs: row.goal };
   const names = [...new Set([...Object.keys(own), ...Object.keys(row.changed ?? {})])];
   const rows = names.map((name) => {

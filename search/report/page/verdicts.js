@@ -24,8 +24,9 @@ function scoreTable(view, verdict) {
   const axis = diceAxis(verdict.scores.flatMap((score) => [score.mean, ...(score.interval ?? [])]));
   const rows = verdict.scores.map((score) => {
     const bySeed = new Map(score.seeds.map((seed, index) => [seed, score.by_seed[index]]));
-    const look = score.role === "control" || score.role === "reference" ? score.role : "searched";
-    return [view.link(view.byNumber.get(score.trial)) ?? `trial ${score.trial}`, score.role,
+    const look = { control: "control", reference: "reference", masks: "reference" }[score.role] ?? "searched";
+    const name = score.role === "masks" ? score.trial : `trial ${score.trial}`;
+    return [view.link(view.byNumber.get(score.trial)) ?? name, score.role,
       whisker(score.interval, score.mean, look, axis, 150), fixed(score.mean), range(score.interval, fixed, true),
       ...verdict.seeds.map((seed) => fixed(bySeed.get(seed)))];
   });
@@ -36,7 +37,7 @@ function scoreTable(view, verdict) {
 
 function comparisonTable(view, verdict) {
   const rows = verdict.comparisons.map((each) => [
-    `trial ${each.trial}`, `${each.family} (trial ${each.other})`, verdictBadge(each.verdict),
+    `trial ${each.trial}`, opponent(each), verdictBadge(each.verdict),
     each.mean == null ? "–" : signed(each.mean), each.interval ? `${level(each)} ${range(each.interval, signed)}` : "–",
     each.p_holm == null ? "–" : short(each.p_holm), each.seeds.length,
     (each.num_cases ?? []).reduce((sum, n) => sum + n, 0) || "–", each.reason]);

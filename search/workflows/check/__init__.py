@@ -1,1 +1,1 @@
-"""`segtune check`: does this machine train as it should?"""
+"""What `segtune check` tries: does this machine train as it should?"""

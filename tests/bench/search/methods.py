@@ -19,7 +19,8 @@ from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.trial_state import Report
 from search.sampler.sampler import Sampler
-from search.study.config import METRICS, StudyConfig
+from search.study.config import StudyConfig
+from search.study.own_checks import METRICS
 from search.study.space import Dimension
 from tests.bench.search.problems import EPOCHS, Problem
 

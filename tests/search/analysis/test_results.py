@@ -20,7 +20,8 @@ from search.monitor.status import render, status
 from search.report.csv_table import csv_table
 from search.report.leaderboard import leaderboard
 from search.report.page_data import gather
-from search.study.config import Objective, Stall, StudyConfig
+from search.study.config import Objective, StudyConfig
+from search.study.search_sections import Stall
 from trainer.evaluation.metrics import CaseScore
 from trainer.run_log import RunLog, Validation
 

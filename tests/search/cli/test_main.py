@@ -119,6 +119,7 @@ def test_launch_hands_over(monkeypatch, tmp_path, phantom_store):
     assert handed == [(2, tmp_path, "host:6379")]
 
 
+@pytest.mark.slow
 def test_prepare_and_phantom(tmp_path):
     assert invoke("phantom", tmp_path / "data", "--num-cases", "6").exit_code == 0
     options = ["--image-size", "16", "--format", "isles24", "--workers", "1"]

@@ -146,6 +146,7 @@ def test_a_cluster_that_asks_for_none_is_shown_none(cluster: str, home: Path) ->
         ({"RAY_AUTH_MODE": "disabled"}, "but RAY_AUTH_MODE is disabled here; unset it"),
     ],
 )
+@pytest.mark.slow
 def test_refused_at_once(
     guarded: Guarded,
     home: Path,

@@ -79,7 +79,8 @@ def test_the_cause_is_read_from_the_error_that_tune_keeps(
 ) -> None:
     path = tmp_path / "error.pkl"
     path.write_bytes(cloudpickle.dumps(error))  # as Tune does
-    config = {"train": {"data": {"store": "/data/store"}}, "run_dir": "/runs/toy/trials/0003"}
+    told = {"train": {"data": {"store": "/data/store"}}, "has_data": True}
+    config = told | {"run_dir": "/runs/toy/trials/0003"}
     attempt = SimpleNamespace(pickled_error_file=str(path), config=config)
     fault = fault_of(attempt, hung=False)
     assert fault.cause == cause and fault.reason.startswith(reason), fault
@@ -94,7 +95,8 @@ def test_a_missing_file_of_a_run_folder_that_is_there_is_the_trials_own(
         run_dir.mkdir(parents=True)
     error = FileNotFoundError(errno.ENOENT, "gone", str(run_dir / "weights.pt"))
     path.write_bytes(cloudpickle.dumps(task_error(error)))
-    config = {"train": {"data": {"store": "/data/store"}}, "run_dir": str(run_dir)}
+    told = {"train": {"data": {"store": "/data/store"}}, "has_data": True}
+    config = told | {"run_dir": str(run_dir)}
     attempt = SimpleNamespace(pickled_error_file=str(path), config=config)
     assert fault_of(attempt, hung=False).cause == cause
 

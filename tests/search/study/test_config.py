@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from search.study.config import METRICS, Reference, StudyConfig, Trials
+from search.study.config import StudyConfig, Trials
 from search.study.load import load_study
+from search.study.own_checks import METRICS
+from search.study.reference import Reference
 from trainer.configfile import ConfigError, read_yaml
 
 EXAMPLE = """

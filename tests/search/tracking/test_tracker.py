@@ -121,6 +121,7 @@ def test_mlflow_shows_parameters_tags_ending_and_configuration(
         assert str(calm.folder.parent) in run.info.artifact_uri
 
 
+@pytest.mark.slow
 def test_delivery_may_repeat_itself(copied: Copy) -> None:
     """From the start, with and without the links in the ledger: no run and no point twice."""
     session = copied()
@@ -145,6 +146,7 @@ def forget_links(ledger: Path) -> None:
     ledger.write_text("".join(lines))
 
 
+@pytest.mark.slow
 def test_killed_between_delivery_and_link(copied: Copy) -> None:
     """The cursor says that a trial was begun, but no line has its run: the run is found again."""
     session = copied()

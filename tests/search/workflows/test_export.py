@@ -154,6 +154,7 @@ for program, words in json.loads(sys.argv[1]):
 )
 
 
+@pytest.mark.slow
 def test_elsewhere_it_draws_the_same_mask_bit_for_bit(
     place: Path, phantom_store: Path, tmp_path: Path
 ) -> None:

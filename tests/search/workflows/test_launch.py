@@ -41,8 +41,10 @@ def reported(folder: Path) -> dict[int, list[tuple[int, float]]]:
     return found
 
 
-def curves(folder: Path, mlflow_uri: str) -> dict[int, list[tuple[int, float]]]:
-    """Return each trial's (epoch, Dice) in MLflow; a trial with two runs is an error."""
+def curves(
+    folder: Path, mlflow_uri: str, metric: str = "val/dice"
+) -> dict[int, list[tuple[int, float]]]:
+    """Return each trial's (epoch, value) in MLflow; a trial with two runs is an error."""
     from mlflow import MlflowClient
 
     client = MlflowClient(mlflow_uri)
@@ -53,7 +55,7 @@ def curves(folder: Path, mlflow_uri: str) -> dict[int, list[tuple[int, float]]]:
     for run in client.search_runs([experiment.experiment_id], ours):
         trial = int(run.data.tags["trial_uid"].split("/")[1])
         assert trial not in found, f"trial {trial} has two runs"
-        history = client.get_metric_history(run.info.run_id, "val/dice")
+        history = client.get_metric_history(run.info.run_id, metric)
         found[trial] = sorted((metric.step, metric.value) for metric in history)
     return found
 

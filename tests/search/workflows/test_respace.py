@@ -107,6 +107,7 @@ def test_another_grid_or_other_weights_are_another_study(runs: Path) -> None:
     record.write_text(before)
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_where_fewer_ended(runs: Path, tmp_path: Path) -> None:
     """Of an exported model, whose data are named; without --trials no fewer than before."""
     store = load(runs / "demo/trials/0001").config.data.store

@@ -118,6 +118,7 @@ def test_averaged_and_raw_weights(run_dir: Path, tmp_path: Path) -> None:
         newest(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_measured_in_bounded_time(store: Store, run_dir: Path) -> None:
     whole, part = measure(run_dir, store), measure(run_dir, store, budget_s=0)
     assert whole.complete

@@ -68,6 +68,7 @@ def with_variance(x_t: Tensor, t: Tensor) -> Tensor:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("variance", VARIANCES)
 @pytest.mark.parametrize("respacing", [1, 2, 7, 48, "ddim50", "3,4,5", 250])
+@pytest.mark.one_in(5)
 def test_ddpm_follows_improved_diffusions_rules(schedule, target, variance, respacing):
     config = DiffusionConfig(noise_schedule=schedule, target=target, variance=variance)
     noises = [normal(i, 2, 1, 3, 3) for i in range(250)]

@@ -148,6 +148,7 @@ def test_dpm_solver_converges_at_second_order_and_ddim_at_first():
 @pytest.mark.parametrize(("method", "eta"), [("ddpm", 0.0), ("ddim", 0.0), ("ddim", 0.6)])
 @pytest.mark.parametrize("respacing", [4, 50, 250, "ddim50", "10,20,30"])
 @pytest.mark.parametrize(("b", "zero_snr"), [(1.0, False), (0.3, True)])
+@pytest.mark.one_in(7)
 def test_every_step_sees_the_noise_level_it_is_told(schedule, method, eta, respacing, b, zero_snr):
     config = DiffusionConfig(
         noise_schedule=schedule, target="v", input_scale=b, zero_terminal_snr=zero_snr

@@ -30,6 +30,7 @@ def process_for(schedule: str, target: str, **settings: object) -> Process:
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(("b", "zero_snr"), [(1.0, False), (0.3, False), (1.0, True)])
+@pytest.mark.one_in(7)
 def test_equal_predictions_cost_the_same_under_every_target(
     criterion, weighting, schedule, b, zero_snr
 ):
@@ -122,6 +123,7 @@ def test_plain_leaves_the_error_as_it_is(target):
     ("target", "zero_snr"),
     [("x_start", False), ("x_start", True), ("v", False), ("v", True), ("eps", False)],
 )
+@pytest.mark.one_in(7)
 def test_every_timestep_that_sampling_can_visit_has_a_weight(
     weighting, schedule, b, target, zero_snr
 ):

@@ -70,6 +70,7 @@ def ensemble(
     ],
     ids=["v1", "v1-eta", "v1-ddpm-v", "v1-self-conditioned", "v2-eta", "v2-dpmpp"],
 )
+@pytest.mark.one_in(5)
 def test_members_are_the_same_alone_and_together(store: Store, settings: dict[str, object]) -> None:
     state = varied(tiny_config(store.path, **settings), store, torch.float64)
     together = ensemble(state, store, (0, 1, 2), range(4))

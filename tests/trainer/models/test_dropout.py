@@ -101,6 +101,7 @@ def test_one_layer_in_two_places_counts_twice():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.one_in(5)
 def test_is_in_every_family_and_the_same_for_any_micro_batch(family):
     model = awaken(build(family=family, dropout=P)).double().train()
     x_t, t, cond = inputs(3, size=size_of(family))

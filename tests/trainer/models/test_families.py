@@ -30,6 +30,7 @@ from trainer.models.dropout import set_images
         (64, 1, {"width": 7, "depth": 6}),
     ],
 )
+@pytest.mark.one_in(7)
 def test_any_size_width_depth_and_number_of_channels(family, size, channels, settings):
     model = build(
         family=family,
@@ -72,6 +73,7 @@ def test_every_parameter_learns_within_two_steps(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.one_in(3)
 def test_nothing_in_it_is_without_effect(variant):
     model = awaken(build(**VARIANTS[variant])).eval()
     arguments = inputs(1, size=size_of(VARIANTS[variant]["family"]))

@@ -98,9 +98,8 @@ def weights(run_dir: Path) -> torch.Tensor:
     return torch.cat([part.flatten() for part in parts])
 
 
-@pytest.mark.parametrize(
-    "name", ["plain", *(pytest.param(n, marks=pytest.mark.slow) for n in VARIANTS if n != "plain")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
 def test_two_processes_train_the_weights_of_one(
     phantom_store: Path, tmp_path: Path, pair: Pair, name: str
 ) -> None:

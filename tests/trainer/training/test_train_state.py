@@ -52,6 +52,7 @@ VARIANTS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.one_in(4)
 def test_gradient_does_not_depend_on_the_micro_batch(phantom_store: Path, name: str) -> None:
     store = Store.open(phantom_store)
     gradients = []
