@@ -37,9 +37,6 @@ ADDRESS = click.option(
 SUBMIT = click.option(
     "--submit", metavar="URL", help="Run the command on the Ray cluster with this dashboard."
 )
-SUBMITTED = click.option(
-    "--submit", metavar="URL", required=True, help="Dashboard of the Ray cluster that runs it."
-)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print strict JSON.")
 STORE = click.option(
     "--store",

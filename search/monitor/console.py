@@ -59,10 +59,16 @@ class ProgressDisplay:
 
 def print_event(event: Event, study: StudyConfig, state: StudyState) -> None:
     """Print the line of an event that has been applied to the state, if it has one."""
-    if text := _text(event, study, state):
-        clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-        who = "" if event.get("trial") is None else f"trial {event['trial']:4d}"
-        print(f"{clock}  {who:10s}  {text}", flush=True)
+    if line := event_line(event, study, state):
+        print(line, flush=True)
+
+
+def event_line(event: Event, study: StudyConfig, state: StudyState) -> str:
+    """Return the line of an event that has been applied to the state; empty if it has none."""
+    text = _text(event, study, state)
+    clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+    who = "" if event.get("trial") is None else f"trial {event['trial']:4d}"
+    return f"{clock}  {who:10s}  {text}" if text else ""
 
 
 def _text(event: Event, study: StudyConfig, state: StudyState) -> str:

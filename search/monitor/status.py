@@ -17,8 +17,12 @@ from search.monitor.snapshot import StudySnapshot, counted, score_of
 from search.report.text import age, align
 from search.storage.data_facts import ceiling_of
 from search.storage.requests import waiting
+from search.storage.run_folders import log_of
 from search.storage.studies import display_path, writer_of
 from trainer.documents import strict
+
+MAX_FAILED = 3
+"""So many failed trials have a line, the last ones."""
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -49,16 +53,17 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         unless they are `exhausted`, and why; combinations that were `refused`, which are no trials;
         `references`, the control among them, and `confirming` likewise; `running`, each with its
         value and `since_report_s`, the seconds since it reported; `rungs`, with the trials judged
-        there and those that `went_on`; `epochs` done of at most `max_epochs`, of which
+        there and those that `went_on`; those that `failed`, each with its reason and its log;
+        `epochs` done of at most `max_epochs`, of which
         `epochs_expected` are expected in the end; `eta_s`, about how many seconds from now the
         study ends, None if nobody runs it or nothing is known, by the `eta_budget` if not by its
         plan; `spent` of `budget`, what runs included up to now, and which of them is shown as the
         `cost`; `best` and `control`, each with its value and the `epochs` of which that is the
         mean; `masks`, the Dice of those that are a reference, by name; `threshold_dice`; `idle_s`,
-        seconds since the ledger's last line. By hand: `enqueued`, the trials to come that people
-        asked for; `requests`, how many of their requests no driver has taken up yet; `declined`,
-        those that were refused, and why; `stopping`, the trials that end at their checkpoint;
-        `notes` on trials.
+        seconds since the ledger's last line. By hand: `enqueued`,
+        the trials to come that people asked for; `requests`, how many of their requests no driver
+        has taken up yet; `declined`, those that were refused, and why; `stopping`, the trials that
+        end at their checkpoint; `notes` on trials.
     """
     study, state, now = snapshot.study, snapshot.state, time.time()
     until = now if driver else None
@@ -84,6 +89,7 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "exhausted": state.exhausted or None,
         "refused": len(state.refused),
         **snapshot.counts(driver is not None),
+        "failed": [_failed(trial, folder) for trial in state.failed()],
         "running": [_running(snapshot, trial, now) for trial in snapshot.running() if driver],
         "rungs": [rung._asdict() for rung in snapshot.rungs.rows()],
         "epochs": epochs,
@@ -144,6 +150,11 @@ def _running(snapshot: StudySnapshot, trial: TrialState, now: float) -> dict[str
     }
 
 
+def _failed(trial: TrialState, folder: Path) -> dict[str, Any]:
+    log = log_of(folder, trial.number) if trial.attempts else ""
+    return {"trial": trial.number, "reason": trial.reason, "log": log}
+
+
 def render(result: dict[str, Any]) -> str:
     """Return `status` as lines for people."""
     rows = [
@@ -168,6 +179,9 @@ def render(result: dict[str, Any]) -> str:
     rows += _by_hand(result)
     if result["exhausted"]:
         rows.append(("note", result["exhausted"]))
+    for each in result["failed"][-MAX_FAILED:]:
+        log = f"; log: {each['log']}" if each["log"] else ""
+        rows.append(("failed", f"{result['study']}:{each['trial']}, {each['reason']}{log}"))
     if result["idle_s"] is not None:
         rows.append(("last event", f"{age(result['idle_s'])} ago"))
     if not result["driver"] and result["standing"].startswith("not finished"):

@@ -58,12 +58,10 @@ def _flat(
     flat |= {"difference_to_best_epoch": difference.get("epoch")}
     flat |= {"gpu_hours": row["gpu_hours"], "cpu_hours": row["cpu_hours"]}
     flat |= {"hosts": " ".join(row["hosts"]), "label": study["label"]}
-    flat |= {
-        "first_weights": row["first_weights"],
-        "notes": "; ".join(row.get("notes", ())) or None,
-    }
     flat |= {"first_weights": row["first_weights"], "reference": row.get("name")}
     flat |= {"masks": row.get("masks"), "unseen": row.get("unseen")}
+    flat["notes"] = "; ".join(row.get("notes", ())) or None
+    flat |= {"reason": row.get("reason"), "log": row.get("log")}
     return flat | row["metrics"], row["params"]
 
 

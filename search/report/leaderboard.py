@@ -21,6 +21,9 @@ from search.report.leaderboard_columns import (
 from search.report.text import align
 from search.report.verdicts import verdict_text
 
+MAX_FAILURES = 3
+"""So many failed trials are named."""
+
 
 def leaderboard(folder: Path) -> str:
     """Return a study's results as text: a table for a terminal, plain aligned lines otherwise."""
@@ -126,6 +129,7 @@ def _notes(
         notes.append(result["exhausted"])
     elif result["refused"]:
         notes.append(f"combinations that the trainer refuses, no trials: {result['refused']}")
+    notes += _failures(result)
     notes += _spent(result)
     notes += _rungs(result)
     if result["importance"] is None and result["trials"] and result["searched"]:
@@ -169,6 +173,17 @@ def _common(result: Mapping[str, Any]) -> str:
         if name not in result["searched"]
         and all(other.get(name) == [default, value] for other in changes)
     )
+
+
+def _failures(result: Mapping[str, Any]) -> list[str]:
+    """Return a line for each of the last trials that failed: why, and where its log is."""
+    rows = [row for row in [*result["trials"], *result["references"]] if row["ending"] == "failed"]
+    rows.sort(key=lambda row: row["trial"])
+    notes = [f"{len(rows)} trials failed, the last:"] if len(rows) > MAX_FAILURES else []
+    for row in rows[-MAX_FAILURES:]:
+        log = f"; log: {row['log']}" if row["log"] else ""
+        notes.append(f"{result['study']}:{row['trial']} failed: {row['reason']}{log}")
+    return notes
 
 
 def _spent(result: Mapping[str, Any]) -> list[str]:

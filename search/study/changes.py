@@ -3,6 +3,7 @@
 from typing import Any
 
 from search.study.config import StudyConfig
+from search.study.notify.section import Notify
 from search.study.semantics import Frozen
 from trainer.configfile import flatten
 
@@ -15,9 +16,10 @@ LIMITS = {
     "trials.max_concurrent",
     "trials.cpus_per_trial",
     "train.memory_share",
+    *(f"notify.{name}" for name in Notify.model_fields),
     "trainer.folder",
 }
-"""Where trials run and for how long; the store is known by its content."""
+"""Who is told, where trials run and for how long; the store is known by its content."""
 COMPUTED = {
     "trials.gpus_per_trial",
     "trials.workers_per_trial",
@@ -34,6 +36,10 @@ AT_ONCE = ("budget.", "trials.num_trials", "trials.max_concurrent", "trials.hang
 
 MASKS = "references."
 """Before the name of masks that are a reference: nothing of a trial depends on them."""
+
+
+AT_A_LAUNCH = ("data.store", "notify.", MASKS)
+"""How keys begin that a driver reads when it starts."""
 
 
 def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str]]:
@@ -78,7 +84,7 @@ def changes_while_running(begun: StudyConfig, study: StudyConfig) -> tuple[list[
     for line in changes(begun, study)[1]:
         key = line.partition(": ")[0]
         gpus = key == "trials.gpus_per_trial" and not (before.get(key) and now.get(key))
-        if gpus or key == "data.store" or key.startswith((MASKS, "trainer")):
+        if gpus or key.startswith(AT_A_LAUNCH):
             again = f"`segtune stop {study.study}`, then launch it with that"
             later.append(f"{line}: needs another launch: {again}")
         else:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from search.pruning.asha import Asha
+from search.study.notify.section import Notify, a_section
 from search.study.old_keys import in_new_keys
 from search.study.own_settings import OwnSettings
 from search.study.own_trainer import OwnTrainer
@@ -161,6 +162,7 @@ class StudyConfig(Section):
     control: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
     """The control's own settings over the fixed ones: a fair control needs its own learning rate.
     Trial 0, never pruned, model.family unet. There is none where nothing is trained (max_t 0)."""
+    notify: Annotated[Notify, BeforeValidator(a_section)] = Notify()
     seed: int = Field(default=0, ge=0)
     """Of the sampler, the brackets and, unless `train` names one, of every training run."""
     _frozen: Frozen | None = PrivateAttr(default=None)
@@ -362,7 +364,7 @@ class StudyConfig(Section):
 
     def config_hash(self) -> str:
         """Return a hash of all settings, in the keys of version 0.1: it is the same since then."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude={"notify"})
         for reference in values.pop("references"):
             if "masks" in reference:  # which say nothing about the trials
                 continue

@@ -19,6 +19,7 @@ from search.ledger.state import StudyState, threshold_rule
 from search.ledger.trial_state import TrialState
 from search.storage.data_facts import data_in_words
 from search.storage.outbox import reason
+from search.storage.run_folders import log_of
 from search.tracking import artifacts, descriptions
 from search.tracking.address import is_sqlite, linked_runs, without_credentials
 from search.tracking.client import connect, log
@@ -232,6 +233,7 @@ class StudyInMlflow:
             "status": trial.status(),
             "ending": trial.ending or "",
             "reason": trial.reason,
+            "log": log_of(self._folder, trial.number) if trial.attempts else "",
             "attempts": str(len(trial.attempts)),
             "hosts": " ".join(trial.hosts),
         }

@@ -6,16 +6,16 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from search.analysis.first_weights import named
 from search.execution.session import ray_address
 from search.report.text import align
 from search.storage.dataset_cache import read_manifest
 from search.storage.studies import begun_under, read_study
 from search.study.config import StudyConfig
+from search.study.notify.targets import targets
 from search.study.own_trainer import OwnTrainer
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension, draw
-from trainer.configfile import ConfigError, did_you_mean, flatten
+from trainer.configfile import did_you_mean, flatten
 from trainer.data.splits import fold_problem, place_of
 from trainer.gpus import look
 
@@ -70,21 +70,6 @@ def _other_store(path: str) -> str:
         return f"did you mean '{folder / cut[0]}'? In YAML ` #` begins a comment: quote it"
     hint = did_you_mean(Path(path).name, (name for name in others if "." not in name))
     return f"make one: segtune prepare DATASET OUT{hint}"
-
-
-def weights_problems(study: StudyConfig) -> list[str]:
-    """Return what is wrong with the weights that trials would begin with; torch reads them."""
-    if not (given := named(study)):
-        return []
-    from trainer.saved.model_io import load
-
-    problems = []
-    for key, path in given:
-        try:
-            load(path, "cpu")
-        except (ConfigError, OSError) as error:
-            problems.append(f"{key}: {error}")
-    return problems
 
 
 def with_its_gpus(
@@ -186,13 +171,15 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
             f"{len(study.trained_references)} reference"
             f"{'s' * (len(study.trained_references) != 1)}",
         ),
-        *([("at once", f"at most {most}")] if (most := trials.max_concurrent) else []),
         *((each.name, f"masks in {each.masks}, a reference") for each in study.mask_references),
+        *([("at once", f"at most {most}")] if (most := trials.max_concurrent) else []),
         ("each", each),
         ("sampler", _sampler(study)),
         ("scheduler", _scheduler(study)),
         ("stall", _stall(study)),
         ("budget", _budget(study)),
+        *([("notify", told.in_words())] if (told := targets(study.notify)) else []),
+        *[("notify", note) for note in told.notes],
         ("seed", str(study.seed)),
     ]
 

@@ -21,7 +21,13 @@ from search.execution.gpus import device_for
 from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
 from search.storage.dataset_cache import open_store
-from search.storage.run_folders import WEIGHTS_FILES, checkpoints_of, fetch_cases, trial_files
+from search.storage.run_folders import (
+    WEIGHTS_FILES,
+    checkpoints_of,
+    fetch_cases,
+    log_of,
+    trial_files,
+)
 from search.storage.studies import is_driven, read_study
 from search.storage.trial_names import trial_of
 from search.study.config import StudyConfig
@@ -80,6 +86,7 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
         "kind": trial.kind,
         "status": trial.status(driven=trial.running and is_driven(folder)),
         "ending": trial.ending,
+        "log": log_of(folder, number) if trial.attempts else "",
         "epoch": trial.epoch,
         "goal": trial.goal(study),
         "dice": dice if dice is not None and math.isfinite(dice) else None,
@@ -216,7 +223,8 @@ def render(result: dict[str, Any]) -> str:
         if finding["next_step"]:
             lines += _wrapped(f"try: {finding['next_step']}", " " * indent, " " * indent)
     lines.append("")
-    for note in [*result["notes"], f"{result['numbers']}: {result['label']}"]:
+    log = [f"What it printed: {result['log']}"] if result["log"] else []
+    for note in [*log, *result["notes"], f"{result['numbers']}: {result['label']}"]:
         lines += _wrapped(note, "", "")
     return "\n".join(lines)
 

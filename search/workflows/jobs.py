@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 import search
 from search.execution.auth import find_token, token_path
 from search.execution.environment import code_commit
+from search.report.text import plain
 from search.storage.studies import display_path
 from search.study.config import StudyConfig
+from trainer import own_process
 from trainer.configfile import ConfigError, did_you_mean
 from trainer.exceptions import first_line
 
@@ -215,6 +217,37 @@ class Cluster:
         named = study if trial is None else f"{study}:{trial}"
         return self._show(*self.run([command, "--runs", self._folder(study, runs), named, *rest]))
 
+    def follow(self, words: Sequence[str], study: str, runs: Path | None) -> int:
+        """Run a command about a study there that goes on, show what it prints while it does.
+
+        Ctrl-C ends it there too.
+
+        Args:
+            words: As for `command`.
+            study: Its name.
+            runs: As for `command`.
+
+        Returns:
+            Its exit status.
+
+        Raises:
+            ConfigError: The study was not submitted there.
+        """
+        folder = self._folder(study, runs)
+        name = self._submit([words[0], study, *words[1:], "--runs", folder], None)
+        with self._refusals():
+            try:
+                asyncio.run(self._follow(name))
+            except KeyboardInterrupt:
+                self._jobs.stop_job(name)
+                return 0
+            finally:
+                while not self._jobs.get_job_status(name).is_terminal():
+                    time.sleep(self.POLL_S)
+                job = self._jobs.get_job_info(name)
+                self._jobs.delete_job(name)
+        return job.driver_exit_code or 0
+
     def _show(self, status: int, output: str) -> int:
         print(output, end="", file=sys.stderr if status else sys.stdout)
         return status
@@ -272,9 +305,10 @@ class Cluster:
         assert name is not None  # only what Ray did not submit has none
         with self._refusals():
             if follow:
-                asyncio.run(self._follow(name))
+                with suppress(KeyboardInterrupt):
+                    asyncio.run(self._follow(name))
             else:
-                print(_own(self._jobs.get_job_logs(name)), end="")
+                print(plain(_own(self._jobs.get_job_logs(name))), end="")
 
     async def _follow(self, name: str) -> None:
         before: str | None = ""
@@ -284,8 +318,8 @@ class Cluster:
                 if BEGIN not in before:
                     continue
                 text, before = _own(before), None
-            print(text, end="", flush=True)
-        print(before or "", end="")
+            print(plain(text), end="", flush=True)
+        print(plain(before or ""), end="")
 
 
 def _about(job: JobDetails) -> dict[str, str]:
@@ -311,8 +345,12 @@ def _working_directory(study: StudyConfig | None) -> Iterator[str]:
                 copy = folder / path.relative_to(code)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(path.read_bytes())
+        start = own_process.START
+        (folder / start.name).write_bytes(start.read_bytes())
         if study:
-            text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+            # Secrets travel with it: the driver there tells whom they are of.
+            settings = study.model_dump(mode="json") | {"notify": study.notify.model_dump()}
+            text = yaml.safe_dump(settings, sort_keys=False)
             (folder / "study.yaml").write_text(text)
         yield name
 

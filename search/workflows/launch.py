@@ -18,9 +18,11 @@ from search.ledger.session import StudySession
 from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
 from search.monitor.console import ProgressDisplay
+from search.notify.notices import Notices
 from search.storage.continuation import asked_of_driver, check_data, continuation
 from search.storage.dataset_cache import content_hash
 from search.storage.requests import ask_driver, end_by_hand, take_up, waiting_here
+from search.storage.run_folders import log_of
 from search.storage.settings_file import write_settings
 from search.storage.studies import (
     display_path,
@@ -33,10 +35,11 @@ from search.storage.studies import (
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, study_of
 from search.study.load import with_its_trainer
+from search.study.notify.targets import targets
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
-from search.workflows.first_weights import first_weights
+from search.workflows.first_weights import FirstWeights, first_weights
 from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
@@ -52,6 +55,7 @@ def launch(
     *,
     warm_start: Sequence[Path] = (),
     if_running: bool = False,
+    weights: FirstWeights | None = None,
     fit: str = "trainer.loop:fit",
     show: Callable[[Path], str] | None = None,
 ) -> int:
@@ -66,6 +70,7 @@ def launch(
             one that RAY_ADDRESS names.
         warm_start: Folders of earlier studies from which a new one's sampler learns.
         if_running: Only ask a driver, where there is one.
+        weights: What its trials begin with, where that was read already.
         fit: `module:function` with the contract of `trainer.loop.fit`.
         show: What to print of the study's folder at the end; None is the leaderboard.
 
@@ -79,6 +84,7 @@ def launch(
         OSError: The study's folder cannot be written.
     """
     address = ray_address(address)
+    targets(study.notify)  # before anything is written
     store_hash = content_hash(study.data.store)
     folder = runs.expanduser().resolve() / study.study
     try:
@@ -88,7 +94,7 @@ def launch(
             state = _take_up_earlier(folder, ledger)
             if study.trials.gpus_per_trial == "auto":
                 study = _with_its_gpus(study, state, address)
-            study = _create_or_continue(study, store_hash, folder, ledger, warm_start)
+            study = _create_or_continue(study, store_hash, folder, ledger, warm_start, weights)
             return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
     except BeingRun as error:
         refresh(folder)
@@ -137,6 +143,7 @@ def reopened(folder: Path) -> Iterator[StudySession]:
     """
     study, state = read_study(folder)
     assert state.study is not None
+    targets(study.notify)
     check_trainable(state.study, folder)
     if study.trainer is None:
         note_old_names(state.study["config"].get("train", {}), f"{folder}: train.")
@@ -173,12 +180,13 @@ def run_study(
     end_by_hand(session)
     spent = session.overspent()
     runs = not session.finished and spent is None
+    notices = Notices(session, progress.print_line) if runs else None
     if spent:
         session.stopping = budget_rule(spent)
     if runs:
         before_ray(address)
     # What was found is shown before the rest of MLflow is waited for.
-    with tracker if runs or tracker.behind else nullcontext():
+    with tracker if runs or tracker.behind else nullcontext(), notices or nullcontext():
         if runs:
             from search.tuning.run import run_trials
 
@@ -192,6 +200,8 @@ def run_study(
         tracker.found = found._replace(page=update_page(session.folder, found.result))
         take_up(session)  # what was asked for in the last minutes, for whoever launches again
         status = _conclude(session)
+        if notices:
+            notices.ended(status == BROKEN)
     while not links.empty():
         session.record(links.get())
     return status
@@ -232,6 +242,7 @@ def _create_or_continue(
     folder: Path,
     ledger: Ledger,
     sources: Sequence[Path],
+    weights: FirstWeights | None = None,
 ) -> StudyConfig:
     """Write a new study's first event, or check that an existing one is this very study.
 
@@ -254,6 +265,7 @@ def _create_or_continue(
         imported: list[Event] = []
         if not state.trials:
             imported, warm = _warm_start(study, sources)
+        overlaps = (weights or first_weights(study)).overlaps
         event = {
             "event": "study",
             "uid": begun["uid"] if begun else uuid.uuid4().hex,
@@ -261,18 +273,13 @@ def _create_or_continue(
             "config_hash": study.config_hash(),
             **frozen._asdict(),
             "store_hash": store_hash,
-            **_first_weights(study),
+            **({"first_weights": overlaps} if overlaps else {}),
             "commit": code_commit(),
             "versions": package_versions(),
         }
         ledger.append(event | ({"warm_start": warm} if warm else {}), *imported)
     write_settings(folder, found.config)
     return study.under(frozen)
-
-
-def _first_weights(study: StudyConfig) -> dict[str, Any]:
-    found = first_weights(study)
-    return {"first_weights": found} if found else {}
 
 
 def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event], list[str]]:
@@ -330,6 +337,7 @@ def _conclude(session: StudySession) -> int:
     if retry:
         cause = session.broken or f"{len(failed)} trials failed: {failed[-1].reason}"
         name = shlex.quote(session.study.study)
+        print(f"Log      {log_of(session.folder, failed[-1].number)}", flush=True)
         print(f"Mend what is wrong, then: segtune retry {name} --runs {runs}: {cause}")
     if session.finished or (retry and session.broken):
         return status

@@ -14,6 +14,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from search.execution.logs.trial_log import TrialLog
 from search.execution.recovery import Recovery
 from search.execution.trainable import Trainable
 from search.ledger.journal import Ledger
@@ -33,7 +34,15 @@ class Attempt:
     config: dict[str, Any]
     status: str = Trial.PENDING
     pickled_error_file: str | None = None
+    error_file: str | None = None
     trainable: Trainable | None = None
+
+
+class NoLog(TrialLog):
+    """Keeps nothing: here many trials share a process, and what it prints is of none of them."""
+
+    def begin(self, path: Path, header: str = "", prefix: str = "") -> None:
+        """Do nothing."""
 
 
 class Loop:
@@ -97,6 +106,7 @@ class Loop:
         attempt.trainable = Trainable.__new__(Trainable)
         attempt.trainable.config = attempt.config
         attempt.trainable.setup(attempt.config)
+        attempt.trainable._log = NoLog()
         about = {key: attempt.config[key] for key in ("trial", "attempt")}
         where = {"host": "here", "pid": 1, "cpu": "", "threads": 1}
         self.live.record({"event": "started", **about, **where})

@@ -119,6 +119,11 @@ def test_a_study_whose_laptop_is_closed(
     assert "stopping (the stop file)" in followed.stdout, followed.stderr
     assert "Not finished; to continue" in followed.stdout and followed.stderr == ""
     assert segtune("logs", "far", *there).stdout == followed.stdout
+    log = (runs / "far" / "trials/0000/log.txt").read_text()
+    assert log.startswith("--- ") and "epoch    1/6561  dice" in log
+    assert segtune("logs", "far:0", *there).stdout == log
+    printed = segtune("logs", "far:0", *there, "--follow")  # it has no driver any more
+    assert printed.returncode == 0 and printed.stdout == log, printed.stderr
     compared = segtune("compare", "far", *there)
     assert compared.returncode == 0 and "control" in compared.stdout
 
