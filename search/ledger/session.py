@@ -92,7 +92,8 @@ class StudySession:
             case "proposed":
                 self.pruner.add(self.state.trials[event["trial"]])
             case "study":  # other limits, or another place: nothing that a decision goes by
-                self.study = study_of(event, self.folder)
+                schema, study = self.study.own_schema, study_of(event, self.folder)
+                self.study = study.checked_by(schema) if schema else study
 
     def trial_dir(self, trial: int) -> Path:
         """Return the folder in which a trial trains."""

@@ -91,7 +91,9 @@ def _notes(
         if row["first_weights"] and row["first_weights"] not in result["label"]:
             notes.append(f"{result['study']}:{row['trial']}: {row['first_weights']}")
     for row in columns.rows:
-        notes += [f"{NOTED} {result['study']}:{row['trial']}: {text}" for text in row["notes"]]
+        notes += [
+            f"{NOTED} {result['study']}:{row['trial']}: {text}" for text in row.get("notes", ())
+        ]
     if left_out:
         notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
     if columns.has_equal_epoch:

@@ -29,7 +29,7 @@ def by_hand_problems(
                 f"{where}: each of {DRAWS} random combinations with it is refused, for example: "
                 f"{said}"
             ]
-    if not (problems or study.trains):
+    if not (problems or study.trains or study.trainer):
         problems = [
             f"{where}: {key}.{name}: only sampling settings make a difference where "
             "scheduler.max_t is 0"

@@ -16,7 +16,7 @@ from search.ledger.session import StudySession
 from search.storage.requests import ask_driver, end_by_hand, new_name, take_up
 from search.storage.studies import display_path, open_as_driver, read_study, writer_of
 from search.storage.trial_names import trial_name, trial_of
-from search.study.checks import FIDELITY, OWNED, setting_problem
+from search.study.checks import FIDELITY, setting_problem
 from search.study.config import StudyConfig
 from search.study.frozen import check_trainable
 from search.study.space import active
@@ -154,10 +154,10 @@ def _params(study: StudyConfig, wanted: Wanted) -> tuple[dict[str, Any], list[st
 
 def _unfit(study: StudyConfig, name: str, value: Any, *, reference: bool) -> str:
     """Return why a trial of this study cannot have another's setting; empty if it can."""
-    if name in OWNED or name in FIDELITY:
+    if name in study.settings_elsewhere or (name in FIDELITY and study.trainer is None):
         return "is equal in all trials here"
     if reference:
-        return setting_problem(name)
+        return setting_problem(name, study)
     if name not in study.space:
         return "is not searched here"
     return "" if study.space[name].contains(value) else f"is outside space.{name}"

@@ -312,8 +312,11 @@ def test_no_more_at_once_than_the_study_says(study: StudyConfig, tmp_path: Path)
         assert searcher.suggest("d") is None
 
 
-def test_what_the_trainer_never_takes_is_declined(store: Path, tmp_path: Path) -> None:
+def test_what_the_trainer_never_takes_is_declined(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A trial by hand of which the sampler can make none ends nothing else."""
+    monkeypatch.setattr("search.tuning.searcher.REFUSALS", 9)
     space = {**SPACE, "model.depth": {"type": "categorical", "choices": [3, 99]}}
     study = offline.study(store, space=space, trials={"num_trials": 2})
     with driver(study, tmp_path, slots=99) as (session, searcher):
