@@ -15,7 +15,8 @@ from search.analysis.case_scores import (
 from search.analysis.first_weights import warning
 from search.analysis.intervals import mean_interval
 from search.analysis.ranking import standing, value_at, value_of
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.storage.run_folders import log_of
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
@@ -73,6 +74,7 @@ class TrialRows:
             "ending": trial.ending,
             "reason": trial.reason,
             "log": log_of(self.folder, trial.number) if trial.attempts else "",
+            "notes": trial.notes,
             "epochs": trial.epoch,
             "goal": trial.goal(study),
             "resumed_after": [segment.after for segment in trial.segments],

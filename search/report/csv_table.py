@@ -61,6 +61,7 @@ def _flat(
     flat |= {"first_weights": row["first_weights"], "reference": row.get("name")}
     flat |= {"masks": row.get("masks"), "unseen": row.get("unseen")}
     flat |= {"reason": row.get("reason"), "log": row.get("log")}
+    flat["notes"] = "; ".join(row.get("notes", ())) or None
     return flat | row["metrics"], row["params"]
 
 

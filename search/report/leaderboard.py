@@ -10,6 +10,7 @@ from search.analysis.results import compare
 from search.ledger.budget import UNITS
 from search.ledger.state import threshold_rule
 from search.report.leaderboard_columns import (
+    NOTED,
     LeaderboardColumns,
     has_means,
     interval,
@@ -89,6 +90,8 @@ def _notes(
     for row in columns.rows:
         if row["first_weights"] and row["first_weights"] not in result["label"]:
             notes.append(f"{result['study']}:{row['trial']}: {row['first_weights']}")
+    for row in columns.rows:
+        notes += [f"{NOTED} {result['study']}:{row['trial']}: {text}" for text in row["notes"]]
     if left_out:
         notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
     if columns.has_equal_epoch:

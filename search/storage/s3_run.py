@@ -146,7 +146,7 @@ class S3Run:
 
     def _look_for_stop(self) -> None:
         # Asked for by name: to list costs ten times as much.
-        if self._study.get(f"signs/stopping-{self._fence:06d}") is not None:
+        if self._study.get(f"signs/stopping-{self._fence:06d}-{self._name}") is not None:
             (self._run_dir / "stop").touch()
 
     def _check(self, found: list[Entry]) -> None:

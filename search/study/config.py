@@ -93,6 +93,8 @@ class Trials(Section):
     workers_per_trial: int = Field(default_factory=_worker_a_gpu, ge=1)
     """Processes that share every batch of a trial, each with its part of the trial's CPUs and, of
     several GPUs, one: by default as many as GPUs, else 1."""
+    max_concurrent: int | None = Field(default=None, ge=1)
+    """At most so many trials run at once; None for as many as there is room for."""
     hang_timeout_s: float = Field(default=600, gt=0)
     """A trial's process that gives no sign of life for so long hangs, and is replaced. Training
     gives one a second; long is only the start of a process."""
@@ -368,6 +370,8 @@ class StudyConfig(Section):
                 continue
             values["enqueue"].append({**reference["settings"], "protected": True})
         values["trials"]["silence_s"] = values["trials"].pop("hang_timeout_s")
+        if values["trials"]["max_concurrent"] is None:
+            del values["trials"]["max_concurrent"]
         for section in (values["train"], values["control"]):
             for old, today in MOVED.items():
                 if today in section:

@@ -188,6 +188,7 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
             f"{'s' * (len(study.trained_references) != 1)}",
         ),
         *((each.name, f"masks in {each.masks}, a reference") for each in study.mask_references),
+        *([("at once", f"at most {most}")] if (most := trials.max_concurrent) else []),
         ("each", each),
         ("sampler", _sampler(study)),
         ("scheduler", _scheduler(study)),

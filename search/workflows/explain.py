@@ -18,7 +18,8 @@ from search.diagnosis import history, inputs, weights
 from search.diagnosis.finding import WORDS, Finding, in_order
 from search.diagnosis.neighbors import neighbours
 from search.execution.gpus import device_for
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.run_folders import (
     WEIGHTS_FILES,
@@ -53,14 +54,14 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
     Returns:
         `answer`, a sentence; `findings`, the likely causes first, each with `name`, `word` (cause
         likely, suspicious, ok or not measured), `figure`, `compared`, `next_step` and its `values`;
-        `notes`, what could not be looked at and why, and what was.
+        `notes`, what people say of it, what could not be looked at and why, and what was.
 
     Raises:
         ConfigError: There is no such trial.
     """
     study, state = read_study(folder)
     trial = trial_of(folder, state, number)
-    notes = list[str]()
+    notes = [f"noted by hand: {text}" for text in trial.notes]
     run_dir = folder / "trials" / f"{number:04d}"
     config: TrainConfig | None = None
     data, measured = None, None

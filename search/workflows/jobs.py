@@ -168,13 +168,20 @@ class Cluster:
         folder: str,
         config: StudyConfig | None = None,
     ) -> int:
-        """Submit a command that drives a study, after a look at it, and say how to go on."""
+        """Submit a command that drives a study, after a look at it, and say how to go on.
+
+        Where a job runs it already, that is asked for what a launch would change.
+        """
         jobs = self._jobs_of(study)
         for job in jobs:
             if not job.status.is_terminal():
-                raise ConfigError(
-                    [f"--submit {self.url}: {study} is running, as {job.submission_id}"]
-                )
+                why = ""
+                if words[0] == "launch":
+                    status, why = self.run([*words, "--if-running"], config)
+                    if not status:
+                        return self._show(status, why)
+                running = f"--submit {self.url}: {study} is running, as {job.submission_id}"
+                raise ConfigError([*why.splitlines(), running])
         status, output = self.run(look, config)
         if status:
             return self._show(status, output)
@@ -191,19 +198,23 @@ class Cluster:
         )
         return 0
 
-    def command(self, words: Sequence[str], study: str, runs: Path | None) -> int:
+    def command(
+        self, words: Sequence[str], study: str, runs: Path | None, *, trial: int | None = None
+    ) -> int:
         """Run a short command about a study there, show what it prints and return its status.
 
         Args:
             words: The command and its options.
             study: Its name.
             runs: The folder of all studies; None for the one with which it was submitted.
+            trial: Of which of its trials, where the command takes one as STUDY:7.
 
         Raises:
             ConfigError: The study was not submitted there.
         """
-        folder = self._folder(study, runs)
-        return self._show(*self.run([words[0], study, *words[1:], "--runs", folder]))
+        command, *rest = words
+        named = study if trial is None else f"{study}:{trial}"
+        return self._show(*self.run([command, "--runs", self._folder(study, runs), named, *rest]))
 
     def follow(self, words: Sequence[str], study: str, runs: Path | None) -> int:
         """Run a command about a study there that goes on, show what it prints while it does.

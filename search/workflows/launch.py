@@ -8,31 +8,39 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import yaml
-
 from search.execution.environment import code_commit, package_versions
 from search.execution.session import before_ray, ray_address
 from search.ledger.budget import budget_rule
 from search.ledger.events import MENDABLE
 from search.ledger.journal import Event, Ledger
+from search.ledger.lease import BeingRun
 from search.ledger.session import StudySession
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.monitor.console import ProgressDisplay
 from search.notify.notices import Notices
-from search.storage.continuation import check_data, continuation
+from search.storage.continuation import asked_of_driver, check_data, continuation
 from search.storage.dataset_cache import content_hash
+from search.storage.requests import ask_driver, end_by_hand, take_up, waiting_here
 from search.storage.run_folders import log_of
-from search.storage.studies import display_path, open_as_driver, publish, read_study
+from search.storage.settings_file import write_settings
+from search.storage.studies import (
+    display_path,
+    open_as_driver,
+    publish,
+    read_study,
+    refresh,
+    writer_of,
+)
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, study_of
 from search.study.load import with_its_trainer
-from search.study.notify.masks import MASK
 from search.study.notify.targets import targets
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
 from search.workflows.first_weights import first_weights
-from trainer.atomic import write_atomically
+from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
 BROKEN = 3
@@ -46,10 +54,13 @@ def launch(
     address: str | None = None,
     *,
     warm_start: Sequence[Path] = (),
+    if_running: bool = False,
     fit: str = "trainer.loop:fit",
     show: Callable[[Path], str] | None = None,
 ) -> int:
     """Create a study or continue it, until every trial has ended or it is told to stop.
+
+    One that somebody runs is not run twice: its driver is asked for settings that differ.
 
     Args:
         study: What to search.
@@ -57,6 +68,7 @@ def launch(
         address: A Ray cluster (host:port or "auto"); None starts one on this machine, or joins the
             one that RAY_ADDRESS names.
         warm_start: Folders of earlier studies from which a new one's sampler learns.
+        if_running: Only ask a driver, where there is one.
         fit: `module:function` with the contract of `trainer.loop.fit`.
         show: What to print of the study's folder at the end; None is the leaderboard.
 
@@ -65,18 +77,57 @@ def launch(
         or its data are not what they were.
 
     Raises:
-        ValueError: The study exists with other settings or data, is being run, or cannot run here.
+        ValueError: The study exists with other settings or data, is being run as it is, or cannot
+            run here.
         OSError: The study's folder cannot be written.
     """
     address = ray_address(address)
     targets(study.notify)  # before anything is written
     store_hash = content_hash(study.data.store)
     folder = runs.expanduser().resolve() / study.study
-    with open_as_driver(folder) as ledger:
-        if study.trials.gpus_per_trial == "auto":
-            study = _with_its_gpus(study, StudyState.of(ledger), address)
-        study = _create_or_continue(study, store_hash, folder, ledger, warm_start)
-        return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
+    try:
+        if if_running and not writer_of(folder / "ledger.jsonl"):
+            raise ConfigError([f"{display_path(folder)}: nobody runs it any more: launch it again"])
+        with open_as_driver(folder) as ledger:
+            state = _take_up_earlier(folder, ledger)
+            if study.trials.gpus_per_trial == "auto":
+                study = _with_its_gpus(study, state, address)
+            study = _create_or_continue(study, store_hash, folder, ledger, warm_start)
+            return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
+    except BeingRun as error:
+        refresh(folder)
+        if not (folder / "ledger.jsonl").is_file():  # it has just begun
+            raise
+        _ask_driver(study, folder, warm_start, error.who)
+        return 0
+
+
+def _ask_driver(study: StudyConfig, folder: Path, sources: Sequence[Path], who: str) -> None:
+    """Ask the driver that has a study for settings that differ.
+
+    Raises:
+        ValueError: None differs, or one may not.
+        OSError: The folder or S3 cannot be reached.
+    """
+    from search.execution.gpus import with_gpus
+
+    begun = StudyState.of(Ledger.open(folder / "ledger.jsonl", writer=False)).study
+    if begun and study.trials.gpus_per_trial == "auto":
+        study = with_gpus(study, study_of(begun, folder).trials.gpus, study.study)
+    request, changed = asked_of_driver(study, folder, sources, who)
+    ask_driver(folder, request)
+    print(f"{display_path(folder)}: asked {who}, and it goes on there:", flush=True)
+    print("".join(f"  {line}\n" for line in changed), end="", flush=True)
+
+
+def _take_up_earlier(folder: Path, ledger: Ledger) -> StudyState:
+    """Take up what people asked of an existing study, before this launch asks for anything."""
+    state = StudyState.of(ledger)
+    if state.study is None or not waiting_here(folder):
+        return state
+    session = StudySession(study_of(state.study, folder), folder, ledger)
+    take_up(session)
+    return session.state
 
 
 @contextmanager
@@ -123,6 +174,8 @@ def run_study(
     progress, links = ProgressDisplay(session), SimpleQueue[Event]()
     session.listeners.append(progress.observe)
     tracker = Tracker(session, links.put, progress.print_line)
+    take_up(session)
+    end_by_hand(session)
     spent = session.overspent()
     runs = not session.finished and spent is None
     notices = Notices(session, progress.print_line) if runs else None
@@ -143,6 +196,7 @@ def run_study(
         found = look(session.folder)
         _show(session, found, show)
         tracker.found = found._replace(page=update_page(session.folder, found.result))
+        take_up(session)  # what was asked for in the last minutes, for whoever launches again
         status = _conclude(session)
         if notices:
             notices.ended(status == BROKEN)
@@ -220,11 +274,7 @@ def _create_or_continue(
             "versions": package_versions(),
         }
         ledger.append(event | ({"warm_start": warm} if warm else {}), *imported)
-    text = "# Resolved settings of this study; written by `segtune launch`.\n"
-    if MASK in str(found.config["notify"]):
-        text += "# Secrets of notify are not kept: SEGTUNE_NOTIFY_WEBHOOK and the like name them.\n"
-    text += yaml.safe_dump(found.config, sort_keys=False)
-    write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
+    write_settings(folder, found.config)
     return study.under(frozen)
 
 

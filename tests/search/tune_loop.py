@@ -20,6 +20,7 @@ from search.execution.trainable import Trainable
 from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
 from search.sampler.sampler import Sampler
+from search.storage.requests import end_by_hand
 from search.study.load import load_study
 from search.tuning.scheduler import Scheduler
 from search.tuning.searcher import StudySearcher
@@ -79,7 +80,8 @@ class Loop:
 
     def turn(self) -> bool:
         """Do one thing that Tune might do next; False when nothing is left."""
-        if waiting := self.scheduler.choose_trial_to_run(None):
+        end_by_hand(self.live, self.searcher.trials_with_attempt())
+        if waiting := self.scheduler.choose_trial_to_run(self):
             self._start(waiting)
             return True
         if not self.running or self.draw.random() < 0.5:
@@ -93,6 +95,11 @@ class Loop:
         if self.running:
             self._step(self.draw.choice(self.running))
         return True
+
+    def request_stop_trial(self, attempt: Attempt) -> None:
+        """As of Tune's controller: an attempt that has not begun goes."""
+        attempt.status = Trial.TERMINATED
+        self.searcher.on_trial_complete(attempt.trial_id)
 
     def _start(self, attempt: Attempt) -> None:
         attempt.status = Trial.RUNNING

@@ -44,6 +44,7 @@ function facts({ study, metricName }, row) {
   const pairs = [
     ["status", `${row.status}${row.reason ? `: ${row.reason}` : ""}`],
     ["log", row.log],
+    ["notes", row.notes.join("; ")],
     ["epochs", `${epochsText(row)} of ${row.goal}`.replace(/( of \d+)\1$/, "$1")],
     row.value_epochs.length > 1 ? [metricName, `${number(row.value) ?? "–"}, ${whereOf(row)}`] : null,
     metricName === "Dice" ? null : [`${metricName}, epoch ${row.epochs}`, number(row.last_value)],

@@ -187,11 +187,12 @@ def test_a_run_in_s3_gives_signs_of_life_and_obeys_its_drivers_stop(
     try:
         with attempt_on("a", fence=6):
             (tmp_path / "a" / "alive").touch()
-            study.put("signs/stopping-000005", b"")
+            study.put("signs/stopping-000005-0003", b"")
+            study.put("signs/stopping-000006-0002", b"")
             time.sleep(1)
             assert "signs/alive-0003" in [entry.key for entry in study.entries("signs")]
-            assert not (tmp_path / "a" / "stop").exists(), "another driver's"
-            study.put("signs/stopping-000006", b"")
+            assert not (tmp_path / "a" / "stop").exists(), "another driver's, and another trial's"
+            study.put("signs/stopping-000006-0003", b"")
             end = time.monotonic() + 5
             while not (tmp_path / "a" / "stop").exists():
                 assert time.monotonic() < end
