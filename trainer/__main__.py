@@ -241,7 +241,7 @@ def evaluate(
     store: str | None,
     out: str | None,
 ) -> None:
-    """Score a model, or somebody's masks, case by case, on the images' own grid.
+    """Score a model or somebody's masks, case by case.
 
     MODEL is a run folder, a .pt file or an exported folder; `segtune evaluate` also takes a trial,
     STUDY:7, or STUDY for its best. On the validation fold this freezes the threshold that the test

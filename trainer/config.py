@@ -89,6 +89,9 @@ class DiffusionConfig(Section):
     """Rescale so that the last timestep is pure noise (Lin et al. 2024, arXiv 2305.08891)."""
     input_scale: float = Field(default=1.0, gt=0, le=1)
     """b of Chen 2023 (arXiv 2301.10972): x_start is scaled by b, x_t back to unit variance."""
+    background: Literal[-1, 0] = -1
+    """What the background is in x_start, where lesion is 1: 0 as in MedSegDiff's code, which halves
+    the signal."""
     variance: Literal["fixed_small", "fixed_large", "learned_range"] = "fixed_small"
     """Of the reverse step, used by sampling.method ddpm; learned_range interpolates the logarithms
     and adds the hybrid loss (Nichol & Dhariwal 2021, sec. 3.1)."""

@@ -108,9 +108,8 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     draws = Draws(store, config, rows_of(training))
     config = naming_its_data(config, store)
     signs = RunControl(run_dir)
-    if first:
-        claim(run_dir, config)
-        signs.own()
+    if first and holds(run_dir, config):
+        signs.own(config)
 
     state = TrainState(config, store, device)
     validator = Validator(store, held_out[rank() :: world_size()], config, state.process, device)
@@ -124,6 +123,8 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
         if first:
             weights, seen = initial_weights(config, state.inputs.spec, store)
         state.start_from(from_first(weights))
+    if first and not signs.signature:  # what cannot begin leaves no folder, which refuses others
+        signs.own(config)
     if config.epochs:
         seen = seen.also(trained_in(patients(map(vars, store.cases)), config.data.fold))
     state.trained_on = seen.record()
@@ -239,8 +240,11 @@ class RunControl:
         self.stop = False
         self.signature = ""
 
-    def own(self) -> None:
-        """Sign the folder."""
+    def own(self, config: TrainConfig) -> None:
+        """Write the run's configuration and sign the folder."""
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write_atomically(self.run_dir / "config.yaml", lambda path: path.write_text(text))
         self.signature = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}\n"
         path = self.run_dir / "owner"
         write_atomically(path, lambda temporary: temporary.write_text(self.signature))
@@ -290,31 +294,30 @@ def naming_its_data(config: TrainConfig, store: Store) -> TrainConfig:
     return config.model_copy(update={"data": data})
 
 
-def claim(run_dir: Path, config: TrainConfig) -> None:
-    """Write the run's configuration, or check that the folder already holds this very run.
+def holds(run_dir: Path, config: TrainConfig) -> bool:
+    """Return whether a folder holds this very run already; not, where nothing was begun in it.
 
     Raises:
         ValueError: It holds another run, and the message names the first setting that differs.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
     mine = config.model_dump(mode="json")
     path = run_dir / "config.yaml"
-    if path.exists():
-        # What the version that began it did not have was as it is by default.
-        new = TrainConfig(data=DataConfig(store=config.data.store)).model_dump(mode="json")
-        flat = flatten(mine)
-        begun = yaml.safe_load(path.read_text())
-        if "validation" not in begun:
+    if not path.exists():
+        return False
+    # What the version that began it did not have was as it is by default.
+    new = TrainConfig(data=DataConfig(store=config.data.store)).model_dump(mode="json")
+    flat = flatten(mine)
+    begun = yaml.safe_load(path.read_text())
+    if "validation" not in begun:
+        raise ValueError(
+            f"{run_dir}: was begun by segtune 0.1, which trained otherwise: continue it with "
+            "that version, or begin another run, with init_from for its weights"
+        )
+    found = {**flatten(new), **in_new_names(flatten(begun))}
+    for key in sorted(flat.keys() | found.keys()):
+        if key not in MAY_CHANGE and flat.get(key) != found.get(key):
             raise ValueError(
-                f"{run_dir}: was begun by segtune 0.1, which trained otherwise: continue it with "
-                "that version, or begin another run, with init_from for its weights"
+                f"{path}: {key}: {found.get(key)!r}: this run was begun so "
+                f"and cannot go on with {flat.get(key)!r}"
             )
-        found = {**flatten(new), **in_new_names(flatten(begun))}
-        for key in sorted(flat.keys() | found.keys()):
-            if key not in MAY_CHANGE and flat.get(key) != found.get(key):
-                raise ValueError(
-                    f"{path}: {key}: {found.get(key)!r}: this run was begun so "
-                    f"and cannot go on with {flat.get(key)!r}"
-                )
-    text = yaml.safe_dump(mine, sort_keys=False)
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    return True

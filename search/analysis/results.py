@@ -104,7 +104,9 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "threshold": state.threshold and _of_event(state.threshold),
         "data": state.data and _of_event(state.data),
         "noise": noise_of(study, state),
-        "test_readings": num_readings(study.data.store, state.test_readings),
+        "test_readings": (
+            num_readings(study.data.store, state.test_readings) if study.has_data else 0
+        ),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
         "exhausted": state.exhausted or None,

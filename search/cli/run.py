@@ -60,8 +60,8 @@ def launch(
     from search.study.load import load_study
     from search.study.sampler_limits import warnings
     from search.study.shipped import find_space
-    from search.workflows.dry_run import preview, store_problems, weights_problems, with_its_gpus
-    from search.workflows.first_weights import notes as first_weights_notes
+    from search.workflows.dry_run import preview, store_problems, with_its_gpus
+    from search.workflows.first_weights import FirstWeights, first_weights
     from search.workflows.mask_references import look_at_masks
     from trainer.configfile import ConfigError
 
@@ -82,7 +82,9 @@ def launch(
         from search.workflows.jobs import Cluster
 
         sys.exit(Cluster(submit).launch(study, runs, earlier, dry_run=dry_run, probe=probe))
-    problems = [f"{file}: {each}" for each in store_problems(study) + weights_problems(study)]
+    problems = store_problems(study)
+    weights = FirstWeights([], {}) if problems else first_weights(study)
+    problems = [f"{file}: {each}" for each in problems + weights.problems]
     if not problems:
         wrong, mask_notes = look_at_masks(study, runs.expanduser() / study.study)
         problems = [f"{file}: {each}" for each in wrong]
@@ -95,7 +97,7 @@ def launch(
         click.echo(f"{file}: {line}")
     if problems:
         raise ConfigError(problems)
-    said = [*first_weights_notes(study), *mask_notes]
+    said = [*weights.notes, *mask_notes]
     click.echo("".join(f"note: {line}\n" for line in said), nl=False)
     if dry_run:
         from search.storage.continuation import outlook
@@ -104,7 +106,9 @@ def launch(
     else:
         from search.workflows.launch import launch as run
 
-        sys.exit(run(study, runs, address, warm_start=folders, if_running=if_running))
+        sys.exit(
+            run(study, runs, address, warm_start=folders, weights=weights, if_running=if_running)
+        )
     if probe:
         from search.workflows.cost_probe import probe as measure
 

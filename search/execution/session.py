@@ -17,6 +17,7 @@ from typing import Any
 
 from search.execution.auth import no_answer, use_token
 from search.storage.private_folder import private_folder
+from trainer import own_process
 from trainer.configfile import ConfigError
 from trainer.cpus import num_cpus
 
@@ -101,6 +102,9 @@ def ray_session(address: str) -> Iterator[None]:
     """Start or join Ray, quietly, and leave it; one that was started here ends here."""
     import ray
 
+    options: dict[str, Any] = {}
+    if own_process.is_hidden():  # Ray lets workers look into this folder first
+        options["runtime_env"] = {"worker_process_setup_hook": own_process.HOOK}
     local: dict[str, Any] = {"num_cpus": num_cpus(), "include_dashboard": False}
     if address == "local" and (folder := own_folder()):
         local["_temp_dir"] = folder
@@ -112,6 +116,7 @@ def ray_session(address: str) -> Iterator[None]:
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
+            **options,
             **(local if address == "local" else {}),
         )
     except ConnectionError as error:

@@ -155,7 +155,7 @@ class LeaderboardColumns:
 
 def trial_text(row: Mapping[str, Any]) -> str:
     """Return a row's number, marked where people noted something; empty for masks."""
-    return "" if row["trial"] is None else f"{row['trial']}{NOTED * bool(row['notes'])}"
+    return "" if row["trial"] is None else f"{row['trial']}{NOTED * bool(row.get('notes'))}"
 
 
 def epochs_text(row: Mapping[str, Any]) -> str:

@@ -38,6 +38,10 @@ MASKS = "references."
 """Before the name of masks that are a reference: nothing of a trial depends on them."""
 
 
+AT_A_LAUNCH = ("data.store", "notify.", MASKS)
+"""How keys begin that a driver reads when it starts."""
+
+
 def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str]]:
     """Return what differs between a study as it was launched last and as it is launched now.
 
@@ -80,8 +84,7 @@ def changes_while_running(begun: StudyConfig, study: StudyConfig) -> tuple[list[
     for line in changes(begun, study)[1]:
         key = line.partition(": ")[0]
         gpus = key == "trials.gpus_per_trial" and not (before.get(key) and now.get(key))
-        # A driver would be sent masked secrets, and its threads go on with those that they have.
-        if gpus or key == "data.store" or key.startswith("notify."):
+        if gpus or key.startswith(AT_A_LAUNCH):
             again = f"`segtune stop {study.study}`, then launch it with that"
             later.append(f"{line}: needs another launch: {again}")
         else:

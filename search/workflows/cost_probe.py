@@ -20,6 +20,7 @@ from search.report.text import align
 from search.storage.dataset_cache import open_store
 from search.study.config import StudyConfig
 from search.study.rungs import expected_epochs, rung_table
+from trainer import own_process
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 from trainer.cpus import num_cpus
@@ -171,7 +172,7 @@ def _mean(costs: Sequence[Cost]) -> Cost:
 
 def _measure_one(order: Order) -> Cost:
     child = subprocess.run(
-        [sys.executable, "-m", "search.workflows.cost_probe"],
+        own_process.command("search.workflows.cost_probe"),
         input=json.dumps(order),
         capture_output=True,
         text=True,

@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from search.analysis.first_weights import named
 from search.execution.session import ray_address
 from search.report.text import align
 from search.storage.dataset_cache import read_manifest
@@ -16,7 +15,7 @@ from search.study.notify.targets import targets
 from search.study.own_trainer import OwnTrainer
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension, draw
-from trainer.configfile import ConfigError, did_you_mean, flatten
+from trainer.configfile import did_you_mean, flatten
 from trainer.data.splits import fold_problem, place_of
 from trainer.gpus import look
 
@@ -71,21 +70,6 @@ def _other_store(path: str) -> str:
         return f"did you mean '{folder / cut[0]}'? In YAML ` #` begins a comment: quote it"
     hint = did_you_mean(Path(path).name, (name for name in others if "." not in name))
     return f"make one: segtune prepare DATASET OUT{hint}"
-
-
-def weights_problems(study: StudyConfig) -> list[str]:
-    """Return what is wrong with the weights that trials would begin with; torch reads them."""
-    if not (given := named(study)):
-        return []
-    from trainer.saved.model_io import load
-
-    problems = []
-    for key, path in given:
-        try:
-            load(path, "cpu")
-        except (ConfigError, OSError) as error:
-            problems.append(f"{key}: {error}")
-    return problems
 
 
 def with_its_gpus(

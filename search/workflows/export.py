@@ -82,7 +82,14 @@ def export(words: str, out: Path, *, trial: int | None, runs: Path) -> None:
         trained = with_settings(as_trained, frozen_settings(as_trained) | _store_hash(as_trained))
         with _appearing(out) as folder, bar("exporting", 3) as advance:
             weights = trained.model.state_dict()
-            write_weights(folder, weights, trained.inputs, trained.epoch, trained.trained_on)
+            write_weights(
+                folder,
+                weights,
+                trained.inputs,
+                trained.epoch,
+                trained.trained_on,
+                trained.layout,
+            )
             config = yaml.safe_dump(trained.config.model_dump(mode="json"), sort_keys=False)
             (folder / "config.yaml").write_text(config)
             advance(1)
@@ -130,7 +137,7 @@ def _store_hash(trained: "TrainedModel") -> dict[str, Any]:
     from trainer.saved.model_io import run_folder
 
     path = run_folder(trained.path) / "config.yaml"
-    if trained.config.data.store_hash or not path.exists():
+    if trained.layout or trained.config.data.store_hash or not path.exists():
         return {}
     return {"data.store_hash": read_yaml(path).get("data", {}).get("store_hash")}
 
@@ -142,7 +149,7 @@ def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
     from trainer.saved.model_io import frozen_settings, run_folder
 
     run_dir = run_folder(trained.path)
-    measured = read(trained.path).get("metrics") or {}
+    measured = {} if trained.layout else read(trained.path).get("metrics") or {}
     dice = None if trained.epoch is None else lesion_dice(run_dir, trained.epoch)
     frozen = FrozenThreshold.load(run_dir) if frozen_settings(trained) else None
     readings = run_dir / "test_readings.jsonl"
@@ -188,6 +195,8 @@ def _epoch(trained: "TrainedModel") -> str:
     """Return in words which epoch's weights these are."""
     from trainer.saved.model_io import BEST
 
+    if trained.layout:
+        return "weights of another program"
     return "best epoch" if trained.path.name == BEST else f"epoch {trained.epoch}"
 
 
@@ -239,6 +248,7 @@ def _provenance(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
         "seed": config.seed,
         "fold": config.data.fold,
         "store_hash": config.data.store_hash,
+        "layout": trained.layout,
         "init_from": config.init_from,
         "first_weights": _first_weights(model, trained),
         "exported": {

@@ -39,7 +39,7 @@ from search.study.notify.targets import targets
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
-from search.workflows.first_weights import first_weights
+from search.workflows.first_weights import FirstWeights, first_weights
 from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
@@ -55,6 +55,7 @@ def launch(
     *,
     warm_start: Sequence[Path] = (),
     if_running: bool = False,
+    weights: FirstWeights | None = None,
     fit: str = "trainer.loop:fit",
     show: Callable[[Path], str] | None = None,
 ) -> int:
@@ -69,6 +70,7 @@ def launch(
             one that RAY_ADDRESS names.
         warm_start: Folders of earlier studies from which a new one's sampler learns.
         if_running: Only ask a driver, where there is one.
+        weights: What its trials begin with, where that was read already.
         fit: `module:function` with the contract of `trainer.loop.fit`.
         show: What to print of the study's folder at the end; None is the leaderboard.
 
@@ -92,7 +94,7 @@ def launch(
             state = _take_up_earlier(folder, ledger)
             if study.trials.gpus_per_trial == "auto":
                 study = _with_its_gpus(study, state, address)
-            study = _create_or_continue(study, store_hash, folder, ledger, warm_start)
+            study = _create_or_continue(study, store_hash, folder, ledger, warm_start, weights)
             return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
     except BeingRun as error:
         refresh(folder)
@@ -240,6 +242,7 @@ def _create_or_continue(
     folder: Path,
     ledger: Ledger,
     sources: Sequence[Path],
+    weights: FirstWeights | None = None,
 ) -> StudyConfig:
     """Write a new study's first event, or check that an existing one is this very study.
 
@@ -262,6 +265,7 @@ def _create_or_continue(
         imported: list[Event] = []
         if not state.trials:
             imported, warm = _warm_start(study, sources)
+        overlaps = (weights or first_weights(study)).overlaps
         event = {
             "event": "study",
             "uid": begun["uid"] if begun else uuid.uuid4().hex,
@@ -269,18 +273,13 @@ def _create_or_continue(
             "config_hash": study.config_hash(),
             **frozen._asdict(),
             "store_hash": store_hash,
-            **_first_weights(study),
+            **({"first_weights": overlaps} if overlaps else {}),
             "commit": code_commit(),
             "versions": package_versions(),
         }
         ledger.append(event | ({"warm_start": warm} if warm else {}), *imported)
     write_settings(folder, found.config)
     return study.under(frozen)
-
-
-def _first_weights(study: StudyConfig) -> dict[str, Any]:
-    found = first_weights(study)
-    return {"first_weights": found} if found else {}
 
 
 def _warm_start(study: StudyConfig, sources: Sequence[Path]) -> tuple[list[Event], list[str]]:

@@ -4,7 +4,7 @@ Channel order: all modalities of the lowest neighbour first, then of the next sl
 the slice itself is in the middle. At a case's ends its last slice stands in for those beyond it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -34,6 +34,24 @@ class InputSpec:
     @property
     def num_channels(self) -> int:
         return len(self.modalities) * (1 + 2 * self.context_slices)
+
+    @classmethod
+    def of(
+        cls,
+        config: TrainConfig,
+        modalities: Sequence[str],
+        windows: Mapping[str, tuple[float, float]],
+        image_size: int,
+        factors: Factors,
+    ) -> "InputSpec":
+        """Return what a configuration's model sees of a store with these properties."""
+        return cls(
+            tuple(modalities),
+            tuple(config.data.windows.get(name, windows[name]) for name in modalities),
+            config.data.context_slices,
+            image_size,
+            factors,
+        )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> "InputSpec":
@@ -107,12 +125,8 @@ class Inputs:
         """
         self.store = store
         self.channels = _modalities(store, config)
-        self.spec = InputSpec(
-            self.channels,
-            tuple(config.data.windows.get(name, store.windows[name]) for name in self.channels),
-            config.data.context_slices,
-            store.image_size,
-            store.factors,
+        self.spec = InputSpec.of(
+            config, self.channels, store.windows, store.image_size, store.factors
         )
         self.window = Window(self.spec, device)
 

@@ -1,7 +1,8 @@
 """The Gaussian process q(x_t | x_start) and what a network's output says about x_start.
 
 Legend: b batch, H W slice; a_t = sqrt(alphas_cumprod), s_t = sqrt(1 - alphas_cumprod);
-masks are -1 (background) or 1 (lesion).
+masks are -1 (background) or 1 (lesion), also where `diffusion.background` is 0: then x_t is made of
+`signal(x_start)`, which is 0 or 1.
 """
 
 from typing import assert_never
@@ -55,6 +56,7 @@ class Process:
             estimate of x_start.
         output_channels: Channels of the network's output: the prediction, and with learned_range
             the variance, as a place between -1 (smallest) and 1 (largest).
+        amplitude: Half of what lesion and background differ by in x_t's signal.
     """
 
     def __init__(self, config: DiffusionConfig):
@@ -64,6 +66,7 @@ class Process:
         self.variance = config.variance
         self.mask_channels = 2 if config.self_conditioning > 0 else 1
         self.output_channels = 2 if config.variance == "learned_range" else 1
+        self.amplitude = (1 - config.background) / 2
         self._tables: dict[torch.device, Tensor] = {}
 
     def q_sample(self, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -78,7 +81,17 @@ class Process:
             Noisy mask, shape of x_start.
         """
         a, s = self._scales(t, x_start)
-        return a * x_start + s * noise
+        return a * self.signal(x_start) + s * noise
+
+    def signal(self, x_start: Tensor) -> Tensor:
+        """Return what x_t is made of for a mask of -1 and 1: itself, or 0 and 1."""
+        if self.amplitude == 1:
+            return x_start
+        return 1 - self.amplitude * (1 - x_start)
+
+    def _mask(self, signal: Tensor) -> Tensor:
+        """Return the mask of -1 and 1 for what `signal` returned."""
+        return signal if self.amplitude == 1 else 1 - (1 - signal) / self.amplitude
 
     def target(self, x_start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return what the network should predict; v is eq. 9 ff. of Salimans & Ho 2022."""
@@ -89,7 +102,7 @@ class Process:
                 return noise
             case "v":
                 a, s = self._scales(t, x_start)
-                return a * noise - s * x_start
+                return a * noise - s * self.signal(x_start)
             case _:
                 assert_never(self.predicts)
 
@@ -135,9 +148,9 @@ class Process:
             case "x_start":
                 return predicted
             case "eps":
-                return (x_t - s * predicted) / a
+                return self._mask((x_t - s * predicted) / a)
             case "v":
-                return a * x_t - s * predicted
+                return self._mask(a * x_t - s * predicted)
             case _:
                 assert_never(self.predicts)
 
@@ -157,7 +170,7 @@ class Process:
     def eps(self, x_start: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return the noise that makes x_t of x_start."""
         a, s = self._scales(t, x_t)
-        return (x_t - a * x_start) / s
+        return (x_t - a * self.signal(x_start)) / s
 
     def posterior(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what a reverse step from t to t - 1 is made of (see chain.Step).
@@ -171,9 +184,9 @@ class Process:
         return x_start_weight, low, high
 
     def snr(self, t: Tensor) -> Tensor:
-        """Return the signal-to-noise ratio a^2 / s^2 at each timestep, float64 (b,)."""
+        """Return the signal-to-noise ratio at each timestep, float64 (b,): a^2 / s^2, or less."""
         a, s = self._on(t.device)[:2]
-        ratio: Tensor = a[t] ** 2 / s[t] ** 2
+        ratio: Tensor = (self.amplitude * a[t]) ** 2 / s[t] ** 2
         return ratio
 
     def _on(self, device: torch.device) -> Tensor:

@@ -84,15 +84,16 @@ def states(
         match sampling.method:
             case "ddpm":
                 variance = _ddpm_variance(process, step, output, x_t)
-                x_t = step.x_start_weight * x_start + step.x_t_weight * x_t
+                x_t = step.x_start_weight * process.signal(x_start) + step.x_t_weight * x_t
             case "ddim":
                 # Song et al. 2021, eq. 12 and 16.
                 variance = step.variance * sampling.eta**2
                 eps = process.eps(x_start, x_t, t)
                 eps_weight = math.sqrt(max(0.0, 1 - step.abar_prev - variance))
-                x_t = math.sqrt(step.abar_prev) * x_start + eps_weight * eps
+                x_t = math.sqrt(step.abar_prev) * process.signal(x_start) + eps_weight * eps
             case "dpmpp_2m":
-                x_t = _dpmpp_2m(steps, i, x_t, x_start, earlier)
+                before = None if earlier is None else process.signal(earlier)
+                x_t = _dpmpp_2m(steps, i, x_t, process.signal(x_start), before)
             case _:
                 assert_never(sampling.method)
         if isinstance(variance, Tensor):

@@ -35,7 +35,7 @@ def vb_term(process: Process, output: Tensor, *, x_start: Tensor, x_t: Tensor, t
     output = at_least_float32(output)
     x_start_weight, true_log_variance, largest = process.posterior(t, output)
     log_variance = learned_log_variance(output, true_log_variance, largest)
-    error = process.x_start(output.detach(), x_t, t) - x_start
+    error = process.amplitude * (process.x_start(output.detach(), x_t, t) - x_start)
     # Both means have the same share of x_t.
     mean_error = x_start_weight * error
     kl = 0.5 * (

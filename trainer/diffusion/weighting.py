@@ -21,10 +21,10 @@ def error_scale(process: Process, t: Tensor, config: LossConfig) -> Tensor:
 
     The criterion, whichever it is, then sees sqrt(w(t)) (predicted x_start - x_start): a prediction
     costs the same whether eps, x_start or v expresses it. With x_t given, an error of 1 in eps is
-    one of s/a in x_start, and an error of 1 in v one of s. The SNR in w is that after the input
-    scale b. uniform: w = 1; min_snr: min(SNR, gamma) (Hang et al. 2023, arXiv 2303.09556); sigmoid:
-    e^bias sigmoid(log SNR - bias) (Hoogeboom et al. 2024, arXiv 2410.19324); for x_start and v at
-    least MIN_WEIGHT.
+    one of s/a in x_start, and an error of 1 in v one of s (each divided by `amplitude`). The SNR in
+    w is that after the input scale b. uniform: w = 1; min_snr: min(SNR, gamma) (Hang et al. 2023,
+    arXiv 2303.09556); sigmoid: e^bias sigmoid(log SNR - bias) (Hoogeboom et al. 2024, arXiv
+    2410.19324); for x_start and v at least MIN_WEIGHT.
     plain is no weight of x_start's error but 1 for the error on the target as it is.
 
     Args:
@@ -54,6 +54,6 @@ def error_scale(process: Process, t: Tensor, config: LossConfig) -> Tensor:
         case "eps":
             return (weight / snr).sqrt()
         case "v":
-            return (weight.clamp(min=MIN_WEIGHT) / (1 + snr)).sqrt()
+            return (weight.clamp(min=MIN_WEIGHT) / (process.amplitude**2 + snr)).sqrt()
         case _:
             assert_never(process.predicts)

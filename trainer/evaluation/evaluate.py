@@ -147,7 +147,7 @@ def check_data(trained: TrainedModel, store: Store, run_dir: Path) -> None:
     """
     expected = trained.config.data.store_hash
     path = run_dir / "config.yaml"
-    if expected is None and path.exists():
+    if expected is None and path.exists() and not trained.layout:
         expected = yaml.safe_load(path.read_text())["data"]["store_hash"]
     if expected not in (None, store.content_hash):
         raise ConfigError(

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer import own_process
 from trainer.data.store import Case, Store
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.scoring import score_cases
@@ -38,12 +39,12 @@ class ScoringProcess:
 
     def __init__(self, store: Store, cases: Sequence[Case], threshold: float):
         self._connection, theirs = Pipe()
-        environment = {"PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": ""}
+        without_cuda = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
+            own_process.command(__name__, str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | own_process.environment() | without_cuda,
         )
         theirs.close()
         self._send((str(store.path), [case.case_id for case in cases], threshold))

@@ -6,9 +6,10 @@ from torch import nn
 from trainer.configfile import ConfigError
 from trainer.model_config import ModelConfig
 from trainer.models.activation_checkpointing import recompute
-from trainer.models.diffusion_unet import DiffusionUNet
+from trainer.models.diffusion_unet import DiffusionUNet, MonaiUNet
 from trainer.models.dropout import count_dropout
 from trainer.models.dynunet import PlainDynUNet
+from trainer.models.guided_unet import GuidedUNet
 from trainer.models.medsegdiff_v1 import MedSegDiffV1
 from trainer.models.medsegdiff_v2 import MedSegDiffV2
 from trainer.models.network import Network
@@ -59,6 +60,10 @@ def build_model(
             _begin_at_prior(v2.condition.mask_head)
         case "diffusion_unet":
             model = DiffusionUNet(config, mask_channels=mask_channels, **sizes)
+        case "guided_unet":
+            model = GuidedUNet(config, mask_channels=mask_channels, **sizes)
+        case "monai_unet":
+            model = MonaiUNet(config, mask_channels=mask_channels, **sizes)
         case "unet":
             model = PlainUNet(config, image_size=image_size, **sizes)
         case "dynunet":

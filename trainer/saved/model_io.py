@@ -1,10 +1,8 @@
 """A trained network, ready for use, from a run folder, a checkpoint or an exported folder."""
 
 import hashlib
-import pickle
 import sys
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,11 @@ from trainer.data.inputs import InputSpec
 from trainer.data.store import Store
 from trainer.devices import pick_device, wants_bf16
 from trainer.diffusion.process import Process
+from trainer.models.guided_unet import resolved
 from trainer.models.network import Network
 from trainer.models.new_network import new_network
 from trainer.old_names import as_measured
-from trainer.saved import checkpoint, model_package
+from trainer.saved import foreign, model_package, weights_file
 from trainer.saved.frozen_threshold import FILE, FrozenThreshold
 from trainer.saved.seen import (
     ANYBODY,
@@ -42,9 +41,15 @@ BEST = "best.pt"
 
 OF_BEST = "of version 0.1: the weights of the run's best single validation, not of its last"
 
-CURVE = tuple(
-    f"diffusion.{name}"
-    for name in ("num_timesteps", "noise_schedule", "zero_terminal_snr", "input_scale")
+OURS = {"config", "inputs", "ema"}
+"""What a file of ours holds, among other things."""
+
+CURVE = (
+    "diffusion.num_timesteps",
+    "diffusion.noise_schedule",
+    "diffusion.zero_terminal_snr",
+    "diffusion.input_scale",
+    "diffusion.background",
 )
 """Settings that training further can get used to."""
 
@@ -65,23 +70,32 @@ class TrainedModel:
     """After which the weights were saved, where the file says so."""
     trained_on: Seen | None = None
     """Whom they were trained on, where the file says so."""
+    layout: str = ""
+    """The program whose weights they are, where that is another."""
 
 
-def load(path: str | Path, device: torch.device | str = "auto") -> TrainedModel:
+def load(
+    path: str | Path,
+    device: torch.device | str = "auto",
+    *,
+    like: tuple[TrainConfig, InputSpec] | None = None,
+) -> TrainedModel:
     """Load the averaged (EMA) weights and what they need, without running code from the file.
 
     Args:
         path: A run folder, of which ema.pt is taken, or else best.pt of version 0.1, which a note
             says, or else the newest checkpoint that can be read; or one such file; or a folder
-            that `segtune export` wrote.
+            that `segtune export` wrote; or weights of another program (trainer/saved/foreign.py).
         device: Where to predict: a device, or a word of the setting `device`. Where the model was
             trained does not matter.
+        like: A run that begins with the weights, and what it sees: another program's are taken
+            for these data where they do not say theirs.
 
     Raises:
         ConfigError: There is no such path, no checkpoint in the folder, a file is damaged, changed
-            or not of segtune's, or the device is not here.
+            or of nothing that is known, or the device is not here.
     """
-    file, saved = _read(Path(path))
+    file, saved = _read(Path(path), like)
     try:
         values, inputs = as_measured(saved["config"]), InputSpec.parse(saved["inputs"])
         weights = saved["ema"]
@@ -98,9 +112,11 @@ def load(path: str | Path, device: torch.device | str = "auto") -> TrainedModel:
     try:
         model.load_state_dict(dict(weights))
     except RuntimeError as error:
-        raise ConfigError(
-            [f"{file}: its weights do not fit its own configuration: another version wrote it"]
-        ) from error
+        why = "its weights do not fit its own configuration: another version wrote it"
+        if saved.get("layout"):
+            different = foreign.differences(model, weights)
+            why = f"no network here is its: {different}; {foreign.REMEDY}"
+        raise ConfigError([f"{file}: {why}"]) from error
     return TrainedModel(
         path=file,
         config=config,
@@ -111,6 +127,7 @@ def load(path: str | Path, device: torch.device | str = "auto") -> TrainedModel:
         autocast=torch.autocast(device.type, torch.bfloat16, enabled=wants_bf16(config, device)),
         epoch=saved.get("epoch"),
         trained_on=Seen.parse(saved.get("trained_on")),
+        layout=saved.get("layout", ""),
     )
 
 
@@ -184,11 +201,13 @@ def unseen(trained: TrainedModel, store: Store | None) -> str:
     Returns:
         Empty where they are, as they are to all that began with random weights.
     """
-    if trained.config.init_from is None:
+    begun_anew = trained.config.init_from is None
+    if begun_anew and (trained.trained_on is None or trained.trained_on.is_all):
         return ""
     everyone = patients(map(vars, store.cases)) if store else []
     seen = seen_by(trained, store.content_hash, everyone) if store else ANYBODY
-    return sentence(overlap(seen, everyone, trained.config.data.fold))
+    whose = "its weights" if begun_anew else "its first weights"
+    return sentence(overlap(seen, everyone, trained.config.data.fold), whose)
 
 
 def initial_weights(
@@ -211,38 +230,63 @@ def initial_weights(
     assert config.init_from is not None
     where = f"init_from: {config.init_from}"
     try:
-        trained = load(config.init_from, "cpu")
+        trained = load(config.init_from, "cpu", like=(config, inputs))
     except ConfigError as error:
         raise ConfigError(f"init_from: {line}" for line in error.lines) from error
-    theirs, mine = _meaning(trained.config, trained.inputs), _meaning(config, inputs)
-    different = [
-        f"{key} is {theirs.get(key)} there, but {mine.get(key)} here"
-        for key in sorted(theirs.keys() | mine.keys())
-        if theirs.get(key) != mine.get(key) and not (config.epochs and key in CURVE)
-    ]
-    if different:
-        raise ConfigError([f"{where}: its weights do not fit: {'; '.join(different)}"])
-    there, here = trained.config.data, config.data
-    if there.store_hash == here.store_hash and there.fold != here.fold:
-        raise ConfigError(
-            [
-                f"{where}: was trained with fold {there.fold} held out, and so on the cases of "
-                f"fold {here.fold} (data.fold), which this run validates with"
-            ]
-        )
+    if problem := misfit(trained, config, inputs):
+        raise ConfigError([f"{where}: {problem}"])
     everyone = patients(map(vars, store.cases))
     seen = seen_by(trained, store.content_hash, everyone)
-    if said := sentence(overlap(seen, everyone, here.fold)):
+    if said := sentence(overlap(seen, everyone, config.data.fold)):
         print(f"note: {where}: {said}", file=sys.stderr, flush=True)
     return dict(trained.model.state_dict()), seen
 
 
+def misfit(
+    trained: TrainedModel,
+    config: TrainConfig,
+    inputs: InputSpec,
+    undecided: Collection[str] = (),
+) -> str:
+    """Return why a run cannot begin with a model's weights; empty where it can.
+
+    Args:
+        trained: The model.
+        config: The run, with the content hash of its store.
+        inputs: What its model sees.
+        undecided: Settings, or sections of them, that are searched, and so never differ.
+    """
+    theirs, mine = _meaning(trained.config, trained.inputs), _meaning(config, inputs)
+    keys = theirs.keys() | mine.keys()
+    if theirs["model.family"] != mine["model.family"]:  # of which the others are
+        keys = {key for key in keys if not key.startswith(("model.", "diffusion."))}
+        keys.add("model.family")
+    different = [
+        f"{key} is {theirs.get(key)} there, but {mine.get(key)} here"
+        for key in sorted(keys)
+        if theirs.get(key) != mine.get(key) and not (config.epochs and key in CURVE)
+        if not any(key == name or key.startswith((f"{name} ", f"{name}.")) for name in undecided)
+    ]
+    if different:
+        return f"its weights do not fit: {'; '.join(different)}"
+    there, here = trained.config.data, config.data
+    if there.store_hash == here.store_hash and there.fold != here.fold and not trained.layout:
+        return (
+            f"was trained with fold {there.fold} held out, and so on the cases of "
+            f"fold {here.fold} (data.fold), which this run validates with"
+        )
+    return ""
+
+
 def _meaning(config: TrainConfig, inputs: InputSpec) -> dict[str, Any]:
     """Return what weights depend on, by setting."""
-    unimportant = {"preset", "dropout"} | (
-        {"v2"} if config.model.family != "medsegdiff_v2" else set()
-    )
+    unimportant = {"preset", "dropout"}
+    unimportant |= {"v2"} if config.model.family != "medsegdiff_v2" else set()
+    unimportant |= set() if config.model.has_layout else {"layout"}
     model, diffusion = config.model.model_dump(exclude=unimportant), config.diffusion
+    if config.model.has_layout:
+        model["layout"] |= resolved(config.model)
+        del model["num_res_blocks"], model["attention_levels"]
     meaning = flatten({"model": model, "inputs": inputs.describe()})
     if not config.model.segments_directly:
         meaning |= {
@@ -254,13 +298,17 @@ def _meaning(config: TrainConfig, inputs: InputSpec) -> dict[str, Any]:
     return meaning
 
 
-def _read(path: Path) -> tuple[Path, Mapping[str, Any]]:
+def _read(path: Path, like: tuple[TrainConfig, InputSpec] | None) -> tuple[Path, Mapping[str, Any]]:
     """Return the file that is meant by a path, and its content."""
     if not path.exists():
         raise ConfigError([f"{path}: no such file or folder"])
-    if path.is_file() and path.name != model_package.WEIGHTS:
-        return path, _read_file(path)
-    if model_package.is_exported(folder := path if path.is_dir() else path.parent):
+    folder = path if path.is_dir() else path.parent
+    of_export = path.name == model_package.WEIGHTS and any(
+        (folder / name).exists() for name in (model_package.CHECKSUMS, model_package.CONFIG)
+    )
+    if path.is_file() and not of_export:
+        return path, _read_file(path, like)
+    if model_package.is_exported(folder):
         return folder / model_package.WEIGHTS, model_package.read(folder)
     if (weights := path / WEIGHTS).is_file():
         return weights, _read_file(weights)
@@ -279,23 +327,9 @@ def _read(path: Path) -> tuple[Path, Mapping[str, Any]]:
     raise ConfigError(problems[:1])
 
 
-def _read_file(path: Path) -> Mapping[str, Any]:
+def _read_file(path: Path, like: tuple[TrainConfig, InputSpec] | None = None) -> Mapping[str, Any]:
     try:
-        with path.open("rb") as file:
-            begins_as_ours = file.read(2) == b"PK"
-        if not begins_as_ours:
-            raise ConfigError([f"{path}: not a segtune checkpoint"])
-        content = checkpoint.read(path)
-    except pickle.UnpicklingError as error:
-        raise ConfigError([f"{path}: not a segtune checkpoint"]) from error
+        content = weights_file.content(path)
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror or error}"]) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError([f"{path}: damaged, or not a checkpoint ({type(error).__name__})"]) from (
-            error
-        )
-    if not isinstance(content, Mapping):
-        raise ConfigError([f"{path}: not a segtune checkpoint"])
-    return content
+    return content if content.keys() >= OURS else foreign.as_saved(path, content, like)

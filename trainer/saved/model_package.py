@@ -39,8 +39,9 @@ def write_weights(
     inputs: InputSpec,
     epoch: int | None,
     trained_on: Seen | None,
+    layout: str,
 ) -> None:
-    """Write weights into a folder, with what they see, their epoch and whom they know."""
+    """Write weights into a folder, with what they see, their epoch, whom they know and whose."""
     # Cloned: tied weights would share memory, which the format refuses.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     about = {
@@ -48,6 +49,7 @@ def write_weights(
         "inputs": json.dumps(inputs.describe()),
         "epoch": json.dumps(epoch),
         "trained_on": json.dumps(trained_on and trained_on.record()),
+        "layout": layout,
     }
     # Not save_file, which lets only its owner read what it writes.
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(plain, metadata=about))
@@ -64,7 +66,7 @@ def read(folder: Path) -> dict[str, Any]:
     """Return what a checkpoint has of an exported model, every file of which is verified.
 
     Returns:
-        `config`, `inputs`, `ema`, `epoch` and `trained_on`.
+        `config`, `inputs`, `ema`, `epoch`, `trained_on` and `layout`.
 
     Raises:
         ConfigError: A file is missing, or is not as it was exported.
@@ -76,6 +78,7 @@ def read(folder: Path) -> dict[str, Any]:
             about = file.metadata() or {}
         said = {key: json.loads(about[key]) for key in ("inputs", "epoch")}
         said["trained_on"] = json.loads(about.get("trained_on", "null"))
+        said["layout"] = about.get("layout", "")
         weights = safetensors.torch.load_file(path, device="cpu")
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise ConfigError([f"{path}: not weights that segtune exported"]) from error

@@ -12,7 +12,7 @@ from search.cli.main import main
 from search.monitor.study_list import list_studies
 from search.report.csv_table import csv_table
 from search.report.page_data import gather
-from search.workflows.first_weights import first_weights, notes
+from search.workflows.first_weights import first_weights
 from tests.search import offline
 from tests.trainer.tiny import tiny_config
 from trainer.loop import fit
@@ -62,15 +62,18 @@ def test_what_the_weights_say_is_recorded_and_a_clean_start_is_no_note(
     list(fit(tiny_config(store, epochs=1), source))
     clean, seen = (
         offline.study(
-            store, train={"init_from": str(source)}, data={"store": str(store), "fold": f}
+            store,
+            train={"init_from": str(source)},
+            data={"store": str(store), "fold": f},
+            control={"init_from": None},
         )
         for f in (0, 1)
     )
-    assert notes(clean) == []
-    [note] = notes(seen)
+    assert first_weights(clean).notes == []
+    [note] = first_weights(seen).notes
     assert note.startswith(f"init_from: {source}: not unseen: its first weights were trained on ")
     assert note.endswith(" validation patients")
-    with offline.opened(seen, tmp_path / "runs", first_weights=first_weights(seen)):
+    with offline.opened(seen, tmp_path / "runs", first_weights=first_weights(seen).overlaps):
         pass
     assert compare(tmp_path / "runs", importance=False)["label"].endswith(" validation patients")
 
@@ -84,4 +87,4 @@ def test_all_places_of_first_weights_are_looked_at(store: Path, tmp_path: Path) 
         ("control.init_from", "/a/model.pt"),
         ("references.0.settings.init_from", "/b/model.pt"),
     ]
-    assert {*first_weights(study)} == {"/a/model.pt", "/b/model.pt"}
+    assert {*first_weights(study).overlaps} == {"/a/model.pt", "/b/model.pt"}

@@ -1,0 +1,75 @@
+"""`segtune` starts here: its packages are found before whatever else is called as they are.
+
+A folder that one works in may have its own `trainer/` or `search/`, and Python or Ray may look
+there first. This module has a name of its own. Imported, it sees to it that `search` and `trainer`
+are those beside it, and nothing else changes: what is called otherwise is found as ever.
+"""
+
+import runpy
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).absolute().parent
+BEGINS = {
+    "search": '"""Everything that knows Ray, Optuna or MLflow."""',
+    "trainer": '"""Trains, validates and applies one configuration. Knows nothing of searches."""',
+}
+"""Our packages, and the first line of each, which another distribution's has not."""
+
+
+class _OursFirst:
+    """A finder of modules, of our packages alone."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: object = None
+    ) -> ModuleSpec | None:
+        return PathFinder.find_spec(name, [str(ROOT)]) if name in BEGINS else None
+
+
+def ours_first() -> None:
+    """Find our packages first, in this process; Ray's workers call it by its name."""
+    if _OursFirst not in sys.meta_path:
+        sys.meta_path.insert(0, _OursFirst)
+
+
+def in_the_way() -> str:
+    """Return why our packages are not whole, in a line; empty where they are."""
+    for name, begins in BEGINS.items():
+        path = ROOT / name / "__init__.py"
+        try:
+            found = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            what = "is missing"
+        else:
+            if found.startswith(begins):
+                continue
+            what = "is not segtune's"
+        others = sorted({*packages_distributions().get(name, ())} - {"segtune"})
+        who = f", as the distribution {others[0]} has a package of the same name" if others else ""
+        remedy = f"pip uninstall {others[0] if others else 'it'}; "
+        return f"{path}: {what}{who}: {remedy}pip install --force-reinstall --no-deps segtune"
+    return ""
+
+
+def main() -> None:
+    """Run a command of segtune."""
+    if problem := in_the_way():
+        print(problem, file=sys.stderr)
+        sys.exit(2)
+    from search.cli.main import main as commands
+
+    commands()
+
+
+ours_first()
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["-m"]:  # as `python -m`, for processes of our own
+        del sys.argv[:2]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        main()
