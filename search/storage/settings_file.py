@@ -17,7 +17,7 @@ def write_settings(folder: Path, config: Mapping[str, Any]) -> None:
         OSError: The folder cannot be written.
     """
     text = "# Resolved settings of this study; written by `segtune launch`.\n"
-    if MASK in str(config["notify"]):
+    if MASK in str(config.get("notify")):
         text += "# Secrets of notify are not kept: SEGTUNE_NOTIFY_WEBHOOK and the like name them.\n"
     text += yaml.safe_dump(dict(config), sort_keys=False)
     write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from search.study.changes import changes, changes_while_running
 from search.study.config import StudyConfig
 from search.study.load import load_study
 from search.study.notify.masks import masked
@@ -133,6 +134,14 @@ def test_bad_targets_get_a_line_without_their_secret(
         load_study(path)
     [said] = caught.value.lines
     assert said.startswith(f"{path}: {line}") and SECRET not in said
+
+
+def test_it_may_change_between_launches_and_not_under_a_driver() -> None:
+    refused, notes = changes(study(), study(webhook=SLACK))
+    line = "notify.webhook: https://hooks.slack.com/***, was not given"
+    assert not refused and notes == [line]
+    later, changed = changes_while_running(study(), study(webhook=SLACK))
+    assert not changed and later[0].startswith(f"{line}: needs another launch")
 
 
 def test_on_needs_no_quotes(tmp_path: Path) -> None:
