@@ -134,6 +134,7 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
     from trainer.devices import pick_device
     from trainer.gpus import driver_version, look
     from trainer.loop import fit
+    from trainer.progress import progress_line
     from trainer.training.distributed import processes, rank
     from trainer.training.stop_signals import stop_file
 
@@ -146,13 +147,8 @@ def train(config: str, overrides: tuple[str, ...], out: str) -> None:
         epoch = 0
         with stop_file(Path(out)) as came:
             for validation in fit(settings, Path(out)):
-                epoch, m = validation.epoch, validation.metrics
-                loss = f"loss {m['train/loss']:.4f}  " if "train/loss" in m else ""
-                say(
-                    f"epoch {epoch:4d}/{settings.epochs}  dice {m['val/dice']:.3f}  "
-                    f"f1 {m['val/lesion_f1']:.3f}  avd {m['val/avd_ml']:6.1f} mL  {loss}"
-                    f"{m['time/epoch_s']:.1f} s + {m['time/validate_s']:.1f} s"
-                )
+                epoch = validation.epoch
+                say(progress_line(epoch, settings.epochs, validation.metrics))
         if epoch < settings.epochs:
             why = f" by {came[0].name}" if came else ""
             say(f"stopped{why}; the same command again continues it")
@@ -245,7 +241,7 @@ def evaluate(
     store: str | None,
     out: str | None,
 ) -> None:
-    """Score a model, or somebody's masks, case by case, on the images' own grid.
+    """Score a model or somebody's masks, case by case.
 
     MODEL is a run folder, a .pt file or an exported folder; `segtune evaluate` also takes a trial,
     STUDY:7, or STUDY for its best. On the validation fold this freezes the threshold that the test

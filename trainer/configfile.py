@@ -96,6 +96,8 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def _key(self, node: yaml.Node) -> str:
+        if node.tag.endswith(":bool") and node.value in ("on", "off", "yes", "no"):
+            node.tag = "tag:yaml.org,2002:str"  # as in YAML 1.2
         key = self.construct_object(node, deep=True)
         if not isinstance(key, str) or not key.isprintable():
             raise _refusal(f"key {quoted(key)}: must be text{_after_a_comma(node)}", node)

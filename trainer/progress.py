@@ -1,8 +1,8 @@
-"""Progress bars of the steps that take long; silent unless stderr is a terminal."""
+"""Progress: bars of the steps that take long, on a terminal; and a line a validation."""
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -10,6 +10,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+
+SHOWN = {
+    "val/dice": ("dice", ".3f", ""),
+    "val/lesion_f1": ("f1", ".3f", ""),
+    "val/avd_ml": ("avd", "6.1f", " mL"),
+    "train/loss": ("loss", ".4f", ""),
+    "time/epoch_s": ("train", ".1f", " s"),
+    "time/validate_s": ("validate", ".1f", " s"),
+}
+"""What a line of progress shows: by metric its name there, its format and its unit."""
+MAX_SHOWN = 8
+
+
+def progress_line(epoch: int, epochs: int | None, metrics: Mapping[str, float]) -> str:
+    """Return a validation as a line of progress; of metrics that are not SHOWN the first few.
+
+    Args:
+        epoch: Of the validation.
+        epochs: Of the whole training, None where that is not known.
+        metrics: By key.
+    """
+    known = [key for key in SHOWN if key in metrics]
+    named = {key: SHOWN.get(key, (key, ".4g", "")) for key in known or [*metrics][:MAX_SHOWN]}
+    shown = [f"{name} {metrics[key]:{form}}{unit}" for key, (name, form, unit) in named.items()]
+    return "  ".join([f"epoch {epoch:4d}{f'/{epochs}' if epochs else ''}", *shown])
 
 
 @contextmanager

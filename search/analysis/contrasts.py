@@ -19,7 +19,8 @@ from search.analysis.case_scores import case_metric
 from search.analysis.intervals import ALPHA, Scale
 from search.analysis.significance import Difference, decide, difference
 from search.ledger.journal import Event
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 
 NUM_FOLDS = 5
 MIN_UNITS = 3

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.analysis.ranking import finite_at
-from search.ledger.state import TrialState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from search.study.space import Dimension, among
 

@@ -14,7 +14,8 @@ from search.analysis.case_scores import (
 )
 from search.analysis.intervals import mean_interval
 from search.ledger.journal import Event
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from trainer.documents import strict
 

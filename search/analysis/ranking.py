@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from search.ledger.state import Report, StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import Report, TrialState
 from search.pruning.asha import rung_levels
 from search.study.config import Objective, StudyConfig
 from trainer.configfile import ConfigError

@@ -17,7 +17,8 @@ from search.analysis.trial_results import TrialRows
 from search.analysis.validation_noise import noise_of
 from search.ledger.budget import cost_key
 from search.ledger.journal import Event
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.storage.run_folders import fetch_cases
 from search.storage.sealed_readings import num_readings
 from search.storage.studies import display_path, is_driven, read_study
@@ -103,7 +104,9 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "threshold": state.threshold and _of_event(state.threshold),
         "data": state.data and _of_event(state.data),
         "noise": noise_of(study, state),
-        "test_readings": num_readings(study.data.store, state.test_readings),
+        "test_readings": (
+            num_readings(study.data.store, state.test_readings) if study.has_data else 0
+        ),
         "verdicts": _newest_verdicts(state),
         "epochs_saved": epochs_saved(study, state),
         "exhausted": state.exhausted or None,
@@ -148,13 +151,14 @@ def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
 
     Of all the epochs that the ended searched trials would have taken, each to max_t, those after
     the epoch at which ASHA or the stall rule ended a trial. What a diverged or failed trial left
-    out is no saving.
+    out is no saving, nor what a person stopped.
     """
     ended = [trial for trial in state.searched() if trial.ending]
     max_t = study.scheduler.max_t
     if not ended or not study.trains:
         return None
-    spared = sum(max(0, max_t - t.epoch) for t in ended if t.ending in ("stopped", "stalled"))
+    pruned = [t for t in ended if t.ending in ("stopped", "stalled") and not t.stopped_by_hand]
+    spared = sum(max(0, max_t - trial.epoch) for trial in pruned)
     return spared / (max_t * len(ended))
 
 

@@ -15,7 +15,9 @@ from search.analysis.case_scores import (
 from search.analysis.first_weights import warning
 from search.analysis.intervals import mean_interval
 from search.analysis.ranking import standing, value_at, value_of
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
+from search.storage.run_folders import log_of
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, flatten
@@ -71,6 +73,8 @@ class TrialRows:
             "status": trial.status(driven=self.driven),
             "ending": trial.ending,
             "reason": trial.reason,
+            "notes": trial.notes,
+            "log": log_of(self.folder, trial.number) if trial.attempts else "",
             "epochs": trial.epoch,
             "goal": trial.goal(study),
             "resumed_after": [segment.after for segment in trial.segments],

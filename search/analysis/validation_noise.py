@@ -7,7 +7,8 @@ import math
 from typing import Any
 
 from search.analysis.ranking import ranked
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
 

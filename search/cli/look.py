@@ -1,10 +1,11 @@
 """Look: at studies and their trials, while they run and after."""
 
+import sys
 from pathlib import Path
 
 import click
 
-from search.cli.options import JSON, RUNS, STORE, SUBMIT, SUBMITTED, elsewhere
+from search.cli.options import JSON, RUNS, STORE, SUBMIT, elsewhere, runs_given
 
 
 @click.command("list")
@@ -71,14 +72,39 @@ def status(
 
 
 @click.command()
-@click.argument("study")
-@SUBMITTED
-@click.option("--follow", is_flag=True, help="Go on until the driver ends.")
-def logs(study: str, submit: str, follow: bool) -> None:
-    """Show what the driver of a submitted study prints."""
-    from search.workflows.jobs import Cluster
+@click.argument("study", metavar="STUDY[:TRIAL]")
+@click.argument("trial", type=click.IntRange(min=0), required=False)
+@RUNS
+@SUBMIT
+@click.option("--follow", is_flag=True, help="Go on until the trial or its driver ends, or Ctrl-C.")
+def logs(study: str, trial: int | None, runs: Path, submit: str | None, follow: bool) -> None:
+    """Show what a trial printed, or what happened in a study.
 
-    Cluster(submit).logs(study, follow)
+    STUDY:7, or STUDY 7, is the log of a trial: what its attempts and all that they called wrote to
+    stdout and stderr, trials/0007/log.txt in the study's folder. STUDY alone is what its drivers
+    said of it, as its ledger has it; with --submit it is all that the newest driver there printed.
+    """
+    from search.storage.trial_names import split_trial
+
+    name, number = split_trial(study, trial)
+    if submit:
+        from search.workflows.jobs import Cluster
+
+        if number is None:
+            Cluster(submit).logs(name, follow)
+            return
+        words = ["logs", str(number)]
+        if not follow:
+            elsewhere(submit, name, words)
+        sys.exit(Cluster(submit).follow([*words, "--follow"], name, runs_given()))
+    from search.monitor.logs import show_study, show_trial
+    from search.storage.studies import find_study
+
+    folder = find_study(name, runs)
+    if number is None:
+        show_study(folder, follow=follow)
+    else:
+        show_trial(folder, number, follow=follow)
 
 
 @click.command()

@@ -7,7 +7,7 @@ from trainer.__main__ import Commands
 
 GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Begin": (begin.check, begin.prepare, begin.init, begin.phantom),
-    "Run": (run.launch, run.stop, run.resume, run.retry),
+    "Run": (run.launch, run.enqueue, run.stop, run.resume, run.retry, run.note),
     "Look": (look.list_, look.status, look.logs, look.compare, look.explain, look.ui),
     "Judge": (judge.evaluate, judge.confirm, judge.respace, judge.replay),
     "Take": (take.predict, take.export),

@@ -37,9 +37,6 @@ ADDRESS = click.option(
 SUBMIT = click.option(
     "--submit", metavar="URL", help="Run the command on the Ray cluster with this dashboard."
 )
-SUBMITTED = click.option(
-    "--submit", metavar="URL", required=True, help="Dashboard of the Ray cluster that runs it."
-)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print strict JSON.")
 STORE = click.option(
     "--store",
@@ -91,14 +88,20 @@ def _is_path(words: str, runs: Path) -> bool:
     return not study and Path(words).exists()
 
 
-def elsewhere(url: str, study: str, words: list[str]) -> NoReturn:
+def elsewhere(url: str, study: str, words: list[str], *, trial: int | None = None) -> NoReturn:
     """Run a command about a study on a cluster, show what it prints, and exit as it does.
 
     Without --runs the study is where it was submitted to.
+
+    Args:
+        url: The cluster's.
+        study: Its name.
+        words: The command and its options.
+        trial: Which of its trials the command is about, if it is about one.
     """
     from search.workflows.jobs import Cluster
 
-    sys.exit(Cluster(url).command(words, study, runs_given()))
+    sys.exit(Cluster(url).command(words, study, runs_given(), trial=trial))
 
 
 def runs_given() -> Path | None:

@@ -30,6 +30,7 @@ from search.cli.options import ADDRESS, RUNS, SUBMIT, elsewhere, runs_given
     multiple=True,
     help="Earlier study, from whose trials the sampler of a new one learns; may be repeated.",
 )
+@click.option("--if-running", is_flag=True, hidden=True, help="Only ask the driver, if one lives.")
 def launch(
     space: str,
     overrides: tuple[str, ...],
@@ -39,6 +40,7 @@ def launch(
     address: str | None,
     submit: str | None,
     earlier: tuple[str, ...],
+    if_running: bool,
 ) -> None:
     """Run a study, or continue it where it was interrupted.
 
@@ -47,6 +49,9 @@ def launch(
 
     KEY=VALUE changes any of its settings: scheduler.max_t=9, train.model.width=16,
     space.optimizer.lr.low=1e-5; space.optimizer.lr=null takes a dimension out.
+
+    Of a study that runs already, the driver there is asked for what may change: budget,
+    trials.num_trials, trials.max_concurrent, and where and how trials run.
 
     With --submit the study runs as a Ray job, without this machine; data.store and --runs are then
     paths as the cluster sees them.
@@ -101,7 +106,9 @@ def launch(
     else:
         from search.workflows.launch import launch as run
 
-        sys.exit(run(study, runs, address, warm_start=folders, weights=weights))
+        sys.exit(
+            run(study, runs, address, warm_start=folders, weights=weights, if_running=if_running)
+        )
     if probe:
         from search.workflows.cost_probe import probe as measure
 
@@ -113,25 +120,99 @@ def launch(
 
 
 @click.command()
-@click.argument("study")
+@click.argument("study", metavar="STUDY[:TRIAL]")
 @RUNS
 @SUBMIT
 def stop(study: str, runs: Path, submit: str | None) -> None:
-    """Let a study's trials write checkpoints, and its driver end.
+    """Let a study, or one trial of it, write checkpoints and end.
 
-    `segtune launch` continues it.
+    STUDY ends the driver, and `segtune launch` continues it. STUDY:7 ends that trial for good, as
+    stopped; the others go on, and `segtune resume` can carry it on.
     """
+    from search.storage.trial_names import split_trial
+
+    name, number = split_trial(study)
     if submit:
-        elsewhere(submit, study, ["stop"])
+        elsewhere(submit, name, ["stop"], trial=number)
     from search.storage.studies import ask_to_stop, display_path, find_study, writer_of
 
-    folder = find_study(study, runs)
+    folder = find_study(name, runs)
+    if number is not None:
+        from search.workflows.hand import stop_trial
+
+        click.echo(stop_trial(folder, number))
+        return
     driver = writer_of(folder / "ledger.jsonl")
     if driver is None:
         click.echo(f"{display_path(folder)}: is not running")
         return
     ask_to_stop(folder)
     click.echo(f"{display_path(folder)}: asked {driver} to stop; `segtune launch` continues it")
+
+
+@click.command()
+@click.argument("study")
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--like", metavar="TRIAL", help="Take the settings of this trial, OTHER:7 or STUDY:7, first."
+)
+@click.option(
+    "--reference",
+    metavar="NAME",
+    help="Make it a reference of that name: trained to max_t, beside the ranking, inside the space "
+    "or not.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be tried.")
+@RUNS
+@SUBMIT
+def enqueue(
+    study: str,
+    settings: tuple[str, ...],
+    like: str | None,
+    reference: str | None,
+    dry_run: bool,
+    runs: Path,
+    submit: str | None,
+) -> None:
+    """Try a trial of your own next, also in a study that runs.
+
+    KEY=VALUE are settings of its space, as optimizer.lr=1e-4; the sampler fills in what they leave
+    open. The study has one trial more then, unless it is a reference. One that nobody runs tries it
+    when `segtune launch` continues it.
+    """
+    if submit:
+        words = [*settings, *(["--like", like] if like else [])]
+        words += ["--reference", reference] if reference is not None else []
+        elsewhere(submit, study, ["enqueue", *words, *["--dry-run"] * dry_run])
+    from search.storage.studies import find_study
+    from search.workflows.hand import Wanted
+    from search.workflows.hand import enqueue as run
+    from search.workflows.model_ref import find_trial
+    from trainer.configfile import parse_overrides
+
+    given, folder = parse_overrides(settings), find_study(study, runs)
+    wanted = Wanted(given, reference, find_trial(like, None, runs) if like else None)
+    click.echo(run(folder, wanted, dry_run=dry_run))
+
+
+@click.command()
+@click.argument("study", metavar="STUDY:TRIAL")
+@click.argument("text", nargs=-1, required=True)
+@RUNS
+@SUBMIT
+def note(study: str, text: tuple[str, ...], runs: Path, submit: str | None) -> None:
+    """Write a note about a trial, which all tables and pages show."""
+    from search.storage.trial_names import split_trial
+
+    name, number = split_trial(study)
+    if number is None:
+        raise ValueError(f"note: needs a trial, as in {name}:7")
+    if submit:
+        elsewhere(submit, name, ["note", "--", *text], trial=number)
+    from search.storage.studies import find_study
+    from search.workflows.hand import note as run
+
+    click.echo(run(find_study(name, runs), number, " ".join(text)))
 
 
 @click.command()

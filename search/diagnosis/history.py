@@ -8,7 +8,8 @@ from pathlib import Path
 
 from search.analysis.case_scores import lesion_dice
 from search.diagnosis.finding import Finding, Word
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.diagnosis.trend import chance, trend
@@ -84,6 +85,8 @@ def ending(trial: TrialState, config: TrainConfig | None) -> Finding | None:
         case "stopped" | "stalled":
             by = "by its rung" if trial.ending == "stopped" else "by the stall rule"
             figure = f"{trial.ending} {by}: {trial.reason}"
+            if trial.stopped_by_hand:
+                figure = "stopped by hand"
             return Finding("ending", "ok", figure, "a comparison with other trials, no cause")
     return None
 

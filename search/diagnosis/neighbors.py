@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from search.analysis.ranking import value_at
 from search.diagnosis.finding import Finding
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from search.study.space import Dimension, active, among
 from trainer.configfile import flatten

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from search.diagnosis.finding import Finding, Word
 from search.diagnosis.history import Yardstick
-from search.ledger.state import TrialState
+from search.ledger.trial_state import TrialState
 from trainer.config import TrainConfig
 from trainer.documents import strict
 from trainer.evaluation.metrics import VOLUME_GROUPS

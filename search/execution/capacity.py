@@ -37,7 +37,10 @@ class Slots:
     def by_node(self) -> dict[str, int]:
         """Return the number of trials that fit on each node, by Ray's id of it."""
         if time.monotonic() >= self._next_s:
-            self._by_node = {node["NodeID"]: self._on(node["Resources"]) for node in _nodes()}
+            self._by_node = {
+                node["NodeID"]: _fitting(node["Resources"], self._cpus, self._gpus)
+                for node in _nodes()
+            }
             self._next_s = time.monotonic() + self.PERIOD_S
         return self._by_node
 
@@ -56,22 +59,34 @@ class Slots:
             say(f"no node has what a trial needs; waiting up to {wait_s:.0f} s for one that has")
         while self.count() == 0 and time.monotonic() < end_s:
             time.sleep(self.PERIOD_S)
-        if self.count() == 0:
-            resources = [node["Resources"] for node in _nodes()]
-            have = " and ".join(f"{r.get('CPU', 0):g} + {r.get('GPU', 0):g}" for r in resources)
-            raise ValueError(
-                f"trials: cpus_per_trial {self._cpus} + gpus_per_trial {self._gpus:g}: no node has "
-                f"them; the nodes have {have}"
-            )
+        if problem := self.problem(self._cpus, self._gpus):
+            raise ValueError(problem)
 
-    def _on(self, resources: dict[str, float]) -> int:
-        by_cpus = int(resources.get("CPU", 0) // self._cpus)
-        if not self._gpus:
-            return by_cpus
-        devices = resources.get("GPU", 0)
-        if self._gpus < 1:  # a share lies on one device
-            return min(by_cpus, int(devices) * int(1 / self._gpus + 1e-9))
-        return min(by_cpus, int(devices // self._gpus))
+    def problem(self, cpus: int, gpus: float) -> str:
+        """Return why trials of a size have no room on any node; empty if they have."""
+        resources = [node["Resources"] for node in _nodes()]
+        if any(_fitting(each, cpus, gpus) for each in resources):
+            return ""
+        have = " and ".join(f"{r.get('CPU', 0):g} + {r.get('GPU', 0):g}" for r in resources)
+        return (
+            f"trials: cpus_per_trial {cpus} + gpus_per_trial {gpus:g}: no node has them; the nodes "
+            f"have {have}"
+        )
+
+    def resize(self, cpus: int, gpus: float) -> None:
+        """Count trials of another size from here on."""
+        self._cpus, self._gpus, self._next_s = cpus, gpus, 0.0
+
+
+def _fitting(resources: dict[str, float], cpus: int, gpus: float) -> int:
+    """Return how many trials of a size fit on a node."""
+    by_cpus = int(resources.get("CPU", 0) // cpus)
+    if not gpus:
+        return by_cpus
+    devices = resources.get("GPU", 0)
+    if gpus < 1:  # a share lies on one device
+        return min(by_cpus, int(devices) * int(1 / gpus + 1e-9))
+    return min(by_cpus, int(devices // gpus))
 
 
 def _nodes() -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ import selectors
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -69,8 +68,8 @@ def program_lines(
     spec: Mapping[str, Any],
     is_done: Callable[[], bool],
     late: Callable[[Mapping[str, Any]], None],
-) -> Generator[Mapping[str, Any], None, None]:
-    """Run a trial's program, and yield each line on its stdout that is a JSON object.
+) -> Generator[list[Mapping[str, Any]], None, None]:
+    """Run a trial's program, and yield the lines on its stdout that are JSON objects.
 
     Args:
         trainer: With a command.
@@ -79,7 +78,7 @@ def program_lines(
         late: Is given what the program says when nobody asks for it any more.
 
     Yields:
-        The object.
+        The objects that came together.
 
     Raises:
         RuntimeError: The program ended with another status than 0, and not because it was asked to.
@@ -91,10 +90,9 @@ def program_lines(
     write_atomically(run_dir / CONFIG, lambda temporary: temporary.write_text(text))
     program = Program(trial_words(trainer, spec), Path(trainer.folder or "."), run_dir)
     try:
-        for line in program.lines():
-            if (values := _object(line)) is not None:
-                yield values
-        if program.status and not program.asked:
+        for lines in program.lines():
+            yield [values for line in lines if (values := _object(line)) is not None]
+        if program.status and not (program.asked or is_done()):
             raise RuntimeError(f"{trainer.name} ended with status {program.status}{program.said}")
     finally:
         for line in program.end(TERM_S if is_done() else 0.0):
@@ -121,28 +119,31 @@ class Program:
         self.status: int | None = None
         self.asked = False
         self._run_dir = run_dir
-        self._lines: deque[bytes] = deque()
+        self._lines: list[bytes] = []
         self._rest = b""
         self._last = {"stdout": "", "stderr": ""}
         self._tail = {"stdout": "", "stderr": ""}
         status, status_in_keeper = os.pipe()
         keeper = Path(program_keeper.__file__)
-        about = [str(TERM_S), str(status_in_keeper), str(run_dir / LOCK), str(folder)]
+        output, output_in_program = os.pipe()
+        about = [str(TERM_S), str(status_in_keeper), str(output), str(run_dir / LOCK), str(folder)]
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", str(keeper), *about, *words],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=output_in_program,
             stderr=subprocess.PIPE,
-            pass_fds=[status_in_keeper],
+            pass_fds=[status_in_keeper, output],
             # Else Python keeps lines back until a pipe's buffer is full.
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         os.close(status_in_keeper)
+        os.close(output_in_program)
         self._keeper.wait()  # it goes on as another process
-        assert self._keeper.stdout and self._keeper.stderr
+        assert self._keeper.stderr
+        self._output = os.fdopen(output, "rb")
         self._status = status
         self._selector = selectors.DefaultSelector()
-        streams = {"stdout": self._keeper.stdout, "stderr": self._keeper.stderr}
+        streams = {"stdout": self._output, "stderr": self._keeper.stderr}
         for name, stream in streams.items():
             self._selector.register(stream, selectors.EVENT_READ, name)
         self._selector.register(status, selectors.EVENT_READ, "status")
@@ -153,16 +154,16 @@ class Program:
         line = self._last["stderr"] or self._last["stdout"]
         return f": {line}" if line else ""
 
-    def lines(self) -> Iterator[bytes]:
-        """Yield its lines on stdout until it has ended; all that it prints is printed here too."""
+    def lines(self) -> Iterator[list[bytes]]:
+        """Yield its lines on stdout as they come; all that it prints is printed here too."""
         while self.status is None:
             if not self.asked and (self._run_dir / "stop").exists():
                 self._ask()
             self._read(POLL_S)
-            while self._lines:
-                yield self._lines.popleft()
-        rest, self._rest = self._rest, b""
-        yield rest
+            if self._lines:
+                yield self._take()
+        yield [*self._take(), self._rest]
+        self._rest = b""
 
     def end(self, patience_s: float = 0.0) -> list[bytes]:
         """End it, if it has not ended; return what it said since, when all of it is gone.
@@ -177,18 +178,25 @@ class Program:
         until_s = time.monotonic() + 2 * TERM_S
         while self._status >= 0 and time.monotonic() < until_s:
             self._read(POLL_S)
-        for stream in (self._keeper.stdout, self._keeper.stderr):
-            assert stream
-            stream.close()
+        self._output.close()
+        assert self._keeper.stderr
+        self._keeper.stderr.close()
         self._selector.close()
-        return [*self._lines, self._rest]
+        return [*self._take(), self._rest]
+
+    def _take(self) -> list[bytes]:
+        lines, self._lines = self._lines, []
+        return lines
 
     def _ask(self) -> None:
-        """Close the pipe: the keeper does the rest."""
+        """Say so on the pipe, and close it: the keeper does the rest."""
         self.asked = self.asked or self.status is None
-        assert self._keeper.stdin
+        pipe = self._keeper.stdin
+        assert pipe
         with suppress(BrokenPipeError):
-            self._keeper.stdin.close()
+            if not pipe.closed:
+                pipe.write(b"q")
+            pipe.close()
 
     def _read(self, wait_s: float) -> None:
         """Pass on what there is, and keep the lines of what came on stdout."""

@@ -18,9 +18,12 @@ from ray.exceptions import (
     NodeDiedError,
     OutOfMemoryError,
     RayActorError,
+    RayError,
+    RayTaskError,
 )
 from ray.tune.experiment import Trial
 
+from search.report.text import plain
 from trainer.configfile import ConfigError
 from trainer.exceptions import StoreChanged, StoreError
 
@@ -47,6 +50,11 @@ itself is gone, a fault of storage; of any other file, a trial's own."""
 MENDLESS = (ImportError, SyntaxError, ConfigError)
 """Errors that every other attempt on the same node meets as well."""
 
+MAX_REASON = 500
+"""Characters of a reason; its trial's log has the rest."""
+
+_RAISED = re.compile(r"(?!ray::)[A-Za-z_][\w.]*(: |$)")
+"""The line of a traceback that names the exception."""
 _QUOTED = re.compile("'([^']+)'")
 """A path in a message of pyarrow, whose errors have no `filename`."""
 _NODE = re.compile(r"\bnode\b.*\b(died|dead|terminated|failed|removed|preempted)\b", re.I | re.S)
@@ -77,10 +85,10 @@ def fault_of(trial: Trial, hung: bool) -> Fault:
     try:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
     except (OSError, TypeError, pickle.UnpicklingError, AttributeError, ImportError):
-        return Fault("process", "its process died", killed=True)
-    error = getattr(error, "cause", None) or error
-    text = str(error).strip()
-    reason = f"{type(error).__name__}: {(text.splitlines() or [''])[0]}"
+        return _without_its_error(trial)
+    while cause := getattr(error, "cause", None):
+        error = cause
+    text, reason = plain(str(error)).strip(), reason_of(error)
     if isinstance(error, OutOfMemoryError):
         return Fault("memory", f"the node ran out of memory, and Ray ended this process: {reason}")
     if isinstance(error, StoreChanged):
@@ -97,6 +105,37 @@ def fault_of(trial: Trial, hung: bool) -> Fault:
         return Fault("node" if lost else "process", reason, killed=not lost)
     mendless = isinstance(error, MENDLESS)
     return Fault("error", reason, mendless, killed=bool(_KILLED.search(reason)))
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error as the last line of its traceback says it, without colours, and bounded.
+
+    Of one that Ray has as text only, the line is looked for in that text.
+    """
+    text = plain(str(error))
+    as_text = type(error) is RayError or isinstance(error, RayTaskError)
+    if as_text or getattr(error, "actor_init_failed", False):
+        return _raised(text) or "its process died"
+    first = (text.strip().splitlines() or [""])[0].strip()
+    return f"{type(error).__name__}: {first}".removesuffix(": ")[:MAX_REASON]
+
+
+def _raised(text: str) -> str:
+    """Return the last line of a traceback that names the exception; empty if there is none."""
+    raised = [line.strip() for line in text.splitlines() if _RAISED.match(line)]
+    return raised[-1][:MAX_REASON] if raised else ""
+
+
+def _without_its_error(trial: Trial) -> Fault:
+    """Return the fault of an attempt whose error Tune could not keep, or nobody can load here."""
+    try:
+        text = plain(Path(trial.error_file).read_text(errors="replace"))
+    except (OSError, TypeError):
+        text = ""
+    _, found, traceback = text.partition("Original exception:\n")
+    if found and (reason := _raised(traceback)):
+        return Fault("error", reason)
+    return Fault("process", "its process died", killed=True)
 
 
 def _of_storage(error: OSError, spec: Mapping[str, Any]) -> bool:

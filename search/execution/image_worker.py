@@ -22,7 +22,7 @@ from search.analysis.validation_noise import to_measure
 from search.execution.worker import on_its_devices
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
-from search.ledger.state import TrialState
+from search.ledger.trial_state import TrialState
 from search.storage.dataset_cache import address_for_all_nodes
 from search.storage.trial_images import Painted, paint_trial, to_paint
 from search.storage.trial_noise import Noise, measure_noise

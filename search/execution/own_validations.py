@@ -64,7 +64,7 @@ def own_fit(spec: Mapping[str, Any]) -> Callable[[], Generator[Validation, None,
         if not inspect.isgenerator(reports) and not hasattr(reports, "__next__"):
             raise TypeError(f"{trainer.name}: must yield validations, but returned {reports!r}")
         for report in reports:
-            yield report
+            yield [report]
             if (run_dir / "stop").exists():
                 return
 
@@ -101,12 +101,11 @@ def _recorded(
 
     # What comes when nobody listens any more is there for the next attempt.
     with closing(fit(spec, lambda: record.last >= goal, taken)) as reports:
-        for report in reports:
-            if (validation := taken(report)) is None:
-                continue
-            if validation.epoch == 0:
-                print(f"note: epoch 0 is before the first; the last is {goal}", flush=True)
-            yield validation
+        for together in reports:
+            for validation in [each for report in together if (each := taken(report))]:
+                if validation.epoch == 0:
+                    print(f"note: epoch 0 is before the first; the last is {goal}", flush=True)
+                yield validation
     if record.last < goal and not (run_dir / "stop").exists():
         raise RuntimeError(_too_early(name, record, begun, goal, spec["objective"], near))
 

@@ -8,6 +8,7 @@ exception costs the process; and every other exception is raised, because it sho
 import gc
 import os
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ray import tune
 
 from search.execution.environment import code_here
 from search.execution.hardware import cpu_model, gpu_in_use
+from search.execution.logs.trial_log import TrialLog, begun
 from search.execution.memory import oom_kills
 from search.execution.worker import check_memory, ending_of, gpu_memory_bytes, load
 from search.execution.worker_group import UNHEARD, WorkerGroup
@@ -49,6 +51,7 @@ class Trainable(tune.Trainable):
         self._spec: dict[str, Any] = {}
         self._memory = 0
         self._group: WorkerGroup | None = None
+        self._log = TrialLog()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Let go of the last trial, which was perhaps stopped without being told.
@@ -76,7 +79,7 @@ class Trainable(tune.Trainable):
                 reason = unheard.read_text()
                 unheard.unlink()
                 return _end("infeasible", reason)
-            self._validations = run_folders.sent_validations(self._fit, self._spec)
+            self._validations = run_folders.sent_validations(self._logged, self._spec)
         try:
             received = self.config["received"]
             validation = next(v for v in self._validations if v.epoch > received)
@@ -119,6 +122,21 @@ class Trainable(tune.Trainable):
             "oom_kills": oom_kills(),
         }
 
+    def _logged(self) -> Generator[Any, None, None]:
+        """Train, with all that is printed meanwhile in the trial's log."""
+        from trainer.progress import progress_line
+
+        spec = self._spec
+        path = Path(spec["run_dir"]) / run_folders.LOG
+        with (
+            self._log.kept(path, begun(spec["attempt"], spec["received"])),
+            closing(self._fit()) as validations,
+        ):
+            for validation in validations:
+                epochs = None if spec.get("trainer") else spec["train"].get("epochs")
+                print(progress_line(validation.epoch, epochs, validation.metrics), flush=True)
+                yield validation
+
     def _fit(self) -> Generator[Any, None, None]:
         """Start `fit`; its imports belong into the first step, where a hang is noticed."""
         spec = self._spec = dataset_cache.with_store_here(self._spec)
@@ -141,6 +159,7 @@ class Trainable(tune.Trainable):
         self._release()
         if self._group is not None:
             self._group.end()
+        self._log.close()
 
 
 def _end(ending: str, reason: str) -> dict[str, Any]:

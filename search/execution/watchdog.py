@@ -27,7 +27,6 @@ class Watchdog:
     def __init__(self, session: StudySession):
         self.ended: set[str] = set()
         self._session = session
-        self._limit_s = session.study.trials.hang_timeout_s
         self._signs: dict[str, tuple[Any, float]] = {}
         """Each attempt's last sign, and when it was new."""
         self._next_s = 0.0
@@ -37,7 +36,8 @@ class Watchdog:
         now_s = time.monotonic()
         if now_s < self._next_s:
             return
-        self._next_s = now_s + min(self.PERIOD_S, self._limit_s / 4)
+        limit_s = self._session.study.trials.hang_timeout_s
+        self._next_s = now_s + min(self.PERIOD_S, limit_s / 4)
         before, self._signs = self._signs, {}
         for attempt in trials:
             actor = attempt.temporary_state.ray_actor
@@ -47,7 +47,7 @@ class Watchdog:
             last, since_s = before.get(attempt.trial_id, (None, now_s))
             since_s = since_s if sign == last else now_s
             self._signs[attempt.trial_id] = sign, since_s
-            if now_s - since_s > self._limit_s:
+            if now_s - since_s > limit_s:
                 self.ended.add(attempt.trial_id)
                 ray.kill(actor)
 

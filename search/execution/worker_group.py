@@ -11,8 +11,8 @@ abort a collective from outside could let a step with half its gradients pass as
 
 import gc
 import os
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -24,7 +24,9 @@ from ray.exceptions import OutOfMemoryError, RayError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from search.execution.logs.trial_log import TrialLog, print_traceback
 from search.execution.worker import check_memory, ending_of, load, on_its_devices
+from search.storage.run_folders import LOG
 from trainer.config import TrainConfig
 from trainer.exceptions import OutOfMemory, StoreError, first_line
 
@@ -132,7 +134,9 @@ class WorkerGroup:
                 cause = getattr(error, "cause", None) or error
                 # What is no fault of this trial keeps its kind, by which the driver knows it.
                 known = isinstance(cause, OSError | StoreError | OutOfMemoryError)
-                blame.put(cause if known else RuntimeError(f"rank {rank}: {first_line(cause)}"))
+                kind = "" if isinstance(cause, RayError) else f"{type(cause).__name__}: "
+                said = RuntimeError(f"rank {rank}: {kind}{first_line(cause)}")
+                blame.put(cause if known else said)
                 self.end()  # at which gloo, if not nccl, breaks off what the others wait for
             else:
                 if ending is None:
@@ -168,11 +172,14 @@ class Rank:
 
     def __init__(self, rank: int):
         self._rank = rank
+        self._log = TrialLog()
 
     def load(self, spec: dict[str, Any]) -> None:
-        """Import what trains a trial."""
+        """Import what trains a trial; from here on what is printed goes to the trial's log."""
         self._spec = spec
-        self._fit = load(spec)
+        self._log.begin(Path(spec["run_dir"]) / LOG, prefix=f"[rank {self._rank}] ")
+        with _traceback_printed():
+            self._fit = load(spec)
 
     def begin(self, port: int) -> None:
         """Make ready for the first step, with ranks that meet at a port."""
@@ -188,7 +195,8 @@ class Rank:
             How the trial ended without a measurement, which rank 0 finds as well; else None.
         """
         try:
-            next(self._validations, None)
+            with _traceback_printed():
+                next(self._validations, None)
         except Exception as error:
             if (ending := ending_of(error)) is None:
                 raise
@@ -202,8 +210,18 @@ class Rank:
             RuntimeError: Its GPU memory did not come back.
         """
         self._validations.close()
+        self._log.end()
         gc.collect()
         check_memory()
+
+
+@contextmanager
+def _traceback_printed() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        print_traceback()
+        raise
 
 
 def _all_answer(steps: Sequence[ray.ObjectRef[str | None]]) -> bool:

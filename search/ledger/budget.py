@@ -46,8 +46,10 @@ class Meter:
     by_trial: dict[int, float] = field(default_factory=dict)
     """`attempt_s` of each trial."""
     _by_size: dict[Size | None, dict[int, float]] = field(default_factory=dict)
-    """`by_trial` while a trial had so many GPUs and CPUs, which may change between launches."""
+    """`by_trial` of attempts with so many GPUs and CPUs, which may change in a study's course."""
     _size: Size | None = None
+    _size_of: dict[int, Size | None] = field(default_factory=dict)
+    """Of each trial, what its newest attempt was started with."""
     _running: dict[int, float] = field(default_factory=dict)
     """Until when a running attempt is paid for, by trial, in unix seconds."""
     _epoch: dict[int, int] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class Meter:
                 last = now
             case "started":
                 self._running[event["trial"]] = now
+                self._size_of[event["trial"]] = self._size
             case "reported":
                 self._pay(event["trial"], now)
                 self.epochs += event["epoch"] - self._epoch.get(event["trial"], 0)
@@ -86,7 +89,8 @@ class Meter:
         if trial in self._running:
             paid_s = max(0.0, now - self._running[trial])
             self.attempt_s += paid_s
-            for seconds in (self.by_trial, self._by_size.setdefault(self._size, {})):
+            size = self._size_of[trial]  # another may be given while it runs
+            for seconds in (self.by_trial, self._by_size.setdefault(size, {})):
                 seconds[trial] = seconds.get(trial, 0.0) + paid_s
             self._running[trial] = now
 
@@ -97,13 +101,13 @@ class Meter:
             trials: The study's.
             now: Unix seconds; what runs is paid for until then. None: until its last event.
         """
-        running_s, wall_s = 0.0, self.wall_s
+        wall_s, cost = self.wall_s, self.cost_hours(trials)
         if now is not None and self._last is not None:
-            running_s = sum(max(0.0, now - paid) for paid in self._running.values())
             wall_s += max(0.0, now - self._last)
-        cost = self.cost_hours(trials)
-        cost["gpu_hours"] += running_s / 3600 * trials.gpus
-        cost["cpu_hours"] += running_s / 3600 * trials.cpus_per_trial
+            for running, paid in self._running.items():
+                gpus, cpus = self._size_of[running] or Size(trials.gpus, trials.cpus_per_trial)
+                cost["gpu_hours"] += max(0.0, now - paid) / 3600 * gpus
+                cost["cpu_hours"] += max(0.0, now - paid) / 3600 * cpus
         return {"epochs": self.epochs, **cost, "wall_hours": wall_s / 3600}
 
     def cost_hours(self, trials: Trials, trial: int | None = None) -> dict[str, float]:

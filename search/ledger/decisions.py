@@ -4,11 +4,8 @@ from typing import Self
 
 from search.ledger.events import Ending
 from search.ledger.journal import Event
-from search.ledger.state import (
-    Report,
-    StudyState,
-    TrialState,
-)
+from search.ledger.state import StudyState
+from search.ledger.trial_state import Report, TrialState
 from search.pruning.asha import Action, Asha, Decision
 from search.pruning.stall import StallRule
 from search.study.config import StudyConfig

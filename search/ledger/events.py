@@ -6,7 +6,8 @@ have:
     driver       host, pid; a launch begins, and whatever ran before is interrupted
     study        config, config_hash, settings (every trainer setting as resolved at its birth, by
                  dotted path), semantics, store_hash, commit, versions; written again where what
-                 may change does, with the settings and semantics of the first
+                 may change does, with the settings and semantics of the first; request, where a
+                 person asked the driver for it
     threshold    what the best single-modality threshold scores
     data         what the store says of itself (search/storage/data_facts.py), and what a perfect
                  model could score on the validation cases at its image size
@@ -16,13 +17,18 @@ have:
                  all folds, may not be new to their model), said: what masks that are a reference
                  score; again where their content changes
     imported     source, source_trial, params, values, ending: of an earlier study, for the sampler
+    enqueued     params, request, like (the trial that they are of), reference (its name, if it is
+                 to be one): a trial by hand, which is proposed before all that is sampled
     proposed     params, kind (control, enqueued, sampled, confirm), protected, optuna (what the
                  sampler must remember), drawn_before (draws that had been tried), same_as (an
-                 earlier trial whose params it was given again); with kind confirm: of, seed,
-                 fold, epochs
+                 earlier trial whose params it was given again), request and reference (of the
+                 `enqueued` that it carries out); with kind confirm: of, seed, fold, epochs
     refused      params, optuna, drawn_before, reason: a proposal that the trainer does not take,
                  which is no trial
-    exhausted    reason: why no further trial is proposed
+    exhausted    reason: why no further trial is sampled; drawn_before
+    stop_asked   request: a person wants the trial to end at its checkpoint, as stopped
+    note         request, text: what a person says of the trial
+    declined     request, what, reason: what a person asked for, and does not get
     started      attempt, host, pid, cpu, threads; commit and versions of the process that
                  trains, which version 0.1 recorded in `study` alone
     reported     epoch, value (of the objective), metrics; gpu, the model on which torch computes,

@@ -29,6 +29,19 @@ BEAT_S = 5.0
 """Between two touches."""
 
 
+class BeingRun(ValueError):
+    """A driver that lives has the study.
+
+    Args:
+        place: The study's.
+        who: The driver, as `pid 123 on host`.
+    """
+
+    def __init__(self, place: object, who: str):
+        super().__init__(f"{place}: this study is being run by {who}")
+        self.who = who
+
+
 class TakenOver(ValueError):
     """Another driver has the study now; this one may write nothing more."""
 
@@ -61,7 +74,7 @@ class Lease:
             above: The number must be greater: a copied study came without its leases.
 
         Raises:
-            ValueError: A driver that lives holds it.
+            BeingRun: A driver that lives holds it.
             OSError: The folder cannot be written.
         """
         fence = max(above, _newest(folder))
@@ -173,13 +186,13 @@ def _wait_for_death(path: Path) -> None:
     """Return when a lease's driver is dead.
 
     Raises:
-        ValueError: It lives.
+        BeingRun: It lives.
     """
     begun_s, first_s, told = time.monotonic(), None, False
     while (seen := _look(path)) and seen.alive is not False:
         first_s = seen.touched_s if first_s is None else first_s
         if seen.alive or seen.touched_s != first_s:
-            raise ValueError(f"{path.parent}: this study is being run by {seen.who}")
+            raise BeingRun(path.parent, seen.who)
         watched_s = time.monotonic() - begun_s
         if watched_s > LEASE_S:
             break

@@ -9,8 +9,10 @@ from pathlib import Path
 from search.ledger.budget import overspent
 from search.ledger.decisions import Pruner
 from search.ledger.journal import Event, Ledger
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
+from search.study.frozen import study_of
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class StudySession:
         self.only: frozenset[int] | None = None
         self.gpu_hours: float | None = None
         self.pruner = Pruner.replay(study, self.state)
-        self.listeners.append(self._enter_trial)
+        self.listeners.append(self._follow)
 
     def record(self, *events: Event) -> None:
         """Append events to the ledger with one fsync, then let everyone know of them.
@@ -85,13 +87,22 @@ class StudySession:
                     told = True
                 time.sleep(self.FULL_S)
 
-    def _enter_trial(self, event: Event) -> None:
-        if event["event"] == "proposed":
-            self.pruner.add(self.state.trials[event["trial"]])
+    def _follow(self, event: Event) -> None:
+        match event["event"]:
+            case "proposed":
+                self.pruner.add(self.state.trials[event["trial"]])
+            case "study":  # other limits, or another place: nothing that a decision goes by
+                self.study = study_of(event, self.folder)
 
     def trial_dir(self, trial: int) -> Path:
         """Return the folder in which a trial trains."""
         return self.folder / "trials" / f"{trial:04d}"
+
+    def ask_to_stop(self, trial: int) -> None:
+        """Ask a trial's attempt to write a checkpoint and end."""
+        run_dir = self.trial_dir(trial)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "stop").touch()
 
     def includes(self, trial: TrialState) -> bool:
         """Return whether this driver runs a trial, unless it has ended."""

@@ -4,156 +4,17 @@ The driver applies each event that it appends, so a study in progress and one re
 crash went through the same code. `search/ledger/events.py` has the kinds of events.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
 from search.ledger.budget import Meter
-from search.ledger.events import COUNTED, MENDABLE, OF_THE_MACHINE, Ending
+from search.ledger.events import COUNTED, MENDABLE, OF_THE_MACHINE
 from search.ledger.journal import Event, Ledger
-from search.pruning.asha import Action
+from search.ledger.trial_state import Attempt, Decided, Report, Segment, TrialState, plain
 from search.study.config import StudyConfig
-from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
-
-
-class Report(NamedTuple):
-    """One validation of a trial."""
-
-    epoch: int
-    value: float
-    """Of the objective."""
-    metrics: dict[str, float]
-
-    @property
-    def is_finite(self) -> bool:
-        return math.isfinite(self.value)
-
-
-class Segment(NamedTuple):
-    """A stretch of a resumed trial."""
-
-    after: int
-    """The epoch after which it begins."""
-    epochs: int
-    """The epoch at which it ends."""
-
-
-class Decided(NamedTuple):
-    """What was decided after a report."""
-
-    epoch: int
-    action: Action
-    reason: str
-
-
-class Attempt(NamedTuple):
-    """One start of a trial in a Ray actor."""
-
-    after: int
-    """The last epoch reported before it, -1 for none."""
-    host: str
-    """Empty where it is not known."""
-    commit: str
-    """Of the code that trained, empty where it is not known. In a ledger of version 0.1 it is that
-    of the `study` event before it."""
-    versions: dict[str, str]
-    """Of the packages, likewise."""
-
-
-@dataclass
-class TrialState:
-    """One trial, as far as the ledger goes."""
-
-    number: int
-    params: dict[str, Any]
-    """Dotted trainer paths."""
-    kind: Literal["control", "enqueued", "sampled", "confirm"]
-    protected: bool
-    """Runs to its goal, outside the rungs and the sampler."""
-    of: int | None = None
-    """The trial that a confirming one trains again, with `seed` on `fold`."""
-    seed: int | None = None
-    fold: int | None = None
-    epochs: int | None = None
-    """Of a confirming trial; others train to scheduler.max_t first."""
-    segments: list[Segment] = field(default_factory=list)
-    """How it was resumed, in order."""
-    reports: list[Report] = field(default_factory=list)
-    decided: Decided | None = None
-    """The last decision."""
-    attempts: list[Attempt] = field(default_factory=list)
-    """Every start of it."""
-    failures: int = 0
-    """How many of its attempts died by their own fault since it last reported."""
-    machine_faults: int = 0
-    """How many died by a fault of the machine since then."""
-    retries: int = 0
-    """How often its end was taken back."""
-    running: bool = False
-    """Started, and neither ended nor interrupted since; also true when its driver was killed."""
-    ending: Ending | None = None
-    reason: str = ""
-    pictures: list[str] = field(default_factory=list)
-    """The newest ones: paths of PNG files below its folder."""
-    mlflow_run_id: str | None = None
-
-    @property
-    def epoch(self) -> int:
-        """The last epoch reported, 0 before the first."""
-        return self.reports[-1].epoch if self.reports else 0
-
-    @property
-    def received(self) -> int:
-        """The last epoch reported, -1 before the first: zero-epoch trials report epoch 0."""
-        return self.reports[-1].epoch if self.reports else -1
-
-    @property
-    def hosts(self) -> list[str]:
-        """Where it ran, in order, each once."""
-        return list(dict.fromkeys(attempt.host for attempt in self.attempts if attempt.host))
-
-    def attempt_at(self, epoch: int | None = None) -> Attempt | None:
-        """Return the attempt that trained an epoch, by default the last; None before the first."""
-        begun = [a for a in self.attempts if epoch is None or a.after < epoch]
-        return begun[-1] if begun else None
-
-    def status(self, *, driven: bool = True) -> str:
-        """Return `waiting`, `running`, or how it ended.
-
-        Args:
-            driven: Whether a driver lives; else none of its trials runs.
-        """
-        return self.ending or ("running" if self.running and driven else "waiting")
-
-    def resumed_before(self, epoch: int) -> bool:
-        """Return whether the epoch belongs to a resumed segment."""
-        return any(segment.after < epoch for segment in self.segments)
-
-    def goal_at(self, study: StudyConfig, epoch: int) -> int:
-        """Return the number of epochs it was to reach when it trained an epoch."""
-        goal = study.scheduler.max_t if self.epochs is None else self.epochs
-        for segment in self.segments:
-            if segment.after < epoch:
-                goal = segment.epochs
-        return goal
-
-    def goal(self, study: StudyConfig) -> int:
-        """Return the number of epochs it is to reach."""
-        return self.segments[-1].epochs if self.segments else self.goal_at(study, 0)
-
-    def config(self, study: StudyConfig) -> TrainConfig:
-        """Return the configuration that it trains to its goal, of segtune's trainer."""
-        return study.train_config(
-            self.params, epochs=self.goal(study), seed=self.seed, fold=self.fold
-        )
-
-    def settings(self, study: StudyConfig) -> dict[str, Any]:
-        """Return the settings that it trains to its goal, whoever trains it."""
-        return study.settings(self.params, epochs=self.goal(study), seed=self.seed, fold=self.fold)
 
 
 class StudyState:
@@ -180,7 +41,13 @@ class StudyState:
         self.refused_in_a_row = 0
         """Of them, those since the last proposed trial."""
         self.exhausted = ""
-        """Why no further trial is proposed; empty while some may be."""
+        """Why no further trial is sampled; empty while some may be."""
+        self.enqueued: list[Event] = []
+        """Trials that people asked for, and that are not proposed yet."""
+        self.requests: dict[str, str] = {}
+        """What people asked for and was taken up: the kind of event that it became."""
+        self.declined: list[Event] = []
+        """What they asked for and do not get."""
         self.resumes: list[Event] = []
         self.verdicts: list[Event] = []
         self.test_readings: list[Event] = []
@@ -217,6 +84,8 @@ class StudyState:
         """
         self.last_time = event.get("time", self.last_time)
         self.meter.apply(event)
+        if "request" in event:
+            self._take(event)
         if event["event"] == "proposed":
             number = event["trial"]
             assert number not in self.trials, f"trial {number} is proposed twice"
@@ -230,6 +99,8 @@ class StudyState:
                 seed=event.get("seed"),
                 fold=event.get("fold"),
                 epochs=event.get("epochs"),
+                request=event.get("request", ""),
+                reference=plain(str(event.get("reference", ""))),
             )
             return
         trial = self.trials[event["trial"]] if event.get("trial") is not None else None
@@ -262,8 +133,13 @@ class StudyState:
                 self.test_readings.append(event)
             case "used", _:
                 self.as_used[event["trial"]] = event
-            case "budget", None:
+            case (("budget" | "enqueued" | "declined"), None):
                 pass
+            case "stop_asked", TrialState():
+                assert trial.ending is None, f"trial {trial.number}: to stop after its end"
+                trial.stop_asked = True
+            case "note", TrialState():
+                trial.notes.append(plain(str(event["text"])))
             case "resumed", TrialState():
                 self._resume(trial, event)
             case "noise", TrialState():
@@ -282,6 +158,20 @@ class StudyState:
             case kind, _:
                 raise ValueError(f"ledger: unknown event {kind!r}: a newer segtune wrote it")
 
+    def _take(self, event: Event) -> None:
+        """Keep what a person asked for until it is carried out."""
+        kind, request = event["event"], event["request"]
+        self.requests[request] = kind
+        before = len(self.enqueued)
+        match kind:
+            case "enqueued":
+                self.enqueued.append(event)
+            case "proposed" | "declined":
+                self.enqueued = [each for each in self.enqueued if each["request"] != request]
+                self.declined += [event] * (kind == "declined")
+        if len(self.enqueued) != before:  # what was refused was of other draws
+            self.refused_in_a_row = 0
+
     @staticmethod
     def _resume(trial: TrialState, event: Event) -> None:
         assert trial.ending is not None, f"trial {trial.number}: resumed before its end"
@@ -289,7 +179,7 @@ class StudyState:
             f"trial {trial.number}: resumed after epoch {event['epoch']} to {event['epochs']}"
         )
         trial.segments.append(Segment(event["epoch"], event["epochs"]))
-        trial.ending, trial.reason = None, ""
+        trial.ending, trial.reason, trial.stop_asked = None, "", False
         trial.failures = trial.machine_faults = 0
 
     @staticmethod
@@ -297,7 +187,7 @@ class StudyState:
         assert trial.ending in MENDABLE, f"trial {trial.number}: retried, but {trial.ending}"
         assert event["epoch"] == trial.epoch, f"trial {trial.number}: retried at another epoch"
         trial.retries += 1
-        trial.ending, trial.reason = None, ""
+        trial.ending, trial.reason, trial.stop_asked = None, "", False
         trial.failures = trial.machine_faults = 0
 
     def _apply_to_live(self, trial: TrialState, event: Event) -> None:
@@ -332,21 +222,34 @@ class StudyState:
 
     def reference_name(self, study: StudyConfig, trial: TrialState) -> str | None:
         """Return the name of a trial that is a reference of the study, None of any other."""
-        numbers = [reference.number for reference in self.references()]
+        if trial.reference:
+            return trial.reference
+        numbers = [reference.number for reference in self.references() if not reference.request]
         names = {n: each.name for n, each in zip(numbers, study.trained_references, strict=False)}
         return names.get(trial.number)
 
     def planned(self, study: StudyConfig) -> bool:
         """Return whether every trial of the plan is proposed."""
-        return (
-            (self.control() is not None or not study.has_control)
-            and len(self.references()) >= len(study.trained_references)
-            and len(self.searched()) >= self.num_trials(study)
-        )
+        return not (self.num_protected_to_come(study) or self.num_searched_to_come(study))
 
     def num_trials(self, study: StudyConfig) -> int:
-        """Return how many searched trials there will be in the end."""
-        return len(self.searched()) if self.exhausted else study.trials.num_trials
+        """Return how many searched trials there are to be: the study's, and those by hand."""
+        by_hand = sum(not event.get("reference") for event in self.enqueued)
+        by_hand += sum(bool(trial.request) for trial in self.searched())
+        return study.trials.num_trials + by_hand
+
+    def num_searched_to_come(self, study: StudyConfig) -> int:
+        """Return how many searched trials have yet to be proposed."""
+        if self.exhausted:
+            return sum(not event.get("reference") for event in self.enqueued)
+        return max(0, self.num_trials(study) - len(self.searched()))
+
+    def num_protected_to_come(self, study: StudyConfig) -> int:
+        """Return how many of the control and the references have yet to be proposed."""
+        by_hand = sum(bool(event.get("reference")) for event in self.enqueued)
+        planned = sum(not reference.request for reference in self.references())
+        control = study.has_control and self.control() is None
+        return by_hand + max(0, len(study.trained_references) - planned) + control
 
     def finished(self, study: StudyConfig) -> bool:
         """Return whether no trial is left to propose or to continue."""

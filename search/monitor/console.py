@@ -10,9 +10,11 @@ from contextlib import ExitStack
 from typing import Any, Self
 
 from search.analysis.ranking import best_of, standing
+from search.ledger.hand import what_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState, threshold_rule
+from search.ledger.trial_state import plain
 from search.monitor.live_screen import Screen, live_display, terminal
 from search.monitor.snapshot import StudySnapshot
 from search.study.config import StudyConfig
@@ -57,14 +59,31 @@ class ProgressDisplay:
 
 def print_event(event: Event, study: StudyConfig, state: StudyState) -> None:
     """Print the line of an event that has been applied to the state, if it has one."""
-    if text := _text(event, study, state):
-        clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-        who = "" if event.get("trial") is None else f"trial {event['trial']:4d}"
-        print(f"{clock}  {who:10s}  {text}", flush=True)
+    if line := event_line(event, study, state):
+        print(line, flush=True)
+
+
+def event_line(event: Event, study: StudyConfig, state: StudyState) -> str:
+    """Return the line of an event that has been applied to the state; empty if it has none."""
+    text = _text(event, study, state)
+    clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+    who = "" if event.get("trial") is None else f"trial {event['trial']:4d}"
+    return f"{clock}  {who:10s}  {text}" if text else ""
 
 
 def _text(event: Event, study: StudyConfig, state: StudyState) -> str:
     match event["event"]:
+        case "enqueued":
+            by = f", as {plain(str(event['like']))}" if "like" in event else ""
+            return f"asked for: {what_of({'kind': 'enqueue'} | event)}{by}"
+        case "stop_asked":
+            return "asked to stop at its checkpoint"
+        case "note":
+            return f"note: {plain(str(event['text']))}"
+        case "declined":
+            return f"declined: {plain(str(event['what']))}: {plain(str(event['reason']))}"
+        case "study" if "request" in event:
+            return f"other settings: {plain('; '.join(map(str, event['changed'])))}"
         case "proposed":
             params = "  ".join(f"{key}={_short(v)}" for key, v in event["params"].items())
             is_reference = event["protected"] and event["kind"] == "enqueued"

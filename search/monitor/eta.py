@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
-from search.ledger.state import TrialState
+from search.ledger.trial_state import TrialState
 from search.monitor.snapshot import StudySnapshot
 from search.study.config import StudyConfig
 from search.study.rungs import rung_table
@@ -58,7 +58,7 @@ class Forecast:
         From now on: among the trials after the last full quarter, few of which are the first at a
         rung, which always pass.
         """
-        num_trials = self._study.trials.num_trials
+        num_trials = snapshot.state.num_trials(snapshot.study)
         begun = num_trials * min(3, 4 * len(snapshot.state.searched()) // num_trials) // 4
         before, after = self._expected_of(begun), self._expected_of(num_trials)
         passes = []
@@ -93,7 +93,7 @@ class Forecast:
             own_s = _pace_s(snapshot, [trial]) or pace_s
             since_s = max(0.0, now - snapshot.last_report_s.get(trial.number, now))
             jobs_s.append(max(0.0, rest * own_s - min(since_s, own_s)))
-        at_once = max(1, snapshot.at_once)
+        at_once = max(1, min(snapshot.at_once, study.trials.max_concurrent or snapshot.at_once))
         seconds, limit = max(sum(jobs_s) / at_once, max(jobs_s, default=0.0)), ""
         if not alone:
             for what, limit_s in _limits_s(snapshot, now, at_once, pace_s):
@@ -121,14 +121,13 @@ def _left(snapshot: StudySnapshot, trial: TrialState, passes: list[list[float]])
 def _to_come(snapshot: StudySnapshot, passes: list[list[float]]) -> list[float]:
     """Return the epochs expected of each trial that is not proposed yet."""
     study, state = snapshot.study, snapshot.state
-    protected = sum(t.protected and t.kind != "confirm" for t in state.trials.values())
-    searched = state.num_trials(study) - len(state.searched())
+    protected, searched = state.num_protected_to_come(study), state.num_searched_to_come(study)
     zero = not study.trains
     expected = sum(
         share * _expected(snapshot, passes, bracket, 0)
         for bracket, share in enumerate(snapshot.rungs.shares)
     )
-    rests = [float(study.scheduler.max_t)] * (study.num_protected - protected)
+    rests = [float(study.scheduler.max_t)] * protected
     return [rest + zero for rest in rests + [expected] * searched]
 
 

@@ -18,8 +18,10 @@ from search.analysis.first_weights import label as label_of
 from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import best_of, standing, value_of
 from search.ledger.budget import UNITS, cost_key
+from search.ledger.hand import what_of
 from search.ledger.journal import Event
-from search.ledger.state import TrialState, threshold_rule
+from search.ledger.state import threshold_rule
+from search.ledger.trial_state import TrialState
 from search.monitor.eta import Estimate, Forecast
 from search.monitor.snapshot import StudySnapshot, counted
 from search.storage.data_facts import ceiling_of
@@ -145,7 +147,7 @@ def _head(
     finished = state.finished(study)
     runner = driver or (state.standing(study) if finished else "not running")
     counts = snapshot.counts(driver is not None)
-    trials = f"{len(state.searched())} of {study.trials.num_trials} searched"
+    trials = f"{len(state.searched())} of {state.num_trials(study)} searched"
     if any(counts.values()):
         trials += f": {counted(counts)}"
     best, control = best_of(study, state), state.control()
@@ -164,6 +166,9 @@ def _head(
         if len(values) == 2 and values[0] is not None and values[1] is not None:
             lead = f"  (best {values[0] - values[1]:+.4f})"
         lines.append(("control", _score(study, control, "", lead)))
+    if state.enqueued:
+        asked = "; ".join(what_of({"kind": "enqueue"} | event) for event in state.enqueued)
+        lines.append(("by hand", Text(f"{len(state.enqueued)} to come: {asked}")))
     if state.exhausted:
         lines.append(("note", Text(state.exhausted)))
     for masks in scored_masks(study, state):
@@ -291,6 +296,8 @@ def _running(snapshot: StudySnapshot, width: int, max_rows: int, now: float) -> 
         line.append(f"{points:<{spark}}", style="cyan")
         line.append(f"{value:>7}", style="bold")
         line.append(f"{ago:>14}", style="dim")
+        if trial.stop_asked or trial.notes:
+            line.append("  " + ("stopping" if trial.stop_asked else trial.notes[-1]), style="dim")
         lines.append(line)
     if hidden:
         lines.append(Text(f"{'':5} and {hidden} more, with lower values or none", style="dim"))

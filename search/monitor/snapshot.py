@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from search.analysis.ranking import standing
 from search.ledger.journal import Event, Ledger
-from search.ledger.state import StudyState, TrialState, contradictions
+from search.ledger.state import StudyState, contradictions
+from search.ledger.trial_state import TrialState
 from search.pruning.asha import bracket_shares
 from search.study.config import StudyConfig
 from search.study.frozen import study_of
@@ -204,11 +205,11 @@ class StudySnapshot:
 
     def planned_epochs(self) -> int:
         """Return the epochs of the whole plan without pruning, with resumed and confirming ones."""
-        study = self.study
-        planned = study.num_protected + self.state.num_trials(study)
-        proposed = [trial for trial in self.state.trials.values() if trial.kind != "confirm"]
-        unproposed = max(0, planned - len(proposed)) * study.scheduler.max_t
-        return unproposed + sum(trial.goal(study) for trial in self.state.trials.values())
+        study, state = self.study, self.state
+        to_come = state.num_searched_to_come(study) + state.num_protected_to_come(study)
+        return to_come * study.scheduler.max_t + sum(
+            trial.goal(study) for trial in self.state.trials.values()
+        )
 
 
 def counted(counts: Mapping[str, Any]) -> str:

@@ -8,13 +8,21 @@ from search.analysis.first_weights import label
 from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import Standing, best_of, value_of
 from search.ledger.budget import UNITS, cost_key
-from search.ledger.journal import Ledger
-from search.ledger.state import TrialState, no_settings
+from search.ledger.hand import what_of
+from search.ledger.journal import Event, Ledger
+from search.ledger.state import no_settings
+from search.ledger.trial_state import TrialState, plain
 from search.monitor.eta import Forecast
 from search.monitor.snapshot import StudySnapshot, counted, score_of
 from search.report.text import age, align
 from search.storage.data_facts import ceiling_of
+from search.storage.requests import waiting
+from search.storage.run_folders import log_of
 from search.storage.studies import display_path, writer_of
+from trainer.documents import strict
+
+MAX_FAILED = 3
+"""So many failed trials have a line, the last ones."""
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -45,13 +53,17 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         unless they are `exhausted`, and why; combinations that were `refused`, which are no trials;
         `references`, the control among them, and `confirming` likewise; `running`, each with its
         value and `since_report_s`, the seconds since it reported; `rungs`, with the trials judged
-        there and those that `went_on`; `epochs` done of at most `max_epochs`, of which
+        there and those that `went_on`; those that `failed`, each with its reason and its log;
+        `epochs` done of at most `max_epochs`, of which
         `epochs_expected` are expected in the end; `eta_s`, about how many seconds from now the
         study ends, None if nobody runs it or nothing is known, by the `eta_budget` if not by its
         plan; `spent` of `budget`, what runs included up to now, and which of them is shown as the
         `cost`; `best` and `control`, each with its value and the `epochs` of which that is the
         mean; `masks`, the Dice of those that are a reference, by name; `threshold_dice`; `idle_s`,
-        seconds since the ledger's last line.
+        seconds since the ledger's last line. By hand: `enqueued`,
+        the trials to come that people asked for; `requests`, how many of their requests no driver
+        has taken up yet; `declined`, those that were refused, and why; `stopping`, the trials that
+        end at their checkpoint; `notes` on trials.
     """
     study, state, now = snapshot.study, snapshot.state, time.time()
     until = now if driver else None
@@ -64,11 +76,20 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "driver": driver,
         "finished": state.finished(study) and not state.failed(),
         "standing": state.standing(study),
-        "num_trials": study.trials.num_trials,
+        "num_trials": state.num_trials(study),
+        "max_concurrent": study.trials.max_concurrent,
+        "enqueued": [_asked(event) for event in state.enqueued],
+        "requests": len({*waiting(folder)} - state.requests.keys()),
+        "declined": [
+            {key: plain(str(event[key])) for key in ("what", "reason")} for event in state.declined
+        ],
+        "stopping": [trial.number for trial in state.live() if trial.stop_asked],
+        "notes": {str(t.number): t.notes for t in state.trials.values() if t.notes},
         "searched": len(state.searched()),
         "exhausted": state.exhausted or None,
         "refused": len(state.refused),
         **snapshot.counts(driver is not None),
+        "failed": [_failed(trial, folder) for trial in state.failed()],
         "running": [_running(snapshot, trial, now) for trial in snapshot.running() if driver],
         "rungs": [rung._asdict() for rung in snapshot.rungs.rows()],
         "epochs": epochs,
@@ -93,6 +114,31 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
     }
 
 
+def _asked(event: Event) -> dict[str, Any]:
+    """Return a trial that a person asked for, as JSON values."""
+    asked = {key: event[key] for key in ("reference", "like") if event.get(key)}
+    return {"params": strict(event["params"]), **asked}
+
+
+def _by_hand(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what people asked for as rows: what is to come, and what was done with it."""
+    study, rows = result["study"], list[tuple[str, str]]()
+    for asked in result["enqueued"]:
+        when = "comes next" if result["driver"] else "comes at the next launch"
+        rows.append(("by hand", f"{what_of({'kind': 'enqueue'} | asked)}: {when}"))
+    if result["stopping"]:
+        names = ", ".join(f"{study}:{number}" for number in result["stopping"])
+        rows.append(("by hand", f"{names}: asked to stop"))
+    if count := result["requests"]:
+        what = "request that waits" if count == 1 else "requests that wait"
+        who = "the driver" if result["driver"] else "the next launch"
+        rows.append(("by hand", f"{count} {what} for {who}"))
+    rows += [("declined", f"{each['what']}: {each['reason']}") for each in result["declined"][-3:]]
+    for number, notes in result["notes"].items():
+        rows += [("note", f"{study}:{number}: {text}") for text in notes]
+    return rows
+
+
 def _running(snapshot: StudySnapshot, trial: TrialState, now: float) -> dict[str, Any]:
     return {
         "trial": trial.number,
@@ -104,12 +150,18 @@ def _running(snapshot: StudySnapshot, trial: TrialState, now: float) -> dict[str
     }
 
 
+def _failed(trial: TrialState, folder: Path) -> dict[str, Any]:
+    log = log_of(folder, trial.number) if trial.attempts else ""
+    return {"trial": trial.number, "reason": trial.reason, "log": log}
+
+
 def render(result: dict[str, Any]) -> str:
     """Return `status` as lines for people."""
     rows = [
         ("study", f"{result['study']}  {result['folder']}"),
         ("driver", result["driver"] or f"none; {result['standing']}"),
         ("trials", f"{result['searched']} of {result['num_trials']} searched: {counted(result)}"),
+        *([("at once", f"at most {most}")] if (most := result["max_concurrent"]) else []),
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
         ("spent", _spent(result)),
         ("best", f"{_said(result, 'best')} ({result['label']})"),
@@ -124,8 +176,12 @@ def render(result: dict[str, Any]) -> str:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
     if result["ceiling_dice"] is not None:
         rows.append(("ceiling", f"Dice {result['ceiling_dice']:.4f}, of a perfect model"))
+    rows += _by_hand(result)
     if result["exhausted"]:
         rows.append(("note", result["exhausted"]))
+    for each in result["failed"][-MAX_FAILED:]:
+        log = f"; log: {each['log']}" if each["log"] else ""
+        rows.append(("failed", f"{result['study']}:{each['trial']}, {each['reason']}{log}"))
     if result["idle_s"] is not None:
         rows.append(("last event", f"{age(result['idle_s'])} ago"))
     if not result["driver"] and result["standing"].startswith("not finished"):

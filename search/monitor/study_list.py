@@ -25,11 +25,11 @@ def list_studies(runs: Path) -> dict[str, Any]:
 
     Returns:
         `runs`; `studies` by name, each with its `state`: `running` or `waiting` (for room on the
-        cluster) while it has a `driver`, else `finished`, `ended, N failed`, `out of budget`,
-        `interrupted`, or `unreadable`, with the `problem`; `trials`, the searched ones by ending,
-        `running` and `waiting`, and `references` and `confirming` likewise; `best`, its trial,
-        value and the epochs of which that is the mean; `first_weights`, what is to be known of
-        those that its trials begin with; `gpu_hours` where its trials have GPUs, else
+        cluster) while it has a `driver`, else `finished`, `ended, N failed`, `enqueued by hand`,
+        `out of budget`, `interrupted`, or `unreadable`, with the `problem`; `trials`, the searched
+        ones by ending, `running` and `waiting`, and `references` and `confirming` likewise; `best`,
+        its trial, value and the epochs of which that is the mean; `first_weights`, what is to be
+        known of those that its trials begin with; `gpu_hours` where its trials have GPUs, else
         `cpu_hours`; `idle_s`, seconds since its ledger's last line.
 
     Raises:
@@ -75,6 +75,8 @@ def _state(snapshot: StudySnapshot, driver: str | None) -> str:
     if snapshot.state.finished(snapshot.study):
         failed = len(snapshot.state.failed())
         return f"ended, {failed} failed" if failed else "finished"
+    if snapshot.state.enqueued and not snapshot.state.live():
+        return "enqueued by hand"
     return "out of budget" if overspent(snapshot.study, snapshot.state.meter) else "interrupted"
 
 

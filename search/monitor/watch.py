@@ -52,6 +52,11 @@ class StudyFollower:
         self.driver: str | None = None
         self._open()
 
+    @property
+    def events(self) -> list[Event]:
+        """All that was read so far."""
+        return self._ledger.events
+
     def _open(self) -> None:
         """Read all of the ledger, and wait for the settings of a study that has just begun."""
         while True:

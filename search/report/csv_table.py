@@ -60,6 +60,8 @@ def _flat(
     flat |= {"hosts": " ".join(row["hosts"]), "label": study["label"]}
     flat |= {"first_weights": row["first_weights"], "reference": row.get("name")}
     flat |= {"masks": row.get("masks"), "unseen": row.get("unseen")}
+    flat["notes"] = "; ".join(row.get("notes", ())) or None
+    flat |= {"reason": row.get("reason"), "log": row.get("log")}
     return flat | row["metrics"], row["params"]
 
 

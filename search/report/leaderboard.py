@@ -10,6 +10,7 @@ from search.analysis.results import compare
 from search.ledger.budget import UNITS
 from search.ledger.state import threshold_rule
 from search.report.leaderboard_columns import (
+    NOTED,
     LeaderboardColumns,
     has_means,
     interval,
@@ -19,6 +20,9 @@ from search.report.leaderboard_columns import (
 )
 from search.report.text import align
 from search.report.verdicts import verdict_text
+
+MAX_FAILURES = 3
+"""So many failed trials are named."""
 
 
 def leaderboard(folder: Path) -> str:
@@ -86,6 +90,8 @@ def _notes(
     for row in columns.rows:
         if row["first_weights"] and row["first_weights"] not in result["label"]:
             notes.append(f"{result['study']}:{row['trial']}: {row['first_weights']}")
+    for row in columns.rows:
+        notes += [f"{NOTED} {result['study']}:{row['trial']}: {text}" for text in row["notes"]]
     if left_out:
         notes.append(f"no room for {', '.join(left_out)}: a wider terminal, --csv or --html")
     if columns.has_equal_epoch:
@@ -121,6 +127,7 @@ def _notes(
         notes.append(result["exhausted"])
     elif result["refused"]:
         notes.append(f"combinations that the trainer refuses, no trials: {result['refused']}")
+    notes += _failures(result)
     notes += _spent(result)
     notes += _rungs(result)
     if result["importance"] is None and result["trials"] and result["searched"]:
@@ -164,6 +171,17 @@ def _common(result: Mapping[str, Any]) -> str:
         if name not in result["searched"]
         and all(other.get(name) == [default, value] for other in changes)
     )
+
+
+def _failures(result: Mapping[str, Any]) -> list[str]:
+    """Return a line for each of the last trials that failed: why, and where its log is."""
+    rows = [row for row in [*result["trials"], *result["references"]] if row["ending"] == "failed"]
+    rows.sort(key=lambda row: row["trial"])
+    notes = [f"{len(rows)} trials failed, the last:"] if len(rows) > MAX_FAILURES else []
+    for row in rows[-MAX_FAILURES:]:
+        log = f"; log: {row['log']}" if row["log"] else ""
+        notes.append(f"{result['study']}:{row['trial']} failed: {row['reason']}{log}")
+    return notes
 
 
 def _spent(result: Mapping[str, Any]) -> list[str]:

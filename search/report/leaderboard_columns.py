@@ -13,6 +13,8 @@ Cells = list[list[str]]
 
 SETTINGS = 16
 """Narrowest column of settings."""
+NOTED = "†"
+"""Beside the number of a trial of which people have said something."""
 LINES = 2
 """Of a trial's settings at most."""
 
@@ -152,8 +154,8 @@ class LeaderboardColumns:
 
 
 def trial_text(row: Mapping[str, Any]) -> str:
-    """Return a row's number; empty for masks, which are no trial."""
-    return "" if row["trial"] is None else str(row["trial"])
+    """Return a row's number, marked where people noted something; empty for masks."""
+    return "" if row["trial"] is None else f"{row['trial']}{NOTED * bool(row.get('notes'))}"
 
 
 def epochs_text(row: Mapping[str, Any]) -> str:

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 
 from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import best_of
-from search.ledger.state import StudyState, TrialState, threshold_rule
+from search.ledger.state import StudyState, threshold_rule
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from trainer.atomic import write_atomically
 

@@ -83,6 +83,8 @@ class Sampler:
 
     Attributes:
         optuna_study: Optuna's study as it stands.
+        drawn_in_vain: How many draws the last proposal took that came to nothing; for the
+            `exhausted` event, after which a person may ask for a trial still.
     """
 
     def __init__(self, study: StudyConfig):
@@ -104,6 +106,9 @@ class Sampler:
         self._drawn: Trial | None = None
         self._trials: dict[int, _Running] = {}
         self._tried = Tried(study.space)
+        self.drawn_in_vain = 0
+        self._entered: Mapping[str, Any] = {}
+        """Parameters of the last trial."""
         self._refused = 0
         """Configurations refused since the last proposal."""
         self._complete_only = study.sampler.type in COMPLETE_ONLY
@@ -146,6 +151,7 @@ class Sampler:
         else:
             rest = self._tried.left(given, _seed(f"left/{self.study.seed}/{ordinal}"))
             if rest is None and not given:
+                self.drawn_in_vain = drawn_before
                 return None
             trial, params = self._draw(self._seeded(ordinal, 0), params if rest is None else rest)
         self._drawn = trial
@@ -200,6 +206,12 @@ class Sampler:
                 self._tell(self._enter(event), "infeasible")
                 self._tried.add(event["params"], None)
                 self._refused += 1
+            case "exhausted":
+                self._begin()
+                if not self.drawn_in_vain:
+                    tried = self._encode(self._entered)
+                    self._discard(event.get("drawn_before", 0), tried)
+                self.drawn_in_vain = 0
             case "reported" if number in self._trials:
                 further = (event["metrics"][other.metric] for other in self._objectives[1:])
                 self._report(self._trials[number], event["epoch"], [event["value"], *further])
@@ -208,16 +220,13 @@ class Sampler:
 
     def _enter(self, event: Event) -> _Running:
         """Return a proposed trial: the one just drawn, or in a replay one made from the event."""
+        self._entered = event["params"]
         trial, self._drawn = self._drawn, None
         if trial is None:
             notes = event.get("optuna", {})
             params = self._encode(event["params"])
             distributions = {name: self._distributions[name] for name in params}
-            discarded = create_trial(
-                state=TrialState.FAIL, params=params, distributions=distributions
-            )
-            for _ in range(event.get("drawn_before", 0)):  # so that trials have their numbers again
-                self._storage.create_new_trial(self._study_id, discarded)
+            self._discard(event.get("drawn_before", 0), params)
             frozen = create_trial(
                 state=TrialState.RUNNING,
                 params=params,
@@ -229,6 +238,13 @@ class Sampler:
             number = self._storage.create_new_trial(self._study_id, frozen)
             trial = Trial(self.optuna_study, number)
         return _Running(trial)
+
+    def _discard(self, draws: int, params: Mapping[str, Any]) -> None:
+        """Take in draws that came to nothing, so that trials have their numbers again."""
+        names = {name: self._distributions[name] for name in params}
+        discarded = create_trial(state=TrialState.FAIL, params=dict(params), distributions=names)
+        for _ in range(draws):
+            self._storage.create_new_trial(self._study_id, discarded)
 
     def _import(self, event: Event) -> None:
         """Let an earlier study's trial pass as one of this, from its proposal to its end."""

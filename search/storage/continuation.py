@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from search.ledger.budget import budget_rule, overspent
+from search.ledger.hand import Request, requested_events
 from search.ledger.journal import Event, Ledger
+from search.ledger.lease import BeingRun
 from search.ledger.state import StudyState
 from search.storage.dataset_cache import content_hash
 from search.storage.studies import display_path, refresh, writer_of
@@ -117,7 +119,9 @@ def outlook(study: StudyConfig, runs: Path, sources: Sequence[Path]) -> list[str
     if not ledger.is_file():
         return []
     if who := writer_of(ledger):
-        raise ConfigError([f"{folder}: this study is being run by {who}"])
+        _, changed = asked_of_driver(study, folder, sources, who)
+        asked = f"is being run by {who}: a launch asks it for other settings"
+        return [f"{display_path(folder)}: {asked}", *(f"note: {line}" for line in changed)]
     state = StudyState.of(Ledger.open(ledger, writer=False))
     found = continuation(study, content_hash(study.data.store), folder, state, sources)
     place = display_path(folder)
@@ -126,11 +130,34 @@ def outlook(study: StudyConfig, runs: Path, sources: Sequence[Path]) -> list[str
     return [f"note: {note}" for note in found.notes] + [f"{place}: {_left(found.study, state)}"]
 
 
+def asked_of_driver(
+    study: StudyConfig, folder: Path, sources: Sequence[Path], who: str
+) -> tuple[Request, list[str]]:
+    """Return what a launch asks of the driver that has the study: other settings, and which.
+
+    Args:
+        study: What is launched.
+        folder: The study's, with its newest ledger.
+        sources: As for `continuation`.
+        who: The driver.
+
+    Raises:
+        BeingRun: There is nothing to ask for.
+        ConfigError: The study cannot have these settings, or not before another launch.
+    """
+    state = StudyState.of(Ledger.open(folder / "ledger.jsonl", writer=False))
+    run = study_of(state.study, folder) if state.study else study
+    if not any(changes(run, study)) and not sources:
+        raise BeingRun(folder, who)
+    found = continuation(study, content_hash(study.data.store), folder, state, sources)
+    request = {"kind": "settings", "config": found.config}
+    [event, *_] = requested_events(run, state, request, "")
+    return request, event["changed"]
+
+
 def _left(study: StudyConfig, state: StudyState) -> str:
     live = len(state.live())
-    planned = state.num_trials(study) + study.num_protected
-    begun = len(state.searched()) + len(state.references()) + (state.control() is not None)
-    to_propose = max(0, planned - begun)
+    to_propose = state.num_searched_to_come(study) + state.num_protected_to_come(study)
     if not (live or to_propose):
         return f"exists and is {state.standing(study)}: a launch trains nothing more"
     left = [f"{live} to go on"] * bool(live) + [f"{to_propose} to begin"] * bool(to_propose)

@@ -23,6 +23,9 @@ WEIGHTS_FILES = ("ema.pt", "best.pt")
 """In a run folder, the weights that stand for it: `trainer.saved.model_io.WEIGHTS`, without its
 imports; and the file of version 0.1, which kept its best validation's and no others."""
 
+LOG = "log.txt"
+"""In a run folder: what the attempts printed."""
+
 
 def weights_of(folder: Path) -> Path | None:
     """Return the weights that stand for a run, None where it has none yet."""
@@ -95,6 +98,38 @@ def checkpoints_of(run_dir: Path) -> list[str]:
         return sorted(f"checkpoints/{path.name}" for path in run_dir.glob("checkpoints/*.pt"))
     _, files = _newest_files(study, run_dir)
     return sorted(name for name in files if name.startswith("checkpoints/"))
+
+
+def log_of(folder: Path, trial: int) -> str:
+    """Return how a person finds what a trial printed: a path, or a command; empty for nothing.
+
+    Args:
+        folder: The study's.
+        trial: The number of one that has begun.
+    """
+    if study := remote_of(folder):
+        return f"segtune logs {study.uri}:{trial}"
+    path = folder / "trials" / f"{trial:04d}" / LOG
+    return str(path) if path.is_file() else ""
+
+
+def read_log(run_dir: Path) -> bytes | None:
+    """Return what a trial printed; in S3, up to its last report; None where there is nothing.
+
+    Args:
+        run_dir: The folder of the trial, in a study's folder or the mirror of one.
+
+    Raises:
+        OSError: It cannot be read, or S3 does not answer.
+    """
+    study = remote_of(run_dir.parents[1])
+    if study is None:
+        try:
+            return (run_dir / LOG).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    trial, files = _newest_files(study, run_dir)
+    return trial.get(files[LOG]) if LOG in files else None
 
 
 def _newest_files(study: Remote, run_dir: Path) -> tuple[Remote, dict[str, str]]:

@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from search.ledger.lease import TakenOver
+from search.ledger.lease import BeingRun, TakenOver
 from search.storage.s3 import Entry, Remote
 from trainer.documents import from_json, to_json
 
@@ -142,12 +142,12 @@ def _wait_for_death(remote: Remote, lease: Entry) -> None:
     """Return when a lease's driver is dead.
 
     Raises:
-        ValueError: It lives.
+        BeingRun: It lives.
     """
     end_s, first = time.monotonic() + LEASE_S, lease
     while (seen := _look(remote, lease)) and seen.alive is not False:
         if seen.alive or lease.changed_s != first.changed_s:
-            raise ValueError(f"{remote}: this study is being run by {seen.who}")
+            raise BeingRun(remote, seen.who)
         if time.monotonic() > end_s:
             return
         if lease is first:

@@ -4,7 +4,8 @@
     ledger/000007-000000012345   bytes of ledger.jsonl from 12345 on, from the driver of lease 7
     study.yaml
     signs/stop              asks the driver to stop
-    signs/stopping-000007   the driver of lease 7 asks its attempts to stop
+    requests/1764…-1f2e….json   search/storage/requests.py: deleted once what it became is here
+    signs/stopping-000007-0003   the driver of lease 7 asks the attempt of trial 3 to stop
     signs/alive-0003        trial 3 is alive
     trials/0003/            search/storage/s3_run.py
 
@@ -28,13 +29,15 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from search.ledger import lease
 from search.ledger.journal import Ledger
-from search.ledger.lease import TakenOver
+from search.ledger.lease import BeingRun, TakenOver
 from search.storage.outbox import Outbox, reason
+from search.storage.requests import FOLDER, MAX_BYTES, names_in
 from search.storage.s3 import (
     Entry,
     Remote,
@@ -93,7 +96,7 @@ def opened(remote: Remote, folder: Path) -> Iterator[Ledger]:
     with _alone(folder) as alone:
         if not alone:
             who = lease.holder(folder) or "another process"
-            raise ValueError(f"{remote}: this study is being run by {who}")
+            raise BeingRun(remote, who)
         held = S3Lease.take(remote, above=max(_newest(_pieces(remote)), _local_fence(folder)))
         try:
             _fetch(remote, folder)
@@ -220,7 +223,9 @@ class Sender:
         self._sent = 0
         self._settings: bytes | None = None
         self._alive: dict[str, float] = {}
-        self._stopping = False
+        self._stopping: set[str] = set()
+        self._requests: set[str] = set()
+        """Files of those that were brought here, and are in S3 still."""
         self._next_s = 0.0
         self._taken_over = False
         self._outbox = Outbox(
@@ -238,6 +243,7 @@ class Sender:
         self._remote.delete(
             e.key for e in self._remote.entries("signs") if not e.key.startswith("signs/alive-")
         )
+        self._fetch_requests()
         self._outbox.start()
         return self
 
@@ -250,7 +256,7 @@ class Sender:
             )
 
     def _is_behind(self) -> bool:
-        return self._sent < self._ledger.size
+        return self._sent < self._ledger.size or bool(self._taken_up())
 
     def _log_outage(self, error: Exception | None) -> None:
         if error is None:
@@ -262,10 +268,14 @@ class Sender:
     def _send(self) -> None:
         try:
             self._lease.beat()
+            taken_up = self._taken_up()  # looked for before the ledger is sent, which has them now
             self._send_ledger()
             self._send_settings()
+            self._remote.delete(f"{FOLDER}/{name}" for name in taken_up)
+            self._requests -= taken_up
             if time.monotonic() >= self._next_s:
                 self._exchange_signs()
+                self._fetch_requests()
                 self._next_s = time.monotonic() + SIGNS_S
         except TakenOver as error:
             self._taken_over = True
@@ -294,10 +304,28 @@ class Sender:
                 self._remote.put("study.yaml", settings)
                 self._settings = settings
 
+    def _taken_up(self) -> set[str]:
+        return {name for name in self._requests if not (self._folder / FOLDER / name).exists()}
+
+    def _fetch_requests(self) -> None:
+        """Bring here what people ask for; whoever reads it says what is wrong with it."""
+        for entry in self._remote.entries(FOLDER):
+            name = Path(entry.key).name
+            if name in self._requests or not names_in([name]):
+                continue
+            too_large = f"of {entry.size} bytes".encode()
+            content = self._remote.get(entry.key) if entry.size <= MAX_BYTES else too_large
+            if content is not None:
+                path = self._folder / FOLDER / name
+                path.parent.mkdir(exist_ok=True)
+                write_atomically(path, partial(Path.write_bytes, data=content))
+                self._requests.add(name)
+
     def _exchange_signs(self) -> None:
-        if not self._stopping and any(self._folder.glob("trials/*/stop")):
-            self._remote.put(f"signs/stopping-{self._lease.fence:06d}", b"")
-            self._stopping = True
+        for stop in self._folder.glob("trials/*/stop"):
+            if (trial := stop.parent.name) not in self._stopping:
+                self._remote.put(f"signs/stopping-{self._lease.fence:06d}-{trial}", b"")
+                self._stopping.add(trial)
         for sign in self._remote.entries("signs"):
             name = sign.key.removeprefix("signs/")
             if name == "stop":

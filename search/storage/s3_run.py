@@ -22,7 +22,7 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,8 @@ class S3Run:
         manifest = newest_manifest(self._trial, found)
         self._files = manifest["files"] if self._is_same(manifest["train"]) else {}
         if not self._files or self._files != load_index(self._run_dir):
-            fetch_run(self._trial, self._files, self._run_dir)
+            # What an attempt printed here that was killed was not sent.
+            fetch_run(self._trial, self._files, self._run_dir, kept=("stop", "log.txt"))
         save_index(self._run_dir, self._files)
 
     def _is_same(self, train: Mapping[str, Any]) -> bool:
@@ -145,7 +146,7 @@ class S3Run:
 
     def _look_for_stop(self) -> None:
         # Asked for by name: to list costs ten times as much.
-        if self._study.get(f"signs/stopping-{self._fence:06d}") is not None:
+        if self._study.get(f"signs/stopping-{self._fence:06d}-{self._name}") is not None:
             (self._run_dir / "stop").touch()
 
     def _check(self, found: list[Entry]) -> None:
@@ -230,14 +231,22 @@ def newest_manifest(trial: Remote, found: list[Entry]) -> dict[str, Any]:
     return from_json(content) if content else {"train": {}, "files": {}}
 
 
-def fetch_run(trial: Remote, files: Mapping[str, str], run_dir: Path) -> None:
-    """Make a run folder what a manifest says; nothing else stays in it but a stop sign.
+def fetch_run(
+    trial: Remote, files: Mapping[str, str], run_dir: Path, kept: Collection[str] = ("stop",)
+) -> None:
+    """Make a run folder what a manifest says; nothing else stays in it but what is to be kept.
+
+    Args:
+        trial: The trial's place.
+        files: The object of each file.
+        run_dir: The run folder.
+        kept: Names of what stays, unless the manifest has it.
 
     Raises:
         OSError: S3 does not answer, or the disk is full.
     """
     for path in run_dir.iterdir() if run_dir.exists() else ():
-        if path.name != "stop":
+        if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     in_parallel(lambda name: trial.download(files[name], below(run_dir, name)), files)
 

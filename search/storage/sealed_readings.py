@@ -11,10 +11,10 @@ def num_readings(store: str, recorded: Iterable[Mapping[str, Any]]) -> int:
     """Return how often a test set was read, as far as is known here.
 
     Args:
-        store: Beside which readings are counted; beside one in S3 they are not.
+        store: Beside which readings are counted; beside one in S3 they are not. Empty: none.
         recorded: A study's `test_read` events, of which the count may lack those of version 0.1.
     """
-    beside = 0 if is_remote(store) else count_readings(store)
+    beside = 0 if is_remote(store) or not store else count_readings(store)
     return beside + sum("store_reading" not in event for event in recorded)
 
 

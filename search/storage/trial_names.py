@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from trainer.configfile import ConfigError
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from search.study.config import StudyConfig
+from search.study.notify.section import Notify
 from search.study.semantics import Frozen
 from trainer.configfile import flatten
 
@@ -12,11 +13,13 @@ LIMITS = {
     "budget.gpu_hours",
     "budget.wall_hours",
     "trials.hang_timeout_s",
+    "trials.max_concurrent",
     "trials.cpus_per_trial",
     "train.memory_share",
+    *(f"notify.{name}" for name in Notify.model_fields),
     "trainer.folder",
 }
-"""Where trials run and for how long; the store is known by its content."""
+"""Who is told, where trials run and for how long; the store is known by its content."""
 COMPUTED = {
     "trials.gpus_per_trial",
     "trials.workers_per_trial",
@@ -27,9 +30,16 @@ COMPUTED = {
 }
 """How what they compute is computed: another value rounds otherwise."""
 
+AT_ONCE = ("budget.", "trials.num_trials", "trials.max_concurrent", "trials.hang_timeout_s")
+"""How settings begin that a driver follows at once; all others it follows in new attempts."""
+
 
 MASKS = "references."
 """Before the name of masks that are a reference: nothing of a trial depends on them."""
+
+
+AT_A_LAUNCH = ("data.store", "notify.", MASKS)
+"""How keys begin that a driver reads when it starts."""
 
 
 def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str]]:
@@ -57,6 +67,30 @@ def changes(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str
         else:
             refused.append(f"{key}: {new!r}: this study was begun with {old!r}; {rule}")
     return refused, notes
+
+
+def changes_while_running(begun: StudyConfig, study: StudyConfig) -> tuple[list[str], list[str]]:
+    """Return what differs between a study as its driver runs it and as it is to be run.
+
+    Args:
+        begun: As it is run.
+        study: As it is to be; `changes` refuses nothing of it.
+
+    Returns:
+        A line for every setting that only another launch can change, and one for every other.
+    """
+    before, now = _settings(begun), _settings(study)
+    later, changed = [], []
+    for line in changes(begun, study)[1]:
+        key = line.partition(": ")[0]
+        gpus = key == "trials.gpus_per_trial" and not (before.get(key) and now.get(key))
+        if gpus or key.startswith(AT_A_LAUNCH):
+            again = f"`segtune stop {study.study}`, then launch it with that"
+            later.append(f"{line}: needs another launch: {again}")
+        else:
+            running = "" if key.startswith(AT_ONCE) else "; of attempts that start from now on"
+            changed.append(f"{line}{running}")
+    return later, changed
 
 
 def frozen_beside(frozen: Frozen, begun: StudyConfig, study: StudyConfig) -> Frozen:

@@ -95,14 +95,14 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
         if not setting_problem(name, study):
             problems += _check_values(study, name, dimension, where)
     for index, entry in enumerate(study.enqueue):
-        problems += _check_enqueued(study, entry, where, f"enqueue.{index}", broken)
+        problems += check_enqueued(study, entry, where, f"enqueue.{index}", broken)
     for index, reference in enumerate(study.references):
         if reference.masks is not None:
             continue
         key = f"references.{index}.settings"
-        problems += _check_params(study, reference.settings, where, key)
+        problems += check_params(study, reference.settings, where, key)
     if study.has_control:
-        problems += _check_params(study, study.control_params, where, "control")
+        problems += check_params(study, study.control_params, where, "control")
     if not (problems or broken):
         given = {f"enqueue.{index}": entry for index, entry in enumerate(study.enqueue)}
         problems += [
@@ -351,7 +351,7 @@ def _check_values(study: "StudyConfig", name: str, dimension: Dimension, where: 
     return problems
 
 
-def _check_enqueued(
+def check_enqueued(
     study: "StudyConfig", entry: Mapping[str, Any], where: str, key: str, broken: Collection[str]
 ) -> list[str]:
     """Check an entry of `enqueue`, which has to lie in the space."""
@@ -370,10 +370,10 @@ def _check_enqueued(
             problems.append(f"{here}: {quoted(value)}: outside space.{name}")
         elif name not in active(study.space, entry):
             problems += _unmet(study, entry, name, here)
-    return problems + _check_params(study, entry, where, key, build=not problems)
+    return problems + check_params(study, entry, where, key, build=not problems)
 
 
-def _check_params(
+def check_params(
     study: "StudyConfig", params: Mapping[str, Any], where: str, key: str, *, build: bool = True
 ) -> list[str]:
     """Check settings of one trial, and unless told otherwise, that TrainConfig takes them."""

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from search.pruning.asha import Asha
+from search.study.notify.section import Notify, a_section
 from search.study.old_keys import in_new_keys
 from search.study.own_settings import OwnSettings
 from search.study.own_trainer import OwnTrainer
@@ -92,6 +93,8 @@ class Trials(Section):
     workers_per_trial: int = Field(default_factory=_worker_a_gpu, ge=1)
     """Processes that share every batch of a trial, each with its part of the trial's CPUs and, of
     several GPUs, one: by default as many as GPUs, else 1."""
+    max_concurrent: int | None = Field(default=None, ge=1)
+    """At most so many trials run at once; None for as many as there is room for."""
     hang_timeout_s: float = Field(default=600, gt=0)
     """A trial's process that gives no sign of life for so long hangs, and is replaced. Training
     gives one a second; long is only the start of a process."""
@@ -159,6 +162,7 @@ class StudyConfig(Section):
     control: Annotated[dict[str, Any], BeforeValidator(dotted)] = Field(default_factory=dict)
     """The control's own settings over the fixed ones: a fair control needs its own learning rate.
     Trial 0, never pruned, model.family unet. There is none where nothing is trained (max_t 0)."""
+    notify: Annotated[Notify, BeforeValidator(a_section)] = Notify()
     seed: int = Field(default=0, ge=0)
     """Of the sampler, the brackets and, unless `train` names one, of every training run."""
     _frozen: Frozen | None = PrivateAttr(default=None)
@@ -360,12 +364,14 @@ class StudyConfig(Section):
 
     def config_hash(self) -> str:
         """Return a hash of all settings, in the keys of version 0.1: it is the same since then."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude={"notify"})
         for reference in values.pop("references"):
             if "masks" in reference:  # which say nothing about the trials
                 continue
             values["enqueue"].append({**reference["settings"], "protected": True})
         values["trials"]["silence_s"] = values["trials"].pop("hang_timeout_s")
+        if values["trials"]["max_concurrent"] is None:
+            del values["trials"]["max_concurrent"]
         for section in (values["train"], values["control"]):
             for old, today in MOVED.items():
                 if today in section:

@@ -69,8 +69,8 @@ def own_problems(study: "StudyConfig", where: str, broken: Collection[str]) -> l
             "one's own starts its own processes: leave it out"
         )
     problems += [
-        f"{where}: references.{index}.masks: {reference.masks}: are scored on the cases of a store: "
-        "needs data.store"
+        f"{where}: references.{index}.masks: {reference.masks}: are scored on the cases of a "
+        "store: needs data.store"
         for index, reference in enumerate(study.references)
         if reference.masks and not study.has_data
     ]

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.storage.run_folders import fetch_cases
 from search.storage.studies import display_path
 from search.study.config import StudyConfig

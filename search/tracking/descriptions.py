@@ -5,11 +5,12 @@ on top and the searched parameters beside its result, the charts begin with para
 """
 
 import json
+import re
 import uuid
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from search.ledger.state import TrialState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 
 VIEW = "segtune"
@@ -25,7 +26,7 @@ LEGEND = """
 | `final/…` | what a trial is ranked by, {mean}; `final/epochs` says how far it came. The last point of `val/…` is that epoch's own, whose weights are exported |
 | `noise/…` | a validation's own noise, in the study's run: mean and standard deviation of one with the noise redrawn |
 | `val/…`, `train/…`, `time/…` | by epoch; each loss term as it is and `_weighted`; seconds |
-| tags | `status` (waiting, running or its ending), `reason`, `rung`, `fold`, `seed`, `hosts`, `resumed_from`, `confirms`, `verdict.…` |
+| tags | `status` (waiting, running or its ending), `reason`, `rung`, `fold`, `seed`, `hosts`, `resumed_from`, `confirms`, `verdict.…`; notes are the description of a trial's run |
 
 Numbers of a search are selected on, optimistic: only verdicts compare. The view *{name}* (menu Views, or the address that `segtune ui` prints) has the charts.
 """  # noqa: E501
@@ -44,6 +45,11 @@ def experiment_tags(study: StudyConfig, begun_s: float) -> dict[str, str]:
         "mlflow.experiment.primaryMetric.name": study.objective.metric,
         f"mlflow.sharedViewState.{VIEW}": _view(study, begun_s),
     }
+
+
+def markdown(text: str) -> str:
+    """Return what a person wrote so that MLflow shows it as it is: no link, no picture, no HTML."""
+    return re.sub(r"([\\`*_\[\]<>!#|~])", r"\\\1", text)
 
 
 def page_address(server: str, experiment_id: str) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from search.analysis.ranking import UNRANKED, standing, value_of
 from search.ledger.journal import Event
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from search.tracking.client import Point
 from search.tracking.descriptions import short
@@ -22,6 +23,8 @@ class TrialChanges:
     configured: bool = False
     """Its configuration is new, or has changed."""
     painted: bool = False
+    noted: bool = False
+    """A person has said something of it."""
 
 
 class EventBatch:
@@ -92,6 +95,8 @@ class EventBatch:
                 self.rungs[trial.number] = event["rung"]
             case "resumed":
                 changes.configured = True
+            case "note":
+                changes.noted = True
             case "ended":
                 changes.ended_ms = time_ms
                 changes.points += _points(self._final(trial), time_ms, trial.epoch)

@@ -15,9 +15,11 @@ from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import best_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
-from search.ledger.state import StudyState, TrialState, threshold_rule
+from search.ledger.state import StudyState, threshold_rule
+from search.ledger.trial_state import TrialState
 from search.storage.data_facts import data_in_words
 from search.storage.outbox import reason
+from search.storage.run_folders import log_of
 from search.tracking import artifacts, descriptions
 from search.tracking.address import is_sqlite, linked_runs, without_credentials
 from search.tracking.client import connect, log
@@ -184,7 +186,9 @@ class StudyInMlflow:
         if changes.proposed:
             self._begin(trial, changes.proposed)
         run_id = self._runs[trial.number]
-        log(self._client, run_id, changes.points, self._status_tags(trial))
+        said = "\n\n".join(map(descriptions.markdown, trial.notes))
+        noted = {"mlflow.note.content": said} if changes.noted else {}
+        log(self._client, run_id, changes.points, self._status_tags(trial) | noted)
         self._send_files(run_id, trial, changes)
         if changes.ended_ms and trial.ending:
             status = STATUS.get(trial.ending, "FAILED")
@@ -229,6 +233,7 @@ class StudyInMlflow:
             "status": trial.status(),
             "ending": trial.ending or "",
             "reason": trial.reason,
+            "log": log_of(self._folder, trial.number) if trial.attempts else "",
             "attempts": str(len(trial.attempts)),
             "hosts": " ".join(trial.hosts),
         }

@@ -1,6 +1,7 @@
-"""Tune's Callback of the driver: stop file, hung trials, threshold, pictures."""
+"""Tune's Callback of the driver: what people ask for, hung trials, threshold, pictures."""
 
 import time
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,6 +18,8 @@ from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.monitor.console import ProgressDisplay
 from search.storage.dataset_cache import address_for_all_nodes, open_store
+from search.storage.requests import end_by_hand, take_up
+from search.study.config import StudyConfig
 from search.study.reference import Reference
 from search.tuning.searcher import StudySearcher
 
@@ -33,7 +36,7 @@ COMPUTED = {
 
 
 class DriverCallback(tune.Callback):
-    """Looks after a running study: the stop file, hung trials, the data, pictures, links.
+    """Looks after a running study: what people ask for, hung trials, the data, pictures, links.
 
     Args:
         session: The study.
@@ -42,6 +45,7 @@ class DriverCallback(tune.Callback):
         links: Events that another thread wants recorded.
         watchdog: Finds trials that hang.
         recovery: Is told where trials run.
+        fits: Returns why trials of a study have no room on the cluster; empty if they have.
     """
 
     PERIOD_S = 0.5
@@ -54,6 +58,7 @@ class DriverCallback(tune.Callback):
         links: "SimpleQueue[Event]",
         watchdog: Watchdog,
         recovery: Recovery,
+        fits: Callable[[StudyConfig], str],
     ):
         self._session = session
         self._searcher = searcher
@@ -61,6 +66,7 @@ class DriverCallback(tune.Callback):
         self._links = links
         self._watchdog = watchdog
         self._recovery = recovery
+        self._fits = fits
         self._next_s = 0.0
         self._told_to_stop = False
         self._image_worker = ImageWorker(session, progress.print_line)
@@ -111,6 +117,8 @@ class DriverCallback(tune.Callback):
         self._collect_beside(wait_s=0)
         self._image_worker.poll()
         session = self._session
+        take_up(session, fits=self._fits)
+        end_by_hand(session, self._searcher.trials_with_attempt())
         session.stopping = session.stopping or self._why_to_stop()
         if (session.stopping or session.broken) and not self._told_to_stop:
             self._told_to_stop = True
@@ -132,9 +140,7 @@ class DriverCallback(tune.Callback):
                 "checkpoints; a second signal ends at once"
             )
         for number in trials:
-            run_dir = self._session.trial_dir(number)
-            run_dir.mkdir(parents=True, exist_ok=True)
-            (run_dir / "stop").touch()
+            self._session.ask_to_stop(number)
 
     def _collect_beside(self, wait_s: float) -> None:
         """Record what was computed beside the trials."""

@@ -22,6 +22,7 @@ from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.monitor.console import ProgressDisplay
 from search.sampler.sampler import Sampler
+from search.study.config import StudyConfig
 from search.tuning.driver_callback import DriverCallback
 from search.tuning.scheduler import Scheduler
 from search.tuning.searcher import StudySearcher
@@ -82,7 +83,16 @@ def run_trials(
         recovery = Recovery(slots.by_node, progress.print_line)
         searcher = StudySearcher(session, sampler, slots.count, recovery, fit)
         watchdog = Watchdog(session)
-        callback = DriverCallback(session, searcher, progress, links, watchdog, recovery)
+
+        def fits(study: StudyConfig) -> str:
+            return slots.problem(study.trials.cpus_per_trial, study.trials.gpus)
+
+        def follow(event: Event) -> None:
+            if event["event"] == "study":
+                slots.resize(session.study.trials.cpus_per_trial, session.study.trials.gpus)
+
+        session.listeners.append(follow)
+        callback = DriverCallback(session, searcher, progress, links, watchdog, recovery, fits)
         searcher.meanwhile = callback.poll
         scheduler = Scheduler(session, recovery, watchdog.ended)
 

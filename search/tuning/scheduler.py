@@ -15,8 +15,9 @@ from search.execution.failures import Cause, fault_of
 from search.execution.recovery import Recovery
 from search.ledger.decisions import decision_events
 from search.ledger.events import COUNTED, OF_THE_MACHINE
+from search.ledger.hand import ended_by_hand
 from search.ledger.session import StudySession
-from search.ledger.state import Report, TrialState
+from search.ledger.trial_state import Report, TrialState
 
 MAX_FAILURES = 3
 """A trial has failed when so many of its attempts in a row died by their own fault, without a new
@@ -65,7 +66,9 @@ class Scheduler(TrialScheduler):
         if state.ending:  # a decision was carried out; it is recorded already
             return
         about = {"trial": number, "epoch": state.epoch, "reason": result["reason"]}
-        if ending == "interrupted":
+        if ending == "interrupted" and state.stop_asked:
+            self._session.record(ended_by_hand(state))
+        elif ending == "interrupted":
             self._session.record({"event": "interrupted", **about, "cause": "stop"})
         else:
             self._session.record({"event": "ended", **about, "ending": ending})
@@ -77,6 +80,9 @@ class Scheduler(TrialScheduler):
         fault = fault_of(trial, hung=trial.trial_id in self._hung)
         fault = self._recovery.told_by_the_kernel(number, fault)
         cause, reason = self._recovery.died(number, fault.cause), fault.reason
+        if state.stop_asked:
+            self._session.record(ended_by_hand(state))
+            return
         about = {"trial": number, "epoch": state.epoch, "reason": reason, "cause": cause}
         mendless = fault.mendless and not self._recovery.has_another_node(number)
         if not (mendless or _was_last(state, cause)):
@@ -108,9 +114,12 @@ class Scheduler(TrialScheduler):
         while self._waiting and self._waiting[0].status != Trial.PENDING:
             self._waiting.popleft()
         for trial in self._waiting:
-            if trial.status == Trial.PENDING and not self._recovery.can_start(
-                trial.config["avoid"]
-            ):  # the nodes that it could start on are gone: another takes its place
+            # The nodes that it could start on are gone, and another takes its place; or a person
+            # has ended its trial.
+            if trial.status == Trial.PENDING and not (
+                self._recovery.can_start(trial.config["avoid"])
+                and not self._session.state.trials[trial.config["trial"]].stop_asked
+            ):
                 tune_controller.request_stop_trial(trial)
         return self._waiting[0] if self._waiting else None
 

@@ -11,6 +11,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from search.execution.recovery import Recovery
+from search.ledger.hand import what_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.sampler.sampler import Sampler
@@ -88,6 +89,8 @@ def trial_spec(session: StudySession, number: int, fit: str) -> TrialSpec:
 class StudySearcher(Searcher):
     """Ray Tune's Searcher: interrupted trials first, then the control, enqueued, and sampled ones.
 
+    Those that people ask for while the study runs come before what its file enqueues.
+
     Args:
         session: The study.
         sampler: Draws what is not enqueued.
@@ -129,6 +132,7 @@ class StudySearcher(Searcher):
         if self._session.stopping or self._session.broken:
             return Searcher.FINISHED
         places = max(1, self._slots(self._recovery.left_alone()))
+        places = min(places, self._session.study.trials.max_concurrent or places)
         if len(self._attempts) >= places:
             return None
         taken = set(self._attempts.values())
@@ -148,7 +152,8 @@ class StudySearcher(Searcher):
         What comes next goes by what there is, not by numbers: confirming trials take some too.
         """
         study, state = self._session.study, self._session.state
-        references, searched = len(state.references()), len(state.searched())
+        references = sum(not trial.request for trial in state.references())
+        searched = sum(not trial.request for trial in state.searched())
         number = state.next_number
         event: Event = {"event": "proposed", "trial": number, "protected": True}
         if study.has_control and state.control() is None:
@@ -156,10 +161,24 @@ class StudySearcher(Searcher):
         elif references < len(study.trained_references):
             settings = study.trained_references[references].settings
             event |= {"kind": "enqueued", "params": settings}
+        elif state.enqueued:
+            asked = state.enqueued[0]
+            event |= {"kind": "enqueued", "request": asked["request"]}
+            if name := asked.get("reference"):
+                event |= {"params": asked["params"], "reference": name}
+            elif drawn := self._draw(asked["params"]):
+                event |= {"protected": False} | drawn
+            else:
+                about = {"request": asked["request"], "what": what_of({"kind": "enqueue"} | asked)}
+                self._session.record({"event": "declined", **about, "reason": self._why_refused()})
+                return self._propose()
         elif searched < study.trials.num_trials and not state.exhausted:
             rest = study.enqueue[searched:]
-            drawn = self._draw(study.num_protected + searched, rest[0] if rest else {})
+            drawn = self._draw(rest[0] if rest else {})
             if drawn is None:
+                vain = {"drawn_before": n} if (n := self._sampler.drawn_in_vain) else {}
+                why = self._why_exhausted()
+                self._session.record({"event": "exhausted", "reason": why} | vain)
                 return None
             event |= {"kind": "enqueued" if rest else "sampled", "protected": False} | drawn
         else:
@@ -167,13 +186,14 @@ class StudySearcher(Searcher):
         self._session.record(event)
         return number
 
-    def _draw(self, ordinal: int, given: Mapping[str, Any]) -> Event | None:
+    def _draw(self, given: Mapping[str, Any]) -> Event | None:
         """Return the sampler's part of a proposal, None if nothing comes that can be trained.
 
         What the trainer refuses, each setting possible but not all of them together, is recorded,
         so that the sampler learns of it, and is no trial.
         """
         study, state = self._session.study, self._session.state
+        ordinal = study.num_protected + len(state.searched())
         while state.refused_in_a_row < REFUSALS:
             drawn = self._sampler.propose(ordinal, given)
             if drawn is None:
@@ -185,12 +205,16 @@ class StudySearcher(Searcher):
                 self._session.record({"event": "refused", **drawn, "reason": reason})
             else:
                 return drawn
-        self._session.record({"event": "exhausted", "reason": self._why_exhausted()})
         return None
+
+    def _why_refused(self) -> str:
+        """Return why a trial that a person asked for cannot be drawn."""
+        said = self._session.state.refused[-1]["reason"]
+        return f"{REFUSALS} combinations with it cannot be trained; of the last: {said}"
 
     def _why_exhausted(self) -> str:
         study, state = self._session.study, self._session.state
-        searched, wanted = len(state.searched()), study.trials.num_trials
+        searched, wanted = len(state.searched()), state.num_trials(study)
         end = f"the study ends with {searched} of {wanted} searched trials"
         if refused := state.refused:
             end += f"; what the trainer says of the last: {refused[-1]['reason']}"

@@ -14,7 +14,8 @@ from search.analysis.contrasts import MIN_UNITS, NUM_FOLDS, Pair, Plan
 from search.analysis.ranking import UNRANKED, ranked
 from search.ledger.budget import UNITS, cost_key, overspent
 from search.ledger.journal import Event
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from search.workflows.resume import unsuitable
 from trainer.configfile import ConfigError

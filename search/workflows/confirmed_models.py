@@ -18,7 +18,7 @@ from search.execution.capacity import Slots
 from search.execution.session import ray_session
 from search.execution.worker import check_accelerator, on_its_devices
 from search.ledger.session import StudySession
-from search.ledger.state import TrialState
+from search.ledger.trial_state import TrialState
 from search.storage import sealed_readings as readings
 from search.storage.dataset_cache import with_store_here
 from search.storage.run_folders import hold_run_folder, on_this_node

@@ -139,7 +139,8 @@ def expected_hours(study: StudyConfig, costs: Mapping[str, Cost]) -> tuple[float
     pruned = searched * cost.trial_s(config, 1)
     unpruned = num_trials * cost.trial_s(config, max_t)
     longest = cost.trial_s(config, max_t)
-    hours, most = (max((s + beside) / cost.slots, longest) / 3600 for s in (pruned, unpruned))
+    slots = min(cost.slots, study.trials.max_concurrent or cost.slots)
+    hours, most = (max((s + beside) / slots, longest) / 3600 for s in (pruned, unpruned))
     return hours, most
 
 

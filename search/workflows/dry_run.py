@@ -11,6 +11,7 @@ from search.report.text import align
 from search.storage.dataset_cache import read_manifest
 from search.storage.studies import begun_under, read_study
 from search.study.config import StudyConfig
+from search.study.notify.targets import targets
 from search.study.own_trainer import OwnTrainer
 from search.study.rungs import expected_epochs, rung_table
 from search.study.space import Dimension, draw
@@ -171,11 +172,14 @@ def _sections(study: StudyConfig) -> list[tuple[str, str]]:
             f"{'s' * (len(study.trained_references) != 1)}",
         ),
         *((each.name, f"masks in {each.masks}, a reference") for each in study.mask_references),
+        *([("at once", f"at most {most}")] if (most := trials.max_concurrent) else []),
         ("each", each),
         ("sampler", _sampler(study)),
         ("scheduler", _scheduler(study)),
         ("stall", _stall(study)),
         ("budget", _budget(study)),
+        *([("notify", told.in_words())] if (told := targets(study.notify)) else []),
+        *[("notify", note) for note in told.notes],
         ("seed", str(study.seed)),
     ]
 

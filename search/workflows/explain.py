@@ -18,9 +18,16 @@ from search.diagnosis import history, inputs, weights
 from search.diagnosis.finding import WORDS, Finding, in_order
 from search.diagnosis.neighbors import neighbours
 from search.execution.gpus import device_for
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.storage.dataset_cache import open_store
-from search.storage.run_folders import WEIGHTS_FILES, checkpoints_of, fetch_cases, trial_files
+from search.storage.run_folders import (
+    WEIGHTS_FILES,
+    checkpoints_of,
+    fetch_cases,
+    log_of,
+    trial_files,
+)
 from search.storage.studies import is_driven, read_study
 from search.storage.trial_names import trial_of
 from search.study.config import StudyConfig
@@ -47,14 +54,14 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
     Returns:
         `answer`, a sentence; `findings`, the likely causes first, each with `name`, `word` (cause
         likely, suspicious, ok or not measured), `figure`, `compared`, `next_step` and its `values`;
-        `notes`, what could not be looked at and why, and what was.
+        `notes`, what people say of it, what could not be looked at and why, and what was.
 
     Raises:
         ConfigError: There is no such trial.
     """
     study, state = read_study(folder)
     trial = trial_of(folder, state, number)
-    notes = list[str]()
+    notes = [f"noted by hand: {text}" for text in trial.notes]
     run_dir = folder / "trials" / f"{number:04d}"
     config: TrainConfig | None = None
     data, measured = None, None
@@ -79,6 +86,7 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
         "kind": trial.kind,
         "status": trial.status(driven=trial.running and is_driven(folder)),
         "ending": trial.ending,
+        "log": log_of(folder, number) if trial.attempts else "",
         "epoch": trial.epoch,
         "goal": trial.goal(study),
         "dice": dice if dice is not None and math.isfinite(dice) else None,
@@ -215,7 +223,8 @@ def render(result: dict[str, Any]) -> str:
         if finding["next_step"]:
             lines += _wrapped(f"try: {finding['next_step']}", " " * indent, " " * indent)
     lines.append("")
-    for note in [*result["notes"], f"{result['numbers']}: {result['label']}"]:
+    log = [f"What it printed: {result['log']}"] if result["log"] else []
+    for note in [*log, *result["notes"], f"{result['numbers']}: {result['label']}"]:
         lines += _wrapped(note, "", "")
     return "\n".join(lines)
 

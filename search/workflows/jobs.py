@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import search
 import segtune_start
 from search.execution.auth import find_token, token_path
 from search.execution.environment import code_commit
+from search.report.text import plain
 from search.storage.studies import display_path
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError, did_you_mean
@@ -168,13 +169,20 @@ class Cluster:
         folder: str,
         config: StudyConfig | None = None,
     ) -> int:
-        """Submit a command that drives a study, after a look at it, and say how to go on."""
+        """Submit a command that drives a study, after a look at it, and say how to go on.
+
+        Where a job runs it already, that is asked for what a launch would change.
+        """
         jobs = self._jobs_of(study)
         for job in jobs:
             if not job.status.is_terminal():
-                raise ConfigError(
-                    [f"--submit {self.url}: {study} is running, as {job.submission_id}"]
-                )
+                why = ""
+                if words[0] == "launch":
+                    status, why = self.run([*words, "--if-running"], config)
+                    if not status:
+                        return self._show(status, why)
+                running = f"--submit {self.url}: {study} is running, as {job.submission_id}"
+                raise ConfigError([*why.splitlines(), running])
         status, output = self.run(look, config)
         if status:
             return self._show(status, output)
@@ -191,19 +199,54 @@ class Cluster:
         )
         return 0
 
-    def command(self, words: Sequence[str], study: str, runs: Path | None) -> int:
+    def command(
+        self, words: Sequence[str], study: str, runs: Path | None, *, trial: int | None = None
+    ) -> int:
         """Run a short command about a study there, show what it prints and return its status.
 
         Args:
             words: The command and its options.
             study: Its name.
             runs: The folder of all studies; None for the one with which it was submitted.
+            trial: Of which of its trials, where the command takes one as STUDY:7.
+
+        Raises:
+            ConfigError: The study was not submitted there.
+        """
+        command, *rest = words
+        named = study if trial is None else f"{study}:{trial}"
+        return self._show(*self.run([command, "--runs", self._folder(study, runs), named, *rest]))
+
+    def follow(self, words: Sequence[str], study: str, runs: Path | None) -> int:
+        """Run a command about a study there that goes on, show what it prints while it does.
+
+        Ctrl-C ends it there too.
+
+        Args:
+            words: As for `command`.
+            study: Its name.
+            runs: As for `command`.
+
+        Returns:
+            Its exit status.
 
         Raises:
             ConfigError: The study was not submitted there.
         """
         folder = self._folder(study, runs)
-        return self._show(*self.run([words[0], study, *words[1:], "--runs", folder]))
+        name = self._submit([words[0], study, *words[1:], "--runs", folder], None)
+        with self._refusals():
+            try:
+                asyncio.run(self._follow(name))
+            except KeyboardInterrupt:
+                self._jobs.stop_job(name)
+                return 0
+            finally:
+                while not self._jobs.get_job_status(name).is_terminal():
+                    time.sleep(self.POLL_S)
+                job = self._jobs.get_job_info(name)
+                self._jobs.delete_job(name)
+        return job.driver_exit_code or 0
 
     def _show(self, status: int, output: str) -> int:
         print(output, end="", file=sys.stderr if status else sys.stdout)
@@ -262,9 +305,10 @@ class Cluster:
         assert name is not None  # only what Ray did not submit has none
         with self._refusals():
             if follow:
-                asyncio.run(self._follow(name))
+                with suppress(KeyboardInterrupt):
+                    asyncio.run(self._follow(name))
             else:
-                print(_own(self._jobs.get_job_logs(name)), end="")
+                print(plain(_own(self._jobs.get_job_logs(name))), end="")
 
     async def _follow(self, name: str) -> None:
         before: str | None = ""
@@ -274,8 +318,8 @@ class Cluster:
                 if BEGIN not in before:
                     continue
                 text, before = _own(before), None
-            print(text, end="", flush=True)
-        print(before or "", end="")
+            print(plain(text), end="", flush=True)
+        print(plain(before or ""), end="")
 
 
 def _about(job: JobDetails) -> dict[str, str]:
@@ -304,7 +348,9 @@ def _working_directory(study: StudyConfig | None) -> Iterator[str]:
         start = segtune_start.START
         (folder / start.name).write_bytes(start.read_bytes())
         if study:
-            text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+            # Secrets travel with it: the driver there tells whom they are of.
+            settings = study.model_dump(mode="json") | {"notify": study.notify.model_dump()}
+            text = yaml.safe_dump(settings, sort_keys=False)
             (folder / "study.yaml").write_text(text)
         yield name
 

@@ -8,27 +8,39 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import yaml
-
 from search.execution.environment import code_commit, package_versions
 from search.execution.session import before_ray, ray_address
 from search.ledger.budget import budget_rule
 from search.ledger.events import MENDABLE
 from search.ledger.journal import Event, Ledger
+from search.ledger.lease import BeingRun
 from search.ledger.session import StudySession
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.monitor.console import ProgressDisplay
-from search.storage.continuation import check_data, continuation
+from search.notify.notices import Notices
+from search.storage.continuation import asked_of_driver, check_data, continuation
 from search.storage.dataset_cache import content_hash
-from search.storage.studies import display_path, open_as_driver, publish, read_study
+from search.storage.requests import ask_driver, end_by_hand, take_up, waiting_here
+from search.storage.run_folders import log_of
+from search.storage.settings_file import write_settings
+from search.storage.studies import (
+    display_path,
+    open_as_driver,
+    publish,
+    read_study,
+    refresh,
+    writer_of,
+)
 from search.study.config import StudyConfig
 from search.study.frozen import birth, check_trainable, study_of
 from search.study.load import with_its_trainer
+from search.study.notify.targets import targets
 from search.tracking.address import ui_command
 from search.tracking.artifacts import Found, look
 from search.tracking.tracker import Tracker
 from search.workflows.first_weights import FirstWeights, first_weights
-from trainer.atomic import write_atomically
+from trainer.configfile import ConfigError
 from trainer.old_names import note_old_names
 
 BROKEN = 3
@@ -42,11 +54,14 @@ def launch(
     address: str | None = None,
     *,
     warm_start: Sequence[Path] = (),
+    if_running: bool = False,
     weights: FirstWeights | None = None,
     fit: str = "trainer.loop:fit",
     show: Callable[[Path], str] | None = None,
 ) -> int:
     """Create a study or continue it, until every trial has ended or it is told to stop.
+
+    One that somebody runs is not run twice: its driver is asked for settings that differ.
 
     Args:
         study: What to search.
@@ -54,6 +69,7 @@ def launch(
         address: A Ray cluster (host:port or "auto"); None starts one on this machine, or joins the
             one that RAY_ADDRESS names.
         warm_start: Folders of earlier studies from which a new one's sampler learns.
+        if_running: Only ask a driver, where there is one.
         weights: What its trials begin with, where that was read already.
         fit: `module:function` with the contract of `trainer.loop.fit`.
         show: What to print of the study's folder at the end; None is the leaderboard.
@@ -63,17 +79,57 @@ def launch(
         or its data are not what they were.
 
     Raises:
-        ValueError: The study exists with other settings or data, is being run, or cannot run here.
+        ValueError: The study exists with other settings or data, is being run as it is, or cannot
+            run here.
         OSError: The study's folder cannot be written.
     """
     address = ray_address(address)
+    targets(study.notify)  # before anything is written
     store_hash = content_hash(study.data.store)
     folder = runs.expanduser().resolve() / study.study
-    with open_as_driver(folder) as ledger:
-        if study.trials.gpus_per_trial == "auto":
-            study = _with_its_gpus(study, StudyState.of(ledger), address)
-        study = _create_or_continue(study, store_hash, folder, ledger, warm_start, weights)
-        return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
+    try:
+        if if_running and not writer_of(folder / "ledger.jsonl"):
+            raise ConfigError([f"{display_path(folder)}: nobody runs it any more: launch it again"])
+        with open_as_driver(folder) as ledger:
+            state = _take_up_earlier(folder, ledger)
+            if study.trials.gpus_per_trial == "auto":
+                study = _with_its_gpus(study, state, address)
+            study = _create_or_continue(study, store_hash, folder, ledger, warm_start, weights)
+            return run_study(StudySession(study, folder, ledger), address, fit=fit, show=show)
+    except BeingRun as error:
+        refresh(folder)
+        if not (folder / "ledger.jsonl").is_file():  # it has just begun
+            raise
+        _ask_driver(study, folder, warm_start, error.who)
+        return 0
+
+
+def _ask_driver(study: StudyConfig, folder: Path, sources: Sequence[Path], who: str) -> None:
+    """Ask the driver that has a study for settings that differ.
+
+    Raises:
+        ValueError: None differs, or one may not.
+        OSError: The folder or S3 cannot be reached.
+    """
+    from search.execution.gpus import with_gpus
+
+    begun = StudyState.of(Ledger.open(folder / "ledger.jsonl", writer=False)).study
+    if begun and study.trials.gpus_per_trial == "auto":
+        study = with_gpus(study, study_of(begun, folder).trials.gpus, study.study)
+    request, changed = asked_of_driver(study, folder, sources, who)
+    ask_driver(folder, request)
+    print(f"{display_path(folder)}: asked {who}, and it goes on there:", flush=True)
+    print("".join(f"  {line}\n" for line in changed), end="", flush=True)
+
+
+def _take_up_earlier(folder: Path, ledger: Ledger) -> StudyState:
+    """Take up what people asked of an existing study, before this launch asks for anything."""
+    state = StudyState.of(ledger)
+    if state.study is None or not waiting_here(folder):
+        return state
+    session = StudySession(study_of(state.study, folder), folder, ledger)
+    take_up(session)
+    return session.state
 
 
 @contextmanager
@@ -87,6 +143,7 @@ def reopened(folder: Path) -> Iterator[StudySession]:
     """
     study, state = read_study(folder)
     assert state.study is not None
+    targets(study.notify)
     check_trainable(state.study, folder)
     if study.trainer is None:
         note_old_names(state.study["config"].get("train", {}), f"{folder}: train.")
@@ -119,14 +176,17 @@ def run_study(
     progress, links = ProgressDisplay(session), SimpleQueue[Event]()
     session.listeners.append(progress.observe)
     tracker = Tracker(session, links.put, progress.print_line)
+    take_up(session)
+    end_by_hand(session)
     spent = session.overspent()
     runs = not session.finished and spent is None
+    notices = Notices(session, progress.print_line) if runs else None
     if spent:
         session.stopping = budget_rule(spent)
     if runs:
         before_ray(address)
     # What was found is shown before the rest of MLflow is waited for.
-    with tracker if runs or tracker.behind else nullcontext():
+    with tracker if runs or tracker.behind else nullcontext(), notices or nullcontext():
         if runs:
             from search.tuning.run import run_trials
 
@@ -138,7 +198,10 @@ def run_study(
         found = look(session.folder)
         _show(session, found, show)
         tracker.found = found._replace(page=update_page(session.folder, found.result))
+        take_up(session)  # what was asked for in the last minutes, for whoever launches again
         status = _conclude(session)
+        if notices:
+            notices.ended(status == BROKEN)
     while not links.empty():
         session.record(links.get())
     return status
@@ -215,9 +278,7 @@ def _create_or_continue(
             "versions": package_versions(),
         }
         ledger.append(event | ({"warm_start": warm} if warm else {}), *imported)
-    text = "# Resolved settings of this study; written by `segtune launch`.\n"
-    text += yaml.safe_dump(found.config, sort_keys=False)
-    write_atomically(folder / "study.yaml", lambda temporary: temporary.write_text(text))
+    write_settings(folder, found.config)
     return study.under(frozen)
 
 
@@ -276,6 +337,7 @@ def _conclude(session: StudySession) -> int:
     if retry:
         cause = session.broken or f"{len(failed)} trials failed: {failed[-1].reason}"
         name = shlex.quote(session.study.study)
+        print(f"Log      {log_of(session.folder, failed[-1].number)}", flush=True)
         print(f"Mend what is wrong, then: segtune retry {name} --runs {runs}: {cause}")
     if session.finished or (retry and session.broken):
         return status

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from search.analysis.ranking import best_of
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.storage.run_folders import WEIGHTS_FILES, trial_files, weights_of
 from search.storage.studies import (
     display_path,

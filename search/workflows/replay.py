@@ -18,7 +18,7 @@ from typing import Any
 from search.execution.environment import code_commit, package_versions
 from search.execution.hardware import cpu_model
 from search.ledger.journal import Event, Ledger
-from search.ledger.state import Attempt, Report, TrialState
+from search.ledger.trial_state import Attempt, Report, TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.studies import read_study
 from search.storage.trial_names import trial_name, trial_of

@@ -8,7 +8,7 @@ from typing import Any
 
 from search.execution.environment import code_commit, package_versions
 from search.execution.own_validations import own_fit
-from search.ledger.state import Report, TrialState
+from search.ledger.trial_state import Report, TrialState
 from search.storage.dataset_cache import open_store
 from search.storage.trial_names import trial_name
 from search.study.config import StudyConfig

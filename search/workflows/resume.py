@@ -17,7 +17,7 @@ from search.analysis.ranking import ranked
 from search.execution.session import ray_address
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
-from search.ledger.state import TrialState
+from search.ledger.trial_state import TrialState
 from search.storage.run_folders import checkpoints_of
 from search.storage.trial_names import trial_name, trial_of
 from search.study.config import StudyConfig

@@ -11,7 +11,8 @@ from pathlib import Path
 from search.execution.session import ray_address
 from search.ledger.events import MENDABLE
 from search.ledger.journal import Event
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.report.text import align
 from search.storage.studies import read_study
 from search.storage.trial_names import trial_name, trial_of

@@ -96,7 +96,8 @@ def single(answer: Answer) -> Answer:
 
 STUDIES = ("status STUDY", "status STUDY --json", "compare STUDY", "compare STUDY --json",
            "stop STUDY", "replay STUDY 1", "resume STUDY --top 1 --epochs 9",
-           "retry STUDY", "retry STUDY --dry-run",
+           "retry STUDY", "retry STUDY --dry-run", "enqueue STUDY optimizer.lr=1e-3 --dry-run",
+           "note STUDY:1 text", "stop STUDY:1",
            "confirm STUDY --dry-run", "explain STUDY:1")  # fmt: skip
 """Commands that read a study."""
 
@@ -133,7 +134,6 @@ WRONG: dict[str, str] = {
     "explain demo:1:1": "did you mean demo",
     "status demo:1": "no such study; did you mean demo",
     "compare demo:1": "no such study; did you mean demo",
-    "stop demo:1": "no such study; did you mean demo",
     "evaluate nowhere": "no such study",
     "evaluate dmo:1": "did you mean demo",
     "evaluate demo:99": "^demo:99: no such trial; there are 0 to 2$",
@@ -154,6 +154,21 @@ WRONG: dict[str, str] = {
     "list --runs study.yaml": "is a file",
     "replay demo 1 --epochs -1": "--epochs",
     "replay demo 1 --epochs 0": "no epoch",
+    "enqueue": "Missing argument",
+    "enqueue demo": r"needs KEY=VALUE or --like",
+    "enqueue demo lr=1": "^command line: lr: not searched; did you mean optimizer.lr",
+    "enqueue demo optimizer.lr=1e9": "^command line: optimizer.lr: 1000000000.0: outside space",
+    "enqueue demo optimizer.lr": "expected KEY=VALUE",
+    "enqueue demo --like demo:99": "^demo:99: no such trial; there are 0 to 2$",
+    "enqueue demo --like demi:1": "demi: no such study; did you mean demo",
+    "enqueue demo --reference a/b optimizer.lr=1": "letters, digits and ._- only",
+    "enqueue demo optimizer.lr=1e-3 --submit http://127.0.0.1:1": "no Ray dashboard answers",
+    "note demo:1": "Missing argument",
+    "note demo text": "needs a trial, as in demo:7",
+    "note demo:99 text": "^demo:99: no such trial; there are 0 to 2$",
+    "note demo:x text": "after the colon comes a trial's number",
+    "stop demo:99": "^demo:99: no such trial; there are 0 to 2$",
+    "stop demo:1": r"^demo:1: has ended: stopped \(why\)$",
     "retry": "Missing argument",
     "retry demo": "no trial of it failed",
     "retry demo --dry-run": "no trial of it failed",
@@ -368,7 +383,7 @@ def test_a_damaged_ledger(place, command, how):
     data = damage(path.read_bytes())
     path.write_bytes(data)
     answer = run(*command.replace("STUDY", "demo").split())
-    if command.startswith("stop"):  # asks who writes the ledger, and reads nothing of it
+    if command == "stop STUDY":  # asks who writes the ledger, and reads nothing of it
         assert answer.status == 0 and "is not running" in answer.out
         assert not (path.parent / "stop").exists()
         return

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from search.ledger.journal import Ledger
-from search.ledger.state import StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import TrialState
 from search.study.load import load_study
 from tests.chaos.hosts import NETWORK, ROOT, SHARE, Process, wait_for
 from tests.chaos.lan import PORT, Lan, RayHost

@@ -10,7 +10,7 @@ from search.execution.hardware import cpu_model
 from search.ledger.decisions import decision_events
 from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
-from search.ledger.state import Report, TrialState
+from search.ledger.trial_state import Report, TrialState
 from search.study.config import StudyConfig
 from search.study.frozen import birth
 from tests.search import toy

@@ -14,11 +14,13 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from search.execution.logs.trial_log import TrialLog
 from search.execution.recovery import Recovery
 from search.execution.trainable import Trainable
 from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
 from search.sampler.sampler import Sampler
+from search.storage.requests import end_by_hand
 from search.study.load import load_study
 from search.tuning.scheduler import Scheduler
 from search.tuning.searcher import StudySearcher
@@ -32,7 +34,15 @@ class Attempt:
     config: dict[str, Any]
     status: str = Trial.PENDING
     pickled_error_file: str | None = None
+    error_file: str | None = None
     trainable: Trainable | None = None
+
+
+class NoLog(TrialLog):
+    """Keeps nothing: here many trials share a process, and what it prints is of none of them."""
+
+    def begin(self, path: Path, header: str = "", prefix: str = "") -> None:
+        """Do nothing."""
 
 
 class Loop:
@@ -70,7 +80,8 @@ class Loop:
 
     def turn(self) -> bool:
         """Do one thing that Tune might do next; False when nothing is left."""
-        if waiting := self.scheduler.choose_trial_to_run(None):
+        end_by_hand(self.live, self.searcher.trials_with_attempt())
+        if waiting := self.scheduler.choose_trial_to_run(self):
             self._start(waiting)
             return True
         if not self.running or self.draw.random() < 0.5:
@@ -85,11 +96,17 @@ class Loop:
             self._step(self.draw.choice(self.running))
         return True
 
+    def request_stop_trial(self, attempt: Attempt) -> None:
+        """As of Tune's controller: an attempt that has not begun goes."""
+        attempt.status = Trial.TERMINATED
+        self.searcher.on_trial_complete(attempt.trial_id)
+
     def _start(self, attempt: Attempt) -> None:
         attempt.status = Trial.RUNNING
         attempt.trainable = Trainable.__new__(Trainable)
         attempt.trainable.config = attempt.config
         attempt.trainable.setup(attempt.config)
+        attempt.trainable._log = NoLog()
         about = {key: attempt.config[key] for key in ("trial", "attempt")}
         where = {"host": "here", "pid": 1, "cpu": "", "threads": 1}
         self.live.record({"event": "started", **about, **where})

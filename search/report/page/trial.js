@@ -43,6 +43,8 @@ function facts({ study, metricName }, row) {
   const number = (value, decimals) => (value == null ? null : fixed(value, decimals));
   const pairs = [
     ["status", `${row.status}${row.reason ? `: ${row.reason}` : ""}`],
+    ["notes", row.notes.join("; ")],
+    ["log", row.log],
     ["epochs", `${epochsText(row)} of ${row.goal}`.replace(/( of \d+)\1$/, "$1")],
     row.value_epochs.length > 1 ? [metricName, `${number(row.value) ?? "–"}, ${whereOf(row)}`] : null,
     metricName === "Dice" ? null : [`${metricName}, epoch ${row.epochs}`, number(row.last_value)],

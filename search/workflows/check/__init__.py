@@ -1,1 +1,1 @@
-"""What `segtune check` tries: does this machine train as it should?"""
+"""What `segtune check` tries: whether this machine trains as it should, a kind a file."""

@@ -17,7 +17,7 @@ from optuna.samplers import RandomSampler
 from search.ledger.decisions import decision_events
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
-from search.ledger.state import Report
+from search.ledger.trial_state import Report
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
 from search.study.own_checks import METRICS

@@ -14,7 +14,7 @@ from search.analysis.importance import (
     shared_epoch,
     standard_error,
 )
-from search.ledger.state import Report, TrialState
+from search.ledger.trial_state import Report, TrialState
 from search.study.config import StudyConfig
 
 SPACE = {

@@ -14,7 +14,8 @@ from search.analysis.intervals import mean_interval
 from search.analysis.ranking import best_of, pareto
 from search.analysis.results import compare
 from search.ledger.journal import Ledger
-from search.ledger.state import Report, StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import Report, TrialState
 from search.monitor.status import render, status
 from search.report.csv_table import csv_table
 from search.report.leaderboard import leaderboard

@@ -15,7 +15,7 @@ from search.cli.main import main
 ROOT = Path(__file__).resolve().parents[3]
 GROUPS = {
     "Begin": ["check", "prepare", "init", "phantom"],
-    "Run": ["launch", "stop", "resume", "retry"],
+    "Run": ["launch", "enqueue", "stop", "resume", "retry", "note"],
     "Look": ["list", "status", "logs", "compare", "explain", "ui"],
     "Judge": ["evaluate", "confirm", "respace", "replay"],
     "Take": ["predict", "export"],

@@ -255,11 +255,19 @@ Path(sys.argv[1], "model").touch()
 
 
 @pytest.mark.slow  # 3 s: another process imports this one's code
-def test_a_killed_worker_leaves_no_program(
+def test_a_killed_worker_leaves_no_program_and_loses_nothing_that_it_said(
     told: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    text = 'Path(sys.argv[1], "pid").write_text(str(os.getpid())); say(1, 0.1); time.sleep(60)'
-    (tmp_path / "spec").write_text(json.dumps(told(text, "{run_dir}")))
+    text = """
+pid = Path(sys.argv[1], "pid")
+if pid.exists(): sys.exit("not again")
+pid.write_text(str(os.getpid()))
+signal.signal(signal.SIGTERM, lambda *_: (say(2, 0.2), say(3, 0.3), os._exit(0)))
+say(1, 0.1)
+time.sleep(60)
+"""
+    spec = told(text, "{run_dir}")
+    (tmp_path / "spec").write_text(json.dumps(spec))
     worker = (
         "import json; from search.execution.own_validations import own_fit\n"
         f"v = own_fit(json.load(open({str(tmp_path / 'spec')!r})))(); next(v); next(v)"
@@ -272,6 +280,8 @@ def test_a_killed_worker_leaves_no_program(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert _until(lambda: not _alive(pid))
+    # What it said on its way out, to nobody, is not lost.
+    assert [v.epoch for v in own_fit({**spec, "received": 1})()] == [2, 3]
 
 
 @pytest.mark.slow  # 2 s
@@ -295,7 +305,7 @@ time.sleep(60)
     spec = told(text, "{run_dir}")
     # Its worker is gone, and it needs half a second to end: as the keeper of a killed one.
     program = first.gi_frame.f_locals["reports"].gi_frame.f_locals["program"]
-    program._keeper.stdin.close()
+    program._keeper.stdin.close()  # without a word
     (Path(spec["run_dir"]) / "validations.jsonl").unlink()
     second = own_fit(spec)()
     assert next(second).metrics["val/dice"] == 1

@@ -11,10 +11,12 @@ from ray.exceptions import (
     ActorUnavailableError,
     NodeDiedError,
     OutOfMemoryError,
+    RayError,
     RayTaskError,
+    UnserializableException,
 )
 
-from search.execution.failures import fault_of
+from search.execution.failures import MAX_REASON, fault_of, reason_of
 from search.execution.memory import oom_kills
 from trainer.exceptions import StoreChanged, StoreError
 
@@ -101,8 +103,61 @@ def test_a_missing_file_of_a_run_folder_that_is_there_is_the_trials_own(
     assert fault_of(attempt, hung=False).cause == cause
 
 
+TRACEBACK = """\
+\x1b[36mray::Trainable.train()\x1b[39m (pid=7, ip=10.0.0.1, actor_id=0f)
+  File "train.py", line 7, in fit
+    import no_such
+\x1b[1;35mModuleNotFoundError\x1b[0m: No module named 'no_such'
+"""
+"""As Ray has one, in colours."""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            task_error(RuntimeError("\x1b[31mred\x1b[0m and \abell\nmore")),
+            "RuntimeError: red and bell",
+        ),
+        (task_error(task_error(ImportError("no such"))), "ImportError: no such"),
+        (task_error(KeyError()), "KeyError"),
+        (task_error(ValueError("x" * 9999)), f"ValueError: {'x' * (MAX_REASON - 12)}"),
+        (RayTaskError("step", TRACEBACK, None), "ModuleNotFoundError: No module named 'no_such'"),
+        (
+            ActorDiedError(RayTaskError("__init__", TRACEBACK, ImportError())),
+            "ModuleNotFoundError: No module named 'no_such'",
+        ),
+        (
+            task_error(RayError(f"isn't serializable\nOriginal exception details:\n{TRACEBACK}")),
+            "ModuleNotFoundError: No module named 'no_such'",
+        ),
+        (died("\x1b[1mThe actor died\x1b[0m\n\tclass_name: X"), "ActorDiedError: The actor died"),
+    ],
+)
+def test_a_reason_is_the_line_of_the_real_exception_without_colours(
+    error: Exception, reason: str
+) -> None:
+    while isinstance(cause := getattr(error, "cause", None), Exception):
+        error = cause
+    assert reason_of(error) == reason
+
+
+def test_an_exception_that_cannot_be_loaded_here_is_known_by_its_line(tmp_path: Path) -> None:
+    """Tune keeps Ray's text of it alone."""
+    path = tmp_path / "error.txt"
+    attempt = SimpleNamespace(pickled_error_file=None, error_file=str(path))
+    path.write_text(f"Failure # 1\n{UnserializableException(TRACEBACK)}\n")
+    fault = fault_of(attempt, hung=False)
+    assert (fault.cause, fault.reason) == (
+        "error",
+        "ModuleNotFoundError: No module named 'no_such'",
+    )
+    path.write_text("Failure # 1\nwhatever: it is\n")
+    assert fault_of(attempt, hung=False).cause == "process"
+
+
 def test_hung_and_unknown() -> None:
-    attempt = SimpleNamespace(pickled_error_file=None)
+    attempt = SimpleNamespace(pickled_error_file=None, error_file=None)
     assert fault_of(attempt, hung=True).cause == "hung"
     assert fault_of(attempt, hung=False).cause == "process"
 

@@ -72,6 +72,23 @@ def test_what_a_trial_has_may_change_between_launches():
     assert spent.cost_hours(trials(2), 10) == {"gpu_hours": 6, "cpu_hours": 24}
 
 
+def test_an_attempt_costs_what_it_was_started_with():
+    """Another size may be given while it runs; what starts from then on has that."""
+    spent = Meter()
+    small, large = ({"gpus_per_trial": gpus, "cpus_per_trial": 2} for gpus in (1, 2))
+    for hour, kind, about in (
+        (0, "study", {"config": {"trials": small}}),
+        (0, "started", {"trial": 0}),
+        (1, "study", {"config": {"trials": large}}),
+        (2, "reported", {"trial": 0, "epoch": 1}),
+        (2, "started", {"trial": 1}),
+        (3, "reported", {"trial": 1, "epoch": 1}),
+    ):
+        spent.apply({"time": hour * HOUR, "event": kind, **about})
+    assert spent.spent(trials(2))["gpu_hours"] == 2 * 1 + 1 * 2
+    assert spent.spent(trials(2), now=5 * HOUR)["gpu_hours"] == 4 + 3 * 1 + 2 * 2
+
+
 def test_what_runs_is_paid_until_now():
     running = meter((0.0, "driver"), (0.0, "started", 0), (1 * HOUR, "reported", 0, 1))
     spent = {"epochs": 1, "gpu_hours": 6, "cpu_hours": 6, "wall_hours": 3}

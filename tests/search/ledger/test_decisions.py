@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.ledger.decisions import Pruner, decision_events
-from search.ledger.state import Report, StudyState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import Report
 from search.pruning.stall import StallRule
 from search.study.config import StudyConfig
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from search.ledger.decisions import Pruner
+from search.ledger.hand import requested_events
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState
@@ -118,7 +119,11 @@ def numbers(events: list[Event]) -> Iterator[int]:
     """Yield Optuna's numbers of what was imported and proposed, without discarded draws."""
     number = -1
     for event in events:
-        if event["event"] == "imported" or not event.get("protected", event["event"] != "refused"):
+        if event["event"] == "exhausted":
+            number += event.get("drawn_before", 0)
+        elif event["event"] == "imported" or not event.get(
+            "protected", event["event"] != "refused"
+        ):
             number += 1 + event.get("drawn_before", 0)
             yield number
 
@@ -144,8 +149,14 @@ def check(session: StudySession, sampler: Sampler) -> None:
 def happen(session: StudySession, draw: random.Random) -> None:
     """Let something happen beside the trials' training, if it may happen now."""
     trials = list(session.state.trials.values())
-    what = draw.choice(["mlflow", "mlflow", "threshold", "stop", "resume", "confirm", "budget"])
+    what = draw.choice(
+        ["mlflow", "mlflow", "threshold", "stop", "resume", "confirm", "budget", "hand"]
+    )
     match what:
+        case "hand":
+            if request := asked(session, draw):
+                name = f"{draw.getrandbits(64):x}"
+                session.record(*requested_events(session.study, session.state, request, name))
         case "mlflow":
             if unlinked := [trial.number for trial in trials if trial.mlflow_run_id is None]:
                 number = draw.choice(unlinked)
@@ -177,6 +188,22 @@ def happen(session: StudySession, draw: random.Random) -> None:
                 session.record(event | again)
         case "budget" if draw.random() < 0.1:
             session.record({"event": "budget", "what": "epochs", "spent": 3, "limit": 2})
+
+
+def asked(session: StudySession, draw: random.Random) -> dict[str, Any] | None:
+    """Return something that a person might ask for."""
+    trials, dimension = list(session.state.trials.values()), session.study.space["optimizer.lr"]
+    match draw.choice(["enqueue", "enqueue", "reference", "stop", "note"]):
+        case "enqueue" if len(session.state.requests) < 12:
+            return {"kind": "enqueue", "params": {"optimizer.lr": dimension.draw(draw)}}
+        case "reference" if len(session.state.requests) < 12:
+            name = f"r{draw.getrandbits(32)}"
+            return {"kind": "enqueue", "params": {"optimizer.lr": 0.5}, "reference": name}
+        case "stop" if live := [t for t in session.state.live() if not t.stop_asked]:
+            return {"kind": "stop", "trial": draw.choice(live).number}
+        case "note" if trials:
+            return {"kind": "note", "trial": draw.choice(trials).number, "text": "look\x1b here"}
+    return None
 
 
 def imported(study: StudyConfig, draw: random.Random) -> list[Event]:
@@ -252,3 +279,4 @@ def test_rebuilt_as_it_was_in_many_orders(store, tmp_path):
         kinds |= {event["event"] for event in session.ledger.events}
     assert endings >= {"completed", "stopped", "stalled", "diverged", "infeasible", "failed"}
     assert kinds >= {"driver", "imported", "interrupted", "resumed", "mlflow", "budget"}
+    assert kinds >= {"enqueued", "stop_asked", "note"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from search.monitor.console import print_event
 from search.monitor.live_screen import Screen, duration, sparkline
 from search.monitor.status import status_of
 from tests.search.monitor.test_snapshot import Simulated, study
@@ -64,6 +65,35 @@ def test_what_it_says() -> None:
         " 0.0300           5 s",
     ):
         assert said in text, f"{said!r} is not in\n{text}"
+
+
+def test_what_people_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """On the screen, and as lines, without what a terminal would obey."""
+    simulated = running(2, 1)
+    asked = {"event": "enqueued", "params": {"optimizer.lr": 1e-3}, "request": "a"}
+    simulated.record(asked)
+    simulated.record(asked | {"reference": "mine", "request": "b", "like": "other:7"})
+    simulated.record({"event": "stop_asked", "trial": 1, "request": "c"})
+    simulated.record({"event": "note", "trial": 2, "text": "a\x1b[2Jb", "request": "d"})
+    declined = {"event": "declined", "what": "enqueue x=1", "reason": "no\nx", "request": "e"}
+    simulated.record(declined)
+    text = "\n".join(lines(simulated, 120, 40))
+    assert (
+        "2 of 91 searched" in text and "by hand     2 to come: enqueue optimizer.lr=0.001" in text
+    )
+    assert " 5 s  stopping" in text and " 5 s  a [2Jb" in text
+    snapshot = simulated.snapshot()
+    for event in simulated.events[-5:]:
+        print_event(event, snapshot.study, snapshot.state)
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and said.count("\n") == 5
+    for line in (
+        "asked for: enqueue reference mine optimizer.lr=0.001, as other:7",
+        "trial    1  asked to stop at its checkpoint",
+        "trial    2  note: a [2Jb",
+        "declined: enqueue x=1: no x",
+    ):
+        assert line in said
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (60, 20), (200, 120)])
@@ -146,6 +176,7 @@ import logging, sys, threading, time
 handler = logging.StreamHandler(sys.stderr)     # bound before the screen, as many libraries do
 logging.getLogger("noisy").addHandler(handler)
 logging.getLogger("noisy").propagate = False
+from search.monitor.console import print_event
 from search.monitor.live_screen import Screen, live_display, terminal
 from tests.search.monitor.test_live_screen import running
 simulated = running(3, 4)

@@ -7,7 +7,8 @@ import pytest
 
 from search.ledger.decisions import Pruner, decision_events
 from search.ledger.journal import Event
-from search.ledger.state import Report, StudyState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import Report
 from search.monitor.eta import Forecast
 from search.monitor.snapshot import StudySnapshot
 from search.study.config import StudyConfig

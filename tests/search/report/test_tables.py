@@ -19,7 +19,8 @@ from search.analysis.ranking import rung_correlation
 from search.analysis.results import compare, compare_studies
 from search.analysis.trial_results import TrialRows
 from search.cli.main import main
-from search.ledger.state import Report, StudyState, TrialState
+from search.ledger.state import StudyState
+from search.ledger.trial_state import Report, TrialState
 from search.report.csv_table import csv_table
 from search.report.leaderboard import leaderboard
 from search.report.leaderboard_columns import short_names

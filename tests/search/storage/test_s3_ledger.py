@@ -14,7 +14,8 @@ import pytest
 
 from search.ledger.journal import Ledger
 from search.ledger.lease import TakenOver
-from search.storage import s3_lease, s3_ledger
+from search.storage import requests, s3_lease, s3_ledger
+from search.storage.requests import leave, waiting, waiting_here
 from search.storage.s3 import Remote, mirror_of
 from search.storage.s3_ledger import fetch_ledger
 from search.storage.studies import ask_to_stop, open_as_driver, writer_of
@@ -224,7 +225,33 @@ def test_a_stop_and_signs_of_life_travel_through_s3(
         place.put("signs/alive-0003", b"")
         until((trial / "alive").exists)
         (trial / "stop").touch()
-        stopping = f"signs/stopping-{ledger.fence:06d}"
+        stopping = f"signs/stopping-{ledger.fence:06d}-0003"
         until(lambda: stopping in [entry.key for entry in place.entries("signs")])
     with open_as_driver(here):
         assert not (trial / "stop").exists()
+
+
+def test_a_request_goes_to_the_driver_and_goes_once_s3_has_what_it_became(
+    machine: Machine, s3: str
+) -> None:
+    here, there = machine("here"), machine("there")
+    place = Remote.parse(s3) / "toy"
+    early = leave(there, {"kind": "note", "trial": 0, "text": "before the driver"})
+    with open_as_driver(here) as ledger:
+        assert waiting_here(here) == [early], "at once"
+        late = leave(there, {"kind": "note", "trial": 0, "text": "while it lives"})
+        until(lambda: waiting_here(here) == [early, late])
+        assert waiting(there) == [early, late]
+        ledger.append(word(1))
+        (here / "requests" / f"{early}.json").unlink()
+        until(lambda: waiting(there) == [late])
+        fetch_ledger(there)
+        assert said(there) == [1], "what it became is there before it goes"
+        place.put("requests/9999999999999-" + 32 * "0" + ".json", b" " * (requests.MAX_BYTES + 1))
+        until(lambda: len(waiting_here(here)) == 2)
+        assert all(path.stat().st_size < 200 for path in (here / "requests").iterdir())
+        (here / "requests" / f"{late}.json").unlink()
+    assert late not in waiting(there), "sent at the end, too"
+    (here / "requests").rename(here / "gone")
+    with open_as_driver(there):
+        assert len(waiting_here(there)) == 1, "what no driver took up is the next one's"

@@ -13,9 +13,12 @@ import pytest
 from search.execution.trainable import Trainable
 from search.storage import s3_run
 from search.storage.run_folders import (
+    LOG,
     checkpoints_of,
     fetch_cases,
     hold_run_folder,
+    log_of,
+    read_log,
     sent_validations,
 )
 from search.storage.s3 import Remote, mirror_of
@@ -72,6 +75,23 @@ def test_the_next_attempt_has_what_was_sent(attempt_on: Attempt, tmp_path: Path)
     with attempt_on("b", attempt=2):
         assert content(tmp_path / "b") == sent
         assert sorted(os.listdir(tmp_path / "b" / "checkpoints")) == ["2.pt", "3.pt"]
+
+
+def test_what_an_attempt_printed_goes_along_and_a_killed_ones_with_the_next_on_its_node(
+    attempt_on: Attempt, study: Remote, tmp_path: Path
+) -> None:
+    mirror = mirror_of(study) / "trials" / "0003"
+    first = attempt_on("a").__enter__()
+    (log := tmp_path / "a" / LOG).write_text("last words\n")
+    first._closing.set()  # killed before it sent anything
+    assert read_log(mirror) is None
+    with pytest.raises(ImportError), attempt_on("a", attempt=2):
+        log.write_text(f"{log.read_text()}ImportError: no such package\n")
+        raise ImportError
+    assert read_log(mirror) == b"last words\nImportError: no such package\n"
+    with attempt_on("b", attempt=3):
+        assert (tmp_path / "b" / LOG).read_bytes() == read_log(mirror)
+    assert log_of(mirror.parents[1], 3) == f"segtune logs {study.uri}:3"
 
 
 def test_only_what_changed_is_sent(attempt_on: Attempt, study: Remote, tmp_path: Path) -> None:
@@ -167,11 +187,12 @@ def test_a_run_in_s3_gives_signs_of_life_and_obeys_its_drivers_stop(
     try:
         with attempt_on("a", fence=6):
             (tmp_path / "a" / "alive").touch()
-            study.put("signs/stopping-000005", b"")
+            study.put("signs/stopping-000005-0003", b"")
+            study.put("signs/stopping-000006-0002", b"")
             time.sleep(1)
             assert "signs/alive-0003" in [entry.key for entry in study.entries("signs")]
-            assert not (tmp_path / "a" / "stop").exists(), "another driver's"
-            study.put("signs/stopping-000006", b"")
+            assert not (tmp_path / "a" / "stop").exists(), "another driver's, and another trial's"
+            study.put("signs/stopping-000006-0003", b"")
             end = time.monotonic() + 5
             while not (tmp_path / "a" / "stop").exists():
                 assert time.monotonic() < end

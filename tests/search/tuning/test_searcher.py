@@ -9,6 +9,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from search.execution.recovery import Recovery
+from search.ledger.hand import requested_events
 from search.ledger.session import StudySession
 from search.monitor.console import ProgressDisplay
 from search.sampler.sampler import Sampler
@@ -248,3 +249,88 @@ def test_an_exhausted_space_ends_the_proposing(store: Path, tmp_path: Path) -> N
         )
         session.record(*(ended(number) for number in range(4)))
         assert session.finished
+
+
+def ask(session: StudySession, **request: Any) -> None:
+    """Record what a person asks for, as the driver does."""
+    name = f"request{len(session.state.requests)}"
+    session.record(*requested_events(session.study, session.state, request, name))
+
+
+def test_a_trial_by_hand_comes_next_and_on_top(study: StudyConfig, tmp_path: Path) -> None:
+    """Before what the file enqueues; the sampler fills in the rest; there is one trial more."""
+    with driver(study, tmp_path) as (session, searcher):
+        start(searcher, "a")
+        ask(session, kind="enqueue", params={"optimizer.lr": 5e-4})
+        ask(session, kind="enqueue", params={"optimizer.lr": 0.7}, reference="mine")
+        specs = [start(searcher, name) for name in "bcdefgh"]
+        assert kinds(session)[1:4] == [
+            (1, "enqueued", True),  # the file's reference
+            (2, "enqueued", False),
+            (3, "enqueued", True),
+        ]
+        trials = session.state.trials
+        assert trials[2].params["optimizer.lr"] == 5e-4
+        assert trials[2].params["model.width"] in (8, 16)
+        assert specs[2]["train"]["optimizer"]["lr"] == 0.7
+        names = [session.state.reference_name(study, trials[number]) for number in (1, 3)]
+        assert names == [study.references[0].name, "mine"]
+        assert session.state.num_trials(study) == len(session.state.searched()) == 5
+        assert searcher.suggest("i") is None and session.state.planned(study)
+        assert [t.params["optimizer.lr"] for t in session.state.searched()[1:3]] == [1e-2, 1e-3]
+
+
+def test_a_study_that_was_killed_proposes_the_same_beside_what_was_asked(
+    study: StudyConfig, tmp_path: Path
+) -> None:
+    """Killed after each of its proposals."""
+    asked = [{"model.width": 16}, {"optimizer.lr": 3e-4}]
+    with driver(study, tmp_path / "whole") as (session, searcher):
+        for params in asked:
+            ask(session, kind="enqueue", params=params)
+        all_of(searcher)
+        whole = [trial.params for trial in session.state.trials.values()]
+    for number in range(len(whole)):
+        with driver(study, tmp_path / "killed") as (session, searcher):
+            for params in asked if number == 0 else []:
+                ask(session, kind="enqueue", params=params)
+            for name in range(number + 1):
+                start(searcher, f"{name}")
+            parts = [trial.params for trial in session.state.trials.values()]
+    assert parts == whole and len(whole) == 8
+
+
+def test_no_more_at_once_than_the_study_says(study: StudyConfig, tmp_path: Path) -> None:
+    config = study.model_dump(mode="json")
+    config["trials"]["max_concurrent"] = 2
+    with driver(StudyConfig.model_validate(config), tmp_path) as (session, searcher):
+        start(searcher, "a"), start(searcher, "b")
+        assert searcher.suggest("c") is None
+        config["trials"]["max_concurrent"] = 3
+        ask(session, kind="settings", config=config)
+        assert start(searcher, "c")["trial"] == 2
+        assert searcher.suggest("d") is None
+
+
+def test_what_the_trainer_never_takes_is_declined(store: Path, tmp_path: Path) -> None:
+    """A trial by hand of which the sampler can make none ends nothing else."""
+    space = {**SPACE, "model.depth": {"type": "categorical", "choices": [3, 99]}}
+    study = offline.study(store, space=space, trials={"num_trials": 2})
+    with driver(study, tmp_path, slots=99) as (session, searcher):
+        asked = {"event": "enqueued", "params": {"model.depth": 99}, "request": "r"}
+        session.record(asked)  # as a driver whose trainer took it would
+        assert all_of(searcher) == [0, 1, 2, 3] and session.state.planned(study)
+        [declined] = session.state.declined
+        assert declined["what"] == "enqueue model.depth=99" and "model.depth" in declined["reason"]
+        assert not session.state.exhausted
+
+
+def test_an_exhausted_space_still_has_room_for_a_trial_by_hand(store: Path, tmp_path: Path) -> None:
+    space = {"model.width": SPACE["model.width"]}
+    study = offline.study(store, space=space, trials={"num_trials": 5}, enqueue=[])
+    with driver(study, tmp_path, slots=99) as (session, searcher):
+        assert all_of(searcher) == [0, 1, 2] and session.state.exhausted
+        ask(session, kind="enqueue", params={"model.width": 8})
+        assert not session.finished and session.state.num_searched_to_come(study) == 1
+        assert start(searcher, "x")["trial"] == 3
+        assert session.state.planned(study)

@@ -13,7 +13,7 @@ import pytest
 import search.workflows.confirm
 from search.analysis.ranking import ranked
 from search.analysis.results import compare
-from search.ledger.state import TrialState
+from search.ledger.trial_state import TrialState
 from search.report.leaderboard import leaderboard
 from search.storage.studies import read_study
 from search.tracking.tracker import send_rest

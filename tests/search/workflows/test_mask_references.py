@@ -282,6 +282,7 @@ def test_confirm_counts_the_readings_of_a_test_set(
     assert sealed_readings.record(str(place), "0", "toy:7") == {"store_reading": 1}
     recorded = [{"trial": 7, "store_reading": 1}, {"trial": 8}]
     assert sealed_readings.num_readings(str(place), recorded) == 2
+    assert sealed_readings.num_readings("", []) == 0  # a trainer of one's own, without a store
     result = compare(folder, importance=False) | {"test_readings": 3}
     assert "the test set has been read 3 times" in leaderboard_text(result, None)
     line = json.loads((tmp_path / "prepared.test_readings.jsonl").read_text())

@@ -1,0 +1,1 @@
+"""Logs: what a trial's processes print, in its run folder."""

@@ -1,0 +1,1 @@
+"""Who is told when it matters: messages to webhooks and commands, and a heartbeat."""
