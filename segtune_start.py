@@ -5,6 +5,7 @@ there first. This module has a name of its own. Imported, it sees to it that `se
 are those beside it, and nothing else changes: what is called otherwise is found as ever.
 """
 
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).absolute().parent
+START = ROOT / "segtune_start.py"
+HOOK = "segtune_start.ours_first"
+"""What a process of Ray's calls as it begins, where `is_hidden`."""
 BEGINS = {
     "search": '"""Everything that knows Ray, Optuna or MLflow."""',
     "trainer": '"""Trains, validates and applies one configuration. Knows nothing of searches."""',
@@ -34,6 +38,27 @@ def ours_first() -> None:
     """Find our packages first, in this process; Ray's workers call it by its name."""
     if _OursFirst not in sys.meta_path:
         sys.meta_path.insert(0, _OursFirst)
+
+
+def command(module: str, *words: str) -> list[str]:
+    """Return the command that runs a module of ours as `python -m` would, in any folder."""
+    return [sys.executable, "-P", str(START), "-m", module, *words]
+
+
+def environment() -> dict[str, str]:
+    """Return what lets such a process import all that this one can."""
+    return {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def is_hidden() -> bool:
+    """Say whether the current folder, or PYTHONPATH, has something else of our packages' names."""
+    folders = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    for name in BEGINS:
+        spec = PathFinder.find_spec(name, [folder or "." for folder in folders])
+        found = [*(spec.submodule_search_locations or [spec.origin or ""])] if spec else []
+        if any(Path(each).resolve() != (ROOT / name).resolve() for each in found):
+            return True
+    return False
 
 
 def in_the_way() -> str:

@@ -56,8 +56,8 @@ def test_the_packages_beside_the_start_go_first(folder: Path) -> None:
 
 
 def test_processes_of_our_own_go_the_same_way(folder: Path) -> None:
-    code = f"import sys; sys.path.append({str(ROOT)!r}); import segtune_start; from trainer import "
-    code += "own_process as p; print(p.is_hidden(), *p.command('trainer.cpus'))"
+    code = f"import sys; sys.path.append({str(ROOT)!r}); import segtune_start as p; "
+    code += "print(p.is_hidden(), *p.command('trainer.cpus'))"
     done = run(sys.executable, "-P", "-c", code, cwd=folder, path=".")
     assert done.returncode == 0, done.stderr
     hidden, *command = done.stdout.split()

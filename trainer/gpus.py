@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import own_process
+import segtune_start
 from trainer.exceptions import first_line
 
 LEAST_DRIVER = {13: 580, 12: 525, 11: 450}
@@ -96,7 +96,7 @@ def look() -> Gpus:
     has_none = not driver_version() and not any(map(os.path.exists, DEVICES))
     if has_none and sys.platform == "linux":
         return Gpus(importlib.metadata.version("torch"), "", (), "")
-    command = own_process.command("trainer.gpus", "--json")
+    command = segtune_start.command("trainer.gpus", "--json")
     try:
         child = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
     except subprocess.TimeoutExpired:

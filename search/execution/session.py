@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import segtune_start
 from search.execution.auth import no_answer, use_token
 from search.storage.private_folder import private_folder
-from trainer import own_process
 from trainer.configfile import ConfigError
 from trainer.cpus import num_cpus
 
@@ -103,8 +103,8 @@ def ray_session(address: str) -> Iterator[None]:
     import ray
 
     options: dict[str, Any] = {}
-    if own_process.is_hidden():  # Ray lets workers look into this folder first
-        options["runtime_env"] = {"worker_process_setup_hook": own_process.HOOK}
+    if segtune_start.is_hidden():  # Ray lets workers look into this folder first
+        options["runtime_env"] = {"worker_process_setup_hook": segtune_start.HOOK}
     local: dict[str, Any] = {"num_cpus": num_cpus(), "include_dashboard": False}
     if address == "local" and (folder := own_folder()):
         local["_temp_dir"] = folder

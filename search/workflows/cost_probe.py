@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
+import segtune_start
 from search.report.text import align
 from search.storage.dataset_cache import open_store
 from search.study.config import StudyConfig
 from search.study.rungs import expected_epochs, rung_table
-from trainer import own_process
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 from trainer.cpus import num_cpus
@@ -172,7 +172,7 @@ def _mean(costs: Sequence[Cost]) -> Cost:
 
 def _measure_one(order: Order) -> Cost:
     child = subprocess.run(
-        own_process.command("search.workflows.cost_probe"),
+        segtune_start.command("search.workflows.cost_probe"),
         input=json.dumps(order),
         capture_output=True,
         text=True,

@@ -23,12 +23,12 @@ import yaml
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 import search
+import segtune_start
 from search.execution.auth import find_token, token_path
 from search.execution.environment import code_commit
 from search.report.text import plain
 from search.storage.studies import display_path
 from search.study.config import StudyConfig
-from trainer import own_process
 from trainer.configfile import ConfigError, did_you_mean
 from trainer.exceptions import first_line
 
@@ -345,7 +345,7 @@ def _working_directory(study: StudyConfig | None) -> Iterator[str]:
                 copy = folder / path.relative_to(code)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(path.read_bytes())
-        start = own_process.START
+        start = segtune_start.START
         (folder / start.name).write_bytes(start.read_bytes())
         if study:
             # Secrets travel with it: the driver there tells whom they are of.

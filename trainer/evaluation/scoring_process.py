@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import own_process
+import segtune_start
 from trainer.data.store import Case, Store
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.scoring import score_cases
@@ -41,10 +41,10 @@ class ScoringProcess:
         self._connection, theirs = Pipe()
         without_cuda = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            own_process.command(__name__, str(theirs.fileno())),
+            segtune_start.command(__name__, str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env=os.environ | own_process.environment() | without_cuda,
+            env=os.environ | segtune_start.environment() | without_cuda,
         )
         theirs.close()
         self._send((str(store.path), [case.case_id for case in cases], threshold))
