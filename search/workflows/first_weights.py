@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from search.analysis.first_weights import named
 from search.storage.dataset_cache import read_manifest
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
-from trainer.data.inputs import InputSpec
 from trainer.saved.seen import ANYBODY, Overlap, overlap, patients, sentence
+
+if TYPE_CHECKING:
+    from trainer.data.inputs import InputSpec
 
 
 class FirstWeights(NamedTuple):
@@ -92,8 +94,10 @@ def _config(study: StudyConfig, params: Mapping[str, Any]) -> TrainConfig | None
         return None
 
 
-def _sees(config: TrainConfig, manifest: Mapping[str, Any]) -> InputSpec | None:
+def _sees(config: TrainConfig, manifest: Mapping[str, Any]) -> "InputSpec | None":
     """Return what a model sees of the store; None where that lacks a modality, which is said."""
+    from trainer.data.inputs import InputSpec
+
     windows = {name: (low, high) for name, (low, high) in manifest["windows"].items()}
     factors = {name: (f, o) for name, (f, o) in manifest.get("scale", {}).items()}
     modalities = config.data.modalities or manifest["modalities"]

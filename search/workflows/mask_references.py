@@ -2,15 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search.storage.dataset_cache import read_manifest
 from search.storage.studies import read_study
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
 from trainer.data.splits_file import read_splits
-from trainer.data.store import Case, cases_of
-from trainer.evaluation.mask_folder import find_masks, missing_text
-from trainer.evaluation.mask_values import find_meaning
+
+if TYPE_CHECKING:
+    from trainer.data.store import Case
 
 
 def look_at_masks(study: StudyConfig, folder: Path) -> tuple[list[str], list[str]]:
@@ -25,6 +26,8 @@ def look_at_masks(study: StudyConfig, folder: Path) -> tuple[list[str], list[str
     """
     if not study.mask_references:
         return [], []
+    from trainer.data.store import cases_of
+
     manifest = json.loads(read_manifest(study.data.store))
     cases, problems, notes = cases_of(manifest), list[str](), list[str]()
     for index, reference in enumerate(study.references):
@@ -44,7 +47,10 @@ def look_at_masks(study: StudyConfig, folder: Path) -> tuple[list[str], list[str
     return problems, notes
 
 
-def _look(study: StudyConfig, everyone: tuple[Case, ...], folder: Path) -> list[str]:
+def _look(study: StudyConfig, everyone: "tuple[Case, ...]", folder: Path) -> list[str]:
+    from trainer.evaluation.mask_folder import find_masks, missing_text
+    from trainer.evaluation.mask_values import find_meaning
+
     in_folds = [case for case in everyone if case.fold is not None]
     found = find_masks(folder, in_folds, everyone)
     first = [(case, found.files[case.case_id]) for case in in_folds if case.case_id in found.files]

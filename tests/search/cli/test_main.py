@@ -108,7 +108,7 @@ def test_dry_run_of_a_wrong_study(tmp_path):
 def test_launch_hands_over(monkeypatch, tmp_path, phantom_store):
     handed = []
 
-    def launch(study, runs, address, warm_start, if_running):
+    def launch(study, runs, address, **_):
         handed.append((study.trials.num_trials, runs, address))
         return 1
 
