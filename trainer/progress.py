@@ -34,7 +34,7 @@ def progress_line(epoch: int, epochs: int | None, metrics: Mapping[str, float]) 
     known = [key for key in SHOWN if key in metrics]
     named = {key: SHOWN.get(key, (key, ".4g", "")) for key in known or [*metrics][:MAX_SHOWN]}
     shown = [f"{name} {metrics[key]:{form}}{unit}" for key, (name, form, unit) in named.items()]
-    return "  ".join([f"epoch {epoch:4d}{f'/{epochs}' if epochs else ''}", *shown])
+    return "  ".join([f"epoch {epoch:4d}{f'/{epochs}' if epochs is not None else ''}", *shown])
 
 
 @contextmanager

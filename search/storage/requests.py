@@ -1,6 +1,6 @@
 """What people ask of a study that somebody runs: files in its folder, which its driver takes up.
 
-    requests/1764301000123-1f2e…json     search/ledger/hand.py says what is in it
+    requests/1764301000123456-1f2e…json   search/ledger/hand.py says what is in it
 
 Only a driver writes the ledger. So what a person wants while one lives is left here, whole or not
 at all, and becomes an event by the hand of the driver, under the name of the file; after that the
@@ -39,12 +39,12 @@ ANSWER_S = 3.0
 AT_A_TIME = 100
 """Requests taken up at once, so that a flood of them does not stop a driver."""
 
-_NAME = re.compile(r"\d{13}-[0-9a-f]{32}")
+_NAME = re.compile(r"\d{16}-[0-9a-f]{32}")
 
 
 def new_name() -> str:
     """Return the name of a request: later ones sort after earlier ones."""
-    return f"{time.time_ns() // 1_000_000:013d}-{uuid.uuid4().hex}"
+    return f"{time.time_ns() // 1000:016d}-{uuid.uuid4().hex}"
 
 
 def leave(folder: Path, request: Request) -> str:

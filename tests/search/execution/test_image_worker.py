@@ -155,6 +155,7 @@ def test_within_its_share_of_the_attempts_seconds(store: Path, tmp_path: Path, s
         session.listeners.append(queue.observe)
         cost_s, start_s, painted, given_up = rng.choice([0.5, 5.0, 60.0]), 6.0, 0, 0
         session.state.meter._running = {2: 0.0, 3: 0.0}
+        session.state.meter._size_of = {2: None, 3: None}
         now, busy_until, epochs = 0.0, 0.0, {2: 0, 3: 0}
         while now < 20_000:
             now += rng.uniform(5, 60)

@@ -128,7 +128,7 @@ def test_what_is_no_request_is_declined_in_a_line(session: StudySession, what: s
 def test_other_files_are_left_alone(session: StudySession) -> None:
     folder = session.folder / "requests"
     folder.mkdir()
-    for name in ("readme.json", ".1764301000123-x.json.1.tmp", f"{new_name()}.txt"):
+    for name in ("readme.json", ".1764301000123456-x.json.1.tmp", f"{new_name()}.txt"):
         (folder / name).write_text("{}")
     take_up(session)
     assert not kinds(session) and len(list(folder.iterdir())) == 3
