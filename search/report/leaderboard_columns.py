@@ -38,7 +38,9 @@ class LeaderboardColumns:
         rows = _rows(columns)
         lines = align(rows).splitlines()
         cut = 1 + len(self.ranked)
-        return "\n".join([*lines[:cut], "", "not ranked:", *lines[cut:]])
+        return "\n".join(
+            [*lines[:cut], *(["", "not ranked:"] if self.beside else []), *lines[cut:]]
+        )
 
     def rich(self, width: int) -> tuple[str, list[str]]:
         """Return the columns that fit as a table, and the names of those that do not.

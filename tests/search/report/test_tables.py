@@ -23,7 +23,7 @@ from search.ledger.state import StudyState
 from search.ledger.trial_state import Report, TrialState
 from search.report.csv_table import csv_table
 from search.report.leaderboard import leaderboard
-from search.report.leaderboard_columns import short_names
+from search.report.leaderboard_columns import LeaderboardColumns, short_names
 from search.report.side_by_side import side_by_side
 from tests.search.analysis.test_results import STUDY, TRIALS, write
 
@@ -134,6 +134,12 @@ def complete(at_rung: list[float], at_end: list[float]) -> list[TrialState]:
         reports = [Report(e, v, {}) for e, v in zip((1, 3, 9), values, strict=True)]
         trials.append(TrialState(number, {}, "sampled", False, reports=reports))
     return trials
+
+
+def test_what_is_not_ranked_has_a_heading_where_there_is_any(folder):
+    result = compare(folder)
+    assert "not ranked:" in LeaderboardColumns(result).plain()
+    assert "not ranked:" not in LeaderboardColumns(result | {"references": []}).plain()
 
 
 def test_the_correlation_of_a_rung_is_spearmans():
