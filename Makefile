@@ -16,6 +16,9 @@ HOURS ?= 1
 DRIVER := $(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | grep -Eo '^[0-9]+' | head -n 1)
 TORCH_INDEX ?= $(if $(DRIVER),$(shell test $(DRIVER) -ge 580 || echo https://download.pytorch.org/whl/cu126))
 
+# Tests start hundreds of processes, and without bytecode each compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Tests run in so many processes; one file is quicker in one: python -m pytest FILE.
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder

@@ -167,7 +167,7 @@ def flip_a_bit(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("received", "damage"), [(2, cut_short), (3, cut_short), (2, flip_a_bit)])
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 def test_a_damaged_checkpoint_is_passed_over(
     config: TrainConfig,
     whole: tuple[Path, list[Validation]],

@@ -9,6 +9,7 @@ from tests.trainer.tiny import tiny_config
 from trainer.overfit import GOAL, overfit
 
 
+@pytest.mark.slow
 def test_learns_four_slices(phantom_store: Path) -> None:
     config = tiny_config(
         phantom_store, model__width=16, batch__effective=8, sampling__threshold=0.5

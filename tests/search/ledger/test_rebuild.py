@@ -262,6 +262,7 @@ def live_through(store: Path, folder: Path, seed: int) -> tuple[StudyConfig, Stu
 
 
 @pytest.mark.parametrize("seed", range(7))
+@pytest.mark.one_in(4)
 def test_rebuilt_as_it_was(store, tmp_path, seed):
     """State, spending, rungs, stall rule, Optuna's trials, MLflow's ids, and every proposal."""
     _, session = live_through(store, tmp_path, seed)

@@ -343,6 +343,7 @@ def test_a_study_that_has_just_begun(browser, tmp_path, state):
     assert "not finished" in texts(browser, ".badge")
 
 
+@pytest.mark.slow
 def test_pictures_fill_the_room_and_the_page_says_so(browser, tmp_path, monkeypatch):
     folder = write_study(tmp_path / "many", num_trials=6, pictured=6)
     with Image.open(next(folder.glob("trials/0007/samples/*-path.png"))) as picture:

@@ -138,6 +138,7 @@ def test_killed_and_launched_elsewhere(machine: Machine) -> None:
     assert said(here) == ["sent", "more"]
 
 
+@pytest.mark.slow
 def test_a_driver_thought_dead_writes_what_does_not_count(
     machine: Machine, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_driver_thought_dead_writes_what_does_not_count(
         assert said(third) == [1, 2]
 
 
+@pytest.mark.slow
 def test_appends_go_on_while_s3_is_away(
     machine: Machine, s3: str, moto: Moto, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -97,6 +97,7 @@ def test_ui_of_a_server(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert segtune("ui", "toy", "--runs", runs) == (0, [address])
 
 
+@pytest.mark.slow
 def test_ui_on_a_port_that_is_taken(runs: Path) -> None:
     assert segtune("sync", "toy", "--runs", runs)[0] == 0
     with socket.socket() as taken:

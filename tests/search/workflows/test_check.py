@@ -89,6 +89,7 @@ def test_a_step_in_bf16_agrees_with_the_cpu():
     assert (row.what, row.state) == ("step in bf16", "ok"), row
 
 
+@pytest.mark.slow
 def test_a_device_that_computes_something_else_is_wrong(monkeypatch):
     take_step = check_step.take_step
 

@@ -140,6 +140,7 @@ def test_a_gpu_that_is_not_here_is_not_measured_on_the_cpu(phantom_store):
         probe(study(phantom_store, train={"device": "auto"}, trials=trials, enqueue=[]))
 
 
+@pytest.mark.slow
 def test_one_line_where_it_cannot_be_measured(tmp_path):
     with pytest.raises(ConfigError) as caught:
         probe(study(tmp_path / "none"))

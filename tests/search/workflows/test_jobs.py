@@ -214,6 +214,7 @@ def not_a_dashboard() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_refused_in_a_line(
     guarded: Guarded,
     segtune: Run,

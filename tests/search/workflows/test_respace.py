@@ -44,6 +44,7 @@ def runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place / "runs"
 
 
+@pytest.mark.slow
 def test_every_setting_of_the_grid_is_evaluated_once(place: Path) -> None:
     settings = evaluated(place / "runs/demo-0001-respacing")
     ways = {(s.sampling.method, s.sampling.timestep_respacing, s.sampling.eta) for s in settings}

@@ -41,6 +41,7 @@ def _hashes(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes_and_more_cases_keep_the_first(tmp_path, cohort):
     write_phantom(tmp_path / "again", num_cases=2, seed=0)
     write_phantom(tmp_path / "other", num_cases=2, seed=1)

@@ -81,6 +81,7 @@ def test_orientation_of_the_files_changes_nothing(tmp_path):
     assert store.content_hash == plain.content_hash
 
 
+@pytest.mark.slow
 def test_the_content_hash_follows_the_content_only(tmp_path):
     root = trees.isles24(tmp_path / "data", 4)
     first, _ = run(root, tmp_path / "one")
@@ -171,6 +172,7 @@ def test_an_interrupted_call_continues_with_the_finished_cases(tmp_path, monkeyp
     assert len([*(tmp_path / "out" / "cases").iterdir()]) == 10
 
 
+@pytest.mark.slow
 def test_a_killed_call_leaves_no_process_and_is_continued(tmp_path):
     root, out = trees.isles24(tmp_path / "data", 24), tmp_path / "out"
     script = tmp_path / "prepare_it.py"

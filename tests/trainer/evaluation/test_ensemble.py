@@ -154,6 +154,7 @@ def test_one_mask_that_does_not_fit_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [4, 10, 400])
+@pytest.mark.one_in(3)
 def test_the_validator_fuses_whole_cases_whatever_the_batch(store: Store, batch_size: int) -> None:
     config = tiny_config(
         store.path, sampling__num_ensemble=3, sampling__fuse="staple", validation__steps="sampling"

@@ -235,6 +235,7 @@ def test_the_strip_begins_with_the_noise(trained: TrainedModel, store: Store) ->
     assert np.corrcoef(panel.ravel(), noise.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_a_picture_and_a_path_of_each_fixed_case_the_same_each_time(
     trained: TrainedModel, store: Store, tmp_path: Path
 ) -> None:

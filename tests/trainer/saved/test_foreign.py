@@ -239,6 +239,7 @@ def test_a_background_of_zero_is_noised_and_found_again() -> None:
         torch.testing.assert_close(found, mask)
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_them_and_its_model_goes_on(phantom_store: Path, tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save(shaken(ImprovedUNet(2, 2)).state_dict(), path)

@@ -148,6 +148,7 @@ def out_of_memory_in_the_second(config: TrainConfig, run_dir: Path) -> None:
         train(config, run_dir)
 
 
+@pytest.mark.slow
 def test_all_hear_that_an_image_does_not_fit_in_one(
     phantom_store: Path, tmp_path: Path, pair: Pair
 ) -> None:
