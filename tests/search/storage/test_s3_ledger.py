@@ -249,7 +249,9 @@ def test_a_request_goes_to_the_driver_and_goes_once_s3_has_what_it_became(
         until(lambda: waiting(there) == [late])
         fetch_ledger(there)
         assert said(there) == [1], "what it became is there before it goes"
-        place.put("requests/9999999999999999-" + 32 * "0" + ".json", b" " * (requests.MAX_BYTES + 1))
+        place.put(
+            "requests/9999999999999999-" + 32 * "0" + ".json", b" " * (requests.MAX_BYTES + 1)
+        )
         until(lambda: len(waiting_here(here)) == 2)
         assert all(path.stat().st_size < 200 for path in (here / "requests").iterdir())
         (here / "requests" / f"{late}.json").unlink()
