@@ -5,12 +5,16 @@ there first. This module has a name of its own. Imported, it sees to it that `se
 are those beside it, and nothing else changes: what is called otherwise is found as ever.
 """
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during imports has nothing to say
+
 import os
 import runpy
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).absolute().parent
@@ -73,6 +77,8 @@ def in_the_way() -> str:
             if found.startswith(begins):
                 continue
             what = "is not segtune's"
+        from importlib.metadata import packages_distributions
+
         others = sorted({*packages_distributions().get(name, ())} - {"segtune"})
         who = f", as the distribution {others[0]} has a package of the same name" if others else ""
         remedy = f"pip uninstall {others[0] if others else 'it'}; "
@@ -82,12 +88,21 @@ def in_the_way() -> str:
 
 def main() -> None:
     """Run a command of segtune."""
-    if problem := in_the_way():
-        print(problem, file=sys.stderr)
-        sys.exit(2)
-    from search.cli.main import main as commands
-
+    _mind_ctrl_c()
+    try:
+        if problem := in_the_way():
+            print(problem, file=sys.stderr)
+            sys.exit(2)
+        from search.cli.main import main as commands
+    except KeyboardInterrupt:  # Ctrl-C in the first second
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     commands()
+
+
+def _mind_ctrl_c() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 ours_first()
@@ -95,6 +110,7 @@ ours_first()
 if __name__ == "__main__":
     if sys.argv[1:2] == ["-m"]:  # as `python -m`, for processes of our own
         del sys.argv[:2]
+        _mind_ctrl_c()
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     else:
         main()

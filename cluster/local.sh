@@ -6,9 +6,10 @@
 #   cluster/local.sh join 10.0.0.1:6379                 # on each of the others
 #   cluster/local.sh stop                               # ends what the above started here, no other Ray
 #
-# More words go to `ray start`: --port 6380, --num-gpus 4. The dashboard listens on loopback, and
-# Ray's client server is off. Log: ~/.ray/segtune.log. SEGTUNE_MPS=1 before `start` or `join` lets
-# trials that share a GPU compute at the same time (cluster/node.env).
+# More words go to `ray start`: --port 6380, --num-gpus 4. The dashboard listens on loopback. On this
+# machine `segtune launch --address auto` means that Ray. Its files are in a private folder below /tmp
+# (search/execution/own_ray/folder.py), its log is ~/.ray/segtune.log. SEGTUNE_MPS=1 before `start` or
+# `join` lets trials that share a GPU compute at the same time (cluster/node.env).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -17,6 +18,10 @@ PATH=$root/.venv/bin:$PATH
 . "$root/cluster/ray.env"
 # shellcheck source=cluster/node.env
 . "$root/cluster/node.env"
+if [[ ! -w ${HOME-} ]]; then
+  echo "$0: HOME: ${HOME:-not set}: must be a folder that you can write" >&2
+  exit 2
+fi
 pid_file=$HOME/.ray/segtune.pid
 log=$HOME/.ray/segtune.log
 
@@ -31,7 +36,8 @@ run() {
   (cd "$root" && python -m search.execution.auth)
   (umask 077 && : >"$log")
   # --block: this process ends its own Ray when it ends, where `ray stop` would end everybody's.
-  nohup setsid ray start --block "$@" </dev/null >>"$log" 2>&1 &
+  (cd "$root" && exec nohup setsid python -m search.execution.own_ray.folder start --block "$@") \
+    </dev/null >>"$log" 2>&1 &
   echo $! >"$pid_file"
   until grep -q 'Ray runtime started' "$log"; do
     if ! running; then
@@ -43,6 +49,28 @@ run() {
     fi
     sleep 0.2
   done
+}
+
+# Else Ray tries for a minute, and says that it timed out.
+check_address() {
+  local words=("$@") ip='' i
+  for ((i = 0; i < $#; i++)); do
+    case ${words[i]} in
+      --node-ip-address) ip=${words[i + 1]-} ;;
+      --node-ip-address=*) ip=${words[i]#*=} ;;
+    esac
+  done
+  [[ -n $ip ]] || return 0
+  python - "$ip" <<'PYTHON' && return 0
+import socket, sys
+try:
+    family, _, _, _, where = socket.getaddrinfo(sys.argv[1], 0, type=socket.SOCK_STREAM)[0]
+    socket.socket(family).bind(where)
+except OSError:
+    sys.exit(1)
+PYTHON
+  echo "$0: --node-ip-address $ip: is no address of this machine; it has: $(hostname -I)" >&2
+  exit 2
 }
 
 stop() {
@@ -70,8 +98,12 @@ case ${1-} in
     shift
     # Else Ray would replace 127.0.0.1 by this machine's own address, and listen on all.
     [[ " $* " == *" --node-ip-address"* ]] || export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
+    check_address "$@"
     run --head --node-ip-address 127.0.0.1 --dashboard-host 127.0.0.1 "$@"
-    echo "Ray runs: segtune launch SPACE --address $(<"${RAY_TMPDIR:-${TMPDIR:-/tmp}}/ray/ray_current_cluster")"
+    until address=$(cd "$root" && python -m search.execution.own_ray.folder); do
+      sleep 0.2 # it says that it has started before it writes its address
+    done
+    echo "Ray runs: segtune launch SPACE --address $address"
     ;;
   join)
     if (($# < 2)); then
@@ -85,6 +117,7 @@ case ${1-} in
     fi
     address=$2
     shift 2
+    check_address "$@"
     run --address "$address" "$@"
     echo "joined $address"
     ;;

@@ -4,8 +4,10 @@
 #   cluster/relaunch.sh segtune launch spaces/isles24.yaml --address HOST:6379
 #
 # Ends when the command ends by itself: with 0 (done, or told to stop), 2 (bad input, or a ledger
-# that was removed) or 3 (nothing but failures came out: mend, then segtune retry). After a crash 2 counts as another one, since then it means a head that is
-# not back yet. Gives up after RELAUNCH_CRASHES (8) in a row that lasted less than a minute each.
+# that was removed) or 3 (nothing but failures came out: mend, then segtune retry); docs/faults.md
+# lists all statuses. Any other is repeated, 75 among them (a storage that was waited for in vain, or
+# a Ray that did not start). After a crash 2 counts as another one, since then it means a head that
+# is not back yet. Gives up after RELAUNCH_CRASHES (8) in a row that lasted less than a minute each.
 # SIGTERM, SIGINT and SIGHUP are passed on; what ends after one of them is not called again.
 set -uo pipefail
 

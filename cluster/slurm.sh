@@ -58,7 +58,8 @@ everywhere() {
   rm -f "$state/pid" "$state/status"
   srun --cpus-per-task="$SLURM_CPUS_ON_NODE" \
     bash -c '. cluster/node.env && on_node "$@"' on_node \
-    ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
+    python -m search.execution.own_ray.folder symmetric-run \
+    --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus="$SLURM_CPUS_ON_NODE" --include-dashboard=false \
     -- bash -c 'driver "$@"' driver "$@" 2>&1 | grep --line-buffered -v VINFO
   if [[ ! -e $state/status && ! -e $state/told ]]; then

@@ -1,4 +1,4 @@
-"""Takes the README's pictures of MLflow and the page: `python -m docs.screenshots RUNS/STUDY docs`.
+"""Takes the pictures of MLflow and the page: `python -m docs.screenshots RUNS/STUDY docs`.
 
 It sends the study to MLflow, serves it as `segtune ui` does, and opens its pages in Chromium; then
 the page that `segtune compare STUDY --html FILE` writes.
@@ -19,7 +19,7 @@ from search.report.page_html import write_html
 from search.storage.studies import read_study
 from search.tracking.address import tracking_uri
 from search.tracking.descriptions import page_address, short
-from search.tracking.server import served
+from search.tracking.server import Served, served
 from search.tracking.sync import sync
 from tests.browser import chromium
 
@@ -38,31 +38,33 @@ def take(folder: Path, out: Path) -> list[Path]:
         out: Where the pictures go.
     """
     print(sync(folder))
+    runs = folder.resolve().parent
     with (
-        served(tracking_uri(folder.resolve().parent)) as server,
+        served(tracking_uri(runs), folder) as server,
         tempfile.TemporaryDirectory() as profile,
         chromium(Path(profile), width=WIDTH, height=860) as browser,
     ):
-        client = MlflowClient(server)
+        client = MlflowClient(tracking_uri(runs))
         experiment = client.get_experiment_by_name(folder.resolve().name)
         id_, objective = experiment.experiment_id, read_study(folder)[0].objective
         order = f"metrics.`final/{short(objective.metric)}` "
         order += "DESC" if objective.mode == "max" else "ASC"
         best = client.search_runs([id_], "tags.kind = 'sampled'", order_by=[order])
         quiet(browser, server)
-        page = page_address(server, id_)
+        page = page_address(server.address, id_)
         shots = [
             shoot(browser, page, "[role=row] a", len(best[:5]), out / "mlflow-runs.png"),
             shoot(browser, f"{page}&compareRunsMode=CHART", AXES, 2, out / "mlflow-charts.png"),
         ]
-        runs = quote(json.dumps([run.info.run_id for run in best[:MAX_COMPARED]]))
-        compared = f"{server}/#/compare-runs?runs={runs}&experiments={quote(json.dumps([id_]))}"
-        return [*shots, shoot(browser, compared, PLOT, 1, out / "mlflow-compare.png")]
+        compared = quote(json.dumps([run.info.run_id for run in best[:MAX_COMPARED]]))
+        both = f"runs={compared}&experiments={quote(json.dumps([id_]))}"
+        compare = f"{server.address}/#/compare-runs?{both}"
+        return [*shots, shoot(browser, compare, PLOT, 1, out / "mlflow-compare.png")]
 
 
-def quiet(browser: Chrome, server: str) -> None:
-    """Close what MLflow opens at a first visit, as a click would; it is kept in the browser."""
-    browser.get(server)
+def quiet(browser: Chrome, server: Served) -> None:
+    """Enter, and close what MLflow opens at a first visit, as a click would."""
+    browser.get(server.first(f"{server.address}/#"))
     kept = {
         "mlflow.assistant.panelOpen_v1": "false",
         "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",

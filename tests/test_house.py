@@ -13,7 +13,11 @@ MAX_LINES = 420
 """Of a Python file."""
 
 FOLDERS = sorted(
-    {path.parent for name in ("search", "trainer") for path in ROOT.glob(f"{name}/**/*.py")}
+    {
+        path.parent
+        for name in ("search", "segtune", "trainer")
+        for path in ROOT.glob(f"{name}/**/*.py")
+    }
 )
 FILES = sorted(path for folder in FOLDERS for path in folder.glob("*.py"))
 

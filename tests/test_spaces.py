@@ -134,7 +134,7 @@ def test_the_reference_has_every_key_and_its_meaning() -> None:
     assert rows["scheduler.reduction_factor"][0][1:3] == ["integer ≥ 2", "`3`"]
     assert rows["data.modalities"][0][1:3] == ["list of text, or null", "`null`"]
     assert rows["model.depth"][0][1] == "integer ≥ 2 ≤ 7"
-    assert rows["sampler.type"][0][1].startswith("`tpe`, `random`, ")
+    assert rows["sampler.type"][0][1].startswith("`tpe`, `curve_gp`, ")
     for name, found in rows.items():
         assert all(cells[3] for cells in found), f"{name} has no docstring"
     assert all(f"`{metric}`" in reference(SPACES) for metric in METRICS)
@@ -177,7 +177,8 @@ RESULTS = sorted((SPACES / "results").glob("*.jsonl.gz"))
 
 def test_the_results_of_the_issue_are_there() -> None:
     assert [path.name.split(".")[0] for path in RESULTS] == [
-        *("batch", "diffusion", "losses", "respacing")
+        *("batch", "diffusion", "from_six_percent", "hippocampus", "hippocampus_unet", "losses"),
+        *("parts", "respacing"),
     ]
 
 
@@ -194,7 +195,7 @@ def unpacked(study: str, folder: Path) -> Path:
 def test_headers_say_what_the_ledgers_do(study: str, tmp_path: Path) -> None:
     """Every interval of a header is that of a verdict."""
     result = compare(unpacked(study, tmp_path))
-    assert len(result["trials"]) >= 12
+    assert len(result["trials"]) >= 3
     found = header(SPACES / f"{study}.yaml")["found"]
     numbers = re.findall(r"\[(-?\d\.\d+), \+?(-?\d\.\d+)\]", found)
     assert numbers
@@ -202,6 +203,7 @@ def test_headers_say_what_the_ledgers_do(study: str, tmp_path: Path) -> None:
         comparison["interval"]
         for verdict in result["verdicts"]
         for comparison in verdict["comparisons"]
+        if comparison.get("interval")  # none of a trial that was stopped by hand
     ]
     for low, high in numbers:
         digits = len(low.partition(".")[2])

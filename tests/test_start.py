@@ -83,15 +83,20 @@ def test_packages_that_are_not_whole_are_one_line(tmp_path: Path, what: str) -> 
     assert line.startswith(f"{changed}: {what}") and "--force-reinstall" in line
 
 
-@pytest.mark.slow  # 60 s each: an installation, and a study of two trials
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("how", ["wheel", "editable"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("wheel", marks=pytest.mark.slow),  # 60 s: an installation and two trials
+        pytest.param("editable", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_study_runs_where_the_names_are_taken(
     folder: Path, phantom_store: Path, tmp_path: Path, how: str
 ) -> None:
     source, venv = tmp_path / "source", tmp_path / "venv"
     source.mkdir()
-    for name in ("search", "trainer", "spaces"):
+    for name in ("search", "segtune", "trainer", "spaces"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "segtune_start.py"):
         shutil.copy(ROOT / name, source)
@@ -112,6 +117,10 @@ def test_a_study_runs_where_the_names_are_taken(
         "trials": {"num_trials": 1, "cpus_per_trial": 1},
     }
     (folder / "toy.yaml").write_text(yaml.safe_dump(study))
+    code = "import segtune, search, trainer; print(segtune.__file__, search.__file__)"
+    imported = run(python, "-c", code, cwd=folder, path=".")
+    assert imported.returncode == 0, imported.stderr
+    assert all(str(source if how == "editable" else venv) in at for at in imported.stdout.split())
     done = run(venv / "bin" / "segtune", "launch", "toy.yaml", cwd=folder, path=".", timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trial    1  completed" in done.stdout and "trial    0  completed" in done.stdout

@@ -6,21 +6,27 @@ once.
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from trainer.exit_status import status_of_error, status_of_signal
+from trainer.files.faults import fault_line
+from trainer.terminal import guarded_streams, open_closed_streams
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
 
 
 class Commands(click.Group):
-    """A group whose commands answer bad input with lines on stderr and exit status 2.
+    """A group whose commands answer an error with a line on stderr and a status of its kind.
 
-    A training that diverges, or runs out of memory, ends with a line and exit status 1.
+    The statuses are those of trainer/exit_status.py.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -30,8 +36,14 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; `--debug`, where the group has it, lets its exceptions through."""
+        open_closed_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):  # signs that a locale lacks become escapes
             sys.stdout.reconfigure(errors="backslashreplace")
+        os.umask(os.umask(0o022) | 0o022)  # what is written is never for all to change
+        with guarded_streams():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             _check_words(ctx.meta[WORDS])
             return super().invoke(ctx)
@@ -40,8 +52,19 @@ class Commands(click.Group):
         except (ValueError, OSError, ArithmeticError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(_line(error), err=True)
-            ctx.exit(2 if isinstance(error, ValueError | OSError) else 1)
+            _say(_line(error))
+            ctx.exit(status_of_error(error))
+        except KeyboardInterrupt as interrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next one ends what tidies up as well
+            _say(str(interrupt) or "interrupted")
+            number = getattr(interrupt, "number", signal.SIGINT)
+            ctx.exit(status_of_signal(number))
+
+
+def _say(line: str) -> None:
+    """Write a command's last line, if stderr takes it: the status is the command's all the same."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 WORDS = "segtune.words"
@@ -64,9 +87,9 @@ def _check_words(words: Sequence[str]) -> None:
 
 def _line(error: Exception) -> str:
     match error:
-        case OSError(filename=str(name), strerror=str(reason)) if name and reason:
-            return f"{name}: {reason}"
-        case ValueError() | OSError():
+        case OSError():
+            return fault_line(error)
+        case ValueError():
             return str(error) or type(error).__name__
     return f"{type(error).__name__}: {error}"
 
@@ -281,7 +304,7 @@ def evaluate(
         frozen = frozen_settings(trained) | {"sampling.threshold": None}
         changed = frozen | {key: value for key, value in changed.items() if value is not None}
     trained = with_settings(trained, changed)
-    run_dir = run_folder(trained.path)
+    run_dir = run_folder(trained)
     folder = Path(out) if out else run_dir / f"evaluate_{split}"
     if folder.exists() and not folder.is_dir():  # said before the test set is read in vain
         raise ValueError(f"{folder}: must be a folder")
@@ -385,7 +408,7 @@ def samples(model: str, out: str | None, store: str | None, device: str) -> None
     from trainer.saved.model_io import load, run_folder, with_settings
 
     trained = with_settings(load(model, device), {"data.store": store})
-    folder = Path(out) if out else run_folder(trained.path) / FOLDER
+    folder = Path(out) if out else run_folder(trained) / FOLDER
     for path in paint(trained, Store.open(trained.config.data.store), folder):
         click.echo(path)
 

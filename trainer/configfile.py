@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeGuard, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
 
 from trainer.hints.other_names import meant_by
 from trainer.hints.written_numbers import number_meant
+from trainer.terminal import in_one_line
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -46,13 +47,16 @@ class ConfigError(ValueError):
     """Bad configuration: one line per problem, `where: key: value: rule; did you mean …?`."""
 
     def __init__(self, lines: Iterable[str]):
-        self.lines = list(lines)
+        self.lines = [in_one_line(line) for line in lines]
         super().__init__("\n".join(self.lines))
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
         """Reach other processes as it is: by itself, an exception is made again of its text."""
         return type(self), (self.lines,)
 
+
+_PLAIN = {str, int, float, bool, type(None)}
+"""Types of nearly all values of settings."""
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 10_000
@@ -276,20 +280,27 @@ def _cut(word: str) -> str:
 
 def nest(values: Mapping[str, Any], onto: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Turn dotted keys into nested ones, over a copy of `onto`: `{"a.b": 1} -> {"a": {"b": 1}}`."""
-    nested = {
-        key: nest(value) if isinstance(value, Mapping) else value
-        for key, value in (onto or {}).items()
+    nested: dict[str, Any] = {
+        key: nest(value) if _is_mapping(value) else value for key, value in (onto or {}).items()
     }
     for key, value in values.items():
-        head, dot, rest = key.partition(".")
-        below = nested.get(head)
-        if dot:
-            nested[head] = nest({rest: value}, below if isinstance(below, Mapping) else None)
-        elif isinstance(value, Mapping):
-            nested[head] = nest(value, below if isinstance(below, Mapping) else None)
+        *heads, last = key.split(".")
+        at = nested
+        for head in heads:
+            if not isinstance(at.get(head), dict):
+                at[head] = {}
+            at = at[head]
+        if _is_mapping(value):
+            below = at.get(last)
+            at[last] = nest(value, below if isinstance(below, dict) else None)
         else:
-            nested[head] = value
+            at[last] = value
     return nested
+
+
+def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    # To ask a number whether it is a Mapping takes longer than all else here.
+    return type(value) not in _PLAIN and isinstance(value, Mapping)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -299,14 +310,20 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         ValueError: A key is given twice, nested and dotted.
     """
     flat: dict[str, Any] = {}
+    _flatten(values, prefix, flat)
+    return flat
+
+
+def _flatten(values: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None:
+    """Add nested values to flat ones."""
     for key, value in values.items():
         name = f"{prefix}{key}"
-        nested = isinstance(value, Mapping) and value
-        found = flatten(value, f"{name}.") if nested else {name: value}
-        if twice := flat.keys() & found.keys():
-            raise ValueError(f"{min(twice)}: is given twice")
-        flat |= found
-    return flat
+        if _is_mapping(value) and value:
+            _flatten(value, f"{name}.", flat)
+        elif name in flat:
+            raise ValueError(f"{name}: is given twice")
+        else:
+            flat[name] = value
 
 
 def build(
@@ -327,7 +344,9 @@ def build(
         return model.model_validate(values)
     except ValidationError as error:
         names = [*field_names(model), *also]
-        lines = [line for each in error.errors() for line in _lines(names, each, where)]
+        # A default that goes by another setting is no problem beside that one.
+        found = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
+        lines = [line for each in found for line in _lines(names, each, where)]
         raise ConfigError(dict.fromkeys(lines)) from error
 
 

@@ -14,7 +14,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from trainer.atomic import write_atomically
 from trainer.config import DataConfig, TrainConfig
 from trainer.configfile import ConfigError, flatten
 from trainer.data.batches import Draws, prefetch, rows_of
@@ -29,6 +28,8 @@ from trainer.exceptions import (
     is_out_of_memory,
     naming_out_of_memory,
 )
+from trainer.files.atomic import write_atomically
+from trainer.files.damaged import set_aside, settings_in
 from trainer.old_names import in_new_names
 from trainer.run_log import RunLog, Validation
 from trainer.saved import checkpoint
@@ -128,7 +129,9 @@ def fit(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[V
     if config.epochs:
         seen = seen.also(trained_in(patients(map(vars, store.cases)), config.data.fold))
     state.trained_on = seen.record()
-    record = RunLog(run_dir, keeps=first)
+    record = RunLog(
+        run_dir, keeps=first, judged=lambda: checkpoint.read_if_whole(run_dir / WEIGHTS)
+    )
     record.forget_after(state.images // config.epoch_images)
     yield from [v for v in record.validations if v.epoch > received]
 
@@ -247,6 +250,8 @@ class RunControl:
         write_atomically(self.run_dir / "config.yaml", lambda path: path.write_text(text))
         self.signature = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}\n"
         path = self.run_dir / "owner"
+        if path.is_dir():
+            set_aside(path)
         write_atomically(path, lambda temporary: temporary.write_text(self.signature))
 
     def check_own(self) -> None:
@@ -307,7 +312,13 @@ def holds(run_dir: Path, config: TrainConfig) -> bool:
     # What the version that began it did not have was as it is by default.
     new = TrainConfig(data=DataConfig(store=config.data.store)).model_dump(mode="json")
     flat = flatten(mine)
-    begun = yaml.safe_load(path.read_text())
+    begun = settings_in(path)
+    if begun is None:  # what was trained says under which settings
+        set_aside(path)
+        saved = checkpoint.load_latest(run_dir / "checkpoints")
+        if saved is None:
+            return False
+        begun = saved["config"]
     if "validation" not in begun:
         raise ValueError(
             f"{run_dir}: was begun by segtune 0.1, which trained otherwise: continue it with "

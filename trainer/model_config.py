@@ -16,24 +16,36 @@ PRESETS = {
 residual blocks and attention from 16 x 16 down at 256 px; the width is our choice."""
 
 
+class V1Config(Section):
+    """Parts of MedSegDiff V1 (Wu et al. 2023, arXiv 2211.00611) that a training can go without."""
+
+    ff_parser: bool = True
+    """Filter the mask feature in the frequency domain; false takes it as it is."""
+    fusion: bool = True
+    """Fuse the mask feature into the image encoder; false leaves the encoders apart, and the
+    decoder adds the filtered mask feature to the image feature."""
+
+
 class V2Config(Section):
     """What MedSegDiff-V2 has beyond V1 (Wu et al. 2024, arXiv 2301.11798)."""
 
-    anchor_levels: int = Field(default=1, ge=1, le=2)
+    anchor_levels: int = Field(default=1, ge=0, le=2)
     """Levels at which Uncertain Spatial Attention anchors the noisy encoder: the text of the paper
-    names the finest, its first version draws two."""
+    names the finest, its first version draws two. 0 is without it; the finest skip still carries
+    the sum with the condition's feature."""
     anchor_kernel: Literal[3, 5, 7] = 5
     """Side of the learnable Gaussian; not in the paper."""
     anchor_sigma: float = Field(default=1.0, gt=0)
     """Standard deviation in pixels with which the learnable Gaussian begins; not in the paper."""
-    ss_former_blocks: int = Field(default=1, ge=1, le=8)
-    """Stacked SS-Former blocks between the two U-Nets' deepest features."""
+    ss_former_blocks: int = Field(default=1, ge=0, le=8)
+    """Stacked SS-Former blocks between the two U-Nets' deepest features. 0 is without it: the
+    features are added."""
     ss_former_product: Literal["attention", "elementwise"] = "attention"
     """attention is the AAAI version's M = (F(c) Wq)(F(e) Wk)^T; elementwise the first version's
     product of spectra with a sine."""
-    nbp_blocks: int = Field(default=3, ge=1, le=8)
+    nbp_blocks: int = Field(default=3, ge=0, le=8)
     """Blocks of the network that computes the neural band-pass filter (R; the paper has 6), which
-    only the attention product has."""
+    only the attention product has. 0 is without it: every frequency passes."""
 
 
 class LayoutConfig(Section):
@@ -73,6 +85,13 @@ class LayoutConfig(Section):
     image_range: tuple[float, float] = (-1.0, 1.0)
     """What the ends of a modality's window are to the network."""
 
+    @field_validator("image_range")
+    @classmethod
+    def _is_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not value[0] < value[1]:
+            raise ValueError("must be [low, high] with low below high")
+        return value
+
     @field_validator("head_channels", mode="before")
     @classmethod
     def _one_for_all(cls, value: Any) -> Any:
@@ -110,6 +129,8 @@ class ModelConfig(Section):
     halves too. Not used by the families that segment directly."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the activations that training sets to zero, between the convolutions of a block."""
+    v1: V1Config = V1Config()
+    """Only medsegdiff_v1."""
     v2: V2Config = V2Config()
     """Only medsegdiff_v2."""
     layout: LayoutConfig = LayoutConfig()

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from trainer.configfile import ConfigError
 from trainer.data.case_file import read_reference, to_pixels
-from trainer.data.files import NIFTI_SUFFIXES
 from trainer.data.formats.case_selector import Images
 from trainer.data.geometry import fit_box, to_volume
 from trainer.data.inputs import Window
@@ -29,6 +28,7 @@ from trainer.evaluation.ensemble import (
     num_members,
     sample_members,
 )
+from trainer.hints.suffixes import NIFTI_SUFFIXES
 from trainer.randomness import generator
 from trainer.saved.model_io import TrainedModel
 
@@ -171,6 +171,8 @@ def outputs(
     for path in paths.values():
         if path.is_dir():
             raise ConfigError([f"{path}: is a folder"])
+        if path.exists() and not path.is_file():
+            raise ConfigError([f"{path}: is no file: choose another name"])
         if path.resolve() in inputs:
             raise ConfigError([f"{path}: is an input and would be written over"])
         if path.exists() and not force and not was_written_here(path):

@@ -9,6 +9,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trainer.terminal import guarded_streams, unguarded
+
 T = TypeVar("T")
 
 SHOWN = {
@@ -50,7 +52,7 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     Yields:
         What to call with the number of parts that were done since the last call.
     """
-    console = Console(stderr=True)
+    console = Console(file=unguarded(sys.stderr))
     # Not the console's file, which is the terminal also while a live screen has taken stderr over.
     on_terminal = sys.stderr.isatty() and not console.is_dumb_terminal
     if not on_terminal or os.environ.get("RANK", "0") != "0":
@@ -62,7 +64,7 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress, guarded_streams():
         task = progress.add_task(what, total=total)
         yield lambda done: progress.advance(task, done)
 

@@ -1,5 +1,6 @@
-"""A trainer of one's own: convolutions that find discs in noise, configured by words as with Hydra.
+"""A trainer of one's own: convolutions over slices, configured by words as with Hydra.
 
+    segtune phantom datasets/phantom
     python examples/own_trainer/train.py out=/tmp/run epochs=3 optimizer.lr=0.003
 
 Knows nothing of segtune but for the line of JSON after each epoch.
@@ -9,17 +10,21 @@ import json
 import sys
 from pathlib import Path
 
+import nibabel
 import torch
 import yaml
 from torch import nn
+from torch.nn.functional import avg_pool2d
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 CONFIG = """
 optimizer: {lr: 0.003, weight_decay: 0.01}
 model: {width: 8, depth: 2}
+loss: {dice: 1.0}
 batch_size: 16
 epochs: 9
 seed: 0
+data: datasets/phantom
 out: outputs
 """
 
@@ -37,37 +42,46 @@ def configuration(words: list[str]) -> dict:
     return config
 
 
-def pictures(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images and masks, (count, 1, 24, 24): a bright disc in noise."""
-    rng = torch.Generator().manual_seed(seed)
-    y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
-    middle = 6 + 12 * torch.rand(count, 2, 1, 1, generator=rng)
-    radius = 2 + 4 * torch.rand(count, 1, 1, generator=rng)
-    masks = ((x - middle[:, 0]) ** 2 + (y - middle[:, 1]) ** 2 < radius**2).float()[:, None]
-    return masks + 0.7 * torch.randn(masks.shape, generator=rng), masks
+def read_case(mask: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the slices of a case at half of the resolution: images (s, 2, h, w) and the mask."""
+    maps = mask.parents[1] / "ses-01" / "perfusion-maps"
+    files = [next(maps.glob("*_cbf.nii.gz")), next(maps.glob("*_tmax.nii.gz")), mask]
+    volume = torch.stack([torch.tensor(nibabel.load(file).get_fdata()) for file in files])
+    halved = avg_pool2d(volume.float().nan_to_num().permute(3, 0, 1, 2), 2)
+    images, lesion = halved[:, :2], halved[:, 2:].round()
+    mean, std = images.mean((0, 2, 3), keepdim=True), images.std((0, 2, 3), keepdim=True)
+    return (images - mean) / std, lesion
 
 
 def network(width: int, depth: int) -> nn.Module:
     """Return a stack of convolutions."""
-    layers: list[nn.Module] = [nn.Conv2d(1, width, 3, padding=1)]
+    layers: list[nn.Module] = [nn.Conv2d(2, width, 3, padding=1)]
     for _ in range(depth):
         layers += [nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)]
     return nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(width, 1, 1))
 
 
-def report(model: nn.Module, epoch: int, loss: float, images: torch.Tensor, masks: torch.Tensor):
+def dice(mask: torch.Tensor, lesion: torch.Tensor) -> torch.Tensor:
+    """Return twice the overlap of two masks as a share of both, 1 where both are empty."""
+    return (2 * (mask * lesion).sum() + 1e-3) / (mask.sum() + lesion.sum() + 1e-3)
+
+
+@torch.no_grad()
+def report(model: nn.Module, epoch: int, loss: float, cases: dict) -> None:
     """Print a validation: the one line that segtune asks for."""
-    found = (model(images) > 0).float()
-    dice = 2 * (found * masks).sum((1, 2, 3)) / (found + masks).sum((1, 2, 3))
-    cases = {f"disc{i:02d}": round(value, 4) for i, value in enumerate(dice.tolist())}
-    found = {"epoch": epoch, "val/dice": dice.mean().item(), "train/loss": loss, "cases": cases}
-    print(json.dumps(found))
+    found = {name: dice(model(images) > 0, mask).item() for name, (images, mask) in cases.items()}
+    mean = sum(found.values()) / len(found)
+    print(json.dumps({"epoch": epoch, "val/dice": mean, "train/loss": loss, "cases": found}))
 
 
 def main(config: dict) -> None:
     """Train from the newest checkpoint, or from the beginning."""
     torch.manual_seed(config["seed"])
-    (images, masks), held_out = pictures(0, 256), pictures(1, 24)
+    masks = sorted(Path(config["data"]).glob("derivatives/*/ses-02/*_lesion-msk.nii.gz"))
+    everyone = {mask.name.partition("_")[0]: read_case(mask) for mask in masks}
+    cases = {name: case for name, case in [*everyone.items()][::4] if case[1].any()}
+    training = [case for name, case in everyone.items() if name not in cases]
+    images, lesions = (torch.cat(parts) for parts in zip(*training, strict=True))
     model, settings = network(**config["model"]), config["optimizer"]
     optimizer = torch.optim.AdamW(
         model.parameters(), settings["lr"], weight_decay=settings["weight_decay"]
@@ -78,11 +92,13 @@ def main(config: dict) -> None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         begun = saved["epoch"]
-        report(model, begun, saved["loss"], *held_out)  # perhaps it was killed before that
+        report(model, begun, saved["loss"], cases)  # perhaps it was killed before that
     for epoch in range(begun + 1, config["epochs"] + 1):
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(epoch))
         for batch in order.split(config["batch_size"]):
-            loss = bce(model(images[batch]), masks[batch])
+            logits, lesion = model(images[batch]), lesions[batch]
+            overlap = dice(logits.sigmoid(), lesion)
+            loss = bce(logits, lesion) + config["loss"]["dice"] * (1 - overlap)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -90,7 +106,7 @@ def main(config: dict) -> None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         torch.save(saved | {"epoch": epoch, "loss": loss.item()}, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").replace(checkpoint)
-        report(model, epoch, loss.item(), *held_out)
+        report(model, epoch, loss.item(), cases)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from search.analysis.intervals import Scale, difference_interval, student_error
+from search.analysis.intervals import Scale, difference_interval, mean_interval, student_error
+from search.ledger.trial_state import TrialState
+from search.study.config import StudyConfig
 
 
 class CaseMetric(NamedTuple):
@@ -34,11 +37,13 @@ DICE = CASE_METRICS["val/dice"]
 def case_metric(metric: str, mode: Literal["max", "min"] = "max") -> CaseMetric:
     """Return how a metric that another trainer reports is a mean over its cases: over all of them.
 
+    Nothing is known of its bounds.
+
     Args:
         metric: Its name.
         mode: Which way it is better, where it is none of CASE_METRICS.
     """
-    return CASE_METRICS.get(metric, CaseMetric("value", "all", Scale(math.inf, mode)))
+    return CASE_METRICS.get(metric, CaseMetric("value", "all", Scale(math.inf, mode, -math.inf)))
 
 
 def read_cases(run_dir: Path, epoch: int) -> list[dict[str, Any]]:
@@ -46,15 +51,34 @@ def read_cases(run_dir: Path, epoch: int) -> list[dict[str, Any]]:
 
     Empty where the cases are not at hand: nothing reported yet, or trained on another disk.
     """
+    path = run_dir / "cases.parquet"
+    if not path.exists():
+        return []
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(run_dir / "cases.parquet")
-        rows = table.filter(pa.compute.equal(table["epoch"], epoch)).to_pylist()
+        about = path.stat()
+        table = _table(path, about.st_ino, about.st_mtime_ns, about.st_size)
+        rows = _rows_at(table, epoch)
     except (OSError, KeyError, pa.ArrowException):
         return []
     return sorted(rows, key=lambda row: str(row["case_id"]))
+
+
+def _rows_at(table: Any, epoch: int) -> list[dict[str, Any]]:
+    """Return the rows of an epoch, without pyarrow.compute, whose import takes half a second."""
+    epochs = table["epoch"].to_pylist()
+    if epoch not in epochs:
+        return []
+    first, last = epochs.index(epoch), len(epochs) - epochs[::-1].index(epoch)
+    return [r for r in table.slice(first, last - first).to_pylist() if r["epoch"] == epoch]
+
+
+@lru_cache(maxsize=1)  # whoever asks for one epoch of a trial often asks for another
+def _table(path: Path, *_stamp: int) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path).read(use_threads=False)  # three times as fast as read_table
 
 
 def lesion_dice(run_dir: Path, epoch: int) -> dict[str, float] | None:
@@ -63,6 +87,24 @@ def lesion_dice(run_dir: Path, epoch: int) -> dict[str, float] | None:
     None where the cases are not at hand, or not finite.
     """
     return case_values(read_cases(run_dir, epoch), DICE)
+
+
+def dice_of(
+    study: StudyConfig, trial: TrialState, epoch: int, run_dir: Path
+) -> dict[str, float] | None:
+    """Return `lesion_dice` from the ledger where that has all of it, to five digits; else as there.
+
+    Args:
+        study: The trial's.
+        trial: The trial.
+        epoch: One that it reported.
+        run_dir: Its folder.
+    """
+    if study.objective.metric == "val/dice":
+        report = next((each for each in reversed(trial.reports) if each.epoch == epoch), None)
+        if report and report.scores and report.cases and report.cases.is_whole:
+            return dict(zip(report.cases.names, report.scores, strict=True))
+    return lesion_dice(run_dir, epoch)
 
 
 def case_values(rows: Sequence[Mapping[str, Any]], metric: CaseMetric) -> dict[str, float] | None:
@@ -110,8 +152,23 @@ def paired_difference(
     }
 
 
+def intervals_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float] | None]:
+    """Return the 95 % interval of each of CASE_METRICS that is finite on all its cases.
+
+    Args:
+        rows: As `read_cases` returns them.
+    """
+    return {
+        name: mean_interval([*values.values()], metric.scale)
+        for name, metric in CASE_METRICS.items()
+        if (values := case_values(rows, metric))
+    }
+
+
 def volume_groups(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return how cases of each lesion volume do: mean Dice, and false-positive mL where empty.
+
+    `dice_interval` is None where there are too few cases to tell.
 
     Args:
         rows: As `read_cases` returns them.
@@ -125,6 +182,11 @@ def volume_groups(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "name": name,
             "num_cases": len(group),
             "dice": _mean([s.dice for s in group]) if name != "empty" else None,
+            "dice_interval": (
+                mean_interval([s.dice for s in group], DICE.scale)
+                if group and name != "empty"
+                else None
+            ),
             "false_positive_ml": _mean([s.false_positive_ml for s in group]),
         }
         for name, group in by_volume(scores).items()

@@ -1,104 +1,111 @@
-"""Which searched parameters mattered, and how sure that is: Optuna's fANOVA with an interval.
+"""Which searched settings mattered, and by how much: a permutation test, and means with intervals.
 
 Of which values. Trials that ASHA stopped have fewer epochs, and those that went on were chosen by
 their values, so the end of the survivors says little of what made them survive. All trials are
 therefore taken at one epoch, the last that nearly all of them share: with ASHA the first rung,
 where nothing is selected yet. There the value is the mean of the last `smoothing` validations, as
 ASHA judges it. A diverged trial counts as the worst of the others, since that is what its
-parameters did; infeasible and failed ones, and those that have not come so far, are left out.
+settings did; infeasible and failed ones, and those that have not come so far, are left out.
 
-Of which share. fANOVA (Hutter et al. 2014) fits a random forest and gives each parameter the share
-of its variance over the search space, uniform in the space's own scale (log where the study says
-so), that the parameter explains alone, without interactions. A forest also fits noise, which gives
-a share to a parameter that does nothing: 0.08 with 18 trials, more than many a real one. So each
-parameter enters twice, as it is and shuffled among the trials (Kursa & Rudnicki 2010), and what its
-shuffled copy gets is subtracted. Without an effect the difference is 0 on average, of either sign.
+Whether. How much of the values' variance a setting explains, by its choices or by a line or a
+parabola over its range, is compared with what it explains when the values are shuffled among the
+trials. It has to beat the best of all settings there, so that a study in which nothing mattered
+names a setting in 5 % of the cases, however many are searched (max-T, Westfall & Young 1993). What
+is found is then known: its part of the values is taken out, the rest is shuffled (Freedman & Lane
+1983), and the next is looked for, until one is not told from chance. At last each that was found
+has to hold beside the others, since a sampler moves several settings at once. A conditional
+setting is judged by the trials in which it is searched.
 
-Of conditional parameters. One that is searched `when` another has some value is judged by a forest
-over the trials that have it, and its share is multiplied by their part of all the variance about
-the mean. So all shares are of the same whole, and those of trials without it count as none.
+By how much. The mean at each choice, or third of the range, with Student's 95 % interval over the
+trials; what else these trials differ in is in it.
 
-How sure. Each tree sees another resample of the trials, and the mean is over all trees, so it is a
-bagged estimate, whose standard error is known from how the trees' shares go with how often each
-trial was drawn: the infinitesimal jackknife (Efron 2014; Wager, Hastie & Efron 2014, with their
-correction for finitely many trees). The interval is the mean plus and minus 1.96 of these. Measured
-on planted functions with 18 trials and noise: of 270 parameters without an effect one has an
-interval without 0, and one with 0.67 of the variance is told from chance in 27 of 30 studies. What
-is not in it: a forest flattens weak effects beside strong ones; of a planted share of 0.15 it finds
-0.02 with 18 trials and 0.04 with 60.
+What this finds, beside fANOVA, forests, Gaussian processes and rank tests: docs/importance.md.
 """
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from search.analysis.case_scores import case_metric
+from search.analysis.intervals import ALPHA, Limits, interval, student_error
 from search.analysis.ranking import finite_at
 from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from search.study.space import Dimension, among
+from trainer.randomness import generator
 
-MIN_TRIALS = 12
-"""With fewer that have a parameter, no number is given."""
+MIN_TRIALS = 6
+"""Fewer that have a setting can be shuffled in too few ways."""
 SHARED = 0.8
 """The epoch is the last that so many of the ended trials have."""
-NUM_TREES = 200
-MAX_DRAWN = 100
-"""A tree sees at most so many trials, as its time grows with their square."""
+SHUFFLES = 2000
+EQUAL = 1e-9
+"""Closer than this is the same, rounded otherwise."""
 
 Values = NDArray[np.float64]
 
 
-def importance(study: StudyConfig, trials: Sequence[TrialState]) -> dict[str, Any] | None:
-    """Return the share of the variance that each searched parameter explains.
+def importance(study: StudyConfig, trials: Sequence[TrialState]) -> dict[str, Any]:
+    """Return which searched settings mattered, and the objective by their values.
 
     Args:
         study: Its settings.
         trials: The searched trials.
 
     Returns:
-        None while there are fewer than MIN_TRIALS. `parameters`, the largest `mean` first, each
-        with `interval` and the number of trials that had it; `left_out`, those that too few had or
-        that did not vary; `epoch`; `num_trials`, of which `num_diverged` count as the worst.
+        `parameters`, the least `p` first: `mattered`, whether p, corrected for all settings, is
+        below ALPHA; `num_trials` that had it; `groups`, each choice or third of the range (`low`
+        to `high`, or `choice`) with `num_trials`, how many of these `diverged`, and `mean` and
+        `interval` of the others, None where there is none. `left_out`: settings that fewer than
+        MIN_TRIALS had (`missing` so many) or that did not vary. `epoch`, None before any;
+        `num_trials`, of which `num_diverged` count as the worst; `missing`, how many trials more
+        it takes to tell anything.
     """
     epoch = shared_epoch(study, trials)
-    if epoch is None:
-        return None
-    values = {trial.number: finite_at(study, trial, epoch) for trial in trials}
-    diverged = {t.number for t in trials if t.ending == "diverged"}
-    finite = [v for n, v in values.items() if v is not None and n not in diverged]
-    if not finite:
-        return None
-    worst = min(finite) if study.objective.mode == "max" else max(finite)
-    values |= dict.fromkeys(diverged, worst)
-    counted = [trial for trial in trials if values[trial.number] is not None]
-    if len(counted) < MIN_TRIALS:
-        return None
-    table, target = positions(study.space, counted), np.array([values[t.number] for t in counted])
-    varied = {name: len(np.unique(c[~np.isnan(c)])) > 1 for name, c in table.items()}
-    num_trials = {name: int((~np.isnan(column)).sum()) for name, column in table.items()}
-    judged = [n for n in table if varied[n] and num_trials[n] >= MIN_TRIALS]
-    choices = {name for name in judged if study.space[name].choices is not None}
-    shares, counts = _grow({name: table[name] for name in judged}, choices, target, study.seed)
-    parameters = []
-    for name, column in shares.items():
-        mean, error = float(column.mean()), standard_error(column, counts)
-        ends = [mean - 1.96 * error, min(1.0, mean + 1.96 * error)]
-        about = {"num_trials": num_trials[name], "mean": mean, "interval": ends}
-        parameters.append({"name": name, **about})
-    return {
-        "method": "fANOVA",
+    values = _values(study, trials, epoch) if epoch is not None else {}
+    counted = [trial for trial in trials if trial.number in values]
+    result: dict[str, Any] = {
+        "method": "permutation test",
         "metric": study.objective.metric,
         "epoch": epoch,
         "num_trials": len(counted),
-        "num_diverged": len(diverged),
-        "min_trials": MIN_TRIALS,
-        "parameters": sorted(parameters, key=lambda row: -row["mean"]),
-        "left_out": [{"name": n, "num_trials": num_trials[n]} for n in table if n not in judged],
+        "num_diverged": sum(trial.ending == "diverged" for trial in counted),
+        "missing": max(0, MIN_TRIALS - len(counted)),
+        "parameters": [],
+        "left_out": [],
     }
+    if result["missing"]:
+        return result
+    table = positions(study.space, counted)
+    target = np.array([values[trial.number] for trial in counted])
+    num_trials = {name: int((~np.isnan(column)).sum()) for name, column in table.items()}
+    shapes = {
+        name: shapes_of(column, is_choice=study.space[name].choices is not None)
+        for name, column in table.items()
+        if num_trials[name] >= MIN_TRIALS and np.nanmin(column) < np.nanmax(column)
+    }
+    result["parameters"] = [
+        {
+            "name": name,
+            "p": p,
+            "mattered": p <= ALPHA,
+            "num_trials": num_trials[name],
+            "groups": _groups(study, name, counted, table[name], target),
+        }
+        for name, p in sorted(
+            p_values(shapes, target, study.seed).items(), key=lambda found: found[1]
+        )
+    ]
+    result["left_out"] = [
+        {"name": name, "num_trials": n, "missing": max(0, MIN_TRIALS - n)}
+        for name, n in num_trials.items()
+        if name not in shapes
+    ]
+    return result
 
 
 def shared_epoch(study: StudyConfig, trials: Sequence[TrialState]) -> int | None:
@@ -106,18 +113,32 @@ def shared_epoch(study: StudyConfig, trials: Sequence[TrialState]) -> int | None
 
     Those that diverged do not count.
     """
-    ended = [t for t in trials if t.reports and t.ending in ("completed", "stopped", "stalled")]
-    epochs = {report.epoch for trial in ended for report in trial.reports}
-    enough = [
+    judged = ("completed", "stopped", "stalled")
+    ended = [t for t in trials if t.reports and t.status() in judged]
+    having = Counter(report.epoch for trial in ended for report in trial.reports)
+    needed = SHARED * len(ended)
+    enough = (
         epoch
-        for epoch in epochs
-        if sum(finite_at(study, t, epoch) is not None for t in ended) >= SHARED * len(ended)
-    ]
-    return max(enough, default=None)
+        for epoch in sorted(having, reverse=True)
+        if having[epoch] >= needed
+        and sum(finite_at(study, t, epoch) is not None for t in ended) >= needed
+    )
+    return next(enough, None)
+
+
+def _values(study: StudyConfig, trials: Sequence[TrialState], epoch: int) -> dict[int, float]:
+    """Return the value of each trial that counts, by its number."""
+    diverged = [trial.number for trial in trials if trial.ending == "diverged"]
+    found = {t.number: finite_at(study, t, epoch) for t in trials if t.number not in diverged}
+    finite = {number: value for number, value in found.items() if value is not None}
+    if not finite:
+        return {}
+    worst = min(finite.values()) if study.objective.mode == "max" else max(finite.values())
+    return finite | dict.fromkeys(diverged, worst)
 
 
 def positions(space: Mapping[str, Dimension], trials: Sequence[TrialState]) -> dict[str, Values]:
-    """Return where in its range each trial has each parameter, (trials,), NaN where it has none.
+    """Return where in its range each trial has each setting, (trials,), NaN where it has none.
 
     From 0 to 1, so that equal distances are equally likely in a random search. Each choice has an
     equal part, and each whole number.
@@ -134,9 +155,7 @@ def _position(dimension: Dimension, value: Any) -> float:
         return (found[0] + 0.5) / len(dimension.choices) if found else math.nan
     if not isinstance(value, int | float) or math.isnan(value):
         return math.nan
-    assert dimension.low is not None and dimension.high is not None
-    half = (dimension.step or (dimension.type == "int")) / 2
-    low, high = dimension.low - half, dimension.high + half
+    low, high = _ends(dimension)
     value = min(max(value, low), high)  # what is enqueued may lie outside
     if dimension.log:
         return math.log(value / low) / math.log(high / low)
@@ -144,111 +163,196 @@ def _position(dimension: Dimension, value: Any) -> float:
     return position
 
 
-def _grow(
-    table: Mapping[str, Values], choices: Set[str], target: Values, seed: int
-) -> tuple[dict[str, Values], Values]:
-    """Grow trees on resamples of the trials.
-
-    Returns:
-        Each parameter's share in each tree, (trees,), and how often each trial was drawn for it,
-        (trees, trials).
-    """
-    rng = np.random.default_rng(seed)
-    shares: dict[str, Values] = {name: np.zeros(NUM_TREES) for name in table}
-    counts = np.zeros((NUM_TREES, len(target)))
-    regimes: dict[bytes, list[str]] = {}
-    for name, column in table.items():
-        regimes.setdefault(np.isnan(column).tobytes(), []).append(name)
-    for tree in range(NUM_TREES):
-        picks = rng.integers(len(target), size=min(len(target), MAX_DRAWN))
-        counts[tree] = np.bincount(picks, minlength=len(target))
-        for names in regimes.values():
-            has = ~np.isnan(table[names[0]])
-            # The tree is told all that these trials have, not only what is particular to them.
-            known = [name for name, column in table.items() if not np.isnan(column[has]).any()]
-            columns = np.stack([table[name][has] for name in known], axis=1)
-            # Shuffled before it is resampled: a trial drawn twice is twice the same in both.
-            both = np.hstack([columns, rng.permuted(columns, axis=0)])
-            rows = (np.cumsum(has) - 1)[picks[has[picks]]]
-            mine = target[has][rows]
-            if len(rows) < 2:
-                continue
-            unordered = [name in choices for name in known] * 2
-            found = variance_shares(_encoded(both[rows], unordered, mine), mine, tree)
-            part = _squares(mine) / (_squares(target[picks]) or 1.0)
-            for name in names:
-                i = known.index(name)
-                shares[name][tree] = part * (found[i] - found[i + len(known)])
-    return shares, counts
+def _ends(dimension: Dimension) -> tuple[float, float]:
+    """Return a number's range, so that each step has an equal part of it."""
+    assert dimension.low is not None and dimension.high is not None
+    half = (dimension.step or (dimension.type == "int")) / 2
+    return dimension.low - half, dimension.high + half
 
 
-def standard_error(values: Values, counts: Values) -> float:
-    """Return the standard error of a bagged mean by the infinitesimal jackknife.
+class Shape(NamedTuple):
+    """How values may depend on a setting."""
+
+    has: NDArray[np.bool_]
+    """Which trials have it, (trials,)."""
+    columns: Values
+    """What values may be a sum of, (trials, columns), 0 where a trial does not have it."""
+
+
+def shapes_of(column: Values, *, is_choice: bool) -> list[Shape]:
+    """Return what is looked for of a setting: its choices, or a line, or a line and a parabola.
 
     Args:
-        values: What each resample gave, (resamples,).
-        counts: How often each had each trial, (resamples, trials).
+        column: Its position in each trial, (trials,), NaN where it has none.
+        is_choice: Whether it is a categorical.
     """
-    number, drawn = len(values), counts[0].sum()
-    deviations = values - values.mean()
-    covariances = (counts - counts.mean(axis=0)).T @ deviations / number
-    spread = float(deviations @ deviations) / number
-    variance = float(covariances @ covariances) - drawn / number * spread
-    return math.sqrt(max(0.0, variance) + spread / number)
+    has = ~np.isnan(column)
+    # 0 on average over choices or range, not over trials: what a condition does stays its own.
+    if is_choice:
+        choices = np.unique(column[has])
+        kinds = [np.where(has, (column == choice) - 1 / len(choices), 0.0) for choice in choices]
+        return [Shape(has, np.stack(kinds, axis=1))]
+    line = np.where(has, column - 0.5, 0.0)
+    parabola = np.where(has, (column - 0.5) ** 2 - 1 / 12, 0.0)
+    return [Shape(has, line[:, None]), Shape(has, np.stack([line, parabola], axis=1))]
 
 
-def _squares(values: Values) -> float:
-    """Return the sum of squares about the mean."""
-    return float(((values - values.mean()) ** 2).sum())
+def p_values(shapes: Mapping[str, Sequence[Shape]], target: Values, seed: int) -> dict[str, float]:
+    """Return each setting's p-value, corrected for all of them.
 
-
-def _encoded(columns: Values, unordered: Sequence[bool], target: Values) -> Values:
-    """Return columns, (trials, columns), with the choices of the unordered ones in order."""
-    return np.stack(
-        [
-            _ordered(column, target) if is_choice else column
-            for column, is_choice in zip(columns.T, unordered, strict=True)
-        ],
-        axis=1,
-    )
-
-
-def _ordered(column: Values, target: Values) -> Values:
-    """Return choices in the order of their mean values, as equal parts of 0 to 1.
-
-    Then a tree's one split can set any of them apart from the others (Fisher 1958).
+    Args:
+        shapes: What is looked for of each.
+        target: The trials' values, (trials,).
+        seed: Of the shuffles.
     """
-    _, choice = np.unique(column, return_inverse=True)
-    means = np.bincount(choice, weights=target) / np.bincount(choice)
-    ranks = np.argsort(np.argsort(means, kind="stable"))
-    return np.asarray((ranks[choice] + 0.5) / len(means), dtype=np.float64)
+    if np.ptp(target) <= EQUAL * np.abs(target).max():
+        return dict.fromkeys(shapes, 1.0)
+    target = (target - target.mean()) / target.std()
+    order = np.tile(np.arange(len(target)), (1 + SHUFFLES, 1))
+    shuffles = order  # its first stays as it is
+    shuffles[1:] = generator(seed, "importance").permuted(order[1:], axis=1)
+    found: dict[str, float] = {}
+    while left := beside(shapes, found, target, shuffles):
+        name, p = min(left.items(), key=lambda one: one[1])
+        if p > ALPHA:
+            break
+        found[name] = max(p, *found.values(), 0.0)
+    for name in list(found) if len(found) > 1 else []:
+        others = [other for other in found if other != name]
+        found[name] = max(found[name], beside(shapes, others, target, shuffles)[name])
+    return found | left
 
 
-def variance_shares(columns: Values, target: Values, seed: int) -> list[float]:
-    """Return Optuna's fANOVA, by one tree, of columns that lie in 0..1, (trials, parameters)."""
-    if not np.ptp(target):
-        return [0.0] * columns.shape[1]
-    import optuna
+def beside(
+    shapes: Mapping[str, Sequence[Shape]],
+    known: Collection[str],
+    target: Values,
+    shuffles: NDArray[np.int64],
+) -> dict[str, float]:
+    """Return the p-values of all settings but the known ones, beside these; strongest first.
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    names = [str(i) for i in range(columns.shape[1])]
-    unit: dict[str, optuna.distributions.BaseDistribution] = dict.fromkeys(
-        names, optuna.distributions.FloatDistribution(0.0, 1.0)
-    )
-    study = optuna.create_study()
-    study.add_trials(
-        optuna.trial.create_trial(
-            params=dict(zip(names, row, strict=True)), distributions=unit, value=value
+    Args:
+        shapes: What is looked for of each.
+        known: Names of settings.
+        target: The trials' values, (trials,).
+        shuffles: Their orders, the first as they are, (1 + shuffles, trials).
+    """
+    constant = np.ones((len(target), 1))
+    explained = _axes(np.hstack([constant, *(shapes[name][-1].columns for name in known)]))
+    rest = target - explained @ (explained.T @ target)
+    values = rest[shuffles]
+    squares = values**2
+    there: dict[bytes, _Among] = {}
+    for has in (shape.has for each in shapes.values() for shape in each):
+        if (key := has.tobytes()) not in there:
+            there[key] = _Among.of(has, explained, values, squares)
+    strengths = {
+        name: np.max(
+            [_strength(shape, there[shape.has.tobytes()], values) for shape in each], axis=0
         )
-        for row, value in zip(columns.tolist(), target.tolist(), strict=True)
-    )
-    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=1, seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            found = optuna.importance.get_param_importances(
-                study, evaluator=evaluator, params=names, normalize=False
-            )
-        except RuntimeError:  # every tree is a single leaf: too few different trials were drawn
-            return [0.0] * len(names)
-    return [float(found[name]) for name in names]
+        for name, each in shapes.items()
+        if name not in known
+    }
+    if not strengths:
+        return {}
+    largest = np.max([strength[1:] for strength in strengths.values()], axis=0)
+    strongest = sorted(strengths, key=lambda name: -strengths[name][0])
+    return {
+        name: float((1 + (largest >= strengths[name][0] - EQUAL).sum()) / (1 + len(largest)))
+        for name in strongest
+    }
+
+
+class _Among(NamedTuple):
+    """What is the same for all settings that the same trials have; others are 0 in it."""
+
+    known: Values
+    """What is explained there, (trials, columns)."""
+    rest: Values
+    """Sums of squares of the values beside what is known, (1 + shuffles,)."""
+
+    @classmethod
+    def of(
+        cls, has: NDArray[np.bool_], explained: Values, values: Values, squares: Values
+    ) -> "_Among":
+        known = _axes(explained * has[:, None])
+        return cls(known, squares @ has.astype(float) - ((values @ known) ** 2).sum(axis=1))
+
+
+def _strength(shape: Shape, among: _Among, values: Values) -> Values:
+    """Return minus the logarithm of the F-test's p-value of a shape beside what is explained.
+
+    So that shapes with different numbers of columns and trials are compared on equal terms.
+
+    Args:
+        shape: Of one setting.
+        among: The trials that have it.
+        values: As they are and shuffled, (1 + shuffles, trials).
+
+    Returns:
+        (1 + shuffles,), 0 where too few trials are left to tell.
+    """
+    from scipy import special
+
+    known = among.known
+    own = _axes(shape.columns - known @ (known.T @ shape.columns))
+    rank, df = own.shape[1], int(shape.has.sum()) - known.shape[1] - own.shape[1]
+    if rank == 0 or df < 2:
+        return np.zeros(len(values))
+    gained = ((values @ own) ** 2).sum(axis=1)
+    ratio = (gained / rank) / np.maximum((among.rest - gained) / df, EQUAL**2)
+    chances = np.maximum(special.fdtrc(rank, df, ratio), np.finfo(float).tiny)
+    return np.asarray(-np.log(chances), dtype=np.float64)
+
+
+def _axes(columns: Values) -> Values:
+    """Return orthonormal columns that span the same, (trials, rank)."""
+    axes, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return np.asarray(axes[:, sizes > 1e-8], dtype=np.float64)
+
+
+def _groups(
+    study: StudyConfig, name: str, trials: Sequence[TrialState], column: Values, target: Values
+) -> list[dict[str, Any]]:
+    """Return the objective at each choice, or third of the range."""
+    dimension, groups = study.space[name], []
+    diverged = np.array([trial.ending == "diverged" for trial in trials])
+    number = len(dimension.choices) if dimension.choices is not None else 3
+    group_of = np.where(np.isnan(column), -1, np.minimum(column * number, number - 1)).astype(int)
+    for index in range(number):
+        members = group_of == index
+        values = target[members & ~diverged]
+        groups.append(
+            _label(dimension, index)
+            | {"num_trials": int(members.sum()), "diverged": int((members & diverged).sum())}
+            | {"mean": float(values.mean()) if len(values) else None}
+            | {"interval": _interval(study, values)}
+        )
+    return groups
+
+
+def _label(dimension: Dimension, index: int) -> dict[str, Any]:
+    """Return what is in a group."""
+    if dimension.choices is not None:
+        return {"choice": dimension.choices[index]}
+    low, high = _ends(dimension)
+
+    def at(third: int) -> float:
+        if dimension.log:
+            return float(low * (high / low) ** (third / 3))
+        return float(low + (high - low) * third / 3)
+
+    ends = at(index), at(index + 1)
+    assert dimension.low is not None and dimension.high is not None
+    return {"low": max(ends[0], dimension.low), "high": min(ends[1], dimension.high)}
+
+
+def _interval(study: StudyConfig, values: Values) -> list[float] | None:
+    """Return the 95 % interval of a mean over trials; None of fewer than two, or of equals."""
+    scale = case_metric(study.objective.metric, study.objective.mode).scale
+    limits = Limits(scale.least, scale.most, None, None)
+    if not len(values):
+        return None
+    mean = float(values.mean())
+    found = interval(mean, student_error(values), len(values), limits)
+    return found and list(found)

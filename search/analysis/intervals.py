@@ -25,6 +25,7 @@ with 60 cases); and for a difference of which one side alone fails in a fifth of
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -32,8 +33,8 @@ from numpy.typing import NDArray
 
 ALPHA = 0.05
 """Probability of an interval, or of a family of comparisons of equals, to be wrong."""
-TOO_FEW: Literal["too few cases to tell"] = "too few cases to tell"
-"""What every surface says where there is no interval."""
+TOO_FEW: Literal["cases too few or too alike to tell"] = "cases too few or too alike to tell"
+"""What every surface says where there is no interval; older ledgers word it otherwise."""
 UNSEEN = 2.0
 """So many times alpha is the chance at which failures may have gone unseen."""
 EQUAL = 1e-12
@@ -45,16 +46,22 @@ Errors = Sequence[tuple[float, float]]
 
 
 class Scale(NamedTuple):
-    """What values a metric can have; 0 is the least."""
+    """What values a metric can have."""
 
     most: float
     """Infinite where nothing bounds it."""
     better: Literal["max", "min"]
+    least: float = 0.0
+    """0, or minus infinity where nothing bounds it; it has no other bound then."""
+
+    def allows(self, value: float) -> bool:
+        return self.least <= value <= self.most
 
     def worst(self, *seen: Values) -> float:
         """Return what a case has that fails: the worst possible, or the worst that was seen."""
         if self.better == "max":
-            return 0.0
+            least = min(float(values.min()) for values in seen)
+            return least if math.isinf(self.least) else self.least
         return max(float(values.max()) for values in seen) if math.isinf(self.most) else self.most
 
 
@@ -73,7 +80,7 @@ class Limits(NamedTuple):
         """Return those of the mean of some cases."""
         worst = scale.worst(values)
         fails = (worst, None) if scale.better == "max" else (None, worst)
-        return cls(0.0, scale.most, *fails)
+        return cls(scale.least, scale.most, *fails)
 
     @classmethod
     def of_difference(cls, mine: Values, theirs: Values, scale: Scale) -> "Limits":
@@ -102,12 +109,10 @@ def interval(
         limits: Of the mean.
         alpha: Probability of being wrong.
     """
-    from scipy import special
-
     if not (errors := _varying(errors)):
         return None
     ends = [
-        _ends(mean, -float(special.stdtrit(df, alpha / 2)) * error, limits.low, limits.high)
+        _ends(mean, student_quantile(df, alpha / 2) * error, limits.low, limits.high)
         for error, df in errors
     ]
     low, high = min(end for end, _ in ends), max(end for _, end in ends)
@@ -117,6 +122,14 @@ def interval(
     if limits.unseen_high is not None:
         high = max(high, mean + unseen * (limits.unseen_high - mean))
     return low, high
+
+
+@cache
+def student_quantile(df: float, alpha: float) -> float:
+    """Return what Student's t with so many degrees of freedom is above with probability alpha."""
+    from scipy import special
+
+    return -float(special.stdtrit(df, alpha))
 
 
 def p_value(mean: float, errors: Errors, num_cases: int, limits: Limits) -> float:

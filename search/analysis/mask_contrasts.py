@@ -13,7 +13,7 @@ import numpy as np
 
 from search.analysis.case_scores import CASE_METRICS
 from search.analysis.contrasts import MIN_UNITS, Cases, Evidence, Match, Pair, judge, score
-from search.analysis.intervals import difference_interval
+from search.analysis.intervals import TOO_FEW, difference_interval
 from search.analysis.mask_references import mask_values
 from search.ledger.journal import Event
 
@@ -35,7 +35,8 @@ def against_masks(
         margin: Differences below it do not matter.
 
     Returns:
-        A row of the verdict's scores, if there is one, and of its comparisons one a candidate.
+        A row of the verdict's scores, if there is one, with the `part` of the cases that it is over
+        where that is not all of them; and of its comparisons one a candidate.
     """
     name, by_fold = masks["name"], _by_fold(evidence, masks)
     scores: dict[tuple[int | str, Pair], Cases] = {}
@@ -54,8 +55,16 @@ def against_masks(
             row |= {"by_case": found}
             row["reason"] = _too_few_folds(found, evidence.metric, name)
         row["reason"] = "; ".join(filter(None, [row["reason"], masks["unseen_anywhere"]]))
-    table = [score(own, name, role="masks")] if own.pairs(name) else []
-    return table, rows
+    if not own.pairs(name):
+        return [], rows
+    covered, confirming = _cases(own, [name]), _cases(evidence, best)
+    part = [len(covered), len(confirming)] if covered < confirming else None
+    return [score(own, name, role="masks") | {"part": part}], rows
+
+
+def _cases(evidence: Evidence, trials: Sequence[int | str]) -> set[str]:
+    """Return all cases that some have a score of."""
+    return {case for (one, _), cases in evidence.scores.items() if one in trials for case in cases}
 
 
 def _by_fold(evidence: Evidence, masks: Event) -> dict[int, dict[str, float]]:
@@ -104,7 +113,7 @@ def _too_few_folds(found: Mapping[str, Any] | None, metric: str, name: str) -> s
     where = f"{on} {', '.join(map(str, found['folds']))}"
     what = ", which selected it: optimistic, and of one training" if found["selected"] else ""
     low, high = found["interval"] or (None, None)
-    ends = "too few cases to tell" if low is None else f"95 % interval [{low:+.4f}, {high:+.4f}]"
+    ends = TOO_FEW if low is None else f"95 % interval [{low:+.4f}, {high:+.4f}]"
     return (
         f"from {where} alone{what}; case by case there: "
         f"{'Dice' if metric == 'val/dice' else metric} {found['mean']:+.4f}, {ends}, "

@@ -8,6 +8,7 @@ from search.analysis.case_scores import (
     CASE_METRICS,
     DICE,
     case_values,
+    intervals_of,
     paired_difference,
     read_cases,
     volume_groups,
@@ -17,7 +18,7 @@ from search.ledger.journal import Event
 from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
-from trainer.documents import strict
+from trainer.files.documents import strict
 
 
 def scored_masks(study: StudyConfig, state: StudyState) -> list[Event]:
@@ -84,6 +85,7 @@ def _row(
         "unseen": event["unseen"],
         "said": event["said"],
         "groups": volume_groups(rows) if rows else None,
+        "intervals": intervals_of(rows),
     }
     return row | {"text": _text(row, study.data.fold)}
 

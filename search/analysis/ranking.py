@@ -1,14 +1,19 @@
-"""Which trials are best: at the end, at equal epochs, and where several objectives compete."""
+"""Which trials are best: now, at the end, at equal epochs, where several objectives compete."""
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from search.ledger.journal import Event
 from search.ledger.state import StudyState
 from search.ledger.trial_state import Report, TrialState
 from search.pruning.asha import rung_levels
 from search.study.config import Objective, StudyConfig
 from trainer.configfile import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 FEW = 5
 """While no trial has completed, the best so many say which epoch is compared."""
@@ -82,13 +87,15 @@ def ranked(study: StudyConfig, trials: Iterable[TrialState]) -> list[TrialState]
     Those without a finite value have none, nor those whose ending says that their configuration
     does not work.
     """
-    values = {
-        trial.number: (value, trial)
-        for trial in trials
-        if trial.ending not in UNRANKED and (value := value_of(study, trial)) is not None
-    }
-    sign = _sign(study.objective)
-    return [trial for _, trial in sorted(values.values(), key=lambda pair: -sign * pair[0])]
+    keys = ((rank_key(study, trial), trial) for trial in trials)
+    found = {trial.number: (key, trial) for key, trial in keys if key is not None}
+    return [trial for _, trial in sorted(found.values(), key=lambda pair: pair[0][0])]
+
+
+def rank_key(study: StudyConfig, trial: TrialState) -> tuple[float, int] | None:
+    """Return what trials are ranked by, ascending; None of one without a rank."""
+    value = None if trial.ending in UNRANKED else value_of(study, trial)
+    return None if value is None else (-_sign(study.objective) * value, trial.number)
 
 
 def best_of(study: StudyConfig, state: StudyState) -> TrialState | None:
@@ -136,7 +143,7 @@ def rung_correlation(study: StudyConfig, trials: Iterable[TrialState]) -> list[d
         For each rung `epoch`, `spearman` (-1 to 1) and `num_trials`; empty while there are fewer
         than MIN_CORRELATED.
     """
-    from scipy import stats
+    import numpy as np
 
     max_t = study.scheduler.max_t
     found = []
@@ -150,9 +157,21 @@ def rung_correlation(study: StudyConfig, trials: Iterable[TrialState]) -> list[d
         at_rung, at_end = [early for early, _ in both], [late for _, late in both]
         if len(both) < MIN_CORRELATED or len(set(at_rung)) < 2 or len(set(at_end)) < 2:
             continue
-        spearman = float(stats.spearmanr(at_rung, at_end).statistic)
+        spearman = float(np.corrcoef(mean_ranks(at_rung), mean_ranks(at_end))[0, 1])
         found.append({"epoch": epoch, "spearman": spearman, "num_trials": len(both)})
     return found
+
+
+def mean_ranks(values: Sequence[float]) -> "npt.NDArray[np.float64]":
+    """Return the ranks of values from 1 up, equal ones sharing the mean of theirs.
+
+    As `scipy.stats.rankdata`, whose import takes a second, half of what `compare` does.
+    """
+    import numpy as np
+
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    mean: npt.NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return mean
 
 
 def _rungs(study: StudyConfig) -> list[int]:
@@ -201,3 +220,51 @@ def pareto(study: StudyConfig, trials: Iterable[TrialState]) -> list[TrialState]
 
 def _sign(objective: Objective) -> float:
     return 1.0 if objective.mode == "max" else -1.0
+
+
+class Leader:
+    """`best_of` for those who ask at every report: all trials are ranked only where it sinks.
+
+    Args:
+        state: Of a study, which grows; `observe` hears of each event after the state does.
+    """
+
+    def __init__(self, state: StudyState):
+        self._state = state
+        self._best: TrialState | None = None
+        self._key: tuple[float, int] | None = None
+        """Of the best trial, as it stood."""
+        self._changed: set[int] | None = None
+        """Trials of which there were events since; None where all are to be ranked."""
+
+    def observe(self, event: Event) -> None:
+        """Take note of which trial an event changes."""
+        if self._changed is not None and event.get("trial") is not None:
+            self._changed.add(event["trial"])
+
+    def best(self, study: StudyConfig) -> TrialState | None:
+        """Return the searched trial with the first rank, also while it runs; None without one.
+
+        Args:
+            study: Whose objective is the same at every call.
+        """
+        if self._changed is None or self._sinks(study):
+            self._best = best_of(study, self._state)
+            self._key = rank_key(study, self._best) if self._best else None
+        for number in self._changed or ():
+            trial = self._state.trials[number]
+            key = None if trial.protected else rank_key(study, trial)
+            if key is not None and (self._key is None or key < self._key):
+                self._best, self._key = trial, key
+        self._changed = set()
+        return self._best
+
+    def _sinks(self, study: StudyConfig) -> bool:
+        """Return whether the best trial may be that no more; where not, take its new rank."""
+        if self._best is None or self._best.number not in (self._changed or ()):
+            return False
+        key = rank_key(study, self._best)
+        if key is None or self._key is None or key > self._key:
+            return True
+        self._key = key
+        return False

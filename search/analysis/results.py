@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.analysis.first_weights import label
+from search.analysis.case_scores import CASE_METRICS
+from search.analysis.first_weights import label, named
+from search.analysis.importance import importance
 from search.analysis.mask_references import mask_rows
 from search.analysis.ranking import (
     equal_epoch,
@@ -13,22 +15,23 @@ from search.analysis.ranking import (
     ranked,
     rung_correlation,
 )
+from search.analysis.rivals import rivals
 from search.analysis.trial_results import TrialRows
-from search.analysis.validation_noise import noise_of
-from search.ledger.budget import cost_key
+from search.analysis.validation_noise import noise_of, samples
+from search.ledger.budget import cost_key, overspent
 from search.ledger.journal import Event
 from search.ledger.state import StudyState
-from search.ledger.trial_state import TrialState
+from search.storage.archives.opened import archive_file
 from search.storage.run_folders import fetch_cases
 from search.storage.sealed_readings import num_readings
-from search.storage.studies import display_path, is_driven, read_study
+from search.storage.studies import display_path, is_driven, launch_command, read_study
 from search.study.config import StudyConfig
-from trainer.documents import strict
+from trainer.files.documents import strict
 
 logger = logging.getLogger(__name__)
 
 
-def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
+def compare(folder: Path, read: tuple[StudyConfig, StudyState] | None = None) -> dict[str, Any]:
     """Return a study's results as JSON values.
 
     A trial's numbers are those of its last epoch reported, whether it completed or was stopped
@@ -37,31 +40,38 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
 
     Args:
         folder: The study's.
-        importance: Also how much each parameter mattered, which takes seconds.
+        read: What `read_study` returns of it, if anyone has just asked.
 
     Returns:
-        `trainer`, what one's own is called, None for segtune's; `trials` (ranked), `references`
-        (the control and the others, in no order of merit, each with its `name`), `masks`, those
-        that are a reference (search/analysis/mask_references.py), and `threshold`, each with Dice;
+        `launch`, the command that continues it, and `runs`, the folder of studies, as commands
+        take it; `archive`, the file that it was read from, None for a study's folder; `trainer`,
+        what one's own is called, None for segtune's; `trials` (ranked), `references` (the control
+        and the others, in no order of merit, each with its `name`), `masks`, those that are a
+        reference (search/analysis/mask_references.py), and `threshold`, each with Dice; `rivals`,
+        which trials are not told from the best (search/analysis/rivals.py);
         `test_readings`, how often the store's test set was read; `equal_epoch`
         (analysis/ranking.py), at which `value_at_equal` and `rank_at_equal` of each trial are;
         `pareto`, the trials that no other beats in all objectives; `verdicts`, what `confirm`
-        found, on validation folds and on the test set; `noise`
+        found, on validation folds and on the test set; `confirmation`, what the study's section
+        `confirm` came to, None before that or without it; `noise`
         (search/analysis/validation_noise.py); `weights_of`, which weights stand for a trial;
-        `exhausted`, why no further trial is proposed, and how many combinations were `refused`,
-        which are no trials; `epochs_saved`, the share that pruning spared; `spent`, and which
-        of it is shown as the `cost`; `rung_correlation` (search/analysis/ranking.py);
+        `over`, whether the search has ended, by its `plan` or by its `budget`, None if neither;
+        `confirmable` and `respaceable`, whether `confirm` can judge the best trial and `respace`
+        make it faster; `exhausted`, why no further trial is proposed, and how many combinations
+        were `refused`, which are no trials; `epochs_saved`, the share that pruning spared; `spent`,
+        and which of it is shown as the `cost`; `rung_correlation` (search/analysis/ranking.py);
         `importance` (search/analysis/importance.py); `subgroups`, the Dice by lesion volume of
-        the best trial, the control and the references. What a trial has is in
-        search/analysis/trial_results.py.
+        the best trial, the control and the references, with the `intervals` of their metrics. What
+        a trial has is in search/analysis/trial_results.py.
     """
     try:
         fetch_cases(folder)
     except OSError as error:
         logger.warning("%s: the newest cases are not here: %s", display_path(folder), error)
-    study, state = read_study(folder)
+    study, state = read or read_study(folder)
     searched, best = state.searched(), ranked(study, state.searched())
-    rest = [trial for trial in searched if trial not in best]
+    with_rank = {trial.number for trial in best}
+    rest = [trial for trial in searched if trial.number not in with_rank]
     epoch = equal_epoch(study, state)
     driven = any(trial.running for trial in state.trials.values()) and is_driven(folder)
     about = TrialRows(study, state, folder, epoch, best[0] if best else None, driven=driven)
@@ -77,9 +87,13 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
     masks = mask_rows(study, state, folder, best[0] if best else None)
     shown_apart = [("best", best[0] if best else None), ("control", state.control())]
     shown_apart += [("reference", trial) for trial in state.references()]
+    archived = archive_file(folder)
     return {
         "study": study.study,
         "folder": display_path(folder),
+        "launch": launch_command(folder) if archived is None else None,
+        "archive": archived and str(archived),
+        "runs": display_path(folder.parent if archived is None else archived.parent),
         "trainer": study.trainer.name if study.trainer else None,
         "store": study.data.store or None,
         "store_hash": (state.study or {}).get("store_hash"),
@@ -93,6 +107,7 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         "pruned_by": _pruned_by(study),
         "searched": list(study.space),
         "trials": rows,
+        "rivals": rivals(study, best),
         "equal_epoch": epoch,
         "pareto": [t.number for t in pareto(study, searched)] if study.further_objectives else [],
         "references": [
@@ -108,13 +123,17 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
             num_readings(study.data.store, state.test_readings) if study.has_data else 0
         ),
         "verdicts": _newest_verdicts(state),
+        "confirmation": state.confirmed and _of_event(state.confirmed),
         "epochs_saved": epochs_saved(study, state),
+        "over": _over(study, state),
+        "confirmable": _confirmable(study),
+        "respaceable": bool(best) and samples(study, best[0]) and study.trains,
         "exhausted": state.exhausted or None,
         "refused": len(state.refused),
         "spent": state.meter.spent(study.trials),
         "cost": cost_key(study.trials),
         "rung_correlation": rung_correlation(study, searched),
-        "importance": _importance(study, searched) if importance else None,
+        "importance": importance(study, searched),
         "subgroups": [
             group | {"name": state.reference_name(study, trial) or role}
             for role, trial in shown_apart
@@ -122,16 +141,16 @@ def compare(folder: Path, *, importance: bool = True) -> dict[str, Any]:
         ]
         + [
             {"trial": None, "role": "masks", "epoch": None, "name": row["name"]}
-            | {"groups": row["groups"]}
+            | {"groups": row["groups"], "intervals": row["intervals"]}
             for row in masks
             if row["groups"]
         ],
     }
 
 
-def compare_studies(folders: Iterable[Path], *, importance: bool = True) -> dict[str, Any]:
+def compare_studies(folders: Iterable[Path]) -> dict[str, Any]:
     """Return the results of several studies, and in `incomparable` what keeps them apart."""
-    studies = [compare(folder, importance=importance) for folder in folders]
+    studies = [compare(folder) for folder in folders]
     return {"studies": studies, "incomparable": incomparable(studies)}
 
 
@@ -150,8 +169,8 @@ def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
     """Return the share of epochs that pruning saved, None before a searched trial has ended.
 
     Of all the epochs that the ended searched trials would have taken, each to max_t, those after
-    the epoch at which ASHA or the stall rule ended a trial. What a diverged or failed trial left
-    out is no saving, nor what a person stopped.
+    the epoch at which its rungs or the stall rule ended a trial. What a diverged or failed trial
+    left out is no saving, nor what a person stopped.
     """
     ended = [trial for trial in state.searched() if trial.ending]
     max_t = study.scheduler.max_t
@@ -162,10 +181,20 @@ def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:
     return spared / (max_t * len(ended))
 
 
-def _importance(study: StudyConfig, searched: Sequence[TrialState]) -> dict[str, Any] | None:
-    from search.analysis.importance import importance
+def _over(study: StudyConfig, state: StudyState) -> str | None:
+    """Return what ended the search: the plan, a budget, or nothing yet."""
+    if state.planned(study) and all(trial.ending for trial in state.searched()):
+        return "plan"
+    return "budget" if overspent(study, state.meter) else None
 
-    return importance(study, searched)
+
+def _confirmable(study: StudyConfig) -> bool:
+    """Return whether trainings with other seeds on other folds can judge what was found."""
+    if study.trainer:
+        return study.hears_of_seeds
+    retrained = [key for key, _ in named(study) if not key.startswith("enqueue")]
+    unseen = not study.trains or not retrained
+    return study.objective.metric in CASE_METRICS and unseen
 
 
 def _newest_verdicts(state: StudyState) -> list[dict[str, Any]]:
@@ -183,8 +212,8 @@ def _weights_of(study: StudyConfig) -> str:
 
 def _pruned_by(study: StudyConfig) -> str:
     """Return in words what ends trials early; empty if nothing does."""
-    asha = ["ASHA"] if study.scheduler.type == "asha" else []
-    return " and ".join(asha + ["the stall rule"] * (study.stall is not None))
+    rungs = ["ASHA"] if study.scheduler.type == "asha" else []
+    return " and ".join(rungs + ["the stall rule"] * (study.stall is not None))
 
 
 def _of_event(event: Event) -> dict[str, Any]:

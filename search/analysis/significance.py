@@ -37,7 +37,9 @@ from numpy.typing import NDArray
 
 from search.analysis.intervals import ALPHA, TOO_FEW, Limits, Scale, interval, p_value, unseen_share
 
-Word = Literal["better", "worse", "equivalent", "not distinguishable", "too few cases to tell"]
+Word = Literal[
+    "better", "worse", "equivalent", "not distinguishable", "cases too few or too alike to tell"
+]
 Values = NDArray[np.float64]
 
 

@@ -1,13 +1,14 @@
 """What `compare` says of one trial, as JSON values."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from search.analysis.case_scores import (
     DICE,
-    lesion_dice,
+    dice_of,
+    intervals_of,
     paired_difference,
     read_cases,
     volume_groups,
@@ -17,11 +18,11 @@ from search.analysis.intervals import mean_interval
 from search.analysis.ranking import standing, value_at, value_of
 from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
-from search.storage.run_folders import log_of
+from search.storage.run_folders import logs_of
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError, build, flatten
-from trainer.documents import strict
+from trainer.files.documents import strict
 
 Changes = dict[str, list[Any]]
 """[default, value] by dotted trainer path."""
@@ -51,8 +52,9 @@ class TrialRows:
     ):
         self.study, self.state, self.folder = study, state, folder
         self.equal_epoch, self.best, self.driven = equal_epoch, best, driven
+        self._log = logs_of(folder)
         self._dice: Callable[[int, int], dict[str, float] | None] = cache(
-            lambda number, epoch: lesion_dice(self._run_dir(number), epoch)
+            lambda number, epoch: dice_of(study, state.trials[number], epoch, self._run_dir(number))
         )
 
     def row(self, trial: TrialState) -> dict[str, Any]:
@@ -70,11 +72,13 @@ class TrialRows:
         return {
             "trial": trial.number,
             "kind": trial.kind,
+            "from_prior": trial.from_prior,
             "status": trial.status(driven=self.driven),
             "ending": trial.ending,
             "reason": trial.reason,
             "notes": trial.notes,
-            "log": log_of(self.folder, trial.number) if trial.attempts else "",
+            "deleted": trial.deleted.in_words() if trial.deleted else None,
+            "log": self._log(trial.number) if trial.attempts else "",
             "epochs": trial.epoch,
             "goal": trial.goal(study),
             "resumed_after": [segment.after for segment in trial.segments],
@@ -133,7 +137,9 @@ class TrialRows:
             return None
         rows = read_cases(self._run_dir(trial.number), trial.epoch)
         about = {"trial": trial.number, "role": role, "epoch": trial.epoch}
-        return {**about, "groups": volume_groups(rows)} if rows else None
+        if not rows:
+            return None
+        return {**about, "groups": volume_groups(rows), "intervals": intervals_of(rows)}
 
     def _run_dir(self, number: int) -> Path:
         return self.folder / "trials" / f"{number:04d}"
@@ -156,12 +162,13 @@ def changed(study: StudyConfig, trial: TrialState) -> Changes | None:
         }
     try:
         mine = trial.config(study)
-        data = {"store": mine.data.store, "fold": mine.data.fold}
-        given = {"data": data, "epochs": mine.epochs, "init_from": mine.init_from}
-        defaults = _settings(build(TrainConfig, given, study.study))
+        default, of_all = _usual(mine.data.store, mine.data.fold, mine.epochs, mine.init_from)
     except ConfigError:
         return None
-    values = _settings(mine)
+    sections = TrainConfig.model_fields
+    apart = {each for each in sections if getattr(mine, each) != getattr(default, each)}
+    values = _settings(mine, apart)
+    defaults = {key: value for each in apart for key, value in of_all[each].items()}
     return {
         key: [defaults.get(key), values.get(key)]
         for key in [*values, *(defaults.keys() - values.keys())]
@@ -169,9 +176,19 @@ def changed(study: StudyConfig, trial: TrialState) -> Changes | None:
     }
 
 
-def _settings(config: TrainConfig) -> Mapping[str, Any]:
-    """Return all settings by dotted path, without tables that have no entry."""
-    return _without_empty(config.model_dump(mode="json"))
+@lru_cache
+def _usual(
+    store: str, fold: int, epochs: int, init_from: str | None
+) -> tuple[TrainConfig, dict[str, dict[str, Any]]]:
+    """Return the defaults, also by section and dotted path."""
+    given = {"data": {"store": store, "fold": fold}, "epochs": epochs, "init_from": init_from}
+    config = build(TrainConfig, given, "")
+    return config, {each: _settings(config, {each}) for each in TrainConfig.model_fields}
+
+
+def _settings(config: TrainConfig, sections: set[str]) -> dict[str, Any]:
+    """Return some settings by dotted path, without tables that have no entry."""
+    return _without_empty(config.model_dump(mode="json", include=sections))
 
 
 def _without_empty(settings: Mapping[str, Any]) -> dict[str, Any]:

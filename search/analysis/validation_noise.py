@@ -36,7 +36,7 @@ def does_not_apply(study: StudyConfig, state: StudyState) -> str:
     if not study.objective.metric.startswith("val/"):
         return f"does not apply: {study.objective.metric} is no score of a validation"
     best = _finished(study, state)
-    if best and not any(_draws(study, trial) for trial in best):
+    if best and not any(samples(study, trial) for trial in best):
         return "does not apply: the networks segment directly, without noise"
     return ""
 
@@ -46,14 +46,14 @@ def to_measure(study: StudyConfig, state: StudyState) -> TrialState | None:
     if state.noise is not None or does_not_apply(study, state):
         return None
     best = _finished(study, state)
-    return next((trial for trial in best if _draws(study, trial)), None)
+    return next((trial for trial in best if samples(study, trial)), None)
 
 
 def _finished(study: StudyConfig, state: StudyState) -> list[TrialState]:
     return [trial for trial in ranked(study, state.searched()) if trial.ending]
 
 
-def _draws(study: StudyConfig, trial: TrialState) -> bool:
+def samples(study: StudyConfig, trial: TrialState) -> bool:
     """Return whether a trial's predictions depend on noise."""
     if study.trainer:
         return False

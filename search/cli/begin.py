@@ -6,31 +6,74 @@ from pathlib import Path
 
 import click
 
-from search.cli.options import ADDRESS, JSON, RUNS
+from search.cli.options import ADDRESS, JSON, RUNS, SUBMIT, elsewhere
+from trainer.exit_status import Exit
 
 
 @click.command()
+@click.argument("study", required=False)
+@click.option("--repair", is_flag=True, help="Mend of STUDY what its other files prove.")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Pack what a maintainer needs of STUDY, without secrets or images, as a new .tar.gz.",
+)
 @RUNS
+@SUBMIT
 @JSON
-def check(runs: Path, as_json: bool) -> None:
-    """Check this machine: torch, driver, GPUs, Ray and disks.
+def check(
+    study: str | None,
+    repair: bool,
+    bundle: Path | None,
+    runs: Path,
+    submit: str | None,
+    as_json: bool,
+) -> None:
+    """Check this machine, or the files of a study.
 
-    Run it first on a new machine. It compares an optimizer step on the GPU with the CPU's, and
-    measures the speed of training and of the disk of --runs; half a minute. Exit status 1 where
-    something is wrong.
+    Without STUDY: torch, driver, GPUs, Ray and disks. Run it first on a new machine. It compares an
+    optimizer step on the GPU with the CPU's, and measures the speed of training and of the disk of
+    --runs; half a minute.
+
+    With STUDY: which of its files are damaged. --repair keeps a damaged one beside what it mends.
+
+    Exit status 1 where something is wrong.
     """
     from search.report.check_table import table
     from search.report.leaderboard import terminal_width
-    from search.workflows.check.installation import check as run
-    from trainer.documents import to_json
+    from trainer.configfile import ConfigError
+    from trainer.files.documents import to_json
 
+    given = {"--repair": repair, "--bundle": bundle, "--submit": submit}
+    if study is None and (named := [name for name, value in given.items() if value]):
+        raise ConfigError([f"{named[0]}: needs a study, as in segtune check STUDY {named[0]}"])
+    if study and submit:
+        if bundle:
+            raise ConfigError(["--bundle and --submit: give one of them, where the files are"])
+        words = ["check", *["--repair"] * repair, *["--json"] * as_json]
+        elsewhere(submit, study, words)
     with redirect_stdout(sys.stderr):  # a step may print notes
-        rows = run(runs)
+        if study is None:
+            from search.workflows.check.installation import check as run
+
+            rows = run(runs)
+        else:
+            from search.storage.studies import find_study
+            from search.workflows.check.study import check_study
+
+            folder = find_study(study, runs)
+            rows = check_study(folder, repair=repair)
+            if bundle:
+                from search.workflows.check.bundle import write_bundle
+
+                size = write_bundle(folder, bundle, rows)
+                print(f"wrote {bundle}: {size / 1e6:.1f} MB; it has names of cases and paths")
     if as_json:
         click.echo(to_json({"checks": [row._asdict() for row in rows]}))
     else:
         click.echo(table(rows, terminal_width()))
-    sys.exit(any(row.state == "wrong" for row in rows))
+    sys.exit(Exit.WRONG if any(row.state == "wrong" for row in rows) else Exit.DONE)
 
 
 @click.command()
@@ -114,23 +157,26 @@ def prepare(
     """
     from trainer.data.prepare import prepare as run
     from trainer.evaluation.ceiling import ceilings, in_words
+    from trainer.training.stop_signals import ending_signals
 
-    store = run(
-        dataset,
-        out,
-        format=format_,
-        image_size=image_size,
-        skip_bad=skip_bad,
-        workers=workers,
-        seed=seed,
-        patients=patients,
-        splits=splits,
-        like=like,
-        labels=labels,
-        mask_threshold=mask_threshold,
-        scale=scale,
-    )
-    if found := ceilings(store, workers):
+    with ending_signals("ended by {}; finished cases are kept for the same command".format):
+        store = run(
+            dataset,
+            out,
+            format=format_,
+            image_size=image_size,
+            skip_bad=skip_bad,
+            workers=workers,
+            seed=seed,
+            patients=patients,
+            splits=splits,
+            like=like,
+            labels=labels,
+            mask_threshold=mask_threshold,
+            scale=scale,
+        )
+        found = ceilings(store, workers)
+    if found:
         click.echo(in_words(found))
 
 
@@ -172,5 +218,7 @@ def phantom(out: Path, num_cases: int, seed: int) -> None:
     OUT is the new folder, of NIfTI files in ISLES24's tree, for `segtune prepare`.
     """
     from trainer.data.phantom import write_phantom
+    from trainer.training.stop_signals import ending_signals
 
-    write_phantom(out, num_cases=num_cases, seed=seed)
+    with ending_signals("ended by {}; nothing is left of it".format):
+        write_phantom(out, num_cases=num_cases, seed=seed)

@@ -50,8 +50,15 @@ evaluate = at_trials(trainer.evaluate, out="{model}-evaluate_{split}")
     "--gpu-hours",
     type=float,
     metavar="H",
-    help="Hours of GPUs that the trainings may cost, --test apart: seeds that do not fit are left "
-    "out, and named.",
+    help="Hours of GPUs that the trainings may cost, --test and --as-used apart: seeds that do not "
+    "fit are left out, and named.",
+)
+@click.option(
+    "--as-used/--no-as-used",
+    default=True,
+    show_default=True,
+    help="Score the best one's models as a finished model is used, too: mostly many times the work "
+    "of a validation, which the cost says.",
 )
 @click.option("--test", is_flag=True, help="Also read the sealed test set; do it once.")
 @click.option("--dry-run", is_flag=True, help="Print what would be trained, and the hours of that.")
@@ -65,6 +72,7 @@ def confirm(
     epochs: int | None,
     margin: float | None,
     gpu_hours: float | None,
+    as_used: bool,
     test: bool,
     dry_run: bool,
     runs: Path,
@@ -76,18 +84,21 @@ def confirm(
     folds, and so are the control, the references and, for a single trial, the best other one. None
     of them failed, and no configuration is trained twice.
 
-    Verdicts (better, worse, not distinguishable, or too few cases to tell) are about the study's
+    Verdicts (better, worse, not distinguishable, or cases too few or too
+    alike to tell) are about the study's
     objective, with Dice beside it. They come from intervals of paired differences over folds, seeds
     and cases, corrected by Holm: equals are called different about once in twenty times at most.
     Below them stands the best one's Dice as a finished model is used (`sampling`).
+
+    `confirm: {budget_share: 0.2}` in a study file tells the best apart at the end of its launch.
 
     The same command again continues; more seeds add to those that there are, best by four, one more
     on each fold. A difference of 0.08 Dice of 20 cases is found with 3, 4, 8 and 12 seeds in 20,
     40, 61 and 70 of 100 studies, if it varies by 0.1 from case to case and 0.04 from seed to seed.
     """
     from search.storage.studies import find_study
-    from search.storage.trial_names import split_trial
-    from search.workflows.confirm import confirm as run
+    from search.storage.trials.names import split_trial
+    from search.workflows.confirming.confirm import confirm as run
 
     name, number = split_trial(study)
     if number is not None:
@@ -101,6 +112,7 @@ def confirm(
         margin=margin,
         test=test,
         gpu_hours=gpu_hours,
+        as_used=as_used,
         dry_run=dry_run,
         address=address,
     )
@@ -184,8 +196,11 @@ def respace(
     metavar="N",
     help="Number of epochs to compare, from the first.  [default: all]",
 )
+@STORE
 @RUNS
-def replay(study: str, trial: int | None, epochs: int | None, runs: Path) -> None:
+def replay(
+    study: str, trial: int | None, epochs: int | None, store: str | None, runs: Path
+) -> None:
     """Train a trial again, and compare its metrics.
 
     To the last bit on CPUs, and with `deterministic` on the same model of GPU; elsewhere on GPUs
@@ -198,4 +213,4 @@ def replay(study: str, trial: int | None, epochs: int | None, runs: Path) -> Non
     from search.workflows.replay import replay as run
 
     folder, number = find_trial(study, trial, runs)
-    sys.exit(0 if run(folder, number, epochs=epochs) else 1)
+    sys.exit(0 if run(folder, number, epochs=epochs, store=store) else 1)

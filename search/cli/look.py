@@ -1,5 +1,6 @@
 """Look: at studies and their trials, while they run and after."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,14 +10,21 @@ from search.cli.options import JSON, RUNS, STORE, SUBMIT, elsewhere, runs_given
 
 
 @click.command("list")
+@click.argument("studies", metavar="[STUDY]...", nargs=-1)
+@click.option("--sizes", is_flag=True, help="Also what each takes on the disk, by kind of file.")
 @RUNS
 @JSON
-def list_(runs: Path, as_json: bool) -> None:
-    """List all studies: state, trials, best, cost and last event."""
-    from search.monitor.study_list import list_studies, render
-    from trainer.documents import to_json
+def list_(studies: tuple[str, ...], sizes: bool, runs: Path, as_json: bool) -> None:
+    """List studies: state, trials, best, cost and last event.
 
-    result = list_studies(runs)
+    All below --runs, or those that are named; an archive has a name of its own, its file's.
+    """
+    from search.monitor.study_list import list_studies, render
+    from search.storage.studies import find_study
+    from trainer.files.documents import to_json
+
+    named = [find_study(study, runs) for study in studies]
+    result = list_studies(runs, named, sizes=sizes)
     click.echo(to_json(result) if as_json else render(result))
 
 
@@ -65,7 +73,7 @@ def status(
         return
     from search.monitor.status import render
     from search.monitor.status import status as read
-    from trainer.documents import to_json
+    from trainer.files.documents import to_json
 
     result = read(folder)
     click.echo(to_json(result) if as_json else render(result))
@@ -84,7 +92,7 @@ def logs(study: str, trial: int | None, runs: Path, submit: str | None, follow: 
     stdout and stderr, trials/0007/log.txt in the study's folder. STUDY alone is what its drivers
     said of it, as its ledger has it; with --submit it is all that the newest driver there printed.
     """
-    from search.storage.trial_names import split_trial
+    from search.storage.trials.names import split_trial
 
     name, number = split_trial(study, trial)
     if submit:
@@ -142,6 +150,7 @@ def compare(
         elsewhere(submit, study, ["compare", *others, *given])
     from search.storage.studies import find_study
 
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # which would mostly wait for each other
     folders = [find_study(name, runs) for name in (study, *others)]
     if html:
         from search.report.page_html import write_html
@@ -155,9 +164,9 @@ def compare(
     if as_csv:
         from search.report.csv_table import csv_table
 
-        click.echo(csv_table(read(folder, importance=False) for folder in folders), nl=False)
+        click.echo(csv_table(read(folder) for folder in folders), nl=False)
     elif as_json:
-        from trainer.documents import to_json
+        from trainer.files.documents import to_json
 
         click.echo(to_json(compare_studies(folders) if others else read(folders[0])))
     elif others:
@@ -190,11 +199,11 @@ def explain(
     The trial is STUDY:7, STUDY 7, or STUDY for its best. What is said comes from the ledger, the
     store, and about a minute of predictions with the trial's newest weights on the CPU.
     """
-    from search.storage.trial_names import split_trial
+    from search.storage.trials.names import split_trial
     from search.workflows.explain import explain as read
     from search.workflows.explain import render
     from search.workflows.model_ref import find_trial
-    from trainer.documents import to_json
+    from trainer.files.documents import to_json
 
     if submit:
         name, number = split_trial(study, trial)
@@ -212,14 +221,15 @@ def explain(
     type=click.IntRange(1, 65535),
     help="Port of MLflow's server on this machine.  [default: any that is free]",
 )
+@click.option("--write", is_flag=True, help="Let the pages rename, delete, restore and annotate.")
 @RUNS
-def ui(study: str, port: int | None, runs: Path) -> None:
+def ui(study: str, port: int | None, write: bool, runs: Path) -> None:
     """Show a study in MLflow, in the browser.
 
-    Prints the address, and serves it on this machine until Ctrl-C. Where MLFLOW_TRACKING_URI names
-    a server, only the address is printed.
+    Prints the address, and serves it on this machine until Ctrl-C, to the browser that opens it
+    first and to nobody else. Where MLFLOW_TRACKING_URI names a server, only the address is printed.
     """
     from search.storage.studies import find_study
     from search.tracking.server import ui as run
 
-    run(find_study(study, runs), port)
+    run(find_study(study, runs), port, write=write)

@@ -53,8 +53,9 @@ def at_trials(command: click.Command, out: str = "") -> click.Command:
 
     Args:
         command: With an argument `model`.
-        out: Where the trial lies in S3, so that its run folder here is a copy that goes: the
-            folder for what is written, below the current one; {model} and options are filled in.
+        out: Where the trial lies in S3 or an archive, so that its run folder here is a copy that
+            goes: the folder for what is written, below the current one; {model} and options are
+            filled in.
     """
 
     @click.command(command.name, help=command.help, params=[*command.params])
@@ -62,16 +63,25 @@ def at_trials(command: click.Command, out: str = "") -> click.Command:
     @click.pass_context
     def run(context: click.Context, /, model: str, runs: Path, **options: Any) -> None:
         if not _is_path(model, runs):
+            from search.storage.archives.opened import is_archived
+            from search.storage.studies import NoSuchStudy
             from search.workflows.model_ref import find_model, on_this_machine
 
-            found = find_model(model, None, runs)
+            try:
+                found = find_model(model, None, runs)
+            except NoSuchStudy as error:
+                if options.get("masks_of") is None:
+                    raise
+                rule = f"no such folder of masks; as a study, {error}"
+                raise ValueError(f"{model}: {rule}") from error
             here = context.with_resource(on_this_machine(found, ("config.yaml", "threshold.json")))
             if here.path != found.path:
                 if options.get("split") == "test":
                     again = f"segtune export {model} OUT, then segtune evaluate OUT --split test"
+                    place = "an archive" if is_archived(found.path.parents[1]) else "S3"
                     raise ValueError(
-                        f"{model}: lies in S3, where no reading of the test set can be recorded: "
-                        f"{again}"
+                        f"{model}: lies in {place}, where no reading of the test set can be "
+                        f"recorded: {again}"
                     )
                 if out and not options["out"]:
                     options["out"] = out.format(model=found.name, **options)
@@ -85,7 +95,11 @@ def at_trials(command: click.Command, out: str = "") -> click.Command:
 def _is_path(words: str, runs: Path) -> bool:
     """Return whether words are a path, but not that of a study; without the search's packages."""
     study = any((folder / "ledger.jsonl").is_file() for folder in (runs / words, Path(words)))
-    return not study and Path(words).exists()
+    if study or not Path(words).is_file():
+        return not study and Path(words).exists()
+    from search.storage.archives.reader import is_archive
+
+    return not is_archive(Path(words))
 
 
 def elsewhere(url: str, study: str, words: list[str], *, trial: int | None = None) -> NoReturn:

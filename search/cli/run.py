@@ -30,6 +30,11 @@ from search.cli.options import ADDRESS, RUNS, SUBMIT, elsewhere, runs_given
     multiple=True,
     help="Earlier study, from whose trials the sampler of a new one learns; may be repeated.",
 )
+@click.option(
+    "--group",
+    metavar="NAME",
+    help="Group whose members may also continue, stop and annotate a study that this begins.",
+)
 @click.option("--if-running", is_flag=True, hidden=True, help="Only ask the driver, if one lives.")
 def launch(
     space: str,
@@ -40,6 +45,7 @@ def launch(
     address: str | None,
     submit: str | None,
     earlier: tuple[str, ...],
+    group: str | None,
     if_running: bool,
 ) -> None:
     """Run a study, or continue it where it was interrupted.
@@ -56,18 +62,22 @@ def launch(
     With --submit the study runs as a Ray job, without this machine; data.store and --runs are then
     paths as the cluster sees them.
     """
+    from search.storage.archives.opened import refuse
+    from search.storage.archives.reader import is_archive
     from search.storage.studies import begun_under, find_study
     from search.study.load import load_study
     from search.study.sampler_limits import warnings
     from search.study.shipped import find_space
-    from search.workflows.dry_run import preview, store_problems, with_its_gpus
-    from search.workflows.first_weights import FirstWeights, first_weights
-    from search.workflows.mask_references import look_at_masks
+    from search.workflows.preview.dry_run import preview, with_its_gpus
+    from search.workflows.preview.look_first import look_first
     from trainer.configfile import ConfigError
 
     if probe and not dry_run:
         raise ConfigError(["--probe: measures for --dry-run only"])
     file = find_space(space)
+    if is_archive(file):
+        folder = find_study(str(file), runs)
+        refuse(folder)
     study = load_study(
         file,
         overrides,
@@ -81,13 +91,13 @@ def launch(
             click.echo("".join(f"{file}: {line}\n" for line in warnings(study)), nl=False)
         from search.workflows.jobs import Cluster
 
-        sys.exit(Cluster(submit).launch(study, runs, earlier, dry_run=dry_run, probe=probe))
-    problems = store_problems(study)
-    weights = FirstWeights([], {}) if problems else first_weights(study)
-    problems = [f"{file}: {each}" for each in problems + weights.problems]
-    if not problems:
-        wrong, mask_notes = look_at_masks(study, runs.expanduser() / study.study)
-        problems = [f"{file}: {each}" for each in wrong]
+        sys.exit(Cluster(submit).launch(study, runs, earlier, group, dry_run=dry_run, probe=probe))
+    folder = runs.expanduser().resolve() / study.study
+    if group is not None:
+        from search.storage.modes import begin_for_group, check_group
+
+        check_group(group, folder)
+    looked = look_first(study, str(file), runs.expanduser() / study.study)
     folders = [find_study(name, runs) for name in earlier]
     notes: list[str] = []
     if dry_run:
@@ -95,28 +105,76 @@ def launch(
         click.echo(preview(study))
     for line in [*warnings(study), *notes]:
         click.echo(f"{file}: {line}")
-    if problems:
-        raise ConfigError(problems)
-    said = [*weights.notes, *mask_notes]
-    click.echo("".join(f"note: {line}\n" for line in said), nl=False)
+    if looked.problems:
+        raise ConfigError(looked.problems)
+    click.echo("".join(f"note: {line}\n" for line in looked.notes), nl=False)
     if dry_run:
         from search.storage.continuation import outlook
 
         click.echo("".join(f"{line}\n" for line in outlook(study, runs, folders)), nl=False)
+        if (folder / "ledger.jsonl").is_file():
+            from search.monitor.space import note_of
+
+            click.echo(note_of(folder), nl=False)
     else:
         from search.workflows.launch import launch as run
 
+        if group is not None:
+            begin_for_group(group, folder)
+        weights = looked.weights
         sys.exit(
             run(study, runs, address, warm_start=folders, weights=weights, if_running=if_running)
         )
     if probe:
-        from search.workflows.cost_probe import probe as measure
+        from search.monitor.space import free_on
+        from search.workflows.preview.cost_probe import probe as measure
 
-        click.echo(f"\n{measure(study, address)}")
+        click.echo(f"\n{measure(study, address)}; free there: {free_on(runs.expanduser())}")
     if folders:
         from search.sampler.warm_start import warm_start
 
         click.echo("\n".join(warm_start(study, folders).lines))
+
+
+@click.command()
+@click.argument("space")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@RUNS
+@click.option(
+    "--leave-s",
+    type=click.FloatRange(min=1),
+    default=480.0,
+    show_default=True,
+    help="Seconds that trials may take to write checkpoints once this job is asked to go.",
+)
+def work(space: str, overrides: tuple[str, ...], runs: Path, leave_s: float) -> None:
+    """Give what this job was granted to a study, as one of several jobs.
+
+    All jobs are called with the same words, which are those of `launch`. The first is the head,
+    with Ray and the driver; the others join it, also on the same host; and when the head's job
+    ends, another takes over. SIGTERM makes a job leave: its trials write checkpoints and go on
+    elsewhere, and its status is 75.
+
+    cluster/worker.sh is such a job for Slurm.
+    """
+    import segtune_start
+    from search.execution.extra import need_search
+    from search.storage.studies import begun_under, shared_place
+    from search.study.load import load_study
+    from search.study.shipped import find_space
+    from search.workflows.work import work as serve
+    from trainer.configfile import ConfigError
+
+    need_search()
+    study = load_study(
+        find_space(space), overrides, lambda name: begun_under(runs.expanduser() / name)
+    )
+    folder = runs.expanduser().resolve() / study.study
+    if shared_place(folder):
+        raise ConfigError([f"--runs {runs}: jobs meet in a folder that all of them share"])
+    launches = ["launch", space, *overrides, "--runs", str(runs.expanduser().resolve())]
+    driver = segtune_start.command("search.cli.main", *launches)
+    sys.exit(serve(folder, driver, leave_s=leave_s))
 
 
 @click.command()
@@ -129,14 +187,16 @@ def stop(study: str, runs: Path, submit: str | None) -> None:
     STUDY ends the driver, and `segtune launch` continues it. STUDY:7 ends that trial for good, as
     stopped; the others go on, and `segtune resume` can carry it on.
     """
-    from search.storage.trial_names import split_trial
+    from search.storage.trials.names import split_trial
 
     name, number = split_trial(study)
     if submit:
         elsewhere(submit, name, ["stop"], trial=number)
+    from search.storage.archives.opened import check_not_archived
     from search.storage.studies import ask_to_stop, display_path, find_study, writer_of
 
     folder = find_study(name, runs)
+    check_not_archived(folder)
     if number is not None:
         from search.workflows.hand import stop_trial
 
@@ -202,7 +262,7 @@ def enqueue(
 @SUBMIT
 def note(study: str, text: tuple[str, ...], runs: Path, submit: str | None) -> None:
     """Write a note about a trial, which all tables and pages show."""
-    from search.storage.trial_names import split_trial
+    from search.storage.trials.names import split_trial
 
     name, number = split_trial(study)
     if number is None:
@@ -258,7 +318,7 @@ def resume(
     budget does not end these. The same command again continues what was interrupted.
     """
     from search.storage.studies import find_study
-    from search.storage.trial_names import split_trial
+    from search.storage.trials.names import split_trial
     from search.workflows.resume import resume as run
 
     name, number = split_trial(study)
@@ -293,7 +353,7 @@ def retry(
     continues what was interrupted.
     """
     from search.storage.studies import find_study
-    from search.storage.trial_names import split_trial
+    from search.storage.trials.names import split_trial
     from trainer.configfile import ConfigError
 
     name, number = split_trial(study)

@@ -21,7 +21,9 @@ def sync(study: str, runs: Path) -> None:
     For when a server was away, or is another one now: MLFLOW_TRACKING_URI names it, as for
     `launch`. Nothing is sent twice.
     """
+    from search.execution.extra import need_search
     from search.storage.studies import find_study
     from search.tracking.sync import sync as run
 
+    need_search()
     click.echo(run(find_study(study, runs)))

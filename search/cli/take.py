@@ -25,3 +25,19 @@ def export(model: str, out: Path, trial: int | None, runs: Path) -> None:
     from search.workflows.export import export as run
 
     run(model, out, trial=trial, runs=runs)
+
+
+@click.command()
+@click.argument("study")
+@click.argument("out", type=click.Path(path_type=Path))
+@RUNS
+def paper(study: str, out: Path, runs: Path) -> None:
+    """Write a study as LaTeX, with figures, for a paper.
+
+    OUT is the new folder: tables (leaderboard, references, verdicts of `confirm`), vector figures,
+    how it was done, BibTeX of what was used, all trials as CSV, and paper.tex, which shows it all.
+    Every score has its interval where one is known, and says how it was selected.
+    """
+    from search.workflows.paper import paper as run
+
+    run(study, out, runs=runs)

@@ -13,7 +13,7 @@ from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.diagnosis.trend import chance, trend
-from trainer.documents import strict
+from trainer.files.documents import strict
 
 LOW = 0.75
 """Share of the yardstick's Dice below which a Dice is weak; below HALF it is poor."""
@@ -65,7 +65,7 @@ def yardstick(state: StudyState, trial: TrialState) -> Yardstick:
 
 
 def ending(trial: TrialState, config: TrainConfig | None) -> Finding | None:
-    """Say why a trial ended before its time, as the ledger has it; None where it did not.
+    """Say why a trial ended before its time, as the ledger has it; None where not.
 
     Args:
         trial: The trial.
@@ -111,8 +111,9 @@ def course(
     metric = study.objective.metric if study.trainer else "val/dice"
     name = "Dice" if metric == "val/dice" else metric
     finite = [r for r in trial.reports if math.isfinite(r.metrics.get(metric, math.nan))]
-    sign = -1 if study.trainer and study.objective.mode == "min" else 1
-    epochs, values = [r.epoch for r in finite], [sign * r.metrics[metric] for r in finite]
+    less = study.trainer is not None and study.objective.mode == "min"
+    better, worse, rose = ("falling", "rising", "fell") if less else ("rising", "falling", "rose")
+    epochs, values = [r.epoch for r in finite], [r.metrics[metric] for r in finite]
     expected = _expected(run_dir, epochs) or sampling_noise or 0.0
     found = trend(epochs, values, expected=expected)
     values_of = strict(asdict(found) | {"expected_noise": expected or None})
@@ -127,15 +128,16 @@ def course(
     word: Word = "ok"
     step = ""
     match found.word:
-        case "rising" if trial.ending:
+        case trending if trending == better and trial.ending:
             word = "suspicious"
-            left = max(0.0, (yard.reference or 0.0) - found.level) / found.slope
-            compared = "it ended while it still rose"
+            compared = f"it ended while it still {rose}"
+            to_go = 0.0 if yard.reference is None else max(0.0, yard.reference - found.level)
+            left = to_go / abs(found.slope)
             if left <= 2 * trial.epoch:
                 step = f"segtune resume {study.study}:{trial.number} --epochs {3 * trial.epoch}"
             else:
                 compared += f", too slowly: {left:.0f} more epochs to {yard.name}"
-        case "falling":
+        case trending if trending == worse:
             word = "suspicious"
             if _falls(trial):
                 compared = "while the training loss falls: over-fitting; earlier weights did better"

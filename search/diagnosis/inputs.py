@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from search.diagnosis.finding import Finding, Word
-from trainer.documents import strict
+from trainer.files.documents import strict
 
 if TYPE_CHECKING:
     from trainer.diagnosis.training_data import Foreground, WindowedModality

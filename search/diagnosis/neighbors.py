@@ -11,7 +11,7 @@ from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
 from search.study.space import Dimension, active, among
 from trainer.configfile import flatten
-from trainer.documents import strict
+from trainer.files.documents import strict
 
 NEAREST = 3
 """Neighbours that are shown."""

@@ -10,8 +10,8 @@ from search.diagnosis.finding import Finding, Word
 from search.diagnosis.history import Yardstick
 from search.ledger.trial_state import TrialState
 from trainer.config import TrainConfig
-from trainer.documents import strict
 from trainer.evaluation.metrics import VOLUME_GROUPS
+from trainer.files.documents import strict
 
 if TYPE_CHECKING:
     from trainer.diagnosis.measure import AtTimestep, Measured

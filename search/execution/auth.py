@@ -19,8 +19,9 @@ from trainer.configfile import ConfigError
 MODE = "RAY_AUTH_MODE"
 
 STAY_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""0 lets Ray take loopback addresses as they are; else it puts this machine's own in their place,
-where a head that cluster/local.sh started does not listen."""
+"""0 lets Ray take loopback addresses as they are, and listen there alone. Else it puts this
+machine's own in their place, where a head that cluster/local.sh started does not listen, and a Ray
+that serves only this machine listens on all."""
 
 PATIENCE_S = 20.0
 """How long a cluster that does not answer is waited for, as Ray itself does."""
@@ -34,7 +35,7 @@ def use_token(address: str) -> None:
     is not shown it.
 
     Args:
-        address: "local", "auto" or a cluster's host:port.
+        address: "local" or a cluster's host:port.
 
     Raises:
         ConfigError: The cluster does not answer, or asks for a token that is missing or wrong.
@@ -42,14 +43,14 @@ def use_token(address: str) -> None:
     """
     mode = os.environ.get(MODE, "").lower()
     if address == "local":
+        os.environ.setdefault(STAY_ON_LOOPBACK, "0")
         if mode in ("", "token"):
             os.environ[MODE] = "token"
             _have_token()
         return
-    cluster = _current_cluster() if address == "auto" else address
-    if cluster and cluster.startswith(("127.", "localhost:")):
+    if address.startswith(("127.", "localhost:")):
         os.environ.setdefault(STAY_ON_LOOPBACK, "0")
-    if cluster is None or _accepts(cluster, None):
+    if _accepts(address, None):
         if mode == "token" and find_token() is None:
             raise ConfigError([f"{MODE} is token, but there is none in {token_path()}"])
         return
@@ -59,7 +60,7 @@ def use_token(address: str) -> None:
     token = find_token()
     if token is None:
         raise ConfigError([f"{where} there is none here; copy the head's to {token_path()}"])
-    if not _accepts(cluster, token):
+    if not _accepts(address, token):
         raise ConfigError([f"{where} {_source()} is another one; copy the head's"])
     os.environ[MODE] = "token"
     say_token()
@@ -128,18 +129,6 @@ def no_answer(address: str) -> ConfigError:
 def _certificates(grpc: Any) -> Any:
     names = ("RAY_TLS_CA_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT")
     return grpc.ssl_channel_credentials(*(Path(os.environ[name]).read_bytes() for name in names))
-
-
-def _current_cluster() -> str | None:
-    """Return the address of the Ray that was started last on this machine, as "auto" means it."""
-    given = os.environ.get("RAY_ADDRESS", "auto")
-    if given != "auto":
-        return given
-    try:
-        folder = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
-        return (folder / "ray_current_cluster").read_text().strip() or None
-    except OSError:
-        return None
 
 
 def _source() -> str:

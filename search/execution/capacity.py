@@ -5,6 +5,7 @@ from collections.abc import Callable, Container
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node  # the public one adds up all nodes
 
 
 class Slots:
@@ -19,6 +20,7 @@ class Slots:
     """
 
     PERIOD_S = 5.0
+    FULL_S = 3.0
 
     def __init__(self, cpus: int, gpus: float):
         self._cpus = cpus
@@ -62,6 +64,25 @@ class Slots:
         if problem := self.problem(self._cpus, self._gpus):
             raise ValueError(problem)
 
+    def are_used(self) -> bool:
+        """Return whether no place for a trial is free now."""
+        return not any(_fitting(each, self._cpus, self._gpus) for each in _free())
+
+    def say_if_full(self, what: str, say: Callable[[str], None] = print) -> None:
+        """Say for what something of a trial's size will wait that is to begin now.
+
+        Args:
+            what: It is.
+            say: Is told, once, where nothing of the cluster is free after FULL_S: what has just
+                ended gives its place back a little later.
+        """
+        end_s = time.monotonic() + self.FULL_S
+        while self.are_used():
+            if time.monotonic() >= end_s:
+                say(f"waits    {what}: for room on the cluster, whose places are all used")
+                return
+            time.sleep(self.FULL_S / 10)
+
     def problem(self, cpus: int, gpus: float) -> str:
         """Return why trials of a size have no room on any node; empty if they have."""
         resources = [node["Resources"] for node in _nodes()]
@@ -87,6 +108,10 @@ def _fitting(resources: dict[str, float], cpus: int, gpus: float) -> int:
     if gpus < 1:  # a share lies on one device
         return min(by_cpus, int(devices) * int(1 / gpus + 1e-9))
     return min(by_cpus, int(devices // gpus))
+
+
+def _free() -> list[dict[str, float]]:
+    return [*available_resources_per_node().values()]
 
 
 def _nodes() -> list[dict[str, Any]]:

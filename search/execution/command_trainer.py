@@ -4,10 +4,12 @@ The program runs without a shell, in a process group of its own, and never longe
 that runs this: see program_keeper.py. docs/own_trainer.md is the contract.
 """
 
+import codecs
 import json
 import os
 import re
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -20,8 +22,9 @@ import yaml
 
 from search.execution import program_keeper
 from search.study.own_trainer import OwnTrainer
-from trainer.atomic import write_atomically
 from trainer.configfile import flatten, nest
+from trainer.files.atomic import write_atomically
+from trainer.terminal import printable
 
 TERM_S = 30.0
 """After SIGTERM a program has so long until SIGKILL; and one whose last epoch is reported has so
@@ -34,7 +37,8 @@ SAID = 500
 """Characters of its last line that a reason has."""
 CONFIG = "config.yaml"
 LOCK = ".program"
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+READ = ".program.read"
+"""What was read of its stdout and is perhaps not recorded: read again if this process is killed."""
 
 
 def trial_words(trainer: OwnTrainer, spec: Mapping[str, Any]) -> list[str]:
@@ -91,12 +95,15 @@ def program_lines(
     program = Program(trial_words(trainer, spec), Path(trainer.folder or "."), run_dir)
     try:
         for lines in program.lines():
-            yield [values for line in lines if (values := _object(line)) is not None]
+            yield [values for line in lines for values in _objects(line)]
         if program.status and not (program.asked or is_done()):
-            raise RuntimeError(f"{trainer.name} ended with status {program.status}{program.said}")
+            how = f"ended with status {program.status}"
+            if program.status < 0:
+                how = f"was ended by {_signal_name(-program.status)}"
+            raise RuntimeError(f"{trainer.name} {how}{program.said}")
     finally:
         for line in program.end(TERM_S if is_done() else 0.0):
-            if (values := _object(line)) is not None:
+            for values in _objects(line):
                 late(values)
 
 
@@ -119,49 +126,63 @@ class Program:
         self.status: int | None = None
         self.asked = False
         self._run_dir = run_dir
-        self._lines: list[bytes] = []
-        self._rest = b""
+        self._read_file = (run_dir / READ).open("a+b", buffering=0)
+        self._read_file.seek(0)
+        *lines, rest = self._read_file.read().split(b"\n")
+        self._lines: list[bytes] = lines
+        self._rest: bytes = rest
+        self._decoders = {
+            name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")
+        }
         self._last = {"stdout": "", "stderr": ""}
         self._tail = {"stdout": "", "stderr": ""}
         status, status_in_keeper = os.pipe()
         keeper = Path(program_keeper.__file__)
         output, output_in_program = os.pipe()
-        about = [str(TERM_S), str(status_in_keeper), str(output), str(run_dir / LOCK), str(folder)]
+        errors, errors_in_program = os.pipe()
+        kept = [status_in_keeper, output, errors]
+        about = [str(TERM_S), *map(str, kept), str(run_dir / LOCK), str(folder)]
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", str(keeper), *about, *words],
             stdin=subprocess.PIPE,
             stdout=output_in_program,
-            stderr=subprocess.PIPE,
-            pass_fds=[status_in_keeper, output],
+            stderr=errors_in_program,
+            pass_fds=kept,
             # Else Python keeps lines back until a pipe's buffer is full.
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         os.close(status_in_keeper)
         os.close(output_in_program)
+        os.close(errors_in_program)
         self._keeper.wait()  # it goes on as another process
-        assert self._keeper.stderr
-        self._output = os.fdopen(output, "rb")
+        self._output, self._errors = os.fdopen(output, "rb"), os.fdopen(errors, "rb")
         self._status = status
         self._selector = selectors.DefaultSelector()
-        streams = {"stdout": self._output, "stderr": self._keeper.stderr}
+        streams = {"stdout": self._output, "stderr": self._errors}
         for name, stream in streams.items():
             self._selector.register(stream, selectors.EVENT_READ, name)
         self._selector.register(status, selectors.EVENT_READ, "status")
 
     @property
     def said(self) -> str:
-        """Its last words: what the last line on stderr says, else on stdout."""
+        """Its last words: the last line on stderr, else on stdout where that is no validation."""
         line = self._last["stderr"] or self._last["stdout"]
+        if _objects(line.encode()):
+            line = ""
         return f": {line}" if line else ""
 
     def lines(self) -> Iterator[list[bytes]]:
-        """Yield its lines on stdout as they come; all that it prints is printed here too."""
+        """Yield its lines on stdout as they come; all that it prints is printed here too.
+
+        Whoever asks for more has recorded what came before.
+        """
         while self.status is None:
             if not self.asked and (self._run_dir / "stop").exists():
                 self._ask()
             self._read(POLL_S)
             if self._lines:
                 yield self._take()
+            self._forget()
         yield [*self._take(), self._rest]
         self._rest = b""
 
@@ -179,10 +200,17 @@ class Program:
         while self._status >= 0 and time.monotonic() < until_s:
             self._read(POLL_S)
         self._output.close()
-        assert self._keeper.stderr
-        self._keeper.stderr.close()
+        self._errors.close()
+        self._read_file.close()
         self._selector.close()
         return [*self._take(), self._rest]
+
+    def _forget(self) -> None:
+        """Empty READ between two lines; within one, which must not be lost, only if it is large."""
+        if self._read_file.tell() > (LINE_BYTES if self._rest else 0):
+            self._read_file.seek(0)
+            self._read_file.truncate()
+            self._read_file.write(self._rest)
 
     def _take(self) -> list[bytes]:
         lines, self._lines = self._lines, []
@@ -212,14 +240,18 @@ class Program:
                 continue
             with suppress(OSError):
                 (self._run_dir / "alive").touch()
+            with suppress(OSError):
+                if key.data == "stdout":
+                    self._read_file.write(chunk)
             shown = sys.stdout if key.data == "stdout" else sys.stderr
-            shown.write(text := chunk.decode(errors="replace"))
+            shown.write(text := self._decoders[key.data].decode(chunk))
             shown.flush()
             self._note(key.data, text)
             if key.data == "stdout":
                 *whole, rest = (self._rest + chunk).split(b"\n")
                 self._lines.extend(whole)
-                self._rest = rest[-LINE_BYTES:]
+                # A progress bar has no newlines, and only its last version can be a validation.
+                self._rest = (rest[:-1].rpartition(b"\r")[2] + rest[-1:])[-LINE_BYTES:]
 
     def _take_status(self, more: bool) -> None:
         """Take in how it ended, unless it has said more than was read so far."""
@@ -239,16 +271,33 @@ class Program:
         lines = re.split(r"[\r\n]+", self._tail[name] + text)
         self._tail[name] = lines[-1][-SAID:]
         for line in lines:
-            if line := _COLOURS.sub("", line).strip():
+            if line := printable(line).strip():
                 self._last[name] = line[:SAID]
 
 
-def _object(line: bytes) -> Mapping[str, Any] | None:
-    line = line.strip()
-    if not (line.startswith(b"{") and line.endswith(b"}")):
-        return None
+def _signal_name(number: int) -> str:
     try:
-        values = json.loads(line)
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _objects(line: bytes) -> list[Mapping[str, Any]]:
+    """Return the JSON objects that a line is.
+
+    Several, where a process was interrupted between a line and its newline: unbuffered, Python
+    writes them one after the other, and a signal's handler or another rank speaks in between.
+    """
+    line = line.rstrip().rpartition(b"\r")[2].strip()  # after a progress bar, which has no newline
+    found: list[Mapping[str, Any]] = []
+    try:
+        text = line.decode()
+        while text:
+            if not text.startswith("{"):
+                return []
+            values, end = json.JSONDecoder().raw_decode(text)
+            found.append(values)
+            text = text[end:].lstrip()
     except (ValueError, RecursionError):
-        return None
-    return values if isinstance(values, Mapping) else None
+        return []
+    return found

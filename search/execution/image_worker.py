@@ -17,15 +17,17 @@ import ray
 from ray._private.state import available_resources_per_node  # the public one adds up all nodes
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.analysis.ranking import best_of
+from search.analysis.ranking import Leader
 from search.analysis.validation_noise import to_measure
 from search.execution.worker import on_its_devices
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.trial_state import TrialState
+from search.ledger.waiting import Wait
 from search.storage.dataset_cache import address_for_all_nodes
-from search.storage.trial_images import Painted, paint_trial, to_paint
-from search.storage.trial_noise import Noise, measure_noise
+from search.storage.modes import use_modes_of
+from search.storage.trials.images import Painted, paint_trial, to_paint
+from search.storage.trials.noise import Noise, measure_noise
 from trainer.cpus import num_cpus
 from trainer.exceptions import first_line
 
@@ -33,6 +35,8 @@ SHARE = 0.02
 """Of the attempts' seconds, that painting may take, in CPU seconds."""
 FIRST_S = 8.0
 """What the first pictures are expected to take, with the start of the process."""
+SLOW_S = 10.0
+"""At the end of a study, what takes longer is spoken of."""
 
 
 class PaintQueue:
@@ -49,6 +53,7 @@ class PaintQueue:
 
     def __init__(self, session: StudySession):
         self._session = session
+        self._leader = Leader(session.state)
         self._wanted: dict[int, Literal["best", "completed"]] = {}
         """The newest last."""
         self.epochs: dict[int, int] = {}
@@ -66,6 +71,7 @@ class PaintQueue:
 
     def observe(self, event: Event) -> None:
         """Take in one event of the ledger."""
+        self._leader.observe(event)
         match event["event"]:
             case "reported":
                 best = self._best()
@@ -102,7 +108,7 @@ class PaintQueue:
         self._want(self._session.state.trials[number], "completed")
 
     def _best(self) -> TrialState | None:
-        return best_of(self._session.study, self._session.state)
+        return self._leader.best(self._session.study)
 
     def _want(self, trial: TrialState, why: Literal["best", "completed"]) -> None:
         study = self._session.study
@@ -155,7 +161,7 @@ class ImageWorker:
 
     def finish(self) -> None:
         """Wait for what is being painted, the best trial's, and those for which there is time."""
-        end_s = time.monotonic() + self.FINISH_S
+        end_s, waits = time.monotonic() + self.FINISH_S, Wait(self._say_wait, SLOW_S)
         self._alone = True
         if self._task is None and self._free_gpus():
             self.close()  # the next process has one
@@ -167,6 +173,7 @@ class ImageWorker:
                 if number is None or self._failures >= self.MOST_FAILURES:
                     break
                 self._begin(number, limit_s)
+            waits.on(f"for the last pictures, up to {self.FINISH_S:.0f} s")
             self._collect(wait_s=min(0.5, left_s))
         if self._task is not None:
             self.close()
@@ -188,10 +195,11 @@ class ImageWorker:
         if self._failures >= self.MOST_FAILURES:
             return
         limit_s = max(self.NOISE_S, SHARE * session.state.meter.attempt_s)
-        begun_s = time.monotonic()
+        begun_s, waits = time.monotonic(), Wait(self._say_wait, SLOW_S)
         run_dir = session.trial_dir(trial.number)
         task = self._process().noise.remote(run_dir, self._store, num_cpus())
         while not done and time.monotonic() < begun_s + limit_s and not session.stopping:
+            waits.on(f"for the validation noise to be measured, up to {limit_s:.0f} s")
             done, _ = ray.wait([task], timeout=0.5)
         if not done:
             self._say(f"validation noise was not measured: it takes longer than {limit_s:.0f} s")
@@ -207,6 +215,9 @@ class ImageWorker:
             about |= {"draws": found.draws, "mean": found.mean[metric], "std": found.std[metric]}
             seconds = round(time.monotonic() - begun_s, 3)
             session.record({"event": "noise", **about, "seconds": seconds})
+
+    def _say_wait(self, why: str) -> None:
+        self._say(f"waits: {why}")
 
     def _begin(self, number: int, limit_s: float) -> None:
         run_dir = self._session.trial_dir(number)
@@ -299,6 +310,7 @@ class Painter:
         Returns:
             What came of it, and this process's CPU time since it last returned.
         """
+        use_modes_of(run_dir.parents[1])
         left_s = limit_s - self._since()
         device = self._device
         painted = paint_trial(run_dir, store, before, left_s, device=device, threads=threads)

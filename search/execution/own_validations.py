@@ -10,17 +10,19 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from search.analysis.case_scores import case_metric
-from search.execution.command_trainer import program_lines
+from search.execution.command_trainer import READ, program_lines
 from search.study.own_settings import imported, own_settings
 from search.study.own_trainer import OwnTrainer
-from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError, did_you_mean, quoted
-from trainer.documents import from_json, to_json
 from trainer.exceptions import naming_out_of_memory
+from trainer.files.atomic import write_atomically
+from trainer.files.damaged import cases_before, set_aside, validations_in
+from trainer.files.documents import to_json
 
 FILE = "validations.jsonl"
 
@@ -80,6 +82,7 @@ def _recorded(
 
     Raises:
         RuntimeError: The trainer ended before its last epoch, and was not asked to.
+        ValueError: A metric has a value that it cannot have.
         Exception: As the trainer.
     """
     run_dir, goal = Path(spec["run_dir"]), int(spec["train"]["epochs"])
@@ -87,38 +90,53 @@ def _recorded(
     yield from [each for each in record.validations if each.epoch > spec["received"]]
     if record.last >= goal:
         return
-    begun, near, spec = record.last, "", {**spec, "received": max(spec["received"], record.last)}
+    spec = {**spec, "received": max(spec["received"], record.last)}
+    near, heard = "", False
 
     def taken(report: Any) -> Validation | None:
         """Keep a validation, unless its epoch is known."""
-        nonlocal near
+        nonlocal near, heard
         validation, why = as_validation(report, spec["objective"])
-        near = why or near
+        if validation and validation.epoch > goal:
+            why, validation = f"epoch {validation.epoch} is beyond the last, {goal}", None
+        if why and why != near:
+            print(f"note: {why}", flush=True)
+        near = why if validation is None and why else near
+        heard = heard or validation is not None
         if validation is None or validation.epoch <= max(record.last, spec["received"]):
             return None
         record.add(validation)
         return validation
 
     # What comes when nobody listens any more is there for the next attempt.
-    with closing(fit(spec, lambda: record.last >= goal, taken)) as reports:
-        for together in reports:
-            for validation in [each for report in together if (each := taken(report))]:
-                if validation.epoch == 0:
-                    print(f"note: epoch 0 is before the first; the last is {goal}", flush=True)
-                yield validation
+    is_away = False
+    try:
+        with closing(fit(spec, lambda: record.last >= goal, taken)) as reports:
+            for together in reports:
+                for validation in [each for report in together if (each := taken(report))]:
+                    if validation.epoch == 0:
+                        print(f"note: epoch 0 is before the first; the last is {goal}", flush=True)
+                    yield validation
+    except OSError:
+        is_away = True
+        raise
+    finally:
+        # What could not be recorded is read again; what was refused would be refused for ever.
+        if not is_away:
+            (run_dir / READ).unlink(missing_ok=True)
     if record.last < goal and not (run_dir / "stop").exists():
-        raise RuntimeError(_too_early(name, record, begun, goal, spec["objective"], near))
+        raise RuntimeError(_too_early(name, record, heard, goal, spec["objective"], near))
 
 
 def _too_early(
-    name: str, record: "Record", begun: int, goal: int, objective: str, near: str
+    name: str, record: "Record", heard: bool, goal: int, objective: str, near: str
 ) -> str:
     """Return why a trainer that has ended was not at its end.
 
     Args:
         name: The trainer's.
         record: What it reported.
-        begun: The last epoch of it when this attempt began.
+        heard: Whether this attempt reported anything.
         goal: The epoch to which it was to train.
         objective: The metric that a validation has.
         near: Why something that looked like a validation was none.
@@ -129,8 +147,10 @@ def _too_early(
     hint = ""
     if record.validations[0].epoch == 0 and record.last == goal - 1:
         hint = ": its first was epoch 0, but epochs count from 1, as those that are done"
-    elif record.last == begun:
+    elif not heard:
         hint = ": it reported none now; it has to report the epoch that it continues from"
+    elif near:
+        hint = f": {near}"
     return f"{name} ended at epoch {record.last} of {goal}{hint}"
 
 
@@ -141,36 +161,68 @@ def as_validation(report: Any, objective: str) -> tuple[Validation | None, str]:
         report: A mapping with `epoch`, the objective's key and perhaps others and `cases`; or an
             object with `epoch` and `metrics`, as `trainer.run_log.Validation`.
         objective: The metric that must be there.
+
+    Raises:
+        ValueError: It or a case of it is out of the metric's range.
     """
     if not isinstance(report, Mapping):
         told = {name: getattr(report, name) for name in ("epoch", "cases") if hasattr(report, name)}
         report = {**getattr(report, "metrics", {}), **told}
-    epoch = report.get("epoch")
     if "epoch" not in report:
         return None, ""
-    if not _is_number(epoch) or epoch != int(epoch) or epoch < 0:
-        return None, f"epoch is {quoted(epoch)}, but must be a whole number"
+    epoch = _number(report["epoch"])
+    if epoch is None or not epoch.is_integer() or epoch < 0:
+        return None, f"epoch is {quoted(report['epoch'])}, but must be a whole number"
+    epoch = int(epoch)
     if objective not in report:
         return None, f"epoch {epoch} has no {objective}{did_you_mean(objective, report)}"
-    value = report[objective]
-    if value is not None and not isinstance(value, bool | int | float):
-        return None, f"epoch {epoch}: {objective}: {quoted(value)}: must be a number"
     metrics = {
-        str(key): float(each)
+        str(key): number
         for key, each in report.items()
-        if key != "epoch" and isinstance(each, int | float) and not isinstance(each, bool)
+        if key != "epoch" and (number := _number(each)) is not None
     }
-    metrics[objective] = math.nan if value is None else float(value)
-    cases = report.get("cases")
-    scores = None
-    if isinstance(cases, Mapping) and all(v is None or _is_number(v) for v in cases.values()):
-        scores = {str(c): math.nan if v is None else float(v) for c, v in cases.items()}
-    return Validation(int(epoch), metrics, cases=scores), ""
+    value = report[objective]
+    if value is None:
+        metrics[objective] = math.nan
+    if objective not in metrics:
+        return None, f"epoch {epoch}: {objective}: {quoted(value)}: must be a number"
+    cases, why = _cases(report.get("cases"))
+    scale = case_metric(objective).scale
+    for what, each in [(objective, metrics[objective]), *(cases or {}).items()]:
+        if math.isfinite(each) and not scale.allows(each):
+            raise ValueError(
+                f"epoch {epoch}: {what} is {each:g}, but {objective} lies in [0, {scale.most:g}]: "
+                "give what has another scale another name (objective.metric)"
+            )
+    return Validation(epoch, metrics, cases=cases), why and f"epoch {epoch}: {why}"
 
 
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+def _cases(given: Any) -> tuple[dict[str, float] | None, str]:
+    """Return the cases that have a value (some have none), and what is no case in words."""
+    if given is None:
+        return None, ""
+    if not isinstance(given, Mapping):
+        return None, f"cases: {quoted(given)}: must be an object with a number for each case"
+    cases, why = dict[str, float](), ""
+    for case, value in given.items():
+        number = _number(value)
+        if number is not None and math.isfinite(number):
+            cases[str(case)] = number
+        elif number is None and value is not None:
+            why = f"cases: {case}: {quoted(value)}: left out: must be a number, or null for none"
+    return cases, why
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of Python, numpy or torch as one of Python."""
+    if not isinstance(value, Real) and getattr(value, "shape", None) == ():
+        value = value.item()
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 class Record:
@@ -186,9 +238,10 @@ class Record:
         self._cases = run_dir / "cases.parquet"
         self._metric = case_metric(objective)
         self.validations: list[Validation] = []
-        for line in self._path.read_text().splitlines() if self._path.exists() else ():
-            values = from_json(line)
-            self.validations.append(Validation(values.pop("epoch"), values))
+        lines, whole = validations_in(self._path)
+        self.validations += [Validation(values.pop("epoch"), values) for values in lines]
+        if not whole:
+            set_aside(self._path)
 
     @property
     def last(self) -> int:
@@ -219,8 +272,6 @@ class Record:
                 self._metric.column: [*cases.values()],
             }
         )
-        if self._cases.exists():
-            earlier = pq.read_table(self._cases)
-            kept = pa.array([each < epoch for each in earlier["epoch"].to_pylist()], pa.bool_())
-            table = pa.concat_tables([earlier.filter(kept), table], promote_options="default")
+        if (earlier := cases_before(self._cases, epoch)) is not None:
+            table = pa.concat_tables([earlier, table], promote_options="default")
         write_atomically(self._cases, lambda path: pq.write_table(table, path))

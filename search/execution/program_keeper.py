@@ -1,6 +1,6 @@
 """Keeps a program while its pipe is open, and ends all of it when that closes: run as a script.
 
-    python -I -S program_keeper.py TERM_S STATUS_FD OUTPUT_FD LOCK FOLDER PROGRAM WORD…
+    python -I -S program_keeper.py TERM_S STATUS_FD OUTPUT_FD ERRORS_FD LOCK FOLDER PROGRAM WORD…
 
 Whoever starts it holds the other end of its stdin. However that one dies, the pipe closes: then the
 program's whole process group gets SIGTERM, and after TERM_S seconds SIGKILL. It leaves its parent's
@@ -23,14 +23,22 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(
-    term_s: float, status_fd: int, output_fd: int, lock: str, folder: str, words: list[str]
+    term_s: float,
+    status_fd: int,
+    output_fd: int,
+    errors_fd: int,
+    lock: str,
+    folder: str,
+    words: list[str],
 ) -> None:
     """Run the program to its end, or to that of the pipe on stdin; write how it ended.
 
     Args:
         term_s: Seconds between SIGTERM and SIGKILL.
         status_fd: Where the exit status is written, negative for a signal.
-        output_fd: The other end of stdout, from which nobody reads when the parent has died.
+        output_fd: The other end of stdout, from which nobody reads when the parent has died. It is
+            kept open, because the program would end there and then if it printed.
+        errors_fd: That of stderr.
         lock: A file that is locked while the program lives: two never run in one folder.
         folder: Where it runs.
         words: The program and its words.
@@ -39,10 +47,15 @@ def main(
         os._exit(0)
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    held, unread = _hold(lock), f"{lock}.unread"
+    held = _hold(lock)
     if _asked() is not None:
         return
-    _say_again(unread)
+    unread = [(output_fd, f"{lock}.unread"), (errors_fd, f"{lock}.unread_errors")]
+    if not all(_say_again(fd, path) for fd, (_, path) in enumerate(unread, 1)):
+        return
+    with suppress(FileNotFoundError):
+        if os.path.getsize(f"{lock}.read"):  # perhaps its last line was never ended
+            _say(1, b"\n")
     os.chdir(folder)
     pid = os.fork()
     if not pid:
@@ -51,35 +64,40 @@ def main(
             signal.signal(number, signal.SIG_DFL)  # whoever ignores one hands that on
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for fd in (status_fd, output_fd, held):
+        for fd in (status_fd, output_fd, errors_fd, held):
             os.close(fd)
         try:
             os.execvp(words[0], words)
         except OSError as error:
             os.write(2, f"{words[0]}: {error.strerror}\n".encode())
             os._exit(127)
-    os.set_blocking(output_fd, False)
-    status, asked_s, orphaned = None, None, False
-    while True:
+    for fd, _ in unread:
+        os.set_blocking(fd, False)
+    status, is_told, said, ends_s, is_gone = None, False, None, None, False
+    # A program that has ended may have said what is yet to be read, by a worker that may yet die.
+    while not is_gone or said is None:
         status = _reap(pid, status)
-        if status is not None and asked_s is None:
+        if status is not None and not is_told:
             _tell(status_fd, status)
-        asked = _asked() if asked_s is None else None
-        if asked_s is None and (status is not None or asked is not None):
-            asked_s, orphaned = time.monotonic(), asked == b""
-            _kill(pid, signal.SIGTERM)
-        if asked_s is not None:
-            if orphaned:
-                _keep(output_fd, unread)
-            if status is not None and not _kill(pid, 0):
-                break
-            if time.monotonic() > asked_s + term_s:
-                _kill(pid, signal.SIGKILL)
-                status = _reap(pid, status, wait=True)
-                break
+            is_told = True
+        if said is None:
+            said = _asked()
+        else:
             time.sleep(POLL_S)
-    if orphaned:
-        _keep(output_fd, unread)
+        if said == b"":
+            _keep(unread)
+        if is_gone:
+            continue
+        if ends_s is None and (status is not None or said is not None):
+            ends_s = time.monotonic() + term_s
+            _kill(pid, signal.SIGTERM)
+        if ends_s is not None and time.monotonic() > ends_s:
+            _kill(pid, signal.SIGKILL)
+            status, is_gone = _reap(pid, status, wait=True), True
+        elif ends_s is not None:
+            is_gone = status is not None and not _kill(pid, 0)
+    if said == b"":
+        _keep(unread)
     _tell(status_fd, status)
 
 
@@ -90,7 +108,7 @@ def _tell(status_fd: int, status: int | None) -> None:
 
 def _hold(lock: str) -> int:
     """Lock a file, waiting for whoever holds it, unless its file system cannot."""
-    held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+    held = os.open(lock, os.O_CREAT | os.O_RDWR, 0o660)
     while True:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,29 +133,33 @@ def _asked() -> bytes | None:
     return os.read(0, 1) if ready else None
 
 
-def _keep(output_fd: int, path: str) -> None:
-    """Write what the program has said, and nobody read, into a file."""
-    with open(path, "ab") as file:
-        while True:
-            try:
-                chunk = os.read(output_fd, 1 << 16)
-            except BlockingIOError:
-                return
-            if not chunk:
-                return
-            file.write(chunk)
+def _keep(unread: list[tuple[int, str]]) -> None:
+    """Write what the program has said, and nobody read, into a file for each stream."""
+    for fd, path in unread:
+        with open(path, "ab") as file, suppress(BlockingIOError):
+            while chunk := os.read(fd, 1 << 16):
+                file.write(chunk)
 
 
-def _say_again(path: str) -> None:
+def _say_again(fd: int, path: str) -> bool:
+    """Say what is in a file, and delete it; return whether somebody is there to hear it."""
     try:
         with open(path, "rb") as file:
             said = file.read()
     except FileNotFoundError:
-        return
+        return True
+    if heard := _say(fd, said + b"\n"):  # perhaps it was killed within a line
+        os.unlink(path)
+    return heard
+
+
+def _say(fd: int, said: bytes) -> bool:
+    """Write into a pipe while the parent lives; return whether it did to the end."""
     while said:
-        said = said[os.write(1, said) :]
-    os.write(1, b"\n")  # perhaps it was killed within a line
-    os.unlink(path)
+        if 0 in select.select([0], [fd], [])[0]:
+            return False
+        said = said[os.write(fd, said[: select.PIPE_BUF]) :]
+    return True
 
 
 def _reap(pid: int, status: int | None, *, wait: bool = False) -> int | None:
@@ -165,5 +187,5 @@ def _kill(group: int, number: int) -> bool:
 
 
 if __name__ == "__main__":
-    term_s, status_fd, output_fd, lock, folder, *words = sys.argv[1:]
-    main(float(term_s), int(status_fd), int(output_fd), lock, folder, words)
+    term_s, status_fd, output_fd, errors_fd, lock, folder, *words = sys.argv[1:]
+    main(float(term_s), int(status_fd), int(output_fd), int(errors_fd), lock, folder, words)

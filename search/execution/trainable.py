@@ -15,13 +15,16 @@ from typing import Any
 import ray
 from ray import tune
 
+from search.analysis.case_scores import CASE_METRICS, case_metric, case_values, read_cases
 from search.execution.environment import code_here
+from search.execution.faults.failures import as_sent
+from search.execution.faults.memory import oom_kills
 from search.execution.hardware import cpu_model, gpu_in_use
 from search.execution.logs.trial_log import TrialLog, begun
-from search.execution.memory import oom_kills
 from search.execution.worker import check_memory, ending_of, gpu_memory_bytes, load
 from search.execution.worker_group import UNHEARD, WorkerGroup
 from search.storage import dataset_cache, run_folders
+from search.storage.modes import use_modes_of
 
 NODE_LABEL = "ray.io/node-id"
 """By which Ray tells nodes apart."""
@@ -67,12 +70,14 @@ class Trainable(tune.Trainable):
         """Train until the next validation.
 
         Returns:
-            `{"epoch", "metrics", "gpu", "path"}` of a validation, the metrics as pairs, the GPU's
-            model and how its steps were computed, both empty for the CPU; or
+            `{"epoch", "metrics", "cases", "gpu", "path"}` of a validation, the metrics and the
+            objective of each case as pairs, the GPU's model and how its steps were computed, both
+            empty for the CPU; or
             `{"done": True, "ending", "reason"}` with one of interrupted, diverged and infeasible.
         """
         if self._validations is None:
             self._spec = run_folders.on_this_node(self.config)
+            use_modes_of(Path(self._spec["run_dir"]).parents[1])
             if not self.config["storage"] and self._stop.exists():
                 return _end("interrupted", "stopped before it began")
             if (unheard := Path(self._spec["run_dir"]) / UNHEARD).exists():
@@ -88,17 +93,28 @@ class Trainable(tune.Trainable):
             if self._stop.exists():
                 return _end("interrupted", "stopped")
             raise RuntimeError("the training ended before max_t") from None
-        except Exception as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            if hasattr(error, "ray_terminate_msg"):  # Ray's own, of a process that gets SIGTERM
+                raise
             ending, reason = ending_of(error), str(error)
             if ending is None:
-                raise
+                raise as_sent(error) from None  # the log has it with all that led to it
         else:
             # Pairs, because Tune would flatten a dict and keep statistics on every number in it.
             metrics = [*validation.metrics.items()]
             where = {"gpu": gpu_in_use(), "path": validation.path}
-            return {"epoch": validation.epoch, "metrics": metrics, **where}
+            cases = [*self._cases(validation.epoch).items()]
+            return {"epoch": validation.epoch, "metrics": metrics, "cases": cases, **where}
         self._release()  # only here is the exception gone, and with it what its frames held
         return _end(ending, reason)
+
+    def _cases(self, epoch: int) -> dict[str, float]:
+        """Return the objective of each validation case, as the run folder has it; or nothing."""
+        metric = CASE_METRICS.get(name := self.config["objective"])
+        if self._spec.get("trainer"):
+            metric = case_metric(name)
+        found = metric and case_values(read_cases(Path(self._spec["run_dir"]), epoch), metric)
+        return found or {}
 
     @property
     def _stop(self) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from search.execution.own_validations import own_fit
+from search.storage.modes import use_modes_of
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 from trainer.exceptions import Diverged, OutOfMemory, StoreError
@@ -24,6 +25,7 @@ def load(spec: dict[str, Any]) -> Callable[[], Generator[Any, None, None]]:
     Raises:
         RuntimeError: Ray gave this process a GPU, and torch sees none here.
     """
+    use_modes_of(Path(spec["run_dir"]).parents[1])
     train = on_its_devices(spec["train"], spec["gpus"])
     if spec["trainer"]:
         return own_fit(spec)
@@ -70,7 +72,7 @@ def check_accelerator() -> None:
         raise RuntimeError(f"Ray gave this process GPU {given}, but torch sees none")
 
 
-def ending_of(error: Exception) -> str | None:
+def ending_of(error: BaseException) -> str | None:
     """Return how a trial ends by what `fit` raised; None if that is no measurement but a fault."""
     if isinstance(error, StoreError):  # of every trial, whatever its settings
         return None

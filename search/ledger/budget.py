@@ -1,5 +1,6 @@
 """What a study has spent, metered from its ledger, so that restarts and failed work count too."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,9 @@ UNITS = {
 """What is spent, in words."""
 HEADS = {"gpu_hours": "GPU-h", "cpu_hours": "CPU-h"}
 """A cost as the head of a column."""
+SHARE_SPENT = "the share of confirm is spent"
+REDRAWN = -1
+"""In the place of a trial, for validations of trained weights with other noise."""
 
 
 def cost_key(trials: Trials) -> Literal["gpu_hours", "cpu_hours"]:
@@ -33,8 +37,12 @@ class Size(NamedTuple):
 class Meter:
     """Seconds and epochs spent; a pure replay of events.
 
-    An attempt costs from its start until its trial ends, is interrupted, or its driver was last
-    heard of. Between the last event of one launch and the `driver` event of the next, nothing runs.
+    An attempt costs from its start until its trial ends or is interrupted, or its driver
+    was last heard of. Between the last event of one launch and the `driver` event of the next,
+    nothing runs.
+
+    Seconds are the drivers' own, `after_s` of each event, so that a clock that is set costs
+    nothing; of events that have none, it is the difference of their times.
     """
 
     wall_s: float = 0.0
@@ -46,19 +54,35 @@ class Meter:
     by_trial: dict[int, float] = field(default_factory=dict)
     """`attempt_s` of each trial."""
     _by_size: dict[Size | None, dict[int, float]] = field(default_factory=dict)
-    """`by_trial` of attempts with so many GPUs and CPUs, which may change in a study's course."""
+    """`by_trial` of attempts with so many GPUs and CPUs, which may change in a study's course; and
+    what REDRAWN took."""
+    _confirming: set[int] = field(default_factory=set)
+    """Trials that judge others."""
     _size: Size | None = None
     _size_of: dict[int, Size | None] = field(default_factory=dict)
     """Of each trial, what its newest attempt was started with."""
     _running: dict[int, float] = field(default_factory=dict)
-    """Until when a running attempt is paid for, by trial, in unix seconds."""
+    """Until when a running attempt is paid for, by trial, in seconds of `_now`."""
     _epoch: dict[int, int] = field(default_factory=dict)
+    _now: float = 0.0
+    """Seconds of all drivers together."""
     _last: float | None = None
+    """Unix time of the last event."""
 
     def apply(self, event: Event) -> None:
         """Take in one event of the ledger."""
-        last = self._last
-        now: float = event.get("time", last or 0.0)
+        time: float = event.get("time", self._last or 0.0)
+        by_clock = 0.0 if self._last is None else max(0.0, time - self._last)
+        passed: float = event.get("after_s", by_clock)
+        self._last = time
+        if event["event"] == "driver":
+            for running in list(self._running):
+                self._pay(running, self._now)
+            self._running.clear()
+            return
+        self.wall_s += passed
+        self._now += passed
+        now = self._now
         trial = event.get("trial")
         match event["event"]:
             case "study" if "trials" in event["config"]:
@@ -66,11 +90,11 @@ class Meter:
                 gpus, cpus = (trials.get(f"{what}_per_trial") for what in ("gpus", "cpus"))
                 known = isinstance(gpus, int | float) and isinstance(cpus, int)
                 self._size = Size(gpus, cpus) if known else None
-            case "driver":
-                for running in list(self._running):
-                    self._pay(running, last or now)
-                self._running.clear()
-                last = now
+            case "proposed" if event["kind"] == "confirm":
+                self._confirming.add(event["trial"])
+            case "redrawn":
+                drawn = self._by_size.setdefault(self._size, {})
+                drawn[REDRAWN] = drawn.get(REDRAWN, 0.0) + event["seconds"]
             case "started":
                 self._running[event["trial"]] = now
                 self._size_of[event["trial"]] = self._size
@@ -81,13 +105,10 @@ class Meter:
             case "interrupted" | "ended" if trial in self._running:
                 self._pay(trial, now)
                 del self._running[trial]
-        self.wall_s += max(0.0, now - (now if last is None else last))
-        self._last = now
 
     def _pay(self, trial: int, now: float) -> None:
-        # A clock that is set back costs nothing.
         if trial in self._running:
-            paid_s = max(0.0, now - self._running[trial])
+            paid_s = now - self._running[trial]
             self.attempt_s += paid_s
             size = self._size_of[trial]  # another may be given while it runs
             for seconds in (self.by_trial, self._by_size.setdefault(size, {})):
@@ -101,26 +122,35 @@ class Meter:
             trials: The study's.
             now: Unix seconds; what runs is paid for until then. None: until its last event.
         """
-        wall_s, cost = self.wall_s, self.cost_hours(trials)
-        if now is not None and self._last is not None:
-            wall_s += max(0.0, now - self._last)
+        idle_s = 0.0 if now is None or self._last is None else max(0.0, now - self._last)
+        cost = self.cost_hours(trials)
+        if now is not None:
             for running, paid in self._running.items():
                 gpus, cpus = self._size_of[running] or Size(trials.gpus, trials.cpus_per_trial)
-                cost["gpu_hours"] += max(0.0, now - paid) / 3600 * gpus
-                cost["cpu_hours"] += max(0.0, now - paid) / 3600 * cpus
-        return {"epochs": self.epochs, **cost, "wall_hours": wall_s / 3600}
+                hours = (self._now + idle_s - paid) / 3600
+                cost["gpu_hours"] += hours * gpus
+                cost["cpu_hours"] += hours * cpus
+        return {"epochs": self.epochs, **cost, "wall_hours": (self.wall_s + idle_s) / 3600}
 
     def cost_hours(self, trials: Trials, trial: int | None = None) -> dict[str, float]:
         """Return what attempts cost up to their last event: `gpu_hours` and `cpu_hours`.
 
         Args:
             trials: The study's.
-            trial: Whose attempts; None for all.
+            trial: Whose attempts; None for all, and what is redrawn.
         """
+        return self._cost_hours(trials, None if trial is None else {trial})
+
+    def confirming_hours(self, trials: Trials) -> dict[str, float]:
+        """Return what it cost up to the last event to judge the best: as `cost_hours`."""
+        return self._cost_hours(trials, {*self._confirming, REDRAWN})
+
+    def _cost_hours(self, trials: Trials, of: Set[int] | None) -> dict[str, float]:
         cost = {"gpu_hours": 0.0, "cpu_hours": 0.0}
         for size, seconds in self._by_size.items():
             gpus, cpus = size or Size(trials.gpus, trials.cpus_per_trial)
-            hours = (sum(seconds.values()) if trial is None else seconds.get(trial, 0.0)) / 3600
+            counted = seconds if of is None else of & seconds.keys()
+            hours = sum(seconds[each] for each in counted) / 3600
             cost["gpu_hours"] += hours * gpus
             cost["cpu_hours"] += hours * cpus
         return cost
@@ -137,4 +167,6 @@ def overspent(study: StudyConfig, meter: Meter, now: float | None = None) -> Eve
 
 def budget_rule(event: Event) -> str:
     """Return a `budget` event in words."""
+    if event.get("share"):
+        return SHARE_SPENT
     return f"the budget of {event['limit']:g} {UNITS[event['what']]} is spent"

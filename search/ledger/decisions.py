@@ -1,5 +1,6 @@
 """What becomes of a trial after a report: by the rungs, by the stall rule, or beside both."""
 
+from collections.abc import Iterable
 from typing import Self
 
 from search.ledger.events import Ending
@@ -22,18 +23,28 @@ class Pruner:
         self.stall_rule = _stall_rule(study)
 
     @classmethod
-    def replay(cls, study: StudyConfig, state: StudyState) -> Self:
-        """Rebuild a study's pruner from all its reports."""
+    def replay(cls, study: StudyConfig, state: StudyState, events: Iterable[Event]) -> Self:
+        """Rebuild a study's pruner from its events.
+
+        Args:
+            study: The study.
+            state: What all the events say.
+            events: The ledger's.
+        """
         pruner = cls(study)
-        for trial in state.trials.values():
-            pruner.add(trial)
-        for number, report in state.reported:
-            pruner.decide(state.trials[number], report)
+        for event in events:
+            if event.get("trial") is None:
+                continue
+            trial = state.trials[event["trial"]]
+            if event["event"] == "reported":
+                pruner.decide(trial, Report(event["epoch"], event["value"], event["metrics"]))
+            else:
+                pruner.observe(trial, event)
         return pruner
 
-    def add(self, trial: TrialState) -> None:
-        """Enter a new trial; a protected one is judged beside the rungs."""
-        if not trial.protected:
+    def observe(self, trial: TrialState, event: Event) -> None:
+        """Take in another event of a trial; a protected one is judged beside the rungs."""
+        if event["event"] == "proposed" and not trial.protected:
             self.asha.add(trial.number)
 
     def decide(self, trial: TrialState, report: Report) -> Decision:
@@ -41,14 +52,16 @@ class Pruner:
 
         A protected trial and a resumed one run to their goal unless a value is not finite.
         """
-        epoch, value = report.epoch, report.value
-        goal = trial.goal_at(self.study, epoch)
-        if trial.protected or trial.resumed_before(epoch):
-            return Asha.report_protected(epoch, value, goal)
-        decision = self.asha.report(trial.number, epoch, value)
-        if decision.action != "continue" or self.stall_rule is None:
+        if trial.protected or trial.resumed_before(report.epoch):
+            return Asha.report_protected(
+                report.epoch, report.value, trial.goal_at(self.study, report.epoch)
+            )
+        decision = self.asha.report(trial.number, report.epoch, report.value)
+        if decision.action != "continue":
             return decision
-        if stalled := self.stall_rule.report(trial.number, epoch, value):
+        if self.stall_rule is None:
+            return decision
+        if stalled := self.stall_rule.report(trial.number, report.epoch, report.value):
             self.asha.forget(trial.number)
             return Decision("stall", stalled, decision.rung)
         return decision
@@ -57,18 +70,18 @@ class Pruner:
 def _stall_rule(study: StudyConfig) -> StallRule | None:
     if study.stall is None:
         return None
-    asha = study.scheduler.type == "asha"
+    rungs = study.scheduler.type != "none"
     return StallRule(
         patience=study.stall.patience,
         min_delta=study.stall.min_delta,
         smoothing=study.scheduler.smoothing,
-        grace_period=study.scheduler.grace_period if asha else 0,
+        grace_period=study.scheduler.grace_period if rungs else 0,
         sign=1 if study.objective.mode == "max" else -1,
     )
 
 
 def decision_events(trial: int, report: Report, decision: Decision) -> list[Event]:
-    """Return the `decided` event of a report, then the `ended` one if the trial ends by it."""
+    """Return the `decided` event of a report, then what the trial ends by."""
     about = {"trial": trial, "epoch": report.epoch}
     judged = {"action": decision.action, "reason": decision.reason, "rung": decision.rung}
     events: list[Event] = [{"event": "decided", **about, **judged}]

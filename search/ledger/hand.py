@@ -13,15 +13,16 @@ The command checks it, and so does the driver, for others may have written it.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from search.ledger.by_hand import by_hand_problems
 from search.ledger.journal import Event
 from search.ledger.state import StudyState
-from search.ledger.trial_state import BY_HAND, MAX_TEXT, TrialState, plain
-from search.study.by_hand import by_hand_problems
+from search.ledger.trial_state import BY_HAND, MAX_TEXT, TrialState
 from search.study.changes import changes, changes_while_running, frozen_beside
 from search.study.config import StudyConfig
 from search.study.frozen import birth, frozen_of
 from search.study.reference import Reference
 from trainer.configfile import ConfigError, build
+from trainer.terminal import one_line
 
 Request = Mapping[str, Any]
 
@@ -32,6 +33,7 @@ def requested_events(
     request: Request,
     name: str,
     *,
+    by: str = "",
     fits: Callable[[StudyConfig], str] = lambda study: "",
 ) -> list[Event]:
     """Return the events that a request becomes.
@@ -41,11 +43,13 @@ def requested_events(
         state: What its ledger says.
         request: What is asked for.
         name: By which the request is known for ever.
+        by: Who asks for it; empty where that is not known.
         fits: Returns why trials of a study have no room where it runs; empty if they have.
 
     Raises:
         ConfigError: It cannot be, one line for every reason.
     """
+    asked = {"request": name} | ({"by": by} if by else {})
     match request.get("kind"), request.get("trial"):
         case "enqueue", _:
             event = _enqueued(study, state, request)
@@ -55,10 +59,11 @@ def requested_events(
             trial, text = _trial(study, state, number), note_text(request.get("text"))
             event = {"event": "note", "trial": trial.number, "text": text}
         case "settings", _:
-            return _settings(study, state, request, name, fits)
+            event, *more = _settings(study, state, request, fits)
+            return [event | asked, *more]
         case kind, _:
             raise ConfigError([f"{str(kind)[:40]!r}: no such request: a newer segtune wrote it?"])
-    return [event | {"request": name}]
+    return [event | asked]
 
 
 def what_of(request: Request) -> str:
@@ -69,11 +74,11 @@ def what_of(request: Request) -> str:
             given = params if isinstance(params, Mapping) else {}
             words = "  ".join(f"{key}={value}" for key, value in given.items())
             name = request.get("reference")
-            return plain(f"enqueue {f'reference {name} ' if name else ''}{words}".rstrip())
+            return one_line(f"enqueue {f'reference {name} ' if name else ''}{words}".rstrip())
         case "settings":
             return "other settings"
         case kind:
-            return plain(f"{kind} of trial {request.get('trial')}")
+            return one_line(f"{kind} of trial {request.get('trial')}")
 
 
 def ended_by_hand(trial: TrialState) -> Event:
@@ -88,11 +93,11 @@ def note_text(text: Any) -> str:
     Raises:
         ConfigError: There is none, or too much.
     """
-    if not isinstance(text, str) or not plain(text):
+    if not isinstance(text, str) or not one_line(text):
         raise ConfigError(["note: is empty; it is some words about the trial"])
     if len(text) > MAX_TEXT:
         raise ConfigError([f"note: has {len(text)} characters, but may have {MAX_TEXT}"])
-    return plain(text)
+    return one_line(text)
 
 
 def _enqueued(study: StudyConfig, state: StudyState, request: Request) -> Event:
@@ -101,7 +106,7 @@ def _enqueued(study: StudyConfig, state: StudyState, request: Request) -> Event:
         raise ConfigError(["enqueue: needs KEY=VALUE or --like TRIAL, that is, what to try"])
     event: Event = {"event": "enqueued", "params": dict(params)}
     if isinstance(like, str):
-        event["like"] = plain(like)
+        event["like"] = one_line(like)
     problems = by_hand_problems(study, params, "command line", reference=name is not None)
     if name is not None:
         problems += _name_problems(study, state, name)
@@ -145,7 +150,6 @@ def _settings(
     study: StudyConfig,
     state: StudyState,
     request: Request,
-    name: str,
     fits: Callable[[StudyConfig], str],
 ) -> list[Event]:
     """Return the `study` event of other settings, and again what was imported before any trial."""
@@ -168,7 +172,6 @@ def _settings(
         "config": wanted.model_dump(mode="json"),
         "config_hash": wanted.config_hash(),
         **birth(wanted)._asdict(),
-        "request": name,
         "changed": changed,
     }
     # Written again before the first trial, it begins anew: with its own imports.

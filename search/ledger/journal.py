@@ -1,39 +1,41 @@
 """The append-only record of a study: one JSON object a line, written by the driver alone.
 
-Everything else about a study can be rebuilt from it. Lines are strict JSON; the floats that JSON
-lacks are written as the strings "NaN", "Infinity" and "-Infinity", and read back as floats.
+Everything else about a study can be rebuilt from it.
 
-Each line has, after what it says, `v`, the version of this format; `fence`, the number of its
-driver's lease; `more`, how many lines of the same append follow, unless none does; and last `crc`,
-the CRC-32 of all bytes before `,"crc"`. That last key stays as it is in every version, so that
-damage is never taken for another version.
+Each line has, after what it says, `time`, in unix seconds; `after_s`, the seconds since its
+driver's line before by a clock that nobody sets, which is what is charged; `v`, the version of this
+format; `fence`, the number of its driver's lease; `more`, how many lines of the same append follow,
+unless none does; and last `crc`, the CRC-32 of all bytes before `,"crc"`. That last key stays as it
+is in every version, so that damage is never taken for another version.
 """
 
 import codecs
 import errno
 import json
 import logging
-import math
 import os
 import shlex
 import socket
 import time
-import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from search.ledger.lease import Lease, LostLedger, TakenOver
+from search.ledger.line import Event, decode, encode, seal, sound
+from search.ledger.users import user_name
+from trainer.files.passing_faults import naming
+
+__all__ = ["VERSION", "Event", "Ledger", "steady_s"]
 
 logger = logging.getLogger(__name__)
-
-Event = dict[str, Any]
 
 VERSION = 1
 """Of the format of a line."""
 
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_SEAL_SIZE = len(',"crc":"00000000"}')
+MAX_LINE_BYTES = 64 << 20
+"""Of a line; the longest that a driver writes has the scores of all cases."""
 
 
 class Ledger:
@@ -54,6 +56,8 @@ class Ledger:
         self._file: int | None = None
         self._lease = held
         self._lost = ""
+        self._left = b""
+        self._appended_s = steady_s()
         self._lines = lines
 
     @classmethod
@@ -89,7 +93,7 @@ class Ledger:
         held = Lease.take(path.parent, above=max(above, lines.fence))
         ledger = cls(path, lines, held=held)
         try:
-            ledger._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            ledger._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o664)
             if created:
                 _sync_folder(path.parent)
             ledger._begin(lines)
@@ -129,7 +133,9 @@ class Ledger:
         if torn:
             logger.warning("%s: dropped a torn append of %d bytes", self.path, torn)
             os.ftruncate(self._file, lines.size)
-        driver = {"event": "driver", "host": socket.gethostname(), "pid": os.getpid()}
+        self.size = lines.size
+        driver: Event = {"event": "driver", "host": socket.gethostname(), "pid": os.getpid()}
+        driver["by"] = user_name()
         self._write(self._sealed([driver]))
         lines.read(_read_from(self._file, lines.size))
         self.size = lines.size
@@ -163,33 +169,50 @@ class Ledger:
         self._check_place()
         lines = self._sealed(events)
         self._write(lines)
-        seen = [_decode(line[:-1]) for line in lines]
+        seen = [decode(line[:-1]) for line in lines]
         self.events.extend(seen)
         return seen
 
     def _sealed(self, events: Sequence[Event]) -> list[bytes]:
         assert self._lease is not None
-        added = {"time": round(time.time(), 3), "v": VERSION, "fence": self._lease.fence}
-        more = range(len(events) - 1, -1, -1)
-        return [
-            _seal(_encode({**event, **added} | ({"more": n} if n else {})))
-            for event, n in zip(events, more, strict=True)
-        ]
+        now = {"time": round(time.time(), 3), "after_s": round(self.idle_s, 3)}
+        fence = {"v": VERSION, "fence": self._lease.fence}
+        lines = []
+        for number, event in enumerate(events):
+            rest = len(events) - 1 - number
+            more = {"more": rest} if rest else {}
+            lines.append(seal(encode({**event, **now, **fence, **more})))
+            now["after_s"] = 0.0
+        return lines
 
     def _write(self, lines: list[bytes]) -> None:
         assert self._file is not None
         data, written = b"".join(lines), 0
-        size = os.fstat(self._file).st_size
         try:
+            self._clear()
             written = os.write(self._file, data)
             if written < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.fsync(self._file)
-            self.size = size + written
-        except OSError:
-            if os.fstat(self._file).st_size == size + written:  # else others wrote meanwhile
-                os.ftruncate(self._file, size)
-            raise
+        except OSError as error:
+            self._left = data[:written]
+            with suppress(OSError):  # else before the next append
+                self._clear()
+            raise naming(error, self.path) from None
+        self.size = os.fstat(self._file).st_size
+        self._appended_s = steady_s()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last append, or the opening, by a clock that nobody sets."""
+        return steady_s() - self._appended_s
+
+    def _clear(self) -> None:
+        """Remove what an append that failed has left at the end, and nothing that others wrote."""
+        assert self._file is not None
+        if self._left and _read_from(self._file, self.size) == self._left:
+            os.ftruncate(self._file, self.size)
+        self._left = b""
 
     def _check_place(self) -> None:
         """Make sure that readers find what is appended.
@@ -203,7 +226,7 @@ class Ledger:
             # Opened, because NFS answers a stat from its cache but asks the server for this.
             found = os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ESTALE):
+            if error.errno != errno.ENOENT:
                 raise
             what = "was removed"
         else:
@@ -283,20 +306,27 @@ class _Lines:
                 appended.clear()
                 self._number, self.size, size = number, self.size + size, 0
                 self.last = line + b"\n"
-        if rest and _sound(rest[:-1]):  # its line end became something else: it was acted on
+        if rest and sound(rest[:-1]):  # its line end became something else: it was acted on
             number = first + len(lines)
             raise self._refusal(number, f"damaged: its end is {rest[-1:]!r}")
         return size + len(rest)
 
     def _event(self, number: int, line: bytes) -> Event:
-        if not _sound(line):
+        if len(line) > MAX_LINE_BYTES:
+            raise self._refusal(number, f"has more than {MAX_LINE_BYTES} bytes")
+        if not sound(line):
             if number == 1 and _unversioned(line):
                 raise self._refusal(
                     number,
                     "has no version: a pre-release segtune wrote it; give the study another name",
                 )
             raise self._refusal(number, f"damaged: {line[:60]!r}{self._cause(number, line)}")
-        event = _decode(line)
+        try:
+            event = decode(line)
+        except (ValueError, RecursionError) as error:
+            raise self._refusal(number, f"no event: {error}") from error
+        if not all(type(event.get(key)) is int for key in ("v", "fence")):
+            raise self._refusal(number, "no event: has no v or no fence")
         if event["v"] > VERSION:
             raise self._refusal(
                 number,
@@ -311,8 +341,9 @@ class _Lines:
             new = shlex.quote(f"{self._path}.new")
             return f": saved as UTF-16: iconv -f UTF-16 -t UTF-8 {path} > {new} && mv {new} {path}"
         bare = line.removeprefix(codecs.BOM_UTF8).rstrip(b" \t\r")
-        if bare and not _sound(bare):
-            return ""
+        if bare and not sound(bare):
+            study = shlex.quote(self._path.parent.name)
+            return f": segtune check {study} says whether it can be mended"
         marked = line.startswith(codecs.BOM_UTF8)
         left = "a blank line" if not bare else "a byte-order mark" if marked else "CRLF or blanks"
         clean = r"sed -i -e '1s/^\xef\xbb\xbf//' -e 's/[ \t\r]*$//' -e '/^$/d'"
@@ -322,16 +353,9 @@ class _Lines:
         return ValueError(f"{self._path}: line {number}: {problem}")
 
 
-def _seal(text: str) -> bytes:
-    """Close a JSON object that has its other keys already with the checksum of them."""
-    body = text[:-1].encode()
-    return b'%s,"crc":"%08x"}\n' % (body, zlib.crc32(body))
-
-
-def _sound(line: bytes) -> bool:
-    """Return whether a line is, byte for byte, what was written."""
-    body = line[:-_SEAL_SIZE]
-    return line[-_SEAL_SIZE:] == b',"crc":"%08x"}' % zlib.crc32(body)
+def steady_s() -> float:
+    """Return seconds by a clock that nobody sets, and that a suspended machine does not stop."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _unversioned(line: bytes) -> bool:
@@ -358,42 +382,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _encode(event: Event) -> str:
-    try:
-        text = json.dumps(event, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(_name_non_finite(event), allow_nan=False, separators=(",", ":"))
-    return text
-
-
-def _decode(line: bytes) -> Event:
-    """Return a sound line's event, without its checksum."""
-    text = line[:-_SEAL_SIZE].decode() + "}"
-    event: Event = json.loads(text)
-    if "NaN" in text or "Infinity" in text:
-        event = _read_non_finite(event)
-    return event
-
-
-def _name_non_finite(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _name_non_finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_name_non_finite(item) for item in value]
-        case float() if not math.isfinite(value):
-            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-def _read_non_finite(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _read_non_finite(item) for key, item in value.items()}
-        case list():
-            return [_read_non_finite(item) for item in value]
-        case str():
-            return _NON_FINITE.get(value, value)
-    return value

@@ -5,7 +5,8 @@ and which a successor removes. Its number fences the ledger: a driver that was t
 its file gone before it writes, and what it wrote meanwhile has a number that is out of date.
 
 On one machine a lock on the file tells at once whether its driver lives. From another machine its
-age tells, measured against a file made in the same folder, so that no two clocks are compared.
+age tells, measured against a file made in the same folder, so that no two clocks are compared; and
+one that has expired is watched for two touches more, since a clock may have jumped for a moment.
 """
 
 import errno
@@ -13,13 +14,13 @@ import fcntl
 import logging
 import os
 import socket
-import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from trainer.documents import from_json, to_json
+from trainer.files.documents import from_json, to_json
+from trainer.files.same_machine import clock_s, machine
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ LEASE_S = 30.0
 """A lease that nobody touches for so long has expired."""
 BEAT_S = 5.0
 """Between two touches."""
+WATCH_S = 10.0
+"""One that looks expired is watched so long: a clock that was set makes any look so."""
 
 
 class BeingRun(ValueError):
@@ -82,7 +85,7 @@ class Lease:
             _wait_for_death(lease_path(folder, fence))
             path = lease_path(folder, fence + 1)
             try:
-                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o664)
             except FileExistsError:  # somebody was quicker
                 fence += 1
                 continue
@@ -113,7 +116,7 @@ class Lease:
             # Opened, because NFS answers a stat from its cache but asks the server for this.
             os.close(os.open(self._path, os.O_RDONLY))
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ESTALE):
+            if error.errno != errno.ENOENT:
                 raise
             folder = self._path.parent
             if other := _look(lease_path(folder, _newest(folder))):
@@ -150,20 +153,34 @@ class Lease:
 
 def holder(folder: Path) -> str | None:
     """Return who holds a folder's lease at this moment, as `pid 123 on host`; None if nobody."""
-    seen = _look(lease_path(folder, _newest(folder)))
+    seen = observed(folder)
     return None if seen is None or seen.alive is False else seen.who
 
 
-class _Observed(NamedTuple):
+def observed(folder: Path) -> "Observed | None":
+    """Return what can be known of the newest driver of a folder; None if it had none."""
+    return _look(lease_path(folder, _newest(folder)))
+
+
+class Observed(NamedTuple):
     """A lease as somebody else sees it."""
 
     who: str
     alive: bool | None
     """None: it was touched lately, on another machine."""
     touched_s: float
+    silent_s: float
+    """Seconds since it was touched, by the clock that dates the folder's files."""
+    locked: bool | None = None
+    """On this machine, whether its driver's lock is there."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its driver is certainly gone: it said so, or has left its lock."""
+        return self.locked is False or not self.touched_s
 
 
-def _look(path: Path) -> _Observed | None:
+def _look(path: Path) -> Observed | None:
     """Return what can be known of a lease's driver; None if there is no such lease."""
     try:
         file = os.open(path, os.O_RDONLY)
@@ -174,12 +191,13 @@ def _look(path: Path) -> _Observed | None:
         signed = _read(file)
         # What is not signed yet was created an instant ago.
         who = f"pid {signed['pid']} on {signed['host']}" if signed else "another process"
-        if signed.get("machine") == _machine():
-            return _Observed(who, _locked(file), touched_s)
+        if signed.get("machine") == machine():
+            locked = _locked(file)
+            return Observed(who, locked, touched_s, _since_s(path.parent, touched_s), locked)
     finally:
         os.close(file)
-    expired = _clock_s(path.parent) - touched_s > LEASE_S
-    return _Observed(who, False if expired else None, touched_s)
+    silent_s = _since_s(path.parent, touched_s)
+    return Observed(who, False if silent_s > LEASE_S else None, touched_s, silent_s)
 
 
 def _wait_for_death(path: Path) -> None:
@@ -189,12 +207,12 @@ def _wait_for_death(path: Path) -> None:
         BeingRun: It lives.
     """
     begun_s, first_s, told = time.monotonic(), None, False
-    while (seen := _look(path)) and seen.alive is not False:
+    while (seen := _look(path)) and not seen.is_over:
         first_s = seen.touched_s if first_s is None else first_s
         if seen.alive or seen.touched_s != first_s:
             raise BeingRun(path.parent, seen.who)
         watched_s = time.monotonic() - begun_s
-        if watched_s > LEASE_S:
+        if watched_s > (min(WATCH_S, LEASE_S) if seen.alive is False else LEASE_S):
             break
         if watched_s > 1 and not told:
             told = True
@@ -211,7 +229,7 @@ def _sign(file: int, fence: int) -> None:
     about: dict[str, Any] = {"fence": fence, "host": socket.gethostname(), "pid": os.getpid()}
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        about["machine"] = _machine()
+        about["machine"] = machine()
     except OSError:  # a file system without locks: the age alone tells
         pass
     os.write(file, to_json(about, indent=None).encode() + b"\n")
@@ -233,21 +251,12 @@ def _locked(file: int) -> bool:
     return False
 
 
-def _machine() -> str:
-    """Return what the processes of one running kernel share; hostnames can be equal by chance."""
+def _since_s(folder: Path, touched_s: float) -> float:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return socket.gethostname()
-
-
-def _clock_s(folder: Path) -> float:
-    """Return the time by which a folder's files are dated, which may be a server's."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            return os.fstat(file.fileno()).st_mtime
+        now_s = clock_s(folder)
     except OSError:  # a reader may not be allowed to write
-        return time.time()
+        now_s = time.time()
+    return max(0.0, now_s - touched_s)
 
 
 def lease_path(folder: Path, fence: int) -> Path:

@@ -10,11 +10,22 @@ from pathlib import Path
 from typing import Any, Self
 
 from search.ledger.budget import Meter
+from search.ledger.case_lists import CaseList
+from search.ledger.confirming import is_due
 from search.ledger.events import COUNTED, MENDABLE, OF_THE_MACHINE
 from search.ledger.journal import Event, Ledger
-from search.ledger.trial_state import Attempt, Decided, Report, Segment, TrialState, plain
+from search.ledger.shapes import shape_problem
+from search.ledger.trial_state import (
+    Attempt,
+    Decided,
+    Deleted,
+    Report,
+    Segment,
+    TrialState,
+)
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
+from trainer.terminal import one_line
 
 
 class StudyState:
@@ -34,6 +45,8 @@ class StudyState:
         """By number, in the order of their proposal."""
         self.reported: list[tuple[int, Report]] = []
         """Every report and its trial's number, in order."""
+        self.case_lists: list[CaseList] = []
+        """In whose order reports have the scores of their cases."""
         self.imported: list[Event] = []
         """Trials of earlier studies."""
         self.refused: list[Event] = []
@@ -52,10 +65,25 @@ class StudyState:
         self.verdicts: list[Event] = []
         self.test_readings: list[Event] = []
         self.as_used: dict[int, Event] = {}
+        self.redrawn: dict[int, Event] = {}
+        """Validations of trained weights with other noise, by trial."""
+        self.confirmed: Event | None = None
+        """What the section `confirm` came to since a trial of the search ended last."""
+        self.driven_by = ""
+        """The newest driver's user."""
+        self.waits = ""
+        """For what it has fewer trials than it wants; empty while it has them."""
         self.meter = Meter()
         """What has been spent."""
         self.last_time: float | None = None
         """Unix seconds of the last event."""
+        # Of thousands of trials few are open or protected: what is asked at every report asks them.
+        self._open: dict[int, TrialState] = {}
+        """Those that have not ended, oldest first."""
+        self._protected: list[TrialState] = []
+        """In the order of their proposal."""
+        self._searched_by_hand = 0
+        self._next_number = 0
 
     @classmethod
     def replay(cls, events: Iterable[Event]) -> Self:
@@ -82,6 +110,8 @@ class StudyState:
             ValueError: The kind is unknown, so a newer segtune wrote it.
             AssertionError: It contradicts those before it: an epoch twice, a report after the end.
         """
+        if problem := shape_problem(event):
+            raise ValueError(problem)
         self.last_time = event.get("time", self.last_time)
         self.meter.apply(event)
         if "request" in event:
@@ -90,7 +120,7 @@ class StudyState:
             number = event["trial"]
             assert number not in self.trials, f"trial {number} is proposed twice"
             self.refused_in_a_row = 0
-            self.trials[number] = TrialState(
+            proposed = TrialState(
                 number,
                 event["params"],
                 event["kind"],
@@ -100,17 +130,29 @@ class StudyState:
                 fold=event.get("fold"),
                 epochs=event.get("epochs"),
                 request=event.get("request", ""),
-                reference=plain(str(event.get("reference", ""))),
+                reference=one_line(event.get("reference", "")),
+                from_prior=event.get("from_prior") is True,
             )
+            self.trials[number] = self._open[number] = proposed
+            self._next_number = max(self._next_number, number + 1)
+            if proposed.protected:
+                self._protected.append(proposed)
+            else:
+                self._searched_by_hand += bool(proposed.request)
             return
         trial = self.trials[event["trial"]] if event.get("trial") is not None else None
         match event["event"], trial:
+            # Nearly all of a long ledger: asked first.
+            case (("started" | "reported" | "decided" | "ended" | "interrupted"), TrialState()):
+                assert trial.ending is None, f"trial {trial.number}: {event['event']} after its end"
+                self._apply_to_live(trial, event)
             case "study", None:
                 self.study = event
                 if not self.trials:  # written again before it began: with its own imports, if any
                     self.imported = []
             case "driver", None:
-                for other in self.trials.values():
+                self.driven_by, self.waits = event.get("by", ""), ""
+                for other in self._open.values():
                     other.running = False
             case "threshold", None:
                 self.threshold = event
@@ -118,6 +160,9 @@ class StudyState:
                 self.data = event
             case "masks", None:
                 self.masks[event["name"]] = event
+            case "cases", None:
+                assert event["case_list"] == len(self.case_lists), "lists of cases out of order"
+                self.case_lists.append(CaseList(tuple(event["names"]), event["of"]))
             case "imported", None:
                 self.imported.append(event)
             case "refused", None:
@@ -128,18 +173,27 @@ class StudyState:
             case "resume", None:
                 self.resumes.append(event)
             case "verdict", None:
+                assert event["on"] in ("validation", "test"), "a verdict on what?"
                 self.verdicts.append(event)
             case "test_read", _:
                 self.test_readings.append(event)
             case "used", _:
                 self.as_used[event["trial"]] = event
+            case "confirmed", None:
+                self.confirmed = event
+            case "redrawn", TrialState():
+                names = self.case_lists[event["case_list"]].names
+                assert all(len(draw) == len(names) for draw in event["draws"]), "other cases"
+                self.redrawn[trial.number] = event
+            case "waits", None:
+                self.waits = one_line(event["reason"])
             case (("budget" | "enqueued" | "declined"), None):
                 pass
             case "stop_asked", TrialState():
                 assert trial.ending is None, f"trial {trial.number}: to stop after its end"
                 trial.stop_asked = True
             case "note", TrialState():
-                trial.notes.append(plain(str(event["text"])))
+                trial.notes.append(one_line(event["text"]))
             case "resumed", TrialState():
                 self._resume(trial, event)
             case "noise", TrialState():
@@ -148,13 +202,14 @@ class StudyState:
                 self._retry(trial, event)
             case "painted", TrialState():
                 trial.pictures = event["files"]
+            case "deleted", TrialState():
+                assert trial.ending is not None, f"trial {trial.number}: deleted before its end"
+                parts = event["parts"], event.get("by", ""), event.get("time")
+                trial.deleted = Deleted(tuple(parts[0]), *parts[1:])
             case "mlflow", None:
                 self.mlflow_experiment_id = event["experiment_id"]
             case "mlflow", TrialState():
                 trial.mlflow_run_id = event["run_id"]
-            case (("started" | "reported" | "decided" | "ended" | "interrupted"), TrialState()):
-                assert trial.ending is None, f"trial {trial.number}: {event['event']} after its end"
-                self._apply_to_live(trial, event)
             case kind, _:
                 raise ValueError(f"ledger: unknown event {kind!r}: a newer segtune wrote it")
 
@@ -172,23 +227,24 @@ class StudyState:
         if len(self.enqueued) != before:  # what was refused was of other draws
             self.refused_in_a_row = 0
 
-    @staticmethod
-    def _resume(trial: TrialState, event: Event) -> None:
+    def _resume(self, trial: TrialState, event: Event) -> None:
         assert trial.ending is not None, f"trial {trial.number}: resumed before its end"
         assert event["epoch"] == trial.epoch < event["epochs"], (
             f"trial {trial.number}: resumed after epoch {event['epoch']} to {event['epochs']}"
         )
         trial.segments.append(Segment(event["epoch"], event["epochs"]))
-        trial.ending, trial.reason, trial.stop_asked = None, "", False
-        trial.failures = trial.machine_faults = 0
+        self._open_again(trial)
 
-    @staticmethod
-    def _retry(trial: TrialState, event: Event) -> None:
+    def _retry(self, trial: TrialState, event: Event) -> None:
         assert trial.ending in MENDABLE, f"trial {trial.number}: retried, but {trial.ending}"
         assert event["epoch"] == trial.epoch, f"trial {trial.number}: retried at another epoch"
         trial.retries += 1
+        self._open_again(trial)
+
+    def _open_again(self, trial: TrialState) -> None:
         trial.ending, trial.reason, trial.stop_asked = None, "", False
         trial.failures = trial.machine_faults = 0
+        self._open = dict(sorted([*self._open.items(), (trial.number, trial)]))
 
     def _apply_to_live(self, trial: TrialState, event: Event) -> None:
         match event["event"]:
@@ -200,11 +256,13 @@ class StudyState:
                 )
                 trial.running = True
             case "reported":
-                report = Report(event["epoch"], event["value"], event["metrics"])
+                of_cases = self._cases(event) if event.get("case_scores") is not None else ()
+                report = Report(event["epoch"], event["value"], event["metrics"], *of_cases)
                 assert report.epoch > trial.received, (
                     f"trial {trial.number}: epoch {report.epoch} is reported after {trial.received}"
                 )
                 trial.reports.append(report)
+                trial.deleted = None
                 trial.failures = trial.machine_faults = 0
                 self.reported.append((trial.number, report))
             case "decided":
@@ -215,10 +273,20 @@ class StudyState:
             case "ended":
                 trial.ending, trial.reason = event["ending"], event["reason"]
                 trial.running = False
+                del self._open[trial.number]
+                if trial.kind != "confirm":
+                    self.confirmed = None
             case "interrupted":
                 trial.running = False
                 trial.failures += event.get("cause") in COUNTED
                 trial.machine_faults += event.get("cause") in OF_THE_MACHINE
+
+    def _cases(self, event: Event) -> tuple[CaseList, list[float]]:
+        cases, scores = self.case_lists[event["case_list"]], event["case_scores"]
+        assert len(cases.names) == len(scores), (
+            f"trial {event['trial']}: {len(scores)} scores of {len(cases.names)} cases"
+        )
+        return cases, scores
 
     def reference_name(self, study: StudyConfig, trial: TrialState) -> str | None:
         """Return the name of a trial that is a reference of the study, None of any other."""
@@ -235,14 +303,14 @@ class StudyState:
     def num_trials(self, study: StudyConfig) -> int:
         """Return how many searched trials there are to be: the study's, and those by hand."""
         by_hand = sum(not event.get("reference") for event in self.enqueued)
-        by_hand += sum(bool(trial.request) for trial in self.searched())
+        by_hand += self._searched_by_hand
         return study.trials.num_trials + by_hand
 
     def num_searched_to_come(self, study: StudyConfig) -> int:
         """Return how many searched trials have yet to be proposed."""
         if self.exhausted:
             return sum(not event.get("reference") for event in self.enqueued)
-        return max(0, self.num_trials(study) - len(self.searched()))
+        return max(0, self.num_trials(study) - self.num_searched)
 
     def num_protected_to_come(self, study: StudyConfig) -> int:
         """Return how many of the control and the references have yet to be proposed."""
@@ -252,8 +320,14 @@ class StudyState:
         return by_hand + max(0, len(study.trained_references) - planned) + control
 
     def finished(self, study: StudyConfig) -> bool:
-        """Return whether no trial is left to propose or to continue."""
-        return self.planned(study) and not self.live()
+        """Return whether no trial is left to propose or to continue, nor the best to tell apart."""
+        if study.confirm is None:
+            return self.planned(study) and not self.live()
+        return self.searched_out(study) and not is_due(study, self.confirmed)
+
+    def searched_out(self, study: StudyConfig) -> bool:
+        """Return whether all trials but those that judge others are proposed and have ended."""
+        return self.planned(study) and all(t.kind == "confirm" for t in self._open.values())
 
     def standing(self, study: StudyConfig) -> str:
         """Return `finished`, `ended` or `not finished`, and how to go on with what failed."""
@@ -266,11 +340,11 @@ class StudyState:
     @property
     def next_number(self) -> int:
         """The number of the next proposal."""
-        return max(self.trials, default=-1) + 1
+        return self._next_number
 
     def live(self) -> list[TrialState]:
-        """Return the trials that have not ended, running or not, oldest first."""
-        return [trial for trial in self.trials.values() if trial.ending is None]
+        """Return the trials that are to train, oldest first."""
+        return [*self._open.values()]
 
     def failed(self) -> list[TrialState]:
         """Return the trials that failed, oldest first."""
@@ -280,17 +354,27 @@ class StudyState:
         """Return the trials that the sampler proposed or was given: none of the protected."""
         return [trial for trial in self.trials.values() if not trial.protected]
 
+    @property
+    def num_searched(self) -> int:
+        """How many trials `searched` has."""
+        return len(self.trials) - len(self._protected)
+
+    @property
+    def num_searched_by_hand(self) -> int:
+        """How many of them people asked for."""
+        return self._searched_by_hand
+
     def references(self) -> list[TrialState]:
         """Return the trials of the study's references, in their order."""
-        return [t for t in self.trials.values() if t.protected and t.kind == "enqueued"]
+        return [trial for trial in self._protected if trial.is_reference]
 
     def confirming(self) -> list[TrialState]:
         """Return the trials that `confirm` trains again, with other seeds and folds."""
-        return [trial for trial in self.trials.values() if trial.kind == "confirm"]
+        return [trial for trial in self._protected if trial.kind == "confirm"]
 
     def control(self) -> TrialState | None:
         """Return the plain U-Net, None before its proposal."""
-        return next((trial for trial in self.trials.values() if trial.kind == "control"), None)
+        return next((trial for trial in self._protected if trial.kind == "control"), None)
 
 
 @contextmanager
@@ -302,7 +386,8 @@ def contradictions(path: Path) -> Iterator[None]:
         raise
     except ValueError as error:
         raise ConfigError([f"{path}: {error}"]) from error
-    except (AssertionError, KeyError, TypeError) as error:  # put together by hand, say
+    except (AssertionError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        # put together by hand, say
         raise ConfigError([f"{path}: contradicts itself: {error!r}"]) from error
 
 

@@ -1,24 +1,22 @@
 """One trial as far as a study's ledger goes: what it is, what it reported, and how it ended."""
 
 import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from search.ledger.case_lists import CaseList
 from search.ledger.events import Ending
 from search.pruning.asha import Action
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
+from trainer.terminal import one_line
 
 BY_HAND = "by hand"
 """Why a trial ended that a person stopped."""
 MAX_TEXT = 500
 """Characters of a note."""
-
-
-def plain(text: str) -> str:
-    """Return what a person wrote in one line, without control characters and not too long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= MAX_TEXT else f"{line[: MAX_TEXT - 1]}…"
 
 
 class Report(NamedTuple):
@@ -28,6 +26,9 @@ class Report(NamedTuple):
     value: float
     """Of the objective."""
     metrics: dict[str, float]
+    cases: CaseList | None = None
+    scores: Sequence[float] | None = None
+    """Of the objective, one a case of `cases`; None where the ledger has none."""
 
     @property
     def is_finite(self) -> bool:
@@ -65,6 +66,24 @@ class Attempt(NamedTuple):
     """Of the packages, likewise."""
 
 
+class Deleted(NamedTuple):
+    """What of a trial's folder a person wanted to go."""
+
+    parts: tuple[str, ...]
+    """weights, checkpoints."""
+    by: str
+    """Whose hand it was; empty where that is not known."""
+    time: float | None
+    """Unix seconds."""
+
+    def in_words(self) -> str:
+        """Return it as a person reads it."""
+        day = time.strftime(", %Y-%m-%d", time.localtime(self.time)) if self.time else ""
+        by = f" by {one_line(self.by)}" if self.by else ""
+        parts = " and ".join(map(one_line, self.parts))
+        return f"its {parts} were deleted (segtune delete{by}{day})"
+
+
 @dataclass
 class TrialState:
     """One trial, as far as the ledger goes."""
@@ -95,9 +114,11 @@ class TrialState:
     retries: int = 0
     """How often its end was taken back."""
     running: bool = False
-    """Started, and neither ended nor interrupted since; also true when its driver was killed."""
+    """Started, and neither ended nor interrupted since; also true when its driver was
+    killed."""
     ending: Ending | None = None
     reason: str = ""
+    """Why it ended."""
     pictures: list[str] = field(default_factory=list)
     """The newest ones: paths of PNG files below its folder."""
     mlflow_run_id: str | None = None
@@ -105,10 +126,14 @@ class TrialState:
     """By which a person asked for it; empty for a trial of the plan."""
     reference: str = ""
     """Its name, where a person asked for a reference."""
+    from_prior: bool = False
+    """Drawn around what the study states, not by its sampler."""
     stop_asked: bool = False
     """A person wants it to end at its checkpoint."""
     notes: list[str] = field(default_factory=list)
     """What people say of it."""
+    deleted: Deleted | None = None
+    """What is gone of its folder; a later report takes it back."""
 
     @property
     def epoch(self) -> int:
@@ -119,6 +144,11 @@ class TrialState:
     def received(self) -> int:
         """The last epoch reported, -1 before the first: zero-epoch trials report epoch 0."""
         return self.reports[-1].epoch if self.reports else -1
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is one of the study's references: those are enqueued and protected."""
+        return self.protected and self.kind == "enqueued"
 
     @property
     def stopped_by_hand(self) -> bool:
@@ -141,7 +171,9 @@ class TrialState:
         Args:
             driven: Whether a driver lives; else none of its trials runs.
         """
-        return self.ending or ("running" if self.running and driven else "waiting")
+        if self.ending:
+            return self.ending
+        return "running" if self.running and driven else "waiting"
 
     def resumed_before(self, epoch: int) -> bool:
         """Return whether the epoch belongs to a resumed segment."""

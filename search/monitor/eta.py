@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
+from search.ledger.budget import overspent
+from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
 from search.monitor.snapshot import StudySnapshot
 from search.study.config import StudyConfig
@@ -27,10 +29,11 @@ class Estimate(NamedTuple):
 class Forecast:
     """Estimates the end of a study.
 
-    How many trials to come pass a rung is what workflows/dry_run.py's simulation expects of the
+    How many trials to come pass a rung is what the dry run's simulation expects of the
     later ones in a study; how many get from there to the next, and do not stall or fail, is what
-    was seen. The pace is each trial's own, its validations and repeated work included, and the mean
-    of those searched for those to come. As many trials run at once as did since the launch began.
+    was seen. The pace is each trial's own, its validations and repeated work included, or that of
+    the trial that it confirms, and the mean of those searched for those to come. As many trials run
+    at once as did since the newest launch started one.
 
     Args:
         study: For the simulation, which takes a twentieth of a second for each quarter of it.
@@ -90,7 +93,7 @@ class Forecast:
             return Estimate(epochs * (not zero), None, "")
         jobs_s = [rest * pace_s for rest in to_come]
         for trial, rest in zip(live, left, strict=True):
-            own_s = _pace_s(snapshot, [trial]) or pace_s
+            own_s = _pace_s(snapshot, _alike(state, trial)) or pace_s
             since_s = max(0.0, now - snapshot.last_report_s.get(trial.number, now))
             jobs_s.append(max(0.0, rest * own_s - min(since_s, own_s)))
         at_once = max(1, min(snapshot.at_once, study.trials.max_concurrent or snapshot.at_once))
@@ -108,6 +111,11 @@ def _pace_s(snapshot: StudySnapshot, trials: Iterable[TrialState]) -> float:
     begun = [trial for trial in trials if trial.reports]
     epochs = sum(trial.epoch or 1 for trial in begun)  # a validation alone counts as one
     return sum(seconds.get(trial.number, 0.0) for trial in begun) / epochs if epochs else 0.0
+
+
+def _alike(state: StudyState, trial: TrialState) -> list[TrialState]:
+    """Return whose epochs take as long as a trial's: its own, or those of the one it confirms."""
+    return [trial] if trial.reports or trial.of is None else [state.trials[trial.of]]
 
 
 def _left(snapshot: StudySnapshot, trial: TrialState, passes: list[list[float]]) -> float:
@@ -170,10 +178,19 @@ def _limits_s(
 def _unfinished(snapshot: StudySnapshot) -> tuple[list[TrialState], bool]:
     """Return the trials that the newest launch is to end, and whether it proposes none.
 
-    What `resume` and `confirm` ask for runs alone; a launch of the whole plan begins with
-    its oldest trials, so where it has others to run, one of those has been started.
+    What `resume` and `confirm` ask for runs alone, whatever the plan lacks and no matter which
+    budget is spent. A launch of the whole plan begins with its oldest trials, so where it has
+    others to run, one of those has been started; before anything has, what this launch asked for
+    tells, or that the plan has nothing left or no budget to run.
     """
-    state = snapshot.state
+    study, state = snapshot.study, snapshot.state
     extra = {t.number for t in state.trials.values() if t.segments or t.kind == "confirm"}
-    alone = bool(snapshot.started) and snapshot.started <= extra
+    if snapshot.started:
+        alone = snapshot.started <= extra
+    else:
+        waits = any(trial.number in extra for trial in state.live())
+        others = any(trial.number not in extra for trial in state.live())
+        planned = state.planned(study) and not others
+        over = planned or overspent(study, state.meter) is not None
+        alone = snapshot.asks_for_more or (waits and over)
     return [trial for trial in state.live() if not alone or trial.number in extra], alone

@@ -5,9 +5,10 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -16,22 +17,33 @@ from rich.text import Text
 
 from search.analysis.first_weights import label as label_of
 from search.analysis.mask_references import scored_masks
-from search.analysis.ranking import best_of, standing, value_of
+from search.analysis.ranking import ranked, standing, value_of
+from search.analysis.shortfall import far_below
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.hand import what_of
 from search.ledger.journal import Event
-from search.ledger.state import threshold_rule
+from search.ledger.state import StudyState, threshold_rule
 from search.ledger.trial_state import TrialState
 from search.monitor.eta import Estimate, Forecast
 from search.monitor.snapshot import StudySnapshot, counted
+from search.monitor.space import SpaceWatch
+from search.report.settings_text import settings_words
+from search.report.text import duration, hours_of
 from search.storage.data_facts import ceiling_of
 from search.study.config import StudyConfig
+from trainer.terminal import GuardedStream, guarded_streams, printable, unguarded
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 REFRESH_PER_S = 2
 LABEL_WIDTH = 12
 MIN_ROWS = 3
 """Of running trials, however low the terminal."""
+NUM_BEST = 3
+"""Trials shown with their settings on a terminal of HIGH rows."""
+HIGH = 24
+TIMES = {"gpu_hours": "of GPU time", "cpu_hours": "of CPU time", "wall_hours": "of wall time"}
+"""What is spent, beside minutes and hours."""
+PLACES = ("best", "second", "third")
 
 Line = tuple[str, Text]
 
@@ -44,10 +56,12 @@ class Screen:
     Args:
         snapshot: Where the study stands; changed by `apply` alone from here on.
         driver: Who runs it, None if nobody.
+        folder: The study's, of whose disk the room is shown where it is short; None for none.
     """
 
-    def __init__(self, snapshot: StudySnapshot, driver: str | None):
+    def __init__(self, snapshot: StudySnapshot, driver: str | None, folder: Path | None = None):
         self._driver = driver
+        self._space = SpaceWatch(folder) if folder else None
         self._snapshot = snapshot
         self._forecast = Forecast(snapshot.study)
         self._lock = threading.Lock()
@@ -73,14 +87,20 @@ class Screen:
         with self._lock:
             snapshot, driver = self._snapshot, self._driver
             estimate = self._forecast.estimate(snapshot, now) if driver else None
+            num_best = NUM_BEST if height >= HIGH else 1
             head = [
                 Text.assemble((f"{label:<{LABEL_WIDTH}}", "dim"), text)
-                for label, text in _head(snapshot, driver, estimate, now)
+                for label, text in _head(snapshot, driver, estimate, now, num_best)
             ]
+            if self._space and driver:
+                self._space.look(snapshot.study, snapshot.state)
+                if note := self._space.note:
+                    head.append(Text.assemble((f"{'space':<{LABEL_WIDTH}}", "dim"), note))
             rows = max(MIN_ROWS, height - len(head) - max(1, height // 6) - 1)
             running = _running(snapshot, width, rows, now) if driver else []
             lines = head + [Text()] * (0 < len(running) < rows) + running
         for line in lines:
+            line.plain = printable(line.plain).replace("\n", " ")
             line.truncate(width, overflow="ellipsis")
         return lines
 
@@ -95,7 +115,7 @@ class Screen:
 
 def terminal() -> Console | None:
     """Return standard output if it is a terminal on which a screen can be drawn."""
-    console = Console(highlight=False)
+    console = Console(file=unguarded(sys.stdout), highlight=False)
     return console if console.file.isatty() and not console.is_dumb_terminal else None
 
 
@@ -115,7 +135,7 @@ def live_display(screen: Screen, console: Console, *, ticking: bool = True) -> I
         refresh_per_second=REFRESH_PER_S,
         vertical_overflow="crop",
     )
-    with live, _handlers_follow_stderr():
+    with live, guarded_streams(), _handlers_follow_stderr():
         yield live
 
 
@@ -128,7 +148,8 @@ def _handlers_follow_stderr() -> Iterator[None]:
         (handler, handler.stream)
         for logger in loggers
         for handler in logger.handlers
-        if isinstance(handler, logging.StreamHandler) and handler.stream in own
+        if isinstance(handler, logging.StreamHandler)
+        and (handler.stream in own or isinstance(handler.stream, GuardedStream))
     ]
     for handler, _ in moved:
         handler.setStream(sys.stderr)
@@ -140,7 +161,11 @@ def _handlers_follow_stderr() -> Iterator[None]:
 
 
 def _head(
-    snapshot: StudySnapshot, driver: str | None, estimate: Estimate | None, now: float
+    snapshot: StudySnapshot,
+    driver: str | None,
+    estimate: Estimate | None,
+    now: float,
+    num_best: int,
 ) -> list[Line]:
     """Return everything above the running trials."""
     study, state = snapshot.study, snapshot.state
@@ -150,7 +175,6 @@ def _head(
     trials = f"{len(state.searched())} of {state.num_trials(study)} searched"
     if any(counts.values()):
         trials += f": {counted(counts)}"
-    best, control = best_of(study, state), state.control()
     lines = [
         ("study", Text.assemble((study.study, "bold"), f"  {runner}")),
         ("trials", Text(trials)),
@@ -159,16 +183,12 @@ def _head(
     ]
     if estimate is not None:
         lines.append(("to the end", Text(_end(estimate, finished, now))))
-    lines.append(("best", _score(study, best, "bold cyan", f"  ({label_of(study, state)})")))
-    if study.has_control:
-        lead = ""
-        values = [value_of(study, trial) for trial in (best, control) if trial]
-        if len(values) == 2 and values[0] is not None and values[1] is not None:
-            lead = f"  (best {values[0] - values[1]:+.4f})"
-        lines.append(("control", _score(study, control, "", lead)))
+    lines += _best(study, state, num_best)
     if state.enqueued:
         asked = "; ".join(what_of({"kind": "enqueue"} | event) for event in state.enqueued)
         lines.append(("by hand", Text(f"{len(state.enqueued)} to come: {asked}")))
+    if state.waits:
+        lines.append(("waits", Text(state.waits)))
     if state.exhausted:
         lines.append(("note", Text(state.exhausted)))
     for masks in scored_masks(study, state):
@@ -194,21 +214,26 @@ def _epochs(snapshot: StudySnapshot, estimate: Estimate | None) -> Text:
 
 
 def _spent(snapshot: StudySnapshot, now: float | None) -> str:
-    """Return what was spent, and what is left of the budget."""
+    """Return what was spent, and of which budget."""
     study, meter = snapshot.study, snapshot.state.meter
     spent, budget = meter.spent(study.trials, now), study.budget.model_dump()
     cost, parts = cost_key(study.trials), []
     for what, amount in spent.items():
         limit = budget.get(what)
-        said = f"{amount:.0f}" if what == "epochs" else f"{amount:.3g}"
-        if limit is not None:
-            left = max(0.0, limit - amount)
-            parts.append(f"{said} of {limit:g} {UNITS[what]} ({left:.3g} left)")
-        elif what == cost:
-            parts.append(f"{said} {UNITS[what]}")
-        elif what == "wall_hours":
-            parts.append(f"{duration(3600 * amount)} of wall time")
+        if limit is None and what not in (cost, "wall_hours"):
+            continue
+        unit = TIMES.get(what, UNITS[what])
+        words = _words_of(what)
+        of = "" if limit is None else f" of {words(limit)}"
+        parts.append(f"{words(amount)}{of} {unit}")
     return ", ".join(parts)
+
+
+def _words_of(what: str) -> Callable[[float], str]:
+    """Return how an amount of what is spent is written."""
+    if what == "wall_hours":
+        return lambda amount: duration(3600 * amount)
+    return hours_of if what in TIMES else "{:.0f}".format
 
 
 def _end(estimate: Estimate, finished: bool, now: float) -> str:
@@ -222,16 +247,26 @@ def _end(estimate: Estimate, finished: bool, now: float) -> str:
     return f"about {duration(estimate.seconds)} ({clock}){why}"
 
 
-def duration(seconds: float) -> str:
-    """Return a time as people say it, with two units at most: `40 s`, `5 h 20 min`, `2 d 3 h`."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{hours // 24} d {hours % 24} h"
+def _best(study: StudyConfig, state: StudyState, number: int) -> list[Line]:
+    """Return a line for each of the best trials, what their numbers are, and the control."""
+    best, lines = ranked(study, state.searched())[:number], list[Line]()
+    for place, trial in zip(PLACES, best, strict=False):
+        settings = "  ".join(settings_words([*study.space], trial.params).values())
+        style = "bold cyan" if trial is best[0] else ""
+        lines.append((place, _score(study, trial, style, f"  {settings}")))
+    if not best:
+        lines.append(("best", _score(study, None, "", "")))
+    lines.append(("", Text(label_of(study, state), style="dim")))
+    if study.has_control:
+        control, lead = state.control(), ""
+        values = [value_of(study, trial) for trial in (*best[:1], control) if trial]
+        if len(values) == 2 and values[0] is not None and values[1] is not None:
+            lead = f"  (best {values[0] - values[1]:+.4f})"
+        lines.append(("control", _score(study, control, "", lead)))
+        if best and control and (found := far_below(best[0], control)):
+            said = "{:.2f} where the control reaches {:.2f}: the data is not the reason"
+            lines.append(("", Text(said.format(*found))))
+    return lines
 
 
 def _score(study: StudyConfig, trial: TrialState | None, style: str, more: str) -> Text:
@@ -285,7 +320,7 @@ def _running(snapshot: StudySnapshot, width: int, max_rows: int, now: float) -> 
     lines = [Text(heading, style="dim")]
     for trial in running:
         goal = trial.goal(study)
-        kind = "reference" if trial.protected and trial.kind == "enqueued" else trial.kind
+        kind = "reference" if trial.is_reference else trial.kind
         mean = standing(study, trial)
         value = f"{mean.value:.4f}" if mean else ""
         ago = duration(max(0.0, now - snapshot.last_report_s.get(trial.number, now)))

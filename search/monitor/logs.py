@@ -11,13 +11,14 @@ from search.ledger.journal import Event
 from search.ledger.state import StudyState
 from search.monitor.console import event_line
 from search.monitor.watch import EVERY_REMOTE_S, EVERY_S, StudyFollower
-from search.report.text import plain
+from search.report.text import as_printed
 from search.storage.run_folders import LOG, log_of, read_log
 from search.storage.studies import display_path, read_study, shared_place
-from search.storage.trial_names import trial_name, trial_of
+from search.storage.trials.names import trial_name, trial_of
 from search.study.config import StudyConfig
 from search.study.frozen import study_of
 from trainer.configfile import ConfigError
+from trainer.terminal import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def new_in(shown: bytes, content: bytes) -> bytes:
 
 def _print(content: bytes) -> None:
     """Print lines; the last one may have been left open by whoever was killed."""
-    text = plain(content.decode(errors="replace"))
+    text = as_printed(content.decode(errors="replace"))
     print(text, end="" if text.endswith("\n") or not text else "\n", flush=True)
 
 
@@ -139,9 +140,10 @@ class _Told:
             self._study = study_of(event, self._folder)
         if event["event"] == "driver":
             day = time.strftime("%Y-%m-%d %H:%M:%S %z", when)
-            print(f"--- {day}  driver pid {event.get('pid')} on {event.get('host')}")
+            by = f", by {one_line(event['by'])}" if event.get("by") else ""
+            print(f"--- {day}  driver pid {event.get('pid')} on {event.get('host')}{by}")
         elif self._study and (line := event_line(event, self._study, self._state)):
-            print(plain(line), flush=True)
+            print(line, flush=True)
 
     def end(self) -> None:
         """Say where more is."""

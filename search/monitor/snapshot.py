@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from search.analysis.ranking import standing
+from search.ledger.events import OWN
 from search.ledger.journal import Event, Ledger
 from search.ledger.state import StudyState, contradictions
 from search.ledger.trial_state import TrialState
 from search.pruning.asha import bracket_shares
 from search.study.config import StudyConfig
 from search.study.frozen import study_of
+from search.study.rungs import rungs_of
 
 
 class Rung(NamedTuple):
@@ -37,15 +39,16 @@ class Rungs:
     Attributes:
         levels: Epochs of each bracket's rungs, ascending.
         reached: For each, how many trials were judged there.
-        went_on: For each, how many of them were not ended by it.
+        went_on: For each, how many of them were not ended by it, and do not wait at it.
         lost: For each, how many trials ended after the rung before it, or at it.
         shares: Of all trials, the share that each bracket receives.
     """
 
     def __init__(self, study: StudyConfig):
         self._asha = study.asha()
-        self.shares = bracket_shares(self._asha.rungs)
-        self.levels = [[*levels, study.scheduler.max_t] for levels in self._asha.rungs]
+        rungs = rungs_of(study)
+        self.shares = bracket_shares(rungs)
+        self.levels = [[*levels, study.scheduler.max_t] for levels in rungs]
         self.reached = [[0] * len(levels) for levels in self.levels]
         self.went_on = [[0] * len(levels) for levels in self.levels]
         self.lost = [[0] * len(levels) for levels in self.levels]
@@ -116,7 +119,10 @@ class StudySnapshot:
         rungs: How trials fared at the rungs.
         last_report_s: When each running trial started or last reported, in unix seconds.
         started: The trials that were started since the newest launch began.
-        at_once: The most trials that ran at once since the newest launch began.
+        asks_for_more: Whether that launch is a `confirm` or a `resume` that has just chosen trials.
+        at_once: The most trials that ran at once since the newest launch that started one began.
+        interrupted: Of each trial that waits since its attempt died, how that died.
+        times: Of each event, in unix seconds; None of those that MLflow need not have.
         low: The lowest finite value that any trial reported, +inf before the first.
         high: The highest, or -inf.
     """
@@ -128,7 +134,10 @@ class StudySnapshot:
         self.rungs = Rungs(study)
         self.last_report_s: dict[int, float] = {}
         self.started: set[int] = set()
+        self.asks_for_more = False
         self.at_once = 0
+        self.interrupted: dict[int, Event] = {}
+        self.times: list[float | None] = []
         self.low, self.high = math.inf, -math.inf
 
     @classmethod
@@ -161,14 +170,26 @@ class StudySnapshot:
 
     def _notice(self, event: Event) -> None:
         trial: Any = event.get("trial")
+        self.times.append(None if event["event"] in OWN else event.get("time"))
+        if event["event"] == "interrupted":
+            self.interrupted[trial] = event
+        elif event["event"] in ("started", "ended"):
+            self.interrupted.pop(trial, None)
         match event["event"]:
             case "study":  # raised num_trials, another budget: nothing that moves a rung
                 self.study = study_of(event, self._where)
             case "driver":
                 self.last_report_s.clear()
                 self.started.clear()
-                self.at_once = 0
+                self.interrupted.clear()
+                self.asks_for_more = False
+            case "resumed":
+                self.asks_for_more = True
+            case "proposed" if event["kind"] == "confirm":
+                self.asks_for_more = True
             case "started":
+                if not self.started:
+                    self.at_once = 0
                 self.started.add(trial)
                 self.last_report_s[trial] = event.get("time", 0.0)
                 self.at_once = max(self.at_once, len(self.last_report_s))
@@ -183,7 +204,7 @@ class StudySnapshot:
         """Return the trials that run, oldest first; as if their driver still lived."""
         return [trial for trial in self.state.trials.values() if trial.running]
 
-    def counts(self, driven: bool) -> dict[str, dict[str, int]]:
+    def counts(self, driven: bool) -> dict[str, Any]:
         """Return how many trials are waiting, are running, or have each ending.
 
         Args:
@@ -191,17 +212,20 @@ class StudySnapshot:
 
         Returns:
             Of the searched under `trials`, and apart from them of `references`, the control among
-            them, and of the `confirming`.
+            them, and of the `confirming`; and how the control stands as `control_status`, None
+            without one.
         """
         state = self.state
         parts = {"trials": state.searched(), "confirming": state.confirming()}
         parts["references"] = [
             trial for trial in state.trials.values() if trial.protected and trial.kind != "confirm"
         ]
-        return {
+        counts: dict[str, Any] = {
             name: dict(sorted(Counter(t.status(driven=driven) for t in trials).items()))
             for name, trials in parts.items()
         }
+        control = state.control()
+        return counts | {"control_status": control.status(driven=driven) if control else None}
 
     def planned_epochs(self) -> int:
         """Return the epochs of the whole plan without pruning, with resumed and confirming ones."""
@@ -213,13 +237,16 @@ class StudySnapshot:
 
 
 def counted(counts: Mapping[str, Any]) -> str:
-    """Return `counts` in words: `2 completed, 10 stopped; references: 2 completed`."""
-    searched, *others = (
-        ", ".join(f"{number} {status}" for status, number in counts[name].items())
-        for name in ("trials", "references", "confirming")
-    )
-    named = zip(("references", "confirming"), others, strict=True)
-    return "; ".join([searched or "none", *(f"{name}: {text}" for name, text in named if text)])
+    """Return `counts` in words: `2 completed, 10 stopped; control completed`, then references."""
+    control = counts["control_status"]
+    named = [("references", Counter(counts["references"]) - Counter([control] * bool(control)))]
+    named += [("confirming", counts["confirming"])]
+    parts = [_listed(counts["trials"]) or "none", *([f"control {control}"] if control else [])]
+    return "; ".join([*parts, *(f"{name}: {_listed(group)}" for name, group in named if group)])
+
+
+def _listed(group: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in group.items())
 
 
 def score_of(study: StudyConfig, trial: TrialState | None) -> dict[str, Any] | None:

@@ -8,18 +8,25 @@ from search.analysis.first_weights import label
 from search.analysis.mask_references import scored_masks
 from search.analysis.ranking import Standing, best_of, value_of
 from search.ledger.budget import UNITS, cost_key
+from search.ledger.confirming import is_due, share_of
 from search.ledger.hand import what_of
 from search.ledger.journal import Event, Ledger
-from search.ledger.state import no_settings
-from search.ledger.trial_state import TrialState, plain
+from search.ledger.state import StudyState, no_settings
+from search.ledger.trial_state import TrialState
 from search.monitor.eta import Forecast
+from search.monitor.problem import problem_of
 from search.monitor.snapshot import StudySnapshot, counted, score_of
+from search.monitor.space import space_of
 from search.report.text import age, align
+from search.report.verdicts import confirmation_text
+from search.storage.archives.opened import is_archived
 from search.storage.data_facts import ceiling_of
 from search.storage.requests import waiting
 from search.storage.run_folders import log_of
 from search.storage.studies import display_path, writer_of
-from trainer.documents import strict
+from search.study.config import StudyConfig
+from trainer.files.documents import strict
+from trainer.terminal import one_line
 
 MAX_FAILED = 3
 """So many failed trials have a line, the last ones."""
@@ -49,10 +56,11 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
 
     Returns:
         `driver`; `finished`, whether every trial ended and none failed; `standing`, that in
-        words; `trials`, the searched ones by ending, `running` and `waiting`, of `num_trials`
-        unless they are `exhausted`, and why; combinations that were `refused`, which are no trials;
-        `references`, the control among them, and `confirming` likewise; `running`, each with its
-        value and `since_report_s`, the seconds since it reported; `rungs`, with the trials judged
+        words; `trials`, the searched ones by ending, `running` and `waiting`, of
+        `num_trials` unless they are `exhausted`, and why; combinations that were `refused`, which
+        are no trials; `references`, the control among them, and `confirming` likewise;
+        `control_status`, how the control stands, None without one; `running`, each with its value
+        and `since_report_s`, the seconds since it reported; `rungs`, with the trials judged
         there and those that `went_on`; those that `failed`, each with its reason and its log;
         `epochs` done of at most `max_epochs`, of which
         `epochs_expected` are expected in the end; `eta_s`, about how many seconds from now the
@@ -60,7 +68,12 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         plan; `spent` of `budget`, what runs included up to now, and which of them is shown as the
         `cost`; `best` and `control`, each with its value and the `epochs` of which that is the
         mean; `masks`, the Dice of those that are a reference, by name; `threshold_dice`; `idle_s`,
-        seconds since the ledger's last line. By hand: `enqueued`,
+        seconds since the ledger's last line; `waits`, for what a study that runs has fewer
+        trials than it wants, None where it has them; `problem`, what is wrong, `since` when (unix
+        seconds), the `remedy` and all of it in a `line`, None where nothing is; `space` where that
+        is short, else None: the bytes that are `free` on its disk, those about `needed` for the
+        trials to come, the `hours` until it is full at this study's rate, and a `line`. By hand:
+        `enqueued`,
         the trials to come that people asked for; `requests`, how many of their requests no driver
         has taken up yet; `declined`, those that were refused, and why; `stopping`, the trials that
         end at their checkpoint; `notes` on trials.
@@ -81,12 +94,13 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "enqueued": [_asked(event) for event in state.enqueued],
         "requests": len({*waiting(folder)} - state.requests.keys()),
         "declined": [
-            {key: plain(str(event[key])) for key in ("what", "reason")} for event in state.declined
+            {key: one_line(event[key]) for key in ("what", "reason")} for event in state.declined
         ],
         "stopping": [trial.number for trial in state.live() if trial.stop_asked],
         "notes": {str(t.number): t.notes for t in state.trials.values() if t.notes},
         "searched": len(state.searched()),
         "exhausted": state.exhausted or None,
+        "waits": (state.waits or None) if driver else None,
         "refused": len(state.refused),
         **snapshot.counts(driver is not None),
         "failed": [_failed(trial, folder) for trial in state.failed()],
@@ -104,6 +118,7 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         "best": score_of(study, best_of(study, state)),
         "label": label(study, state),
         "trainer": study.trainer.name if study.trainer else None,
+        "confirm": _confirm(study, state),
         "control": score_of(study, state.control()),
         "threshold_dice": state.threshold["dice"] if state.threshold else None,
         "masks": {
@@ -111,13 +126,45 @@ def status_of(snapshot: StudySnapshot, folder: Path, driver: str | None) -> dict
         },
         "ceiling_dice": ceiling_of(state.data),
         "idle_s": round(now - state.last_time, 1) if state.last_time else None,
+        "problem": _problem(snapshot, folder, driver, now),
+        "space": _space(snapshot, folder),
     }
+
+
+def _space(snapshot: StudySnapshot, folder: Path) -> dict[str, Any] | None:
+    """Return the room on the study's disk while it has trials to train; None for enough to say."""
+    if is_archived(folder) or snapshot.state.finished(snapshot.study):
+        return None
+    found = space_of(snapshot.study, snapshot.state, folder)
+    if not (found and found.is_short):
+        return None
+    return {**found._asdict(), "line": found.in_words(folder)}
+
+
+def _problem(
+    snapshot: StudySnapshot, folder: Path, driver: str | None, now: float
+) -> dict[str, Any] | None:
+    found = problem_of(snapshot, folder, driver, now)
+    return found._asdict() | {"line": found.in_words(now)} if found else None
 
 
 def _asked(event: Event) -> dict[str, Any]:
     """Return a trial that a person asked for, as JSON values."""
     asked = {key: event[key] for key in ("reference", "like") if event.get(key)}
     return {"params": strict(event["params"]), **asked}
+
+
+def _confirm(study: StudyConfig, state: StudyState) -> dict[str, Any] | None:
+    """Return how far the section `confirm` of a study is, None without one."""
+    if study.confirm is None:
+        return None
+    share, unit = share_of(study, state.meter), UNITS[cost_key(study.trials)]
+    line = f"{share.spent:.3g} of {share.limit:.3g} {unit} spent"
+    if not state.searched_out(study):
+        line = f"when the search has ended, for {study.confirm.budget_share:g} of its {unit}"
+    elif state.confirmed and not is_due(study, state.confirmed):
+        line = one_line(confirmation_text(state.confirmed))
+    return {**share._asdict(), "line": line}
 
 
 def _by_hand(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -160,6 +207,7 @@ def render(result: dict[str, Any]) -> str:
     rows = [
         ("study", f"{result['study']}  {result['folder']}"),
         ("driver", result["driver"] or f"none; {result['standing']}"),
+        *([("problem", problem["line"])] if (problem := result["problem"]) else []),
         ("trials", f"{result['searched']} of {result['num_trials']} searched: {counted(result)}"),
         *([("at once", f"at most {most}")] if (most := result["max_concurrent"]) else []),
         ("epochs", f"{result['epochs']} of at most {result['max_epochs']}"),
@@ -176,16 +224,20 @@ def render(result: dict[str, Any]) -> str:
         rows.append(("threshold", f"Dice {result['threshold_dice']:.4f}"))
     if result["ceiling_dice"] is not None:
         rows.append(("ceiling", f"Dice {result['ceiling_dice']:.4f}, of a perfect model"))
+    if result["confirm"]:
+        rows.append(("confirm", result["confirm"]["line"]))
     rows += _by_hand(result)
+    if result["waits"]:
+        rows.append(("waits", result["waits"]))
     if result["exhausted"]:
         rows.append(("note", result["exhausted"]))
+    if result["space"]:
+        rows.append(("space", result["space"]["line"]))
     for each in result["failed"][-MAX_FAILED:]:
         log = f"; log: {each['log']}" if each["log"] else ""
         rows.append(("failed", f"{result['study']}:{each['trial']}, {each['reason']}{log}"))
     if result["idle_s"] is not None:
         rows.append(("last event", f"{age(result['idle_s'])} ago"))
-    if not result["driver"] and result["standing"].startswith("not finished"):
-        rows.append(("", "to continue it, run its `segtune launch` again"))
     return align(rows)
 
 

@@ -21,7 +21,7 @@ from search.monitor.snapshot import StudySnapshot
 from search.monitor.status import render, status_of
 from search.storage.studies import display_path as name_of
 from search.storage.studies import refresh, shared_place, writer_of
-from trainer.documents import to_json
+from trainer.files.documents import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def watch(folder: Path, *, every_s: float | None, as_json: bool) -> None:
 
 def _draw(follower: StudyFollower, console: Console, every_s: float) -> None:
     """Keep the screen up to date."""
-    screen = Screen(follower.snapshot, follower.driver)
+    screen = Screen(follower.snapshot, follower.driver, follower.folder)
 
     def print_if_rare(event: Event) -> None:
         if event["event"] != "reported":

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from search.notify.messages import Message, request
-from search.report.text import plain
+from search.report.text import as_printed
 from search.storage.outbox import pauses
-from search.study.notify.masks import masked
+from search.study.notify.masks import masked_address, masked_command, without_words_of
 from search.study.notify.targets import Targets
 
 ANSWER_S = 10.0
@@ -93,12 +93,12 @@ class Messenger:
 
     def _run(self) -> None:
         while told := self._next():
-            if self._targets.webhook:
-                self._try("webhook", self._targets.webhook, partial(self._post, told))
-            if self._targets.command:
-                self._try("command", self._targets.command, partial(self._call, told))
+            if address := self._targets.webhook:
+                self._try("webhook", masked_address(address), partial(self._post, told))
+            if command := self._targets.command:
+                self._try("command", masked_command(command), partial(self._call, told))
 
-    def _try(self, name: str, target: str, tell: Callable[[], None]) -> None:
+    def _try(self, name: str, shown: str, tell: Callable[[], None]) -> None:
         waits = pauses(*RETRY_S)
         for left in reversed(range(TRIES if name == "webhook" else 1)):
             try:
@@ -109,7 +109,7 @@ class Messenger:
                         self._changed.wait_for(lambda: self._closing, next(waits))
                     continue
                 if name not in self._failing:
-                    self._say(f"notify.{name}: {masked(target)}: {error}: nobody was told")
+                    self._say(f"notify.{name}: {shown}: {error}: nobody was told")
                 self._failing.add(name)
             else:
                 self._failing.discard(name)
@@ -120,14 +120,14 @@ class Messenger:
         ask("POST", address, json=content)
 
     def _call(self, told: Message) -> None:
-        document = told.document()
+        command, document = self._targets.command, told.document()
         variables = {
             f"SEGTUNE_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
             for name, value in document.items()
         }
         try:
             process = subprocess.Popen(
-                shlex.split(self._targets.command),
+                shlex.split(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -141,11 +141,16 @@ class Messenger:
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            # Not communicate: a child in a session of its own may hold stderr open for ever.
+            process.wait()
+            for pipe in (process.stdin, process.stderr):
+                assert pipe
+                with suppress(OSError):
+                    pipe.close()
             raise Failed(f"took more than {COMMAND_S:.0f} s") from None
         if process.returncode:
-            lines = plain(said.decode(errors="replace")).strip().splitlines()
-            last = f": {masked(lines[-1])[:200]}" if lines else ""
+            lines = as_printed(said.decode(errors="replace")).strip().splitlines()
+            last = f": {without_words_of(command, lines[-1])[:200]}" if lines else ""
             raise Failed(f"ended with status {process.returncode}{last}")
 
 
@@ -241,7 +246,7 @@ class Heartbeat:
             ask("GET", self._address)
         except Failed as error:
             if not self._failing:
-                self._say(f"notify.heartbeat: {masked(self._address)}: {error}")
+                self._say(f"notify.heartbeat: {masked_address(self._address)}: {error}")
             self._failing = True
         else:
             self._failing = False

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from trainer.files.csv_cells import csv_cell
+
 PLAIN = (
     "trial", "kind", "rank", "rank_at_equal", "status", "ending", "epochs", "goal", "seed", "fold",
     "value", "last_value", "value_at_equal", "dice", "num_cases",
@@ -19,18 +21,18 @@ def csv_table(studies: Iterable[Mapping[str, Any]]) -> str:
     What a trial has not is empty; a list is JSON, null and truth as in YAML. The parameters have
     their dotted names, the metrics of the last epoch their keys (`val/hd95_mm`). `value`, by which
     trials are ranked, is the mean from `value_first_epoch` to `value_last_epoch`; `last_value` is
-    the last epoch's.
+    the last epoch's. Text that a spreadsheet would compute begins with an apostrophe.
 
     Args:
         studies: As `search.analysis.results.compare` returns them.
     """
-    rows = [_flat(study, row) for study in studies for row in _trials(study)]
+    rows = [flat(study, row) for study in studies for row in _trials(study)]
     # Parameters last, since studies differ in them.
     names = [*dict.fromkeys(name for about, _ in rows for name in about)]
     params = [*dict.fromkeys(name for _, params in rows for name in params)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*names, *params])
+    writer.writerow([csv_cell(name) for name in (*names, *params)])
     for about, own in rows:
         writer.writerow(
             [_cell(about[name]) if about.get(name) is not None else "" for name in names]
@@ -43,7 +45,7 @@ def _trials(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [*study["trials"], *study["references"], *study["masks"]]
 
 
-def _flat(
+def flat(
     study: Mapping[str, Any], row: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Return what is known of a trial, and its parameters."""
@@ -71,4 +73,4 @@ def _ends(name: str, interval: Any) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return csv_cell(value) if isinstance(value, str) else json.dumps(value)

@@ -1,5 +1,6 @@
 """A study's results as text: tables for a terminal, aligned lines for a pipe."""
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -9,20 +10,24 @@ from typing import Any
 from search.analysis.results import compare
 from search.ledger.budget import UNITS
 from search.ledger.state import threshold_rule
+from search.report.answer import answer
 from search.report.leaderboard_columns import (
     NOTED,
     LeaderboardColumns,
     has_means,
-    interval,
     number,
-    param,
     trial_text,
 )
+from search.report.mattered import mattered_method, mattered_sentence, mattered_table
+from search.report.settings_text import param
 from search.report.text import align
-from search.report.verdicts import verdict_text
+from search.report.verdicts import confirmation_text, verdict_text
 
 MAX_FAILURES = 3
 """So many failed trials are named."""
+COMMAND = re.compile("`[^`]*`")
+GLUE = "\0"
+"""In place of a space at which no line is broken; no text that is printed has it."""
 
 
 def leaderboard(folder: Path) -> str:
@@ -37,6 +42,8 @@ def leaderboard_text(result: Mapping[str, Any], width: int | None) -> str:
     where = " on its validation fold" if result["store"] else ""
     title = f"{result['study']}: {metric} of each trial's last epoch{where} ({result['label']})"
     table, left_out = (columns.plain(), []) if width is None else columns.rich(width)
+    if not columns.rows:
+        table = "nothing reported yet"
     parts = [
         *wrapped([title], width),
         "",
@@ -46,12 +53,15 @@ def leaderboard_text(result: Mapping[str, Any], width: int | None) -> str:
     ]
     if result["pareto"]:
         parts += ["", *_pareto(result, width)]
-    if result["importance"]:
+    if result["trials"] and result["searched"]:
         parts += ["", *_importance(result["importance"], width)]
     if result["subgroups"]:
         parts += ["", *_subgroups(result)]
     for verdict in result["verdicts"]:
         parts += ["", *_prose_wrapped(verdict_text(verdict), width)]
+    if event := result["confirmation"]:
+        parts += ["", *wrapped([f"confirmed: {confirmation_text(event)}"], width)]
+    parts += ["", *wrapped([answer(result)], width)]
     return "\n".join(parts)
 
 
@@ -65,10 +75,17 @@ def terminal_width() -> int | None:
 
 
 def wrapped(lines: Iterable[str], width: int | None) -> list[str]:
-    """Return lines broken between words on a terminal, what goes on indented."""
+    """Return lines broken between words on a terminal, what goes on indented.
+
+    A command in backticks is to be copied, and stays in one piece where a line has room for it.
+    """
     if width is None:
-        return [*lines]
-    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+        return [line.replace("\n", " ") for line in lines]
+    whole = (COMMAND.sub(lambda found: found[0].replace(" ", GLUE), line) for line in lines)
+    broken = (
+        textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False) for line in whole
+    )
+    return [part.replace(GLUE, " ") for parts in broken for part in parts]
 
 
 def _notes(
@@ -83,7 +100,7 @@ def _notes(
         )
     elif metric != "val/dice":
         notes.append(f"ranked by {metric}")
-    if result["trainer"] is None:
+    if result["trainer"] is None and columns.rows:
         notes.append("[…]: 95 % interval over the cases with a lesion")
     elif any(row["dice_interval"] for row in columns.rows):
         notes.append("[…]: 95 % interval over the cases")
@@ -132,8 +149,6 @@ def _notes(
     notes += _failures(result)
     notes += _spent(result)
     notes += _rungs(result)
-    if result["importance"] is None and result["trials"] and result["searched"]:
-        notes.append("parameter importance: too few trials share an epoch so far; it takes 12")
     return notes
 
 
@@ -207,7 +222,8 @@ def _rungs(result: Mapping[str, Any]) -> list[str]:
     at = ", ".join(
         f"at {row['epoch']} {row['spearman']:+.2f} (n {row['num_trials']})" for row in found
     )
-    survivors = " among those that were not stopped" if "ASHA" in result["pruned_by"] else ""
+    by_rungs = result["pruned_by"].startswith("ASHA")
+    survivors = " among those that were not stopped" if by_rungs else ""
     return [f"ranks that agree with those at epoch {result['max_t']}{survivors}, Spearman: {at}"]
 
 
@@ -239,23 +255,10 @@ def _pareto(result: Mapping[str, Any], width: int | None) -> list[str]:
 
 
 def _importance(found: Mapping[str, Any], width: int | None) -> list[str]:
-    diverged = found["num_diverged"]
-    worst = f", {diverged} diverged as the worst" if diverged else ""
-    title = (
-        f"parameter importance: share of the variance of {found['metric']} at epoch "
-        f"{found['epoch']} over {found['num_trials']} trials{worst}, beyond what chance gives "
-        f"({found['method']}; selected on, exploratory)"
-    )
-    rows = [["parameter", "share", "95 % interval", ""]]
-    for row in found["parameters"]:
-        low, high = row["interval"]
-        known = "" if low > 0 else "not told from chance"
-        rows.append([row["name"], f"{row['mean']:.2f}", interval((low, high), ".2f"), known])
-    lines = [*wrapped([title], width), "", *align(rows).splitlines()]
-    if left := found["left_out"]:
-        names = ", ".join(f"{row['name']} ({row['num_trials']})" for row in left)
-        lines += wrapped([f"too few trials, or only one value, of {names}"], width)
-    return lines
+    said = mattered_sentence(found)
+    if found["missing"]:
+        return wrapped([said], width)
+    return [*wrapped([f"{said} ({mattered_method(found)})"], width), *mattered_table(found)]
 
 
 def _subgroups(result: Mapping[str, Any]) -> list[str]:

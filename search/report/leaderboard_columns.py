@@ -7,12 +7,16 @@ from typing import Any
 from search.analysis.intervals import TOO_FEW
 from search.analysis.ranking import epochs_in_words
 from search.ledger.budget import HEADS
+from search.report.settings_text import param, settings_words, short_names
 from search.report.text import align
+from trainer.terminal import printable
 
 Cells = list[list[str]]
 
-SETTINGS = 16
-"""Narrowest column of settings."""
+GAP = 2
+"""Between two columns."""
+INDENT = 2
+"""Of settings below a trial."""
 NOTED = "†"
 """Beside the number of a trial of which people have said something."""
 LINES = 2
@@ -45,24 +49,29 @@ class LeaderboardColumns:
     def rich(self, width: int) -> tuple[str, list[str]]:
         """Return the columns that fit as a table, and the names of those that do not.
 
+        The settings that differ come before all that may be left out: as columns, or where these
+        do not fit, below each trial.
+
         Args:
             width: Of the terminal, in characters.
         """
-        columns, left_out = self._always(), []
-        params = self._params(full=False)
-        spare = width - _width(columns) - min(_width(params), SETTINGS)
+        columns, left_out = self._always(), list[str]()
+        narrow = ["Dice"] * self.has_means + ["95 % interval", "status"]
+        while _width(columns) - GAP > width and narrow:
+            if columns.pop(name := narrow.pop(0), None):
+                left_out.append(name)
+        params, below = self._params(full=False), [list[str]()] * len(self.rows)
+        if _width(columns | params) - GAP <= width:
+            columns |= params
+        else:
+            below, without = self._below(width)
+            left_out += without
         for name, cells in self._further().items():
-            if (spare := spare - _width({name: cells})) >= 0:
+            if _width(columns | {name: cells}) - GAP <= width:
                 columns[name] = cells
             else:
                 left_out.append(name)
-        if _width(columns | params) <= width:
-            columns |= params
-        else:
-            room = max(SETTINGS, width - _width(columns) - 2)
-            columns["settings"] = [self._settings(row, LINES * room) for row in self.rows]
-            columns["settings"] += [""] * (self.result["threshold"] is not None)
-        return _table(columns, len(self.ranked), width), left_out
+        return _table(columns, below, len(self.ranked), width), left_out
 
     def _always(self) -> dict[str, list[str]]:
         """Return the columns that always stand, with the threshold's row last."""
@@ -111,33 +120,59 @@ class LeaderboardColumns:
         return self._with_threshold(columns)
 
     def _params(self, *, full: bool) -> dict[str, list[str]]:
-        """Return a column for each searched parameter, under its full name or as short as can be.
+        """Return a column for each searched parameter.
 
-        Without a column for what no row has.
+        Args:
+            full: All of them under their full names, else those that differ, as short as can be.
         """
         names = short_names(self.result["searched"])
         columns = {
             name if full else names[name]: [param(row["params"].get(name, "")) for row in self.rows]
-            for name in names
+            for name in (names if full else self._differing())
         }
         return self._with_threshold(columns)
+
+    def _differing(self) -> list[str]:
+        """Return the searched settings that differ between trials; of a single trial all."""
+        names: list[str] = self.result["searched"]
+        values = {name: {param(row["params"].get(name, "")) for row in self.ranked}
+                  for name in names}  # fmt: skip
+        return [name for name in names if len(values[name]) > 1] or names
 
     def _with_threshold(self, columns: dict[str, list[str]]) -> dict[str, list[str]]:
         last = [""] * (self.result["threshold"] is not None)
         return {name: cells + last for name, cells in columns.items()}
 
-    def _settings(self, row: Mapping[str, Any], length: int) -> str:
-        """Return a trial's own settings in a line, what mattered most first, cut to a length."""
-        names = short_names([*self.result["searched"], *row["params"]])
-        order = [found["name"] for found in (self.result["importance"] or {}).get("parameters", [])]
-        mine = sorted(row["params"], key=lambda n: order.index(n) if n in order else len(order))
-        text = ""
-        for name in mine:
-            word = f"{names[name]}={param(row['params'][name])}"
-            if len(text) + len(word) + 3 > length:
-                return f"{text} …" if text else f"{word[: length - 1]}…"
-            text = f"{text} {word}".strip()
-        return text
+    def _below(self, width: int) -> tuple[list[list[str]], list[str]]:
+        """Return the lines of settings below each row, and the settings for which is no room.
+
+        What mattered most comes first, each setting where it is in every other trial's lines.
+        """
+        mattered = [row["name"] for row in (self.result["importance"] or {}).get("parameters", [])]
+        differing = self._differing()
+        order = [name for name in mattered if name in differing]
+        order += [name for name in differing if name not in order]
+        words = [settings_words(self.result["searched"], row["params"]) for row in self.rows]
+        ranked = words[: len(self.ranked)]
+        lines: list[list[str]] = [[]]
+        widths = {name: max((len(each.get(name, "")) for each in ranked), default=0)
+                  for name in order}  # fmt: skip
+        for name in order:
+            used = sum(widths[other] + GAP for other in lines[-1])
+            if lines[-1] and INDENT + used + widths[name] > width:
+                lines.append([])
+            lines[-1].append(name)
+        names = short_names(self.result["searched"])
+        left_out = [names[name] for line in lines[LINES:] for name in line]
+        found = [
+            [
+                _padded([(each.get(name, ""), widths[name]) for name in line])
+                for line in lines[:LINES]
+            ]
+            for each in ranked
+        ]
+        beside = [[_padded([(word, 0) for word in each.values()])] for each in words[len(ranked) :]]
+        return [[line for line in each if line.strip()] for each in [*found, *beside]], left_out
 
     @property
     def has_means(self) -> bool:
@@ -181,18 +216,6 @@ def mean_text(row: Mapping[str, Any]) -> str:
     return f"{number(row['value'])} ({epochs_in_words(row['value_epochs'])})"
 
 
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Return each dotted name's last word, or as many of the last as tell it from the others."""
-    short = {}
-    for name in names:
-        words = name.split(".")
-        for count in range(1, len(words) + 1):
-            short[name] = ".".join(words[-count:])
-            if not any(f".{n}".endswith(f".{short[name]}") for n in names if n != name):
-                break
-    return short
-
-
 def number(value: float | None) -> str:
     """Return a score with four decimals, empty if there is none."""
     return _short(value, "{:.4f}")
@@ -203,11 +226,6 @@ def interval(ends: Sequence[float] | None, form: str = ".3f", *, measured: Any =
     if not ends:
         return TOO_FEW if measured else ""
     return f"[{ends[0]:{form}}, {ends[1]:{form}}]"
-
-
-def param(value: Any) -> str:
-    """Return a setting as short as it can be read."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _short(value: float | None, form: str) -> str:
@@ -232,11 +250,23 @@ def _rows(columns: Mapping[str, Sequence[str]]) -> Cells:
 
 
 def _width(columns: Mapping[str, Sequence[str]]) -> int:
-    """Return the characters that columns take, with two between any two and after the last."""
-    return sum(max(len(name), *map(len, cells), 0) + 2 for name, cells in columns.items())
+    """Return the characters that columns take, with a gap after each."""
+    return sum(max(len(name), *map(len, cells), 0) + GAP for name, cells in columns.items())
 
 
-def _table(columns: Mapping[str, Sequence[str]], num_ranked: int, width: int) -> str:
+def _padded(words: Iterable[tuple[str, int]]) -> str:
+    """Return words as a line, each as wide as it is to be at the least."""
+    gap = " " * GAP
+    return (" " * INDENT + gap.join(word.ljust(width) for word, width in words)).rstrip()
+
+
+def _table(
+    columns: Mapping[str, Sequence[str]],
+    below: Sequence[Sequence[str]],
+    num_ranked: int,
+    width: int,
+) -> str:
+    """Return rows as a table, with what stands below each, and a gap after those with a rank."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -244,15 +274,23 @@ def _table(columns: Mapping[str, Sequence[str]], num_ranked: int, width: int) ->
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name in columns:
-        folds = name == "settings"
-        table.add_column(name, overflow="fold", no_wrap=not folds)
-    _, *rows = _rows(columns)
+        table.add_column(name, no_wrap=True)
+    _, *rows = [[printable(cell).replace("\n", " ") for cell in row] for row in _rows(columns)]
     for row in rows[:num_ranked]:
         table.add_row(*map(Text, row))
-    table.add_section()
     for row in rows[num_ranked:]:
         table.add_row(*map(Text, row), style="dim")
-    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False)
     console.print(table)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return text.rstrip()
+    head, rule, *lines = text.rstrip().splitlines()
+    parts = [head, rule]
+    for number, line in enumerate(lines):
+        parts += [""] * (number == num_ranked) + [line]
+        for settings in below[number] if number < len(below) else ():
+            dim = Text(printable(settings), style="dim")
+            dim.truncate(width, overflow="ellipsis")
+            with console.capture() as drawn:
+                console.print(dim, end="")
+            parts.append(drawn.get())
+    return "\n".join(parts)

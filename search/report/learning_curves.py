@@ -18,7 +18,8 @@ from search.analysis.ranking import best_of
 from search.ledger.state import StudyState, threshold_rule
 from search.ledger.trial_state import TrialState
 from search.study.config import StudyConfig
-from trainer.atomic import write_atomically
+from trainer.files.atomic import write_atomically
+from trainer.terminal import one_line
 
 BLUE, GREEN, ORANGE, SKY, PURPLE, GREY = (
     "#0072b2", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#555555",
@@ -29,14 +30,14 @@ MAX_TERMS = 5
 
 
 def draw_study(study: StudyConfig, state: StudyState, out: Path) -> None:
-    """Draw the objective by epoch of every trial of a search, into a PNG of 960 x 480 pixels.
+    """Draw the objective by epoch of every trial of a search, 960 x 480 pixels where it is a PNG.
 
     A study without training has one validation a trial; its trials are drawn side by side.
 
     Args:
         study: The study's settings.
         state: What its ledger says.
-        out: The file, replaced if it exists.
+        out: The file, .png or .pdf, replaced if it exists.
     """
     figure, [axes] = _figure(4.0, 1)
     best = best_of(study, state)
@@ -68,7 +69,7 @@ def draw_study(study: StudyConfig, state: StudyState, out: Path) -> None:
         if (value := masks["metrics"].get(study.objective.metric)) is not None:
             axes.axhline(value, color=GREY, ls="-.", lw=1.6, label=f"masks {masks['name']}")
     if state.threshold and study.objective.metric == "val/dice":
-        label = f"best threshold ({threshold_rule(state.threshold)})"
+        label = one_line(f"best threshold ({threshold_rule(state.threshold)})")
         axes.axhline(state.threshold["dice"], color=GREY, ls=":", lw=1.6, label=label)
     _finish(axes, study, "trial" if at_once else None)
     stopped = sum(trial.ending in ("stopped", "stalled") for trial in trials)
@@ -135,7 +136,8 @@ def _finish(axes: Axes, study: StudyConfig, xlabel: str | None) -> None:
 
 def _save(figure: Figure, out: Path) -> None:
     FigureCanvasAgg(figure)
-    write_atomically(out, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    kind = out.suffix.removeprefix(".")
+    write_atomically(out, lambda temporary: figure.savefig(temporary, dpi=120, format=kind))
 
 
 def main(folder: Path, out: Path) -> None:

@@ -1,33 +1,36 @@
-"""One self-contained page of studies: `segtune compare STUDY… --html FILE`.
+"""One page of studies: `segtune compare STUDY… --html FILE` and, following one, `segtune ui`.
 
 Here the page is put together; search/report/page_data.py gathers what it shows, and the scripts in
-search/report/page/ draw it in the browser from one block of JSON. Nothing is fetched: style and
-script are allowed by their hashes, pictures as data, and all else is forbidden by a
-Content-Security-Policy, so that a name which got past the escaping could still neither run nor call
-anyone.
+search/report/page/ draw it in the browser from one block of JSON. Style and script are allowed by
+their hashes, pictures as data, and all else is forbidden by a Content-Security-Policy, so that a
+name which got past the escaping could still neither run nor call anyone. Nothing is fetched, but by
+the page that `segtune ui` serves: from that server, what is new.
 """
 
 import base64
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from search.analysis.results import incomparable
 from search.report.page_data import gather
 from search.report.page_images import embed
-from trainer.atomic import write_atomically
-from trainer.documents import SCHEMA
+from trainer.files.atomic import write_atomically
+from trainer.files.documents import SCHEMA
+from trainer.terminal import printable
 
 MAX_BYTES = 5_000_000
 """Of a page; pictures are embedded while they fit."""
 
 SCRIPTS = ("dom", "scale", "chart", "table", "answer", "leaderboard", "curves", "parallel",
-           "slices", "importance", "trial", "verdicts", "settings", "study", "main")  # fmt: skip
+           "slices", "importance", "beside", "trial", "verdicts", "settings", "study", "live",
+           "main")  # fmt: skip
 """Of search/report/page/, each after those that it uses."""
 
 PAGE = """<!doctype html>
@@ -42,8 +45,9 @@ PAGE = """<!doctype html>
 <style>{style}</style>
 </head>
 <body>
-<main id="page"><noscript>This page draws its tables and charts with JavaScript, from the data that
-it holds; please allow that. <code>segtune compare</code> prints the tables.</noscript></main>
+<main id="page" data-live="{live}" data-version="{version}">
+<noscript>This page draws its tables and charts with JavaScript, from the data that it holds; please
+allow that. <code>segtune compare</code> prints the tables.</noscript></main>
 <script type="application/json" id="data">{data}</script>
 <script>{script}</script>
 </body>
@@ -69,7 +73,7 @@ def write_html(folders: Sequence[Path], out: Path, result: dict[str, Any] | None
         raise IsADirectoryError(f"{out}: is a folder, and must be a file")
     text = page(folders, result)
     try:
-        write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
+        write_atomically(out, lambda path: path.write_bytes(text.encode(errors="backslashreplace")))
     except OSError as error:  # which names the temporary file
         raise OSError(f"{out}: {error.strerror}") from error
 
@@ -77,18 +81,61 @@ def write_html(folders: Sequence[Path], out: Path, result: dict[str, Any] | None
 def page(folders: Sequence[Path], result: dict[str, Any] | None = None) -> str:
     """Return the page as HTML of at most MAX_BYTES, if what is no picture leaves room for that."""
     assert result is None or len(folders) == 1
-    studies = [gather(folder, result) for folder in folders]
-    data = {
+    data, text = _data([gather(folder, result) for folder in folders], folders)
+    return _assemble(text, ", ".join(study["study"] for study in data["studies"]))
+
+
+class Live(NamedTuple):
+    """A study as it stands, for a server to show."""
+
+    data: dict[str, Any]
+    """What its page shows."""
+    text: str
+    """That as JSON."""
+
+    def page(self, address: str, version: str) -> str:
+        """Return its page, which asks an address of the server's for what is newer than it."""
+        return _assemble(self.text, self.data["studies"][0]["study"], live=address, version=version)
+
+
+def live(folder: Path) -> Live:
+    """Return a study as it stands.
+
+    Raises:
+        ValueError: Its ledger is damaged, or has no settings.
+        OSError: It cannot be read.
+    """
+    return Live(*_data([gather(folder)], [folder]))
+
+
+def _data(studies: list[dict[str, Any]], folders: Sequence[Path]) -> tuple[dict[str, Any], str]:
+    """Return what a page shows, and that as JSON; `pictures` has those of each study."""
+    data: dict[str, Any] = {
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "studies": studies,
         "incomparable": incomparable(studies),
     }
-    bare = _assemble(data)
-    embed(studies, folders, room=MAX_BYTES - len(bare.encode()))
-    return _assemble(data)
+    try:
+        bare = _json_for_html(data)
+    except ValueError:
+        bare = "\0"
+    if not _is_printable(bare):
+        data = _shown(data)
+        bare = _json_for_html(data)
+    without = _assemble(bare, "").encode(errors="backslashreplace")
+    data["pictures"] = embed(data["studies"], folders, room=MAX_BYTES - len(without))
+    pictures = json.dumps(data["pictures"], separators=(",", ":")).replace("<", "\\u003c")
+    return data, f'{bare[:-1]},"pictures":{pictures}}}'
 
 
-def _assemble(data: dict[str, Any]) -> str:
+def _is_printable(text: str) -> bool:
+    """Return whether all texts in JSON are, for sure: a large page has a million values."""
+    escaped = text.replace("\\u003c", "<")  # by _json_for_html
+    controls = ("\\u", "\\b", "\\f", "\\r")
+    return text.isprintable() and not any(sign in escaped for sign in controls)
+
+
+def _assemble(data: str, names: str, *, live: str = "", version: str = "") -> str:
     folder = files("search.report") / "page"
     style = (folder / "style.css").read_text(encoding="utf-8")
     parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
@@ -97,14 +144,29 @@ def _assemble(data: dict[str, Any]) -> str:
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    names = ", ".join(study["study"] for study in data["studies"])
+    policy += "; connect-src 'self'" if live else ""
     return PAGE.format(
         policy=policy,
         title=html.escape(f"segtune: {names}"),
         style=style,
-        data=_json_for_html(data),
+        live=html.escape(live),
+        version=html.escape(version),
+        data=data,
         script=script,
     )
+
+
+def _shown(value: Any) -> Any:
+    """Return what a page may hold, at any depth: printable text, and None for no finite number."""
+    if isinstance(value, float):  # most of what there is
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_shown(key): _shown(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(each) for each in value]
+    return value
 
 
 def _hash(text: str) -> str:
@@ -118,4 +180,4 @@ def _json_for_html(data: dict[str, Any]) -> str:
     text = json.dumps(
         {"schema": SCHEMA, **data}, ensure_ascii=False, separators=(",", ":"), allow_nan=False
     )
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return text.replace("<", "\\u003c")

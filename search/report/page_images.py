@@ -3,27 +3,34 @@
 import base64
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from search.storage.trial_images import fetch_pictures
+from search.storage.archives.opened import is_archived
+from search.storage.trials.images import fetch_pictures
+from trainer.files.regular_files import open_regular
 
 logger = logging.getLogger(__name__)
 
 QUALITY = 75
 """Of WebP, which halves what a PNG of smooth panels takes; outlines and words stay sharp."""
+KEPT = 256
+"""Pictures that are kept as they were coded: a page of MAX_BYTES has fewer."""
 
 
-def embed(studies: Sequence[dict[str, Any]], folders: Sequence[Path], room: int) -> None:
-    """Put pictures into `details`, and into each study how many of its trials have some there.
+def embed(
+    studies: Sequence[Mapping[str, Any]], folders: Sequence[Path], room: int
+) -> list[dict[str, Any]]:
+    """Return each study's pictures, `by_trial`, and how many trials `painted` some.
 
     First all of each study's best trial, control and references, then what the next best trials
     predict, then their paths from noise to mask, until a trial's do not fit.
 
     Args:
-        studies: From `page_data.gather`; changed.
+        studies: From `page_data.gather`.
         folders: Of the studies.
         room: Bytes.
     """
@@ -32,24 +39,28 @@ def embed(studies: Sequence[dict[str, Any]], folders: Sequence[Path], room: int)
             fetch_pictures(folder)
         except OSError as error:
             logger.warning("%s: the newest pictures are not here: %s", folder, error)
+    pictured: list[dict[str, Any]] = []
     for study in studies:
         painted = sum(bool(row["pictures"]) for row in [*study["trials"], *study["references"]])
-        study["pictured"] = {"embedded": 0, "painted": painted}
+        pictured.append({"painted": painted, "by_trial": {}})
     for turn in zip_longest(*map(_in_order, studies)):
-        for study, folder, found in zip(studies, folders, turn, strict=True):
+        for of_study, folder, found in zip(pictured, folders, turn, strict=True):
             if found is None:
                 continue
             trial, names = found
-            pictures = [picture for name in names if (picture := _picture(folder / name))]
+            paths = [folder / name for name in names if _is_of_a_trial(folder, name)]
+            if is_archived(folder):  # which has none of most trials, or of any
+                paths = [path for path in paths if path.exists()]
+            pictures = [picture for path in paths if (picture := _picture(path))]
             room -= sum(len(picture["data"]) + len(picture["name"]) + 100 for picture in pictures)
             if room < 0:
-                return
-            shown = study["details"][trial].setdefault("pictures", [])
-            study["pictured"]["embedded"] += not shown and bool(pictures)
-            shown += pictures
+                return pictured
+            if pictures:
+                of_study["by_trial"].setdefault(trial, []).extend(pictures)
+    return pictured
 
 
-def _in_order(study: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
+def _in_order(study: Mapping[str, Any]) -> Iterator[tuple[int, list[str]]]:
     """Yield trials with some of their pictures, the most wanted first."""
     first = [*study["trials"][:1], *study["references"]]
     rest = [row for row in study["trials"][1:] if row["pictures"]]
@@ -59,25 +70,44 @@ def _in_order(study: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
             yield row["trial"], [name for name in row["pictures"] if _is_path(name) == paths]
 
 
+def _is_of_a_trial(folder: Path, name: str) -> bool:
+    """Return whether a picture lies where trials' do: somebody else's ledger may name any file."""
+    return (folder / name).resolve().is_relative_to((folder / "trials").resolve())
+
+
 def _is_path(name: str) -> bool:
     return PurePosixPath(name).stem.endswith("-path")
 
 
 def _picture(path: Path) -> dict[str, str] | None:
     """Return a picture's data URI; None where it is not at hand, or not a picture."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            width, height = image.size
-            if _is_path(path.name):  # noise, which is smaller as a PNG with few colours
-                kind, content = "png", path.read_bytes()
-            else:
-                coded = io.BytesIO()
-                image.convert("RGB").save(coded, "WEBP", quality=QUALITY, method=2)
-                kind, content = "webp", coded.getvalue()
+        about = path.stat()
+        return _coded(path, about.st_mtime_ns, about.st_size)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        logger.warning("%s: not on the page: %s", path, error)
+        if isinstance(error, UnidentifiedImageError):
+            reason = "not a picture"
+        else:
+            reason = str(getattr(error, "strerror", None) or error)
+        logger.warning("%s: not on the page: %s", path, reason)
         return None
+
+
+@lru_cache(maxsize=KEPT)
+def _coded(path: Path, *_stamp: int) -> dict[str, str]:
+    """Return a picture's data URI, of a page that is made again without coding it again."""
+    from PIL import Image
+
+    with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
+        width, height = image.size
+        if _is_path(path.name):  # noise, which is smaller as a PNG with few colours
+            file.seek(0)
+            kind, content = "png", file.read()
+        else:
+            coded = io.BytesIO()
+            image.convert("RGB").save(coded, "WEBP", quality=QUALITY, method=2)
+            kind, content = "webp", coded.getvalue()
     data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return {"name": path.name, "data": data, "width": str(width), "height": str(height)}

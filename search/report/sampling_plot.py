@@ -8,7 +8,7 @@ from search.analysis.first_weights import LABEL
 from search.analysis.intervals import TOO_FEW
 from search.analysis.sampling_options import Setting, choose, difference_text, reason
 from search.report.text import align
-from trainer.atomic import write_atomically
+from trainer.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

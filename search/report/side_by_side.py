@@ -13,18 +13,17 @@ from search.report.leaderboard_columns import (
     interval,
     mean_text,
     number,
-    param,
-    short_names,
 )
+from search.report.settings_text import param, short_names
 from search.report.text import align
-from search.report.verdicts import metric_name, sentence
+from search.report.verdicts import confirmation_text, metric_name, sentence
 from search.storage.data_facts import ceiling_of
 
 
 def side_by_side(folders: Sequence[Path]) -> str:
     """Return a line a study, then what the best of each is and what `confirm` says of it."""
     width = terminal_width()
-    result = compare_studies(folders, importance=False)
+    result = compare_studies(folders)
     studies = result["studies"]
     title = (
         f"{len(studies)} studies: Dice of each one's best trial on its validation fold ({LABEL})"
@@ -136,6 +135,8 @@ def _about(study: Mapping[str, Any]) -> list[str]:
         name = metric_name(verdict)
         said = [sentence(row, name) for row in verdict["comparisons"] if row["trial"] in judged]
         lines += [f"  confirmed {verdict['where']}:", *(f"  {text}" for text in said)]
-    if not study["verdicts"]:
+    if event := study["confirmation"]:
+        lines.append(f"  confirmed: {confirmation_text(event)}")
+    elif not study["verdicts"]:
         lines.append("  not confirmed")
     return lines

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.analysis.intervals import TOO_FEW
+from search.ledger.budget import UNITS
 from search.report.leaderboard_columns import interval
 from search.report.text import align
 
@@ -19,7 +20,7 @@ def verdict_text(event: Mapping[str, Any]) -> str:
         rows.append(
             [
                 str(score["trial"]) if score["role"] != "masks" else "",
-                score["role"] if score["role"] != "masks" else f"masks {score['trial']}",
+                score["role"] if score["role"] != "masks" else masks_text(score),
                 f"{score['mean']:.4f}",
                 interval(score["interval"], ".3f"),
                 *(_dice(score) if beside else ()),
@@ -32,6 +33,33 @@ def verdict_text(event: Mapping[str, Any]) -> str:
     if used := event.get("as_used"):
         sentences.append(as_used_text(used))
     return "\n".join([f"confirmed {event['where']}:", "", align(rows), "", *sentences])
+
+
+def confirmation_text(event: Mapping[str, Any]) -> str:
+    """Return in a line what the section `confirm` of a study came to, and why it ended."""
+    unit = UNITS[event["unit"]]
+    paid = f"{event['spent']:.3g} of {event['limit']:.3g} {unit}"
+    if event.get("best") is None:
+        return f"not told apart: {event['why']} ({paid})"
+    ends, name = event["interval"], metric_name(event)
+    reaches = "excludes" if event["told"] else "does not exclude"
+    by = {
+        "noise": f"{event.get('draws')} validations each with other noise",
+        "seeds": f"{event.get('seeds')} seeds on other folds",
+    }[event["by"]]
+    found = (
+        f"{100 * event['level']:.4g} % interval {interval(ends, '+.4f')}, which {reaches} "
+        f"a loss of {event['loss']:g}"
+        if ends
+        else TOO_FEW
+    )
+    others = len(event["candidates"]) - 1
+    closest = f"trial {event['other']}" + (f", the closest of {others}" if others > 1 else "")
+    word = "told from" if event["told"] else "not told from"
+    return (
+        f"trial {event['best']} is {word} {closest}: {name} {event['mean']:+.4f}, {found} "
+        f"({by}); {event['why']}; {paid}"
+    )
 
 
 def as_used_text(used: Mapping[str, Any]) -> str:
@@ -59,6 +87,18 @@ def _dice(row: Mapping[str, Any]) -> list[str]:
     return [f"{dice['mean']:.4f}", interval(dice["interval"], ".3f")] if dice else ["", ""]
 
 
+def masks_text(score: Mapping[str, Any]) -> str:
+    """Return what masks among confirmed trials are called, and how many of the cases they have."""
+    part = score.get("part")
+    return f"masks {score['trial']}" + (f" ({part[0]} of {part[1]} cases)" if part else "")
+
+
+def num_cases(comparison: Mapping[str, Any]) -> int:
+    """Return over how many cases a comparison is, each counted once."""
+    counted: int | None = comparison.get("num_different")  # not in ledgers of version 0.1
+    return sum(comparison["num_cases"]) if counted is None else counted
+
+
 def opponent(comparison: Mapping[str, Any]) -> str:
     """Return whom a verdict's trial is compared with."""
     if comparison["family"] == "masks":
@@ -77,7 +117,7 @@ def sentence(comparison: Mapping[str, Any], name: str = "Dice") -> str:
     other = opponent(comparison)
     if word == "none":
         return f"{trial} against the {other}: no verdict {comparison['reason']}"
-    if word == TOO_FEW:
+    if not comparison["interval"]:
         text = f"{trial} against the {other}: {TOO_FEW}: {name} {comparison['mean']:+.4f}"
         return f"{text}; {comparison['reason']}" if comparison["reason"] else text
     said = {
@@ -89,7 +129,7 @@ def sentence(comparison: Mapping[str, Any], name: str = "Dice") -> str:
     text = (
         f"{said}: {name} {comparison['mean']:+.4f}, {100 * comparison['level']:.4g} % interval "
         f"{interval(comparison['interval'], '+.4f')}, p {comparison['p_holm']:.2g} (Holm), "
-        f"{len(comparison['seeds'])} seeds, {sum(comparison['num_cases'])} cases"
+        f"{len(comparison['seeds'])} seeds, {num_cases(comparison)} cases"
     )
     if dice := comparison.get("dice"):
         text += f"; Dice {dice['mean']:+.4f}, 95 % interval {interval(dice['interval'], '+.4f')}"

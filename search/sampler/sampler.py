@@ -13,12 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.samplers import (
     BaseSampler,
     BruteForceSampler,
@@ -26,22 +21,21 @@ from optuna.samplers import (
     NSGAIISampler,
     QMCSampler,
     RandomSampler,
-    TPESampler,
 )
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState, create_trial
 
 from search.ledger.journal import Event
+from search.sampler.curve_gp import CurveGP, Curves
+from search.sampler.distributions import decode, distribution, encode, suggest
+from search.sampler.guidance import Guidance
+from search.sampler.guided_tpe import GuidedTPE
+from search.sampler.quick_tpe import Encoded, QuickTPE
 from search.sampler.tried import Tried
 from search.study.config import StudyConfig
 from search.study.sampler_limits import COMPLETE_ONLY
-from search.study.space import (
-    Dimension,
-    active,
-    among,
-    ordered,
-)
+from search.study.space import active, ordered
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -91,8 +85,9 @@ class Sampler:
         self.study = study
         self._objectives = (study.objective, *study.further_objectives)
         self._distributions = {
-            name: _distribution(dimension) for name, dimension in ordered(study.space)
+            name: distribution(dimension) for name, dimension in ordered(study.space)
         }
+        self._encoded = Encoded(self._distributions)
         ways = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
         self._storage = InMemoryStorage()
         self.optuna_study = optuna.create_study(
@@ -106,6 +101,8 @@ class Sampler:
         self._drawn: Trial | None = None
         self._trials: dict[int, _Running] = {}
         self._tried = Tried(study.space)
+        self._guidance = Guidance(study)
+        self._curves = Curves(study) if study.sampler.type == "curve_gp" else None
         self.drawn_in_vain = 0
         self._entered: Mapping[str, Any] = {}
         """Parameters of the last trial."""
@@ -121,8 +118,13 @@ class Sampler:
         """Take in the imported trials, which are final once there is another."""
         if not self._begun:
             self._begun = True
+            if self.study.sampler.warm_start == "prior":
+                self._guidance.begin_from(self._imports)
+                self._imports = []
             for event in self._imports:
                 self._import(event)
+                if self._curves:
+                    self._curves.observe_import(event)
 
     def propose(self, ordinal: int, given: Mapping[str, Any]) -> dict[str, Any] | None:
         """Draw a new trial from (study seed, ordinal) and the events so far.
@@ -135,20 +137,27 @@ class Sampler:
 
         Returns:
             Its part of the `proposed` event (or of `refused`), which `observe` expects next:
-            `params`; where they apply `optuna`, the notes that the sampler took; `drawn_before`,
-            how many draws had been tried; and `same_as`, the trial with the same parameters, where
-            they are given. None if nothing new is left.
+            `params`; where they apply `optuna`, the notes that the sampler took; `from_prior`, true
+            where they are the prior's; `drawn_before`, how many draws had been tried; and
+            `same_as`, the trial with the same parameters, where they are given. None if nothing new
+            is left.
         """
         self._begin()
         notes = self._storage.get_study_system_attrs(self._study_id)
         drawn_before = 0
         for ask in range(ASKS + RANDOM_ASKS):
-            trial, params = self._draw(self._seeded(ordinal, ask), given)
+            purpose = self._purpose("prior", ordinal, ask)
+            known = self._guidance.draw(purpose, given, again=ask > 0) if ask < ASKS else None
+            if known is None:
+                trial, params = self._draw(self._seeded(ordinal, ask), given)
+            else:
+                trial, params = self._draw(RandomSampler(), known)
             if params not in self._tried or params.keys() <= given.keys():
                 break
             self.optuna_study.tell(trial, state=TrialState.FAIL)  # which no sampler learns from
             drawn_before += 1
         else:
+            known = None
             rest = self._tried.left(given, _seed(f"left/{self.study.seed}/{ordinal}"))
             if rest is None and not given:
                 self.drawn_in_vain = drawn_before
@@ -156,6 +165,8 @@ class Sampler:
             trial, params = self._draw(self._seeded(ordinal, 0), params if rest is None else rest)
         self._drawn = trial
         proposal = {"params": params} | self._notes_since(notes, trial)
+        if known is not None and not given:
+            proposal["from_prior"] = True
         if drawn_before:
             proposal["drawn_before"] = drawn_before
         if (same := self._tried.trial(params)) is not None:
@@ -169,10 +180,10 @@ class Sampler:
             self.optuna_study.enqueue_trial(self._encode(given))
         trial = self.optuna_study.ask()
         params: dict[str, Any] = {}
-        for name, distribution in self._distributions.items():
+        for name, drawn in self._distributions.items():
             if name in active(self.study.space, params):
-                value = _suggest(trial, name, distribution)
-                params[name] = _decode(self.study.space[name], value)
+                value = suggest(trial, name, drawn)
+                params[name] = decode(self.study.space[name], value)
         self.optuna_study.sampler = RandomSampler()
         return trial, params
 
@@ -189,6 +200,7 @@ class Sampler:
 
     def observe(self, event: Event) -> None:
         """Take in an event, of the study in progress or of one that is replayed."""
+        self._guidance.observe(event)
         number = event.get("trial")
         match event["event"]:
             case "study" if not self._begun:
@@ -217,6 +229,8 @@ class Sampler:
                 self._report(self._trials[number], event["epoch"], [event["value"], *further])
             case "ended" if number in self._trials:
                 self._tell(self._trials.pop(number), event["ending"])
+        if self._curves:
+            self._curves.observe(event)
 
     def _enter(self, event: Event) -> _Running:
         """Return a proposed trial: the one just drawn, or in a replay one made from the event."""
@@ -258,8 +272,9 @@ class Sampler:
 
     def _report(self, running: _Running, epoch: int, values: list[float]) -> None:
         running.reports.append(values)
-        if len(self._objectives) == 1:  # Optuna takes no reports of several
-            running.trial.report(self._smoothed(running)[0], epoch)
+        if len(self._objectives) > 1:  # Optuna takes no reports of several
+            return
+        running.trial.report(self._smoothed(running)[0], epoch)
 
     def _tell(self, running: _Running, ending: str) -> None:
         trial, values = running.trial, self._smoothed(running)
@@ -303,19 +318,33 @@ class Sampler:
             means.append(sum(values) / len(values) if values else math.nan)
         return means
 
+    def _purpose(self, what: str, ordinal: int, ask: int) -> str:
+        """Return what a draw is for, which seeds it."""
+        again = f"/{self._refused}/{ask}" if self._refused or ask else ""
+        return f"{what}/{self.study.seed}/{ordinal}{again}"
+
     def _seeded(self, ordinal: int, ask: int) -> BaseSampler:
         """Return a new sampler, so that what it draws depends on no earlier draw."""
         settings = self.study.sampler
-        again = f"/{self._refused}/{ask}" if self._refused or ask else ""
-        seed = _seed(f"propose/{self.study.seed}/{ordinal}{again}")
+        seed = _seed(self._purpose("propose", ordinal, ask))
         if ask >= ASKS:
             return RandomSampler(seed)
         startup = settings.num_startup_trials
+        prior = self._guidance.prior
+        power = self._guidance.power() if prior else 0.0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             match settings.type:
                 case "tpe":
-                    return TPESampler(n_startup_trials=startup, seed=seed)
+                    tpe = {"n_startup_trials": startup, "seed": seed}
+                    if prior is None:
+                        return QuickTPE(self._encoded, **tpe)
+                    return GuidedTPE(self._encoded, self.study.space, prior, power, **tpe)
+                case "curve_gp":
+                    assert self._curves is not None
+                    return CurveGP(
+                        self._curves, self.study, self._distributions, seed, prior, power
+                    )
                 case "random":
                     return RandomSampler(seed)
                 case "qmc":
@@ -332,7 +361,7 @@ class Sampler:
     def _encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return parameters as Optuna has them, in the order in which they are drawn."""
         return {
-            name: _encode(self.study.space[name], params[name])
+            name: encode(self.study.space[name], params[name])
             for name in self._distributions
             if name in params
         }
@@ -355,39 +384,3 @@ class _WholeSobol(QMCSampler):
 
 def _seed(purpose: str) -> int:
     return random.Random(purpose).getrandbits(32)
-
-
-def _distribution(dimension: Dimension) -> BaseDistribution:
-    low, high, step, log = dimension.low, dimension.high, dimension.step, dimension.log
-    match dimension.type:
-        case "categorical":
-            assert dimension.choices is not None
-            return CategoricalDistribution(range(len(dimension.choices)))
-        case "int":
-            assert isinstance(low, int) and isinstance(high, int)
-            return IntDistribution(low, high, log=log, step=int(step or 1))
-        case "float":
-            assert low is not None and high is not None
-            return FloatDistribution(low, high, log=log, step=step)
-
-
-def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
-    match distribution:
-        case CategoricalDistribution():
-            return trial.suggest_categorical(name, distribution.choices)
-        case IntDistribution(low=low, high=high, step=step, log=log):
-            return trial.suggest_int(name, low, high, step=step, log=log)
-        case FloatDistribution(low=low, high=high, step=step, log=log):
-            return trial.suggest_float(name, low, high, step=step, log=log)
-    raise AssertionError(distribution)
-
-
-def _encode(dimension: Dimension, value: Any) -> Any:
-    """Return a value as Optuna has it: a choice as its index, for it may be a list."""
-    if dimension.choices is None:
-        return value
-    return next(i for i, choice in enumerate(dimension.choices) if among(value, (choice,)))
-
-
-def _decode(dimension: Dimension, value: Any) -> Any:
-    return value if dimension.choices is None else dimension.choices[value]

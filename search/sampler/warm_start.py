@@ -18,13 +18,8 @@ from search.ledger.journal import Event, Ledger
 from search.storage.dataset_cache import read_manifest
 from search.study.config import StudyConfig
 from search.study.frozen import study_of
-from search.study.sampler_limits import LEARNS_NOTHING
-from search.study.space import (
-    Dimension,
-    active,
-    among,
-    ordered,
-)
+from search.study.sampler_limits import LEARNS_NOTHING, USES_PRIOR
+from search.study.space import placed
 from trainer.configfile import ConfigError, flatten
 
 OF_A_STUDY = {"data.store", "epochs", "seed"}
@@ -66,8 +61,12 @@ def warm_start(study: StudyConfig, folders: Iterable[Path]) -> WarmStart:
             its ledger is damaged.
         OSError: A ledger cannot be read.
     """
-    if study.sampler.type in LEARNS_NOTHING:
-        raise ConfigError([f"--warm-start: sampler.type: {study.sampler.type}: learns from none"])
+    kind, as_prior = study.sampler.type, study.sampler.warm_start == "prior"
+    if as_prior and kind not in USES_PRIOR:
+        raise ConfigError([f"--warm-start: sampler.warm_start: prior: {kind} draws from none"])
+    if kind in LEARNS_NOTHING and not as_prior:
+        rule = " (sampler.warm_start: prior begins around their best)" * (kind in USES_PRIOR)
+        raise ConfigError([f"--warm-start: sampler.type: {kind}: learns from none{rule}"])
     result = WarmStart([], [])
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
         _add(study, folder, result)
@@ -103,7 +102,10 @@ def _add(study: StudyConfig, folder: Path, result: WarmStart) -> None:
             about = {"event": "imported", "source": source.study, "uid": begun["uid"]}
             result.events.append({**about, "source_trial": number, "params": params, **told})
             kept += 1
-    result.lines.append(f"{said}: {kept} of {len(stories)} ended trials inform the sampler")
+    what = "ended trials inform the sampler"
+    if study.sampler.warm_start == "prior":
+        what = "ended trials lie in this space; the best of them is a prior"
+    result.lines.append(f"{said}: {kept} of {len(stories)} {what}")
 
 
 def _stories(events: Iterable[Event]) -> dict[int, _PastTrial]:
@@ -128,34 +130,7 @@ def _translate(
         there = flatten(source.settings(params)) | params
     except ConfigError as error:  # a combination that this trainer refuses
         return {}, error.lines
-    here: dict[str, Any] = {}
-    outside = []
-    for name, dimension in ordered(study.space):
-        if name not in active(study.space, here):
-            continue
-        value = here[name] = _as_drawn(dimension, there.get(name))
-        if not dimension.contains(value):
-            outside.append(f"{name}: {value!r}: {_rule(dimension)}")
-    return here, outside
-
-
-def _as_drawn(dimension: Dimension, value: Any) -> Any:
-    """Return a value with the type that the dimension's own have: 8.0 is the choice 8."""
-    if dimension.choices is not None:
-        return next((choice for choice in dimension.choices if among(value, (choice,))), value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    if dimension.type == "float":
-        return float(value)
-    return int(value) if value == int(value) else value
-
-
-def _rule(dimension: Dimension) -> str:
-    if dimension.choices is not None:
-        return f"must be one of {', '.join(map(str, dimension.choices))}"
-    step = f" in steps of {dimension.step}" if dimension.step else ""
-    kind = "a whole number " if dimension.type == "int" else ""
-    return f"must be {kind}from {dimension.low} to {dimension.high}{step}"
+    return placed(study.space, there)
 
 
 def _told(study: StudyConfig, story: _PastTrial) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from search.ledger.budget import budget_rule, overspent
+from search.ledger.confirming import is_due
 from search.ledger.hand import Request, requested_events
 from search.ledger.journal import Event, Ledger
 from search.ledger.lease import BeingRun
@@ -156,14 +157,16 @@ def asked_of_driver(
 
 
 def _left(study: StudyConfig, state: StudyState) -> str:
-    live = len(state.live())
+    ours = [t for t in state.live() if study.confirm is None or t.kind != "confirm"]
+    live = len(ours)
     to_propose = state.num_searched_to_come(study) + state.num_protected_to_come(study)
     if not (live or to_propose):
+        if is_due(study, state.confirmed):
+            return "exists, and its search has ended: a launch tells its best apart (confirm)"
         return f"exists and is {state.standing(study)}: a launch trains nothing more"
-    left = [f"{live} to go on"] * bool(live) + [f"{to_propose} to begin"] * bool(to_propose)
-    text = (
-        f"exists, and goes on: {len(state.trials) - live} trials have ended, {' and '.join(left)}"
-    )
+    counts = {"to go on": live, "to begin": to_propose}
+    left = " and ".join(f"{number} {what}" for what, number in counts.items() if number)
+    text = f"exists, and goes on: {len(state.trials) - live} trials have ended, {left}"
     if spent := overspent(study, state.meter):
         more = f"budget.{spent['what']}=MORE"
         text += f"; but {budget_rule(spent)}, and nothing runs without {more}"

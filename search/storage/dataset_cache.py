@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from search.ledger.waiting import Wait
 from search.storage.s3 import (
     Entry,
     Remote,
@@ -32,9 +33,9 @@ from search.storage.s3 import (
     in_parallel,
     is_remote,
 )
-from trainer.atomic import write_atomically
-from trainer.documents import from_json, to_json
 from trainer.exceptions import StoreChanged, StoreError
+from trainer.files.atomic import write_atomically
+from trainer.files.documents import from_json, to_json
 
 if TYPE_CHECKING:
     from trainer.data.store import Store
@@ -105,11 +106,21 @@ def read_manifest(path: str) -> bytes:
         FileNotFoundError: It has none.
         OSError: S3 does not answer, or it cannot be read.
     """
+    return read_store_file(path, MANIFEST)
+
+
+def read_store_file(path: str, name: str) -> bytes:
+    """Return a file of a store, by its name there.
+
+    Raises:
+        FileNotFoundError: It has none.
+        OSError: S3 does not answer, or it cannot be read.
+    """
     if not is_remote(path):
-        return (Path(path) / MANIFEST).read_bytes()
-    content = Remote.parse(path).get(MANIFEST)
+        return (Path(path) / name).read_bytes()
+    content = Remote.parse(path).get(name)
     if content is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{path}/{MANIFEST}")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{path}/{name}")
     return content
 
 
@@ -188,8 +199,10 @@ def _same_disk(path: Path, stores: Path) -> bool:
 
 @contextmanager
 def _locked(path: Path, alive: Sign) -> Iterator[None]:
+    waits = Wait()
     with path.open("w") as file:
         while not _take(file):
+            waits.on("for another process on this machine, which copies or verifies the store")
             alive()
             time.sleep(ASK_S)
         yield

@@ -1,5 +1,6 @@
 """How masks that are a reference score, as a study's ledger keeps it: on every fold they cover."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,8 @@ def scored(
         known: The last `masks` event of this name; None without one.
 
     Returns:
-        What a `masks` event has; nothing where it would be the one that is known.
+        What a `masks` event has; nothing where it would be the one that is known, or where the
+        folder that is known is away.
 
     Raises:
         ConfigError: The folder has no case's masks, or one that cannot be used.
@@ -39,7 +41,10 @@ def scored(
     from trainer.evaluation.validate import means
 
     assert reference.masks is not None
-    folder, store = Path(reference.masks), open_store(store_path)
+    folder = Path(reference.masks)
+    if known is not None and known["folder"] == reference.masks and not folder.is_dir():
+        return {}
+    store = open_store(store_path)
     cases = [case for case in store.cases if case.fold is not None]
     splits = None if reference.splits is None else Path(reference.splits)
     about: dict[str, Any] = {
@@ -47,6 +52,7 @@ def scored(
         "folder": reference.masks,
         "splits": reference.splits,
         "content_hash": content_of(folder, store, cases),
+        "splits_hash": splits and hashlib.sha256(splits.read_bytes()).hexdigest(),
         "fold": fold,
     }
     if known is not None and all(known.get(key) == value for key, value in about.items()):

@@ -10,26 +10,30 @@ delete it. What no driver took up is taken up by the next one.
 Where a study lies in S3 a request is an object of that name (storage/s3_ledger.py).
 """
 
+import errno
 import os
 import re
-import stat
 import time
 import uuid
 from collections.abc import Callable, Container
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from search.ledger.hand import Request, ended_by_hand, requested_events, what_of
 from search.ledger.journal import Event, Ledger
 from search.ledger.session import StudySession
-from search.ledger.trial_state import plain
+from search.ledger.users import user_name
+from search.storage.modes import modes_of
 from search.storage.s3 import remote_of
 from search.storage.settings_file import write_settings
 from search.study.config import StudyConfig
-from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
-from trainer.documents import from_json, to_json
+from trainer.files.atomic import write_atomically
+from trainer.files.documents import from_json, to_json
+from trainer.files.regular_files import open_regular
+from trainer.terminal import one_line
 
 FOLDER = "requests"
 MAX_BYTES = 1 << 18
@@ -38,6 +42,9 @@ ANSWER_S = 3.0
 """In which a driver answers that is not busy; it looks twice a second."""
 AT_A_TIME = 100
 """Requests taken up at once, so that a flood of them does not stop a driver."""
+NEVER_READ = {errno.EINVAL, errno.EISDIR, errno.EACCES, errno.EPERM}
+"""Faults of a link, a pipe or a folder, and of another one's file; all others may pass, as those of
+file servers do."""
 
 _NAME = re.compile(r"\d{16}-[0-9a-f]{32}")
 
@@ -53,13 +60,14 @@ def leave(folder: Path, request: Request) -> str:
     Raises:
         OSError: The folder cannot be written, or S3 does not answer.
     """
-    name, text = new_name(), to_json(request)
+    name, text = new_name(), to_json({**request, "by": user_name()})
     if remote := remote_of(folder):
         remote.put(f"{FOLDER}/{name}.json", text.encode())
     else:
         path = folder / FOLDER / f"{name}.json"
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda temporary: temporary.write_text(text))
+        with modes_of(folder):
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, lambda temporary: temporary.write_text(text))
     return name
 
 
@@ -83,7 +91,7 @@ def ask_driver(folder: Path, request: Request) -> None:
         for event in new:
             if event.get("request") == name:
                 if event["event"] == "declined":
-                    raise ConfigError([plain(str(event["reason"]))])
+                    raise ConfigError([one_line(event["reason"])])
                 return
 
 
@@ -115,7 +123,8 @@ def take_up(
         if events := _events(session, session.folder / FOLDER / f"{name}.json", fits):
             session.record(*events)
             if events[0]["event"] == "study":
-                write_settings(session.folder, events[0]["config"])
+                write = partial(write_settings, session.folder, events[0]["config"])
+                session.patiently(write, session.folder / "study.yaml")
     for name in here:
         if name in session.state.requests:
             with suppress(OSError):
@@ -132,41 +141,43 @@ def end_by_hand(session: StudySession, with_attempt: Container[int] = ()) -> Non
     Raises:
         OSError: The ledger or a trial's folder cannot be written.
     """
-    for trial in [trial for trial in session.state.live() if trial.stop_asked]:
+    for trial in [t for t in session.state.live() if t.stop_asked]:
         if trial.number not in with_attempt:
             session.record(ended_by_hand(trial))
-        elif not (session.trial_dir(trial.number) / "stop").exists():
+        elif not session.asked_to_stop(session.trial_dir(trial.number)):
             session.ask_to_stop(trial.number)
 
 
 def _events(session: StudySession, path: Path, fits: Callable[[StudyConfig], str]) -> list[Event]:
     request: dict[str, Any] = {}
+    by = ""
     try:
-        request = _read(path)
-        return requested_events(session.study, session.state, request, path.stem, fits=fits)
-    except FileNotFoundError:
-        return []
+        request, owner = _read(path)
+        # In S3 a request says itself whose it is; here its file does.
+        by = one_line(request.get("by", "")) if remote_of(session.folder) else owner
+        now = session.study, session.state
+        return requested_events(*now, request, path.stem, by=by, fits=fits)
     except Exception as error:  # whatever somebody has put there
+        if isinstance(error, OSError) and error.errno not in NEVER_READ:
+            return []
         about = {"request": path.stem, "what": what_of(request) if request else path.name}
-        reason = plain("; ".join(str(error).splitlines()) or type(error).__name__)
+        about["by"] = by
+        reason = one_line("; ".join(str(error).splitlines()) or type(error).__name__)
         return [{"event": "declined", **about, "reason": reason}]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a request, which others wrote: a small file, and nothing that leads elsewhere.
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """Return a request and its owner: a small file that others wrote, leading nowhere else.
 
     Raises:
         ValueError: It is none.
         OSError: It cannot be read.
     """
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(file, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise ValueError("is no file")
-        content = stream.read(MAX_BYTES + 1)
+    with open_regular(path, follow=False) as stream:
+        content, owner = stream.read(MAX_BYTES + 1), user_name(os.fstat(stream.fileno()).st_uid)
     if len(content) > MAX_BYTES:
         raise ValueError(f"has more than {MAX_BYTES} bytes")
-    return from_json(content)
+    return from_json(content), owner
 
 
 def waiting_here(folder: Path) -> list[str]:

@@ -1,10 +1,12 @@
 """A trial's run folder, in a folder that all nodes share or brought here from S3 and sent back."""
 
 import errno
+import re
 import socket
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from search.storage.s3 import (
     remote_of,
 )
 from search.storage.s3_run import S3Run, load_index, newest_manifest, save_index
+from trainer.files.regular_files import open_regular
 
 WEIGHTS_FILES = ("ema.pt", "best.pt")
 """In a run folder, the weights that stand for it: `trainer.saved.model_io.WEIGHTS`, without its
@@ -107,10 +110,20 @@ def log_of(folder: Path, trial: int) -> str:
         folder: The study's.
         trial: The number of one that has begun.
     """
-    if study := remote_of(folder):
-        return f"segtune logs {study.uri}:{trial}"
-    path = folder / "trials" / f"{trial:04d}" / LOG
-    return str(path) if path.is_file() else ""
+    return logs_of(folder)(trial)
+
+
+def logs_of(folder: Path) -> Callable[[int], str]:
+    """Return `log_of` of any of a study's trials; where the study lies is asked once."""
+    study = remote_of(folder)
+
+    def log(trial: int) -> str:
+        if study:
+            return f"segtune logs {study.uri}:{trial}"
+        path = f"{folder / 'trials'}/{trial:04d}/{LOG}"
+        return path if isfile(path) else ""
+
+    return log
 
 
 def read_log(run_dir: Path) -> bytes | None:
@@ -125,7 +138,8 @@ def read_log(run_dir: Path) -> bytes | None:
     study = remote_of(run_dir.parents[1])
     if study is None:
         try:
-            return (run_dir / LOG).read_bytes()
+            with open_regular(run_dir / LOG) as file:
+                return file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
     trial, files = _newest_files(study, run_dir)
@@ -154,8 +168,8 @@ def fetch_cases(folder: Path) -> None:
     newest: dict[str, tuple[tuple[str, int], Entry]] = {}
     for entry in study.entries("trials"):
         _, trial, *rest = entry.key.split("/")
-        if len(rest) == 2 and rest[1].endswith("-cases.parquet"):
-            place = rest[0], int(rest[1].partition("-")[0])
+        if len(rest) == 2 and (found := re.fullmatch(r"(\d+)-cases\.parquet", rest[1])):
+            place = rest[0], int(found[1])
             newest[trial] = max(newest.get(trial, (place, entry)), (place, entry))
     index = load_index(folder) or {}
     new = {t: e.key for t, (_, e) in newest.items() if index.get(t) != e.key}

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from search.storage.private_folder import private_folder
-from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
-from trainer.documents import from_json, to_json
+from trainer.files.atomic import write_atomically
+from trainer.files.documents import from_json, to_json
 
 MARK = ".place.json"
 """In a mirror folder: the place's URI, and what tells this mirror from those of other machines."""

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from search.ledger.lease import BeingRun, TakenOver
 from search.storage.s3 import Entry, Remote
-from trainer.documents import from_json, to_json
+from trainer.files.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 

@@ -46,8 +46,8 @@ from search.storage.s3 import (
     remote_of,
 )
 from search.storage.s3_lease import S3Lease
-from trainer.atomic import write_atomically
-from trainer.documents import from_json, to_json
+from trainer.files.atomic import write_atomically
+from trainer.files.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,8 @@ RETRY_S = (1.0, 15.0)
 """First and longest pause after a failure."""
 CLOSE_S = 60.0
 """At the end the rest is sent for at most so long; the next launch here sends what is left."""
+REMOVED_AT_ONCE = 200
+"""Objects of a study that is deleted, between two signs of life of who deletes it."""
 
 INDEX = ".pieces.json"
 """In the mirror: which driver's pieces the ledger here consists of, and up to which byte."""
@@ -109,6 +111,38 @@ def opened(remote: Remote, folder: Path) -> Iterator[Ledger]:
         finally:
             with suppress(OSError):
                 held.release()
+
+
+def remove(remote: Remote, folder: Path) -> None:
+    """Delete all that S3 has of a study, as its only driver; the ledger last, the newest first.
+
+    So whoever is killed meanwhile leaves a study, which can be deleted again.
+
+    Args:
+        remote: The study's place.
+        folder: Its mirror, which stays.
+
+    Raises:
+        ValueError: A driver has the study.
+        OSError: S3 cannot be reached.
+    """
+    remote.check()
+    with _alone(folder) as alone:
+        if not alone:
+            raise BeingRun(remote, lease.holder(folder) or "another process")
+        held = S3Lease.take(remote, above=max(_newest(_pieces(remote)), _local_fence(folder)))
+        try:
+            keys = [entry.key for entry in remote.entries()]
+            ledger = sorted((key for key in keys if key.startswith("ledger/")), reverse=True)
+            rest = [key for key in keys if not key.startswith(("ledger/", "lease/"))]
+            for at in range(0, len(rest + ledger), REMOVED_AT_ONCE):
+                held.beat()
+                remote.delete((rest + ledger)[at : at + REMOVED_AT_ONCE])
+        except BaseException:
+            with suppress(OSError):
+                held.release()
+            raise
+        remote.delete(entry.key for entry in remote.entries("lease"))
 
 
 def fetch_ledger(folder: Path) -> None:

@@ -17,12 +17,15 @@ fetching; `rm -r ~/.cache/segtune/work`, when nothing runs, frees the rest.
 """
 
 import errno
+import fcntl
 import logging
 import math
+import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +36,10 @@ from search.storage.s3 import (
     below,
     in_parallel,
 )
-from trainer.atomic import write_atomically
 from trainer.configfile import flatten
-from trainer.documents import from_json, to_json
+from trainer.files.atomic import write_atomically
+from trainer.files.damaged import clear
+from trainer.files.documents import from_json, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -111,11 +115,16 @@ class S3Run:
         self._closing.set()
         self._thread.join()
         try:
-            _insist(self._send, limit_s=CLOSE_S)
+            _insist(self._send_last, limit_s=CLOSE_S)
         except (OSError, Superseded) as error:
             logger.warning("%s: not sent to the end: %s", self._trial, error)
         else:
             fetch_run(self._trial, {}, self._run_dir)
+
+    def _send_last(self) -> None:
+        """Send what is left; that nothing is left is no proof that the run is still ours."""
+        self._send()
+        self._check(self._trial.entries())
 
     def send(self) -> None:
         """Send what has changed since the last time, for as long as that takes.
@@ -130,11 +139,12 @@ class S3Run:
         found = self._trial.entries()
         self._check(found)
         self._run_dir.mkdir(parents=True, exist_ok=True)
-        (self._run_dir / "stop").unlink(missing_ok=True)
+        clear(self._run_dir / "stop")
         self._look_for_stop()
         manifest = newest_manifest(self._trial, found)
         self._files = manifest["files"] if self._is_same(manifest["train"]) else {}
         if not self._files or self._files != load_index(self._run_dir):
+            _let_end(self._run_dir / ".program")
             # What an attempt printed here that was killed was not sent.
             fetch_run(self._trial, self._files, self._run_dir, kept=("stop", "log.txt"))
         save_index(self._run_dir, self._files)
@@ -214,9 +224,19 @@ def _insist(do: Callable[[], None], limit_s: float = math.inf) -> None:
         time.sleep(pause_s)
 
 
+def _let_end(lock: Path) -> None:
+    """Wait for the program of an attempt that was killed here, before its files and lock go."""
+    with suppress(FileNotFoundError), lock.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+_OURS = re.compile(rf"{re.escape(INDEX)}|\.program.*|\..+\.tmp")
+"""Names of files that are of use on this node alone: locks, and what is not written yet."""
+
+
 def _stat(run_dir: Path) -> Iterator[tuple[str, tuple[int, int]]]:
     for path in sorted(run_dir.rglob("*")):
-        if path.name in HERE or path.name.startswith(".") or not path.is_file():
+        if path.name in HERE or _OURS.fullmatch(path.name) or not path.is_file():
             continue
         try:
             stat = path.stat()

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from search.study.notify.masks import MASK
-from trainer.atomic import write_atomically
+from trainer.files.atomic import write_atomically
 
 
 def write_settings(folder: Path, config: Mapping[str, Any]) -> None:

@@ -4,19 +4,25 @@ Only `search/storage/` knows that S3 exists. A study there has a mirror folder o
 everything else handles folders alone.
 """
 
+import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from search.ledger import lease
 from search.ledger.journal import Ledger
+from search.ledger.patience import patiently
 from search.ledger.state import StudyState, no_settings
 from search.storage import s3_lease, s3_ledger
+from search.storage.archives.opened import archive_file, check_not_archived, open_archive
+from search.storage.archives.reader import may_be_archive
+from search.storage.modes import modes_of
 from search.storage.s3 import Remote, is_remote, mirror_of, place_mark, remote_of
 from search.study.config import StudyConfig
 from search.study.frozen import frozen_of, study_of
 from search.study.semantics import Frozen
 from trainer.configfile import ConfigError, did_you_mean
+from trainer.files.damaged import clear
 
 
 def runs_folder(address: str) -> Path:
@@ -30,14 +36,24 @@ def runs_folder(address: str) -> Path:
 
 
 def display_path(folder: Path) -> str:
-    """Return a folder as its user knows it: the path, or the address that it stands for."""
-    return shared_place(folder) or str(folder)
+    """Return a folder as its user knows it: the path, or the address or archive it stands for."""
+    return shared_place(folder) or str(archive_file(folder) or folder)
+
+
+def launch_command(folder: Path) -> str:
+    """Return the command that continues a study; its file is this machine's, of one in S3 too."""
+    runs = shlex.quote(display_path(folder.parent))
+    return f"segtune launch {shlex.quote(str(folder / 'study.yaml'))} --runs {runs}"
 
 
 def shared_place(folder: Path) -> str:
     """Return the address at which every node reaches a study; empty where its path is shared."""
     remote = remote_of(folder)
     return remote.uri if remote else ""
+
+
+class NoSuchStudy(ConfigError):
+    """There is no study of that name."""
 
 
 def study_folders(runs: Path) -> list[Path]:
@@ -56,8 +72,11 @@ def study_folders(runs: Path) -> list[Path]:
 def find_study(study: str, runs: Path) -> Path:
     """Return a study's folder from its name or its path, with its newest ledger.
 
+    That of an archive is its copy on this machine, which is verified.
+
     Raises:
-        ConfigError: There is none.
+        NoSuchStudy: There is none.
+        ConfigError: A file of that name is no archive, is damaged or refused.
         OSError: S3 does not answer, or refuses.
     """
     if is_remote(study):
@@ -69,7 +88,10 @@ def find_study(study: str, runs: Path) -> Path:
     for folder in (runs / study, Path(study)):
         if (folder / "ledger.jsonl").is_file():
             return folder
-    raise ConfigError([f"{display_path(runs)}: {study}: no such study{did_you_mean(study, names)}"])
+    if may_be_archive(Path(study)):
+        return open_archive(Path(study))
+    hint = did_you_mean(study, names)
+    raise NoSuchStudy([f"{display_path(runs)}: {study}: no such study{hint}"])
 
 
 def read_study(folder: Path) -> tuple[StudyConfig, StudyState]:
@@ -130,15 +152,42 @@ def open_as_driver(folder: Path) -> Iterator[Ledger]:
     """Open a study's ledger as its only driver, and where it lies in S3, keep it there as well.
 
     Raises:
-        ValueError: Another driver has the study, or its ledger is damaged.
+        ValueError: Another driver has the study, its ledger is damaged, or it is an archive.
         OSError: The folder or S3 cannot be reached.
     """
-    if remote := remote_of(folder):
-        with s3_ledger.opened(remote, folder) as ledger:
-            yield ledger
-    else:
-        with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
-            yield ledger
+    check_not_archived(folder)
+    of_an_earlier_one = _stop_sign(folder)
+    remote, path, stop = remote_of(folder), folder / "ledger.jsonl", folder / "stop"
+    with (
+        nullcontext() if remote else modes_of(folder),
+        s3_ledger.opened(remote, folder)
+        if remote
+        else patiently(lambda: Ledger.open(path, writer=True), path) as ledger,
+    ):
+        # What was asked since then is asked of this driver, which people see from here on.
+        if of_an_earlier_one and _stop_sign(folder) == of_an_earlier_one:
+            patiently(lambda: clear(stop), stop)
+        yield ledger
+
+
+def remove_from_s3(folder: Path) -> None:
+    """Delete what S3 has of a study that lies there; its mirror stays.
+
+    Raises:
+        ValueError: A driver has the study.
+        OSError: S3 cannot be reached.
+    """
+    remote = remote_of(folder)
+    assert remote is not None, f"{folder}: lies here"
+    s3_ledger.remove(remote, folder)
+
+
+def _stop_sign(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = (folder / "stop").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def ask_to_stop(folder: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from search.study.config import StudyConfig
 from search.study.notify.section import Notify
+from search.study.search_sections import Confirm
 from search.study.semantics import Frozen
 from trainer.configfile import flatten
 
@@ -14,12 +15,16 @@ LIMITS = {
     "budget.wall_hours",
     "trials.hang_timeout_s",
     "trials.max_concurrent",
+    "trials.share",
     "trials.cpus_per_trial",
     "train.memory_share",
+    "checkpoints.keep",
+    *(f"confirm.{name}" for name in Confirm.model_fields),
     *(f"notify.{name}" for name in Notify.model_fields),
     "trainer.folder",
 }
-"""Who is told, where trials run and for how long; the store is known by its content."""
+"""Who is told, where trials run and for how long, and what is judged when they have ended; the
+store is known by its content."""
 COMPUTED = {
     "trials.gpus_per_trial",
     "trials.workers_per_trial",
@@ -30,7 +35,15 @@ COMPUTED = {
 }
 """How what they compute is computed: another value rounds otherwise."""
 
-AT_ONCE = ("budget.", "trials.num_trials", "trials.max_concurrent", "trials.hang_timeout_s")
+AT_ONCE = (
+    "budget.",
+    "checkpoints.",
+    "confirm.",
+    "trials.num_trials",
+    "trials.max_concurrent",
+    "trials.share",
+    "trials.hang_timeout_s",
+)
 """How settings begin that a driver follows at once; all others it follows in new attempts."""
 
 
@@ -38,7 +51,7 @@ MASKS = "references."
 """Before the name of masks that are a reference: nothing of a trial depends on them."""
 
 
-AT_A_LAUNCH = ("data.store", "notify.", MASKS)
+AT_A_LAUNCH = ("data.store", "trainer.folder", "notify.", MASKS)
 """How keys begin that a driver reads when it starts."""
 
 

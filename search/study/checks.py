@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from search.study.own_checks import (
+    confirm_problems,
     data_problems,
     fixed_problems,
     objective_problems,
@@ -16,6 +17,7 @@ from search.study.space import (
     among,
     circle,
     context,
+    stated,
 )
 from trainer.config import DataConfig, TrainConfig
 from trainer.configfile import ConfigError, did_you_mean, field_names, flatten, quoted
@@ -66,6 +68,7 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
     if "trainer" in broken:  # whose settings these are is not known
         return []
     problems = data_problems(study, where, broken) + objective_problems(study, where, broken)
+    problems += confirm_problems(study, where, broken)
     if study.trainer:
         problems += own_problems(study, where, broken)
     for name in study.train:
@@ -105,6 +108,7 @@ def check(study: "StudyConfig", where: str, broken: Collection[str] = ()) -> lis
         problems += check_params(study, study.control_params, where, "control")
     if not (problems or broken):
         given = {f"enqueue.{index}": entry for index, entry in enumerate(study.enqueue)}
+        given |= {"space, its priors": known} if (known := stated(study.space)) else {}
         problems += [
             f"{where}: {key}: each of {DRAWS} random combinations is refused, for example: {said}"
             for key, entry in (given or {"space": {}}).items()
@@ -280,7 +284,7 @@ def _check_zero_epochs(study: "StudyConfig", where: str) -> list[str]:
 
 def _check_validations(study: "StudyConfig", fixed: TrainConfig, where: str) -> list[str]:
     problems = []
-    for name in ("max_t", "grace_period") if study.scheduler.type == "asha" else ():
+    for name in ("max_t", "grace_period") if study.scheduler.type != "none" else ():
         epochs = getattr(study.scheduler, name)
         if epochs % fixed.validation.every:
             problems.append(

@@ -19,12 +19,13 @@ from pydantic import (
 )
 
 from search.pruning.asha import Asha
+from search.study.checkpoints import Checkpoints
 from search.study.notify.section import Notify, a_section
 from search.study.old_keys import in_new_keys
 from search.study.own_settings import OwnSettings
 from search.study.own_trainer import OwnTrainer
 from search.study.reference import Reference, dotted, each_name_once, plain_name
-from search.study.search_sections import Budget, Sampler, Scheduler, Stall
+from search.study.search_sections import Budget, Confirm, Sampler, Scheduler, Stall
 from search.study.semantics import Frozen
 from search.study.space import Dimension
 from trainer.config import TrainConfig, absolute
@@ -95,6 +96,9 @@ class Trials(Section):
     several GPUs, one: by default as many as GPUs, else 1."""
     max_concurrent: int | None = Field(default=None, ge=1)
     """At most so many trials run at once; None for as many as there is room for."""
+    share: float = Field(default=1.0, gt=0)
+    """Weight among the studies on one Ray cluster: where they want more than it has, a study with 2
+    may run twice as much as one with 1."""
     hang_timeout_s: float = Field(default=600, gt=0)
     """A trial's process that gives no sign of life for so long hangs, and is replaced. Training
     gives one a second; long is only the start of a process."""
@@ -153,6 +157,9 @@ class StudyConfig(Section):
     stall: Stall | None = None
     """None lets a trial that no longer improves go on."""
     budget: Budget = Budget()
+    checkpoints: Checkpoints = Checkpoints()
+    confirm: Confirm | None = None
+    """None spends nothing at the end: `segtune confirm` judges the best."""
     trials: Trials
     enqueue: tuple[Annotated[dict[str, Any], BeforeValidator(dotted)], ...] = ()
     """Settings of the search to try first: the sampler fills in what they leave open."""
@@ -172,10 +179,13 @@ class StudyConfig(Section):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Dump a study without a trainer of its own as versions did that knew of none."""
+        """Dump a study without what earlier versions did not know, and it does not use."""
         values: dict[str, Any] = dump(self)
-        if self.trainer is None:
-            values.pop("trainer", None)
+        if self.checkpoints == Checkpoints():
+            values.pop("checkpoints", None)
+        for name in ("trainer", "confirm"):
+            if getattr(self, name) is None:
+                values.pop(name, None)
         return values
 
     @property
@@ -248,6 +258,12 @@ class StudyConfig(Section):
         }
         own = {"epochs": self.scheduler.max_t if epochs is None else epochs}
         return (data if self.has_data or self.trainer is None else {}) | own
+
+    @property
+    def hears_of_seeds(self) -> bool:
+        """Whether another seed is another training: a trainer of one's own may not be told it."""
+        told = self.trainer is None or self.trainer.told("seed")
+        return told and (self.own_schema is None or self.own_schema.takes("seed"))
 
     @property
     def settings_elsewhere(self) -> dict[str, str]:
@@ -364,7 +380,7 @@ class StudyConfig(Section):
 
     def config_hash(self) -> str:
         """Return a hash of all settings, in the keys of version 0.1: it is the same since then."""
-        values = self.model_dump(mode="json", exclude={"notify"})
+        values = self.model_dump(mode="json", exclude={"notify", "checkpoints", "confirm"})
         for reference in values.pop("references"):
             if "masks" in reference:  # which say nothing about the trials
                 continue
@@ -372,6 +388,8 @@ class StudyConfig(Section):
         values["trials"]["silence_s"] = values["trials"].pop("hang_timeout_s")
         if values["trials"]["max_concurrent"] is None:
             del values["trials"]["max_concurrent"]
+        if values["trials"]["share"] == 1:
+            del values["trials"]["share"]
         for section in (values["train"], values["control"]):
             for old, today in MOVED.items():
                 if today in section:

@@ -6,6 +6,7 @@ from typing import Any
 
 from trainer.config import absolute
 from trainer.configfile import ConfigError, flatten, read_yaml
+from trainer.files.documents import from_json
 
 OWN = {"data.store", "data.store_hash", "data.fold", "epochs", "seed", "device", "init_from"}
 """Settings of a run that its weights do not depend on, or that a study has elsewhere."""
@@ -46,12 +47,20 @@ def inherited(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], li
     data = values.get("data")
     fold = data.get("fold", 0) if isinstance(data, Mapping) else 0
     problems = []
-    if run.get("data.fold", 0) != fold:
+    if run.get("data.fold", 0) != fold and not _is_of_another_program(path):
         problems.append(
             f"{where}: data.fold: {fold}: {path} was trained with fold {run['data.fold']} held "
             "out, and so on the cases of this one"
         )
     return {**values, "train": train}, problems
+
+
+def _is_of_another_program(path: Path) -> bool:
+    """Return whether a folder has exported weights that were trained on no fold of ours."""
+    try:
+        return bool(from_json((path / "provenance.json").read_bytes()).get("layout"))
+    except (OSError, ValueError):
+        return False
 
 
 def _is_named(key: str, named: set[str]) -> bool:

@@ -33,13 +33,35 @@ def load_study(
     *,
     runs_here: bool = True,
 ) -> StudyConfig:
-    """Read and check a study; an old key of its file is a note on stderr.
+    """Read and check a study's file.
+
+    Arguments are those of `study_from`.
+
+    Raises:
+        ConfigError: One line for every problem.
+    """
+    beside = Path(path).parent
+    return study_from(read_yaml(path), str(path), beside, overrides, begun, runs_here=runs_here)
+
+
+def study_from(
+    values: dict[str, Any],
+    path: str,
+    beside: Path,
+    overrides: Iterable[str] = (),
+    begun: Callable[[str], Frozen | None] = lambda name: None,
+    *,
+    runs_here: bool = True,
+) -> StudyConfig:
+    """Check a study as its file has it; an old key is a note on stderr.
 
     One that trains nothing has the settings that it does not name of the run whose weights it
     validates (search/study/init_from.py).
 
     Args:
-        path: The YAML file.
+        values: What the file says; changed by the overrides.
+        path: The YAML file, to name it by.
+        beside: The folder in which a trainer of its own may lie.
         overrides: `KEY=VALUE` words for any key, e.g. `scheduler.max_t=9`, `train.model.width=16`,
             `space.optimizer.lr.low=1e-5`; `space.optimizer.lr=null` takes a dimension out.
         begun: Returns what the study of a name was begun under, None where there is none.
@@ -48,16 +70,16 @@ def load_study(
     Raises:
         ConfigError: One line for every problem.
     """
-    values, given = _rename_hang_timeout(read_yaml(path), parse_overrides(overrides), path)
+    values, given = _rename_hang_timeout(values, parse_overrides(overrides), path)
     problems = _override(values, given)
     own = bool(values.get("trainer"))
     for section in () if own else ("train", "control"):
         if isinstance(settings := values.get(section), Mapping):
             note_old_names(settings, f"{path}: {section}.")
     if not own:
-        values, unfit = inherited(values, str(path))
+        values, unfit = inherited(values, path)
         problems += unfit
-    study, broken = _build(values, str(path))
+    study, broken = _build(values, path)
     if "study" not in broken:
         study = study.under(begun(study.study))
     if study.trainer and "trainer" not in broken and not runs_here:
@@ -66,14 +88,14 @@ def load_study(
             problems.append(f"{path}: trainer.folder: {rule}")
     elif study.trainer and "trainer" not in broken:
         try:
-            study = with_its_trainer(study, Path(path).parent)
+            study = with_its_trainer(study, beside)
         except ConfigError as error:
             problems += [f"{path}: {line}" for line in error.lines]
-    problems += "\n".join(broken.values()).splitlines() + check(study, str(path), broken)
+    problems += "\n".join(broken.values()).splitlines() + check(study, path, broken)
     if problems:
         for key, old in origins(values).items():
             problems = [line.replace(f"{path}: {key}", f"{path}: {old}", 1) for line in problems]
-        raise ConfigError(_blame(problems, str(path), given))
+        raise ConfigError(_blame(problems, path, given))
     return study
 
 

@@ -21,6 +21,10 @@ METRICS = {
 }
 """What every validation of segtune's trainer reports and a study may optimise, and which way is
 better. Another trainer may report others as well."""
+WITHOUT_CASES = ("train/loss", "time/case_s")
+"""Those of METRICS that are no mean over cases, so that nothing tells two trials apart."""
+SCORES = ("val/dice", "val/dice_official", "val/lesion_f1")
+"""Those that lie between 0 and 1."""
 
 
 def data_problems(study: "StudyConfig", where: str, broken: Collection[str]) -> list[str]:
@@ -84,6 +88,27 @@ def own_problems(study: "StudyConfig", where: str, broken: Collection[str]) -> l
             f"{where}: data: trainer.settings have no data.fold, so that the trainer would not "
             "know it: add it there, or take out data"
         )
+    return problems
+
+
+def confirm_problems(study: "StudyConfig", where: str, broken: Collection[str]) -> list[str]:
+    """Return why the best trials of a study could not be told apart at its end."""
+    if study.confirm is None or {"confirm", "objective"} & {*broken}:
+        return []
+    metric, trainer, problems = study.objective.metric, study.trainer, []
+    if trainer is None and metric in WITHOUT_CASES:
+        rule = "is no mean over cases, of which verdicts are"
+        problems.append(f"{where}: confirm: objective.metric {metric} {rule}: leave it out")
+    elif study.confirm.loss is None and metric not in SCORES:
+        rule = f"required for {metric}, which is no score between 0 and 1"
+        problems.append(f"{where}: confirm.loss: {rule}: what the best may be worse by")
+    if trainer and not study.hears_of_seeds:
+        rule = "does not hear of seeds, so that it would train the same again"
+        remedy = "{seed} or {config} in trainer.command, or a setting `seed`"
+        problems.append(f"{where}: confirm: {trainer.name} {rule}: {remedy}")
+    if study.trains and trainer is None and "init_from" in study.train:
+        rule = "those weights were trained on the folds that would confirm"
+        problems.append(f"{where}: confirm: train.init_from: {rule}: leave one of them out")
     return problems
 
 

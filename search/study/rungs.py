@@ -12,6 +12,11 @@ SIMULATED_TRIALS = 3000
 """Over which expectations are averaged; enough for about 2 %, and a tenth of a second."""
 
 
+def rungs_of(study: StudyConfig) -> list[list[int]]:
+    """Return the epochs of each bracket's rungs, below max_t."""
+    return study.asha().rungs
+
+
 @dataclass(frozen=True)
 class Rung:
     """A row of the rung table."""

@@ -19,6 +19,9 @@ DRAWS = 100
 LEARNS_NOTHING = ("random", "qmc", "grid")
 """Samplers whose proposals do not depend on results."""
 
+USES_PRIOR = ("tpe", "curve_gp", "random")
+"""Samplers beside which a prior is drawn from."""
+
 COMPLETE_ONLY = ("gp", "nsga2")
 """Samplers that learn nothing from trials that were stopped."""
 
@@ -114,10 +117,13 @@ def _said_of_random(study: "StudyConfig", given: Mapping[str, Any]) -> Iterator[
 def warnings(study: "StudyConfig") -> list[str]:
     """Return a line for each setting that keeps the sampler from learning, or from proposing."""
     kind, num_trials, lines = study.sampler.type, study.trials.num_trials, []
-    if kind in COMPLETE_ONLY and study.scheduler.type == "asha":
+    if kind in COMPLETE_ONLY and study.scheduler.type != "none":
         lines.append(
             f"sampler.type: {kind}: learns nothing from the trials that ASHA stops; tpe does"
         )
+    if kind not in USES_PRIOR and (known := [n for n, d in study.space.items() if d.has_prior]):
+        who = f"{', '.join(USES_PRIOR[:-1])} and {USES_PRIOR[-1]}"
+        lines.append(f"space.{known[0]}.prior: {kind} draws from no prior; {who} do")
     if not continuous(study.space) and (size := _size(study)) < num_trials:
         lines.append(
             f"trials.num_trials: {num_trials}: the space has {size} combinations, each of which is "

@@ -57,9 +57,10 @@ def ui_command(folder: Path) -> str:
         return uri
     from search.storage.studies import display_path
 
-    segtune = Path(sys.executable).with_name("segtune")
+    beside = Path(sys.executable).with_name("segtune")
+    segtune = str(beside) if beside.is_file() else "segtune"  # beside a notebook's Python is none
     words = ["ui", folder.name, "--runs", display_path(folder.parent)]
-    return shlex.join([str(segtune), *words])
+    return shlex.join([segtune, *words])
 
 
 def linked_runs(events: list[Event], uri: str) -> dict[int | None, str]:

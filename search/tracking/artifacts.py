@@ -13,7 +13,10 @@ from search.ledger.trial_state import TrialState
 from search.storage.run_folders import fetch_cases
 from search.storage.studies import display_path
 from search.study.config import StudyConfig
-from trainer.documents import to_json
+from search.tracking.descriptions import markdown
+from trainer.files.csv_cells import csv_cell
+from trainer.files.documents import to_json
+from trainer.terminal import printable
 
 NOTE_LIMIT = 7000
 """Characters of a run's description; MLflow takes 8000 of a tag."""
@@ -44,11 +47,15 @@ def write_cases(trial: TrialState, run_dir: Path, out: Path) -> None:
     if not rows:
         return
     rows.sort(key=lambda row: str(row["case_id"]))
-    with (out / "cases.csv").open("w", newline="") as file:
+    with (out / "cases.csv").open(
+        "w", newline="", encoding="utf-8", errors="backslashreplace"
+    ) as file:
         writer = csv.writer(file)
-        writer.writerow(rows[0])
+        writer.writerow(map(csv_cell, rows[0]))
         for row in rows:
-            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()])
+            writer.writerow(
+                [f"{v:.6g}" if isinstance(v, float) else csv_cell(v) for v in row.values()]
+            )
 
 
 def draw(study: StudyConfig, trial: TrialState, out: Path) -> None:
@@ -92,16 +99,26 @@ def look(folder: Path) -> Found:
 
 
 def write_results(found: Found, out: Path) -> None:
-    """Write what `compare` found as `compare.json` and `leaderboard.txt`, and each verdict."""
+    """Write what `compare` found: `compare.json`, `leaderboard.txt`, `answer.txt`, the verdicts."""
+    from search.report.answer import answer
     from search.report.leaderboard import leaderboard_text
-    from search.report.verdicts import verdict_text
+    from search.report.verdicts import confirmation_text, verdict_text
 
     result = found.result
     (out / "compare.json").write_text(to_json(result) + "\n")
-    (out / "leaderboard.txt").write_text(leaderboard_text(result, None) + "\n")
+    _write_text(out / "leaderboard.txt", leaderboard_text(result, None))
+    _write_text(out / "answer.txt", answer(result))
+    if event := result["confirmation"]:
+        _write_text(out / "confirmation.txt", confirmation_text(event))
     for verdict in result["verdicts"]:
-        (out / f"verdict-{verdict['on']}.txt").write_text(verdict_text(verdict) + "\n")
-        (out / f"verdict-{verdict['on']}.json").write_text(to_json(verdict) + "\n")
+        name = f"verdict-{verdict['on']}"
+        _write_text(out / f"{name}.txt", verdict_text(verdict))
+        (out / f"{name}.json").write_text(to_json(verdict) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write text for people, who may show it on a terminal."""
+    path.write_text(printable(text) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def write_test_readings(folder: Path, study: StudyConfig, state: StudyState, out: Path) -> None:
@@ -109,13 +126,16 @@ def write_test_readings(folder: Path, study: StudyConfig, state: StudyState, out
     if not state.test_readings:
         return
     names = sorted({name for event in state.test_readings for name in event["metrics"]})
-    with (out / "test_readings.csv").open("w", newline="") as file:
+    with (out / "test_readings.csv").open(
+        "w", newline="", encoding="utf-8", errors="backslashreplace"
+    ) as file:
         writer = csv.writer(file)
-        writer.writerow(["trial", "of", "reading", "threshold", *names])
+        writer.writerow(map(csv_cell, ["trial", "of", "reading", "threshold", *names]))
         for event in state.test_readings:
             trial = state.trials[event["trial"]]
             values = [event["metrics"].get(name, "") for name in names]
-            writer.writerow([trial.number, trial.of, event["reading"], event["threshold"], *values])
+            about = [trial.number, trial.of, event["reading"], event["threshold"]]
+            writer.writerow(map(csv_cell, [*about, *values]))
 
 
 def draw_curves(folder: Path, study: StudyConfig, state: StudyState, out: Path) -> None:
@@ -139,10 +159,12 @@ def write_study_page(folder: Path, found: Found, out: Path) -> None:
 
 
 def note(out: Path) -> str:
-    """Return the description of a study's run: the leaderboard and the verdicts."""
+    """Return the description of a study's run: the answer, the leaderboard and the verdicts."""
     names = ["leaderboard.txt", "verdict-validation.txt", "verdict-test.txt"]
     texts = [(out / name).read_text().rstrip() for name in names if (out / name).exists()]
     blocks = [f"```\n{text}\n```" for text in texts]
+    if (path := out / "answer.txt").exists():
+        blocks.insert(0, markdown(path.read_text().rstrip()))
     note = "\n\n".join(blocks)
     if len(note) > NOTE_LIMIT:
         note = (

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from zlib import crc32
 
 from search.tracking.address import database_path, sqlite_uri, without_credentials
 
@@ -21,21 +23,32 @@ SWITCHES = {
 MAX_VALUES, MAX_PARAMS = 1000, 100
 """A request: MLflow takes no more."""
 
+MAX_NAME = 250
+"""Characters of a metric's, parameter's or tag's name: MLflow takes no more."""
+
 Point = tuple[str, float, int, int]
 """Key, value, milliseconds since 1970, step."""
 
 
 def connect(uri: str) -> Any:
     """Return MLflow's client of a server or a database, which is created if it is not there."""
-    for name, value in SWITCHES.items():
-        os.environ.setdefault(name, value)
+    make_impatient()
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     if path := database_path(uri):
         _create_database(path)
     return MlflowClient(_logged_in(uri))
+
+
+def make_impatient() -> None:
+    """Let MLflow be quiet in this process, and not try again for minutes what failed."""
+    for name, value in SWITCHES.items():
+        os.environ.setdefault(name, value)
+    from mlflow.store.db import utils
+
+    utils.MAX_RETRY_COUNT = 1  # ten times are 100 s, in which neither a word is said nor one exits
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is raised, we say
 
 
 def log(
@@ -48,14 +61,27 @@ def log(
     """Write what a run has to show; a point or parameter that it has already is not doubled."""
     from mlflow.entities import Metric, Param, RunTag
 
-    fixed = [Param(name, str(value)) for name, value in (params or {}).items()]
-    metrics = [Metric(*point) for point in points]
-    run_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
+    fixed = [Param(name_for(name), str(value)) for name, value in (params or {}).items()]
+    metrics = [Metric(name_for(name), value, ms, step) for name, value, ms, step in points]
+    run_tags = [RunTag(name_for(key), value) for key, value in (tags or {}).items()]
     while fixed or metrics or run_tags:
         room = MAX_VALUES - len(fixed[:MAX_PARAMS]) - len(run_tags)
         some = {"params": fixed[:MAX_PARAMS], "metrics": metrics[:room], "tags": run_tags}
         client.log_batch(run_id, **some)
         fixed, metrics, run_tags = fixed[MAX_PARAMS:], metrics[room:], []
+
+
+def name_for(name: str) -> str:
+    """Return a name as MLflow takes it, which refuses a whole request for one that it does not.
+
+    A trainer of one's own may call a metric `dice (%)`. What had to be changed ends in a checksum,
+    so that two names stay two.
+    """
+    words = re.sub(r"[^\w.\-: /]", "_", name).split("/")
+    taken = "/".join(word for word in words if word.strip(".")) or "_"
+    if taken == name and len(name) <= MAX_NAME:
+        return name
+    return f"{taken[: MAX_NAME - 9]}.{crc32(name.encode('utf-8', 'surrogatepass')):08x}"
 
 
 def _logged_in(uri: str) -> str:

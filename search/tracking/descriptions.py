@@ -17,18 +17,25 @@ VIEW = "segtune"
 """The saved view, as addresses name it."""
 
 LEGEND = """
+Look first at
+
+1. the run `{study}`: its description begins with the answer in a sentence (what is best, by how much, what mattered, what to do next); `report.html` among its artifacts is the page with everything;
+2. the view *{name}*, in the menu Views (or at the address that `segtune ui {study}` prints): the searched settings beside `final/{metric}`, and the charts;
+3. without it, the table sorted by the column `final/{metric}`, {order} first. The trials are nested below the run `{study}`.
+
 | | |
 |---|---|
 | run `{study}` | the study: leaderboard, verdicts, learning curves, `report.html`; `best/…` by the number of validations |
 | runs `0002`, `0003`, … | the searched trials; tag `searched` names what was searched |
-| `control`, `reference` | protected: outside of pruning and search |
+| runs `0000 control`, … | the control and the references by their names, protected: outside of pruning and search |
 | `confirms 5` | trial 5 trained again with another seed on another fold |
 | `final/…` | what a trial is ranked by, {mean}; `final/epochs` says how far it came. The last point of `val/…` is that epoch's own, whose weights are exported |
 | `noise/…` | a validation's own noise, in the study's run: mean and standard deviation of one with the noise redrawn |
 | `val/…`, `train/…`, `time/…` | by epoch; each loss term as it is and `_weighted`; seconds |
+| status | Finished is also what was stopped early, which is no failure: tag `ending` (completed, stopped, stalled, diverged, infeasible, failed) |
 | tags | `status` (waiting, running or its ending), `reason`, `rung`, `fold`, `seed`, `hosts`, `resumed_from`, `confirms`, `verdict.…`; notes are the description of a trial's run |
 
-Numbers of a search are selected on, optimistic: only verdicts compare. The view *{name}* (menu Views, or the address that `segtune ui` prints) has the charts.
+Numbers of a search are selected on, optimistic: only verdicts compare.
 """  # noqa: E501
 
 
@@ -63,16 +70,24 @@ def page_address(server: str, experiment_id: str) -> str:
     return f"{server.rstrip('/')}/#/experiments/{quote(experiment_id)}/runs?{query}"
 
 
-def run_name(trial: TrialState, reference: str | None = None) -> str:
+def run_name(
+    trial: TrialState,
+    reference: str | None = None,
+    of: TrialState | None = None,
+    confirmed: str | None = None,
+) -> str:
     """Return a trial's name: its number and what it is, if it is not of the search.
 
     Args:
         trial: The trial.
         reference: Its name, where it is one.
+        of: What it confirms.
+        confirmed: The name of that, where it is a reference.
     """
     number = f"{trial.number:04d}"
-    if trial.kind == "confirm":
-        return f"{number} confirms {trial.of}: seed {trial.seed}, fold {trial.fold}"
+    if of is not None:
+        what = "control" if of.kind == "control" else confirmed or of.number
+        return f"{number} confirms {what}: seed {trial.seed}, fold {trial.fold}"
     if trial.kind == "control":
         return f"{number} control"
     return f"{number} {reference}" if reference else number
@@ -87,7 +102,13 @@ def _note(study: StudyConfig) -> str:
     question = (
         f"**What gives the {aim} `{study.objective.metric}`**{where}?{who}\n\nSearched: {searched}"
     )
-    return question + "\n" + LEGEND.format(study=study.study, name=_name(study), mean=_mean(study))
+    return f"{question}\n" + LEGEND.format(
+        study=study.study,
+        name=_name(study),
+        mean=_mean(study),
+        metric=short(study.objective.metric),
+        order=aim,
+    )
 
 
 def _mean(study: StudyConfig) -> str:
@@ -108,7 +129,7 @@ def _view(study: StudyConfig, begun_s: float) -> str:
     """Return a saved view in the form of MLflow 3.17; others ignore what they do not know."""
     objectives = [study.objective, *study.further_objectives]
     # Without pruning all trials have as many epochs.
-    epochs = ["final/epochs"] if study.scheduler.type == "asha" or study.stall else []
+    epochs = ["final/epochs"] if study.scheduler.type != "none" or study.stall else []
     final = [f"final/{short(objective.metric)}" for objective in objectives]
     params = list(study.space)
     parallel = {

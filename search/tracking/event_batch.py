@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search.analysis.ranking import UNRANKED, standing, value_of
+from search.ledger.events import OWN
 from search.ledger.journal import Event
 from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
@@ -76,6 +77,9 @@ class EventBatch:
                 self.points.append((f"masks/{name}/dice", dice, time_ms, 0))
             case "data" if event["ceiling"]:
                 self.points.append(("ceiling/dice", event["ceiling"]["dice"], time_ms, 0))
+            case "confirmed" if event.get("best") is not None:
+                for number in (event["best"], event["other"]):
+                    self.trials.setdefault(number, TrialChanges())
             case "verdict":
                 for row in event["comparisons"]:
                     self.trials.setdefault(row["trial"], TrialChanges())
@@ -147,7 +151,3 @@ class EventBatch:
 
 def _points(metrics: dict[str, float], time_ms: int, step: int) -> list[Point]:
     return [(key, value, time_ms, step) for key, value in metrics.items()]
-
-
-OWN = {"mlflow", "driver"}
-"""Events that say nothing about the study."""

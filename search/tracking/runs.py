@@ -26,8 +26,16 @@ from search.tracking.client import connect, log
 from search.tracking.event_batch import EventBatch, TrialChanges
 from trainer.configfile import flatten
 
-STATUS = {"completed": "FINISHED", "stopped": "KILLED", "infeasible": "KILLED"}
-"""MLflow's word for an ending; FAILED for the others."""
+STATUS = {
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "stalled": "FINISHED",
+    "infeasible": "KILLED",
+}
+"""MLflow's word for an ending; FAILED for the others.
+
+A trial that a rung or the stall rule ended did what it was for: the tag `ending` tells it apart.
+"""
 
 
 T = TypeVar("T")
@@ -221,7 +229,9 @@ class StudyInMlflow:
         if settings.get("init_from") and self._study.trainer is None:
             tags["init_from"] = str(settings["init_from"])
             tags["first_weights"] = warning(self._study, self._state, trial.params)
-        name = descriptions.run_name(trial, reference)
+        of = None if trial.of is None else self._state.trials[trial.of]
+        confirmed = self._state.reference_name(self._study, of) if of else None
+        name = descriptions.run_name(trial, reference, of, confirmed)
         run_id = self._open_run(trial.number, tags, int(event["time"] * 1000), name, "trial_uid")
         params = flatten(settings)
         first = {name: params[name] for name in self._study.space if name in params}
@@ -241,6 +251,8 @@ class StudyInMlflow:
             tags |= _commit(attempt.commit)
         if (rung := self._batch.rungs.get(trial.number)) is not None:
             tags["rung"] = str(rung)
+        if trial.deleted:
+            tags["deleted"] = trial.deleted.in_words()
         if trial.segments:
             segments = [f"epoch {segment.after} to {segment.epochs}" for segment in trial.segments]
             tags["resumed_from"] = ", ".join(segments)
@@ -249,6 +261,8 @@ class StudyInMlflow:
             for row in event["comparisons"]:
                 if row["trial"] == trial.number:
                     tags[f"verdict.{on}.{row['family']}.{row['other']}"] = row["verdict"]
+        if (found := self._state.confirmed) and found.get("best") == trial.number:
+            tags["confirmed"] = "told from the others" if found["told"] else "not told apart"
         return tags
 
     def _send_files(self, run_id: str, trial: TrialState, changes: TrialChanges) -> None:

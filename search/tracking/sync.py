@@ -4,6 +4,7 @@ from pathlib import Path
 
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
+from search.storage.archives.opened import check_not_archived
 from search.storage.studies import display_path, open_as_driver, read_study, writer_of
 from search.tracking.tracker import Tracker, why
 from trainer.configfile import ConfigError
@@ -22,6 +23,7 @@ def sync(folder: Path) -> str:
         ValueError: The study is being run, or its ledger is damaged.
         OSError: The ledger cannot be read or written.
     """
+    check_not_archived(folder)
     path = folder / "ledger.jsonl"
     if who := writer_of(path):
         raise ConfigError(
@@ -36,7 +38,8 @@ def sync(folder: Path) -> str:
         try:
             sent = tracker.deliver(last=True)
         except Exception as error:  # whatever MLflow raises
-            raise ConfigError([f"MLflow at {tracker.uri} does not answer: {why(error)}"]) from error
+            said_why = why(error, tracker.uri)
+            raise ConfigError([f"MLflow at {tracker.uri} does not answer: {said_why}"]) from error
         finally:
             session.record(*links)
     if not sent:

@@ -6,17 +6,23 @@ came. A dead server delays nothing and loses nothing; what it missed is delivere
 the ledger's.
 """
 
+import shlex
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from search.ledger.events import OWN
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
+from search.storage.mlflow_cursor import Cursor, read_cursor, write_cursor
 from search.storage.outbox import Outbox, reason
-from search.tracking.address import linked_runs, tracking_uri, without_credentials
-from search.tracking.event_batch import OWN
-from trainer.atomic import write_atomically
-from trainer.documents import from_json, to_json
+from search.storage.studies import display_path
+from search.tracking.address import (
+    database_path,
+    linked_runs,
+    tracking_uri,
+    without_credentials,
+)
 
 if TYPE_CHECKING:
     from search.tracking.artifacts import Found
@@ -59,10 +65,10 @@ class Tracker:
         self._say = say
         self._secret_uri = tracking_uri(session.folder.parent)
         self.uri = without_credentials(self._secret_uri)
-        self._cursor_path = session.folder / "mlflow.json"
         self._delivered, self._reported = self._load_cursor()
         self._next_report_s = time.monotonic() + self.REPORT_S
         self._view: StudyInMlflow | None = None
+        self._remedy = ""
         self.found: Found | None = None
         self._outbox = Outbox(
             self._deliver,
@@ -86,14 +92,17 @@ class Tracker:
         self._outbox.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, error: object, trace: object) -> None:
+        if isinstance(error, KeyboardInterrupt):  # who ends it at once waits for nothing
+            self._outbox.close(0)
+            return
         later = f"`segtune sync {self._session.folder.name}`"
         waits = f"MLflow is brought up to date; Ctrl-C leaves, and {later} sends the rest later"
         # A server that does not answer takes none of the time.
         self._outbox.close(self.CLOSE_S, self.QUIET_S, lambda: self._say(waits))
         if self.behind:
-            again = f"{later} or the same command again"
-            self._say(f"MLflow does not have everything yet; {again} sends the rest")
+            rest = self._remedy or f"{later} or the same command again sends the rest"
+            self._say(f"MLflow does not have everything yet; {rest}")
 
     def _deliver(self) -> None:
         self.deliver(last=self._outbox.closing)
@@ -142,41 +151,52 @@ class Tracker:
         return self._view
 
     def _say_outage(self, error: Exception | None) -> None:
+        self._remedy = remedy(error, self.uri) if error else ""
         if error is None:
             self._say(f"MLflow at {self.uri} answers again and has everything")
         else:
-            self._say(f"MLflow at {self.uri} does not answer, events wait: {why(error)}")
+            self._say(f"MLflow at {self.uri} does not answer, events wait: {why(error, self.uri)}")
 
     def _save_cursor(self) -> None:
-        values = {"uri": self.uri, "delivered": self._delivered, "reported": self._reported}
-        text = to_json(values, indent=None)
-        write_atomically(self._cursor_path, lambda temporary: temporary.write_text(text))
+        write_cursor(self._session.folder, Cursor(self.uri, self._delivered, self._reported))
 
     def _load_cursor(self) -> tuple[int, int]:
         """Return how many events MLflow has, and how many its report of the study covers."""
-        try:
-            saved = from_json(self._cursor_path.read_text())
-        except (OSError, ValueError):
-            return 0, 0
+        saved = read_cursor(self._session.folder)
         linked = linked_runs(self._events, self.uri)
         # An earlier segtune kept passwords, and had no run of the study.
-        if without_credentials(saved["uri"]) != self.uri or None not in linked:
+        if saved is None or without_credentials(saved.uri) != self.uri or None not in linked:
             return 0, 0
-        reported = saved.get("reported", 0)
+        if saved.delivered > len(self._events):  # it is of another ledger
+            return 0, 0
         # A driver may have died between a run's creation and the line that links it; from its
         # proposal on, everything is delivered again, and the run is found by its trial's name.
-        for number, event in enumerate(self._events[: saved["delivered"]]):
+        for number, event in enumerate(self._events[: saved.delivered]):
             if event["event"] == "proposed" and event["trial"] not in linked:
-                return number, reported
-        return saved["delivered"], reported
+                return number, saved.reported
+        return saved.delivered, saved.reported
 
 
-def why(error: Exception) -> str:
-    """Return an error of MLflow's in a line without passwords, long enough for its remedy."""
+def why(error: Exception, uri: str) -> str:
+    """Return an error of MLflow's in a line without passwords, long enough for its remedy.
+
+    Args:
+        error: What it raised.
+        uri: Where it is, without a password.
+    """
     text = without_credentials(reason(error, length=600))[:300]
-    if any(sign in text for sign in ("is not a database", "image is malformed")):
-        text += ": move the file away, and `segtune sync` writes another"
-    return text
+    return ": ".join(filter(None, (text, remedy(error, uri))))
+
+
+def remedy(error: Exception, uri: str) -> str:
+    """Return what a person must do about an error that waiting does not mend; else nothing."""
+    path = database_path(uri)
+    is_garbage = any(sign in str(error) for sign in ("is not a database", "image is malformed"))
+    if path is None or not (is_garbage or path.is_dir()):
+        return ""
+    file = shlex.quote(display_path(path))
+    what = "" if is_garbage else f"{file} is a folder; "
+    return f"{what}mv {file} {file}.damaged, and `segtune sync` writes another"
 
 
 def send_rest(session: StudySession, say: Callable[[str], None]) -> None:

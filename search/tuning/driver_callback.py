@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -10,18 +11,24 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.execution.faults.recovery import Recovery
+from search.execution.faults.watchdog import Watchdog
 from search.execution.image_worker import ImageWorker
-from search.execution.recovery import Recovery
-from search.execution.watchdog import Watchdog
 from search.ledger.budget import budget_rule
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
+from search.ledger.users import user_name
+from search.ledger.waiting import Wait
 from search.monitor.console import ProgressDisplay
+from search.monitor.space import SpaceWatch
 from search.storage.dataset_cache import address_for_all_nodes, open_store
 from search.storage.requests import end_by_hand, take_up
 from search.study.config import StudyConfig
 from search.study.reference import Reference
+from search.tuning.checkpoint_keeper import CheckpointKeeper
+from search.tuning.leaving import Leaving
 from search.tuning.searcher import StudySearcher
+from search.tuning.shares import Shares
 
 WHERE_S = 30.0
 """In which a process that has just started says where it is, if it lives."""
@@ -46,6 +53,7 @@ class DriverCallback(tune.Callback):
         watchdog: Finds trials that hang.
         recovery: Is told where trials run.
         fits: Returns why trials of a study have no room on the cluster; empty if they have.
+        shares: Where others may use the cluster as well.
     """
 
     PERIOD_S = 0.5
@@ -59,6 +67,7 @@ class DriverCallback(tune.Callback):
         watchdog: Watchdog,
         recovery: Recovery,
         fits: Callable[[StudyConfig], str],
+        shares: Shares | None,
     ):
         self._session = session
         self._searcher = searcher
@@ -67,9 +76,13 @@ class DriverCallback(tune.Callback):
         self._watchdog = watchdog
         self._recovery = recovery
         self._fits = fits
+        self._shares = shares
         self._next_s = 0.0
         self._told_to_stop = False
         self._image_worker = ImageWorker(session, progress.print_line)
+        self._leaving = Leaving(session, searcher, recovery)
+        self._space = SpaceWatch(session.folder)
+        self._keeper = CheckpointKeeper(session, searcher.trials_with_attempt, progress.print_line)
         data = session.study.data
         store, fold = address_for_all_nodes(data.store), data.fold
         self._beside = {
@@ -116,7 +129,13 @@ class DriverCallback(tune.Callback):
             self._session.record(self._links.get())
         self._collect_beside(wait_s=0)
         self._image_worker.poll()
+        self._keeper.poll()
+        if self._space.look(self._session.study, self._session.state):
+            self._progress.print_line(f"note: {self._space.note}")
         session = self._session
+        self._leaving.poll()
+        if self._shares:
+            self._shares.poll()
         take_up(session, fits=self._fits)
         end_by_hand(session, self._searcher.trials_with_attempt())
         session.stopping = session.stopping or self._why_to_stop()
@@ -125,9 +144,12 @@ class DriverCallback(tune.Callback):
             self._stop_trials()
 
     def _why_to_stop(self) -> str:
-        if (self._session.folder / "stop").exists():
+        folder = self._session.folder
+        if self._session.asked_to_stop(folder):
+            with suppress(FileNotFoundError):
+                self._session.stopped_by = user_name((folder / "stop").stat().st_uid)
             return "the stop file"
-        if spent := self._session.overspent(now=time.time()):
+        if spent := self._session.overspent(self._session.now_s):
             self._session.record(spent)
             return budget_rule(spent)
         return ""
@@ -148,30 +170,41 @@ class DriverCallback(tune.Callback):
             return
         done, _ = ray.wait([*self._beside.values()], timeout=wait_s)
         for what in [what for what, task in self._beside.items() if task in done]:
-            kind, _, name = what.partition(" ")
+            kind = what.partition(" ")[0]
             try:
                 found: dict[str, Any] = ray.get(self._beside.pop(what))
                 if found:
                     self._session.record({"event": kind, **found})
             except ray.exceptions.RayError as error:
                 reason = str(getattr(error, "cause", error)).splitlines()[-1]
-                said = COMPUTED[kind] + f" {name}" * bool(name)
-                self._progress.print_line(f"{said} could not be computed: {reason}")
+                self._progress.print_line(f"{_what(what)} could not be computed: {reason}")
 
     def finish(self) -> None:
         """Wait for what is computed beside, unless the study is being stopped; record the rest."""
         self.poll()
+        waits = Wait(lambda why: self._progress.print_line(f"waits: {why}"))
         while self._beside and not self._told_to_stop:
+            said = ", ".join(_what(each) for each in self._beside)
+            waits.on(f"for what is computed beside the trials: {said}")
             self._collect_beside(wait_s=self.PERIOD_S)
             self.poll()
+        if self._shares:
+            self._shares.leave()
         if self._told_to_stop:
             self._image_worker.close()
         else:
             self._image_worker.finish()
+            self._keeper.finish()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles callbacks, and this one's copy is never used."""
         return {}
+
+
+def _what(beside: str) -> str:
+    """Return in words what is computed beside the trials."""
+    kind, _, name = beside.partition(" ")
+    return COMPUTED[kind] + f" {name}" * bool(name)
 
 
 @ray.remote(num_cpus=0)

@@ -9,14 +9,15 @@ from queue import SimpleQueue
 
 from ray import tune
 from ray.tune.execution import class_cache
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from search.execution.capacity import Slots
+from search.execution.faults.recovery import Recovery
+from search.execution.faults.watchdog import Watchdog
 from search.execution.gpus import check_gpus, gpus_of_ray
 from search.execution.preflight import check_shared
-from search.execution.recovery import Recovery
 from search.execution.session import ray_session
 from search.execution.trainable import Trainable
-from search.execution.watchdog import Watchdog
 from search.ledger.events import lasting
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
@@ -26,6 +27,7 @@ from search.study.config import StudyConfig
 from search.tuning.driver_callback import DriverCallback
 from search.tuning.scheduler import Scheduler
 from search.tuning.searcher import StudySearcher
+from search.tuning.shares import Shares
 from trainer.training.stop_signals import stop_signals
 
 # Tune would hand the driver's AWS keys on in a runtime environment, which Ray writes to its logs.
@@ -76,6 +78,7 @@ def run_trials(
             check_gpus(gpus, address)
         if address != "local":
             check_shared(session.folder, session.study)
+        before = [*session.listeners]
         sampler = Sampler(session.study)
         for event in lasting(session.ledger.events):
             sampler.observe(event)
@@ -92,7 +95,10 @@ def run_trials(
                 slots.resize(session.study.trials.cpus_per_trial, session.study.trials.gpus)
 
         session.listeners.append(follow)
-        callback = DriverCallback(session, searcher, progress, links, watchdog, recovery, fits)
+        shares = Shares(session, searcher, slots) if address != "local" else None
+        callback = DriverCallback(
+            session, searcher, progress, links, watchdog, recovery, fits, shares
+        )
         searcher.meanwhile = callback.poll
         scheduler = Scheduler(session, recovery, watchdog.ended)
 
@@ -102,6 +108,7 @@ def run_trials(
         with stop_signals(ask_to_stop), tempfile.TemporaryDirectory(prefix="segtune-") as scratch:
             _fit(session, scheduler, searcher, callback, scratch)
             callback.finish()
+        session.listeners[:] = before  # trials that are asked for afterwards have their own
 
 
 def _fit(
@@ -126,7 +133,7 @@ def _fit(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=scratch,
-            callbacks=[callback],
+            callbacks=[callback, _NoLines()],
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=False, checkpoint_frequency=0
@@ -140,3 +147,10 @@ def _fit(
         if session.error:  # Tune has it as text only
             raise session.error from None
         raise
+
+
+class _NoLines(TrialProgressCallback):
+    """In the place of Tune's own, which prints a line of every attempt that never began."""
+
+    def _print(self, msg: str) -> None:
+        pass

@@ -1,4 +1,4 @@
-"""ASHA behind Ray Tune's TrialScheduler, and the place where the driver writes the ledger.
+"""Who goes on, behind Ray Tune's TrialScheduler, and the place where the driver writes the ledger.
 
 `on_trial_result` is Tune's one hook that sees a report first and answers with the decision; what
 it records is on disk before the decision is acted on. Deaths and ends are recorded here as well.
@@ -11,8 +11,9 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from search.execution.failures import Cause, fault_of
-from search.execution.recovery import Recovery
+from search.execution.faults.failures import Cause, fault_of
+from search.execution.faults.recovery import Recovery
+from search.ledger.case_lists import kept_cases, with_cases
 from search.ledger.decisions import decision_events
 from search.ledger.events import COUNTED, OF_THE_MACHINE
 from search.ledger.hand import ended_by_hand
@@ -51,10 +52,13 @@ class Scheduler(TrialScheduler):
         session = self._session
         report = Report(epoch, metrics[session.study.objective.metric], metrics)
         where = {key: result[key] for key in ("gpu", "path") if result.get(key)}
+        reported = {"event": "reported", "trial": number, "epoch": epoch, "value": report.value,
+                    "metrics": metrics, **where}  # fmt: skip
+        cases = kept_cases(dict(result.get("cases") or ()))
         self._recovery.reported(number)
         decision = session.pruner.decide(session.state.trials[number], report)
         session.record(
-            {"event": "reported", "trial": number, **report._asdict(), **where},
+            *with_cases(reported, cases, session.state.case_lists),
             *decision_events(number, report, decision),
         )
         return self.CONTINUE if decision.action == "continue" else self.STOP
@@ -63,13 +67,18 @@ class Scheduler(TrialScheduler):
         """Record how an attempt ended by itself, with a result instead of a validation."""
         number, ending = trial.config["trial"], result.get("ending")
         state = self._session.state.trials[number]
+        self._recovery.ended(number)
+        why = self._session.why_stopped.get(number)
         if state.ending:  # a decision was carried out; it is recorded already
             return
         about = {"trial": number, "epoch": state.epoch, "reason": result["reason"]}
         if ending == "interrupted" and state.stop_asked:
             self._session.record(ended_by_hand(state))
         elif ending == "interrupted":
-            self._session.record({"event": "interrupted", **about, "cause": "stop"})
+            by = {"by": self._session.stopped_by} if self._session.stopped_by else {}
+            if why and not self._session.stopping:
+                about["reason"] = why
+            self._session.record({"event": "interrupted", **about, "cause": "stop", **by})
         else:
             self._session.record({"event": "ended", **about, "ending": ending})
 
@@ -111,17 +120,24 @@ class Scheduler(TrialScheduler):
         Without this order Tune gives warm actors to the newest, and a trial that is to be
         continued can wait until the study's end. Scanning all trials would cost more than the rest.
         """
+        for trial in self._waiting:
+            if trial.status == Trial.PENDING and self._waits_in_vain(trial):
+                _give_up(tune_controller, trial)
         while self._waiting and self._waiting[0].status != Trial.PENDING:
             self._waiting.popleft()
-        for trial in self._waiting:
-            # The nodes that it could start on are gone, and another takes its place; or a person
-            # has ended its trial.
-            if trial.status == Trial.PENDING and not (
-                self._recovery.can_start(trial.config["avoid"])
-                and not self._session.state.trials[trial.config["trial"]].stop_asked
-            ):
-                tune_controller.request_stop_trial(trial)
         return self._waiting[0] if self._waiting else None
+
+    def _waits_in_vain(self, trial: Trial) -> bool:
+        """Return whether an attempt is not to begin: there may never be a place for it.
+
+        The study stops; a person has ended its trial; or the nodes that it could start on are
+        gone, and another takes its place.
+        """
+        return (
+            bool(self._session.stopping or self._session.broken)
+            or self._session.state.trials[trial.config["trial"]].stop_asked
+            or not self._recovery.can_start(trial.config["avoid"])
+        )
 
     def debug_string(self) -> str:
         """Return Tune's status line, which is not shown."""
@@ -130,6 +146,17 @@ class Scheduler(TrialScheduler):
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles schedulers, and all that this one knows is in the ledger."""
         return {}
+
+
+def _give_up(tune_controller: Any, trial: Trial) -> None:
+    """Let an attempt go that has no process yet.
+
+    Tune's public way, `request_stop_trial`, writes into a list that nothing reads (Ray 2.60).
+    """
+    trial.init_local_path()  # without a name of it, Tune cannot list its results
+    tune_controller.stop_trial(trial)
+    if trial in tune_controller._staged_trials:  # else an idle process would keep a place for it
+        tune_controller._unstage_trial_with_resources(trial)
 
 
 def _was_last(trial: TrialState, cause: Cause) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.execution.recovery import Recovery
+from search.execution.faults.recovery import Recovery
 from search.ledger.hand import what_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession
@@ -18,6 +18,7 @@ from search.sampler.sampler import Sampler
 from search.storage.dataset_cache import address_for_all_nodes
 from search.storage.studies import shared_place
 from trainer.configfile import ConfigError
+from trainer.files.damaged import clear
 
 REFUSALS = 100
 """Proposals in a row that the trainer refuses, after which no other is asked for."""
@@ -100,6 +101,7 @@ class StudySearcher(Searcher):
 
     Attributes:
         meanwhile: Called while no attempt lives and all trials rest, once a second.
+        most: Returns how many trials may run where the cluster has so many places.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class StudySearcher(Searcher):
         self._recovery = recovery
         self._fit = fit
         self.meanwhile: Callable[[], None] = lambda: None
+        self.most: Callable[[int], int] = lambda places: places
         self._attempts: dict[str, int] = {}
 
     # Tune's annotation leaves out its own FINISHED, a str.
@@ -133,6 +136,7 @@ class StudySearcher(Searcher):
             return Searcher.FINISHED
         places = max(1, self._slots(self._recovery.left_alone()))
         places = min(places, self._session.study.trials.max_concurrent or places)
+        places = self.most(places)
         if len(self._attempts) >= places:
             return None
         taken = set(self._attempts.values())
@@ -143,8 +147,11 @@ class StudySearcher(Searcher):
             number = self._propose() if self._session.only is None else None
         if number is None:
             return None if self._attempts or waiting else Searcher.FINISHED
+        spec = self._spec(number)
+        if not self._recovery.can_start(spec.avoid):  # the nodes that are there are leaving
+            return None
         self._attempts[trial_id] = number
-        return asdict(self._spec(number))
+        return asdict(spec)
 
     def _propose(self) -> int | None:
         """Record and return a new trial: control, references, enqueued, then sampled; or None.
@@ -153,7 +160,7 @@ class StudySearcher(Searcher):
         """
         study, state = self._session.study, self._session.state
         references = sum(not trial.request for trial in state.references())
-        searched = sum(not trial.request for trial in state.searched())
+        searched = state.num_searched - state.num_searched_by_hand
         number = state.next_number
         event: Event = {"event": "proposed", "trial": number, "protected": True}
         if study.has_control and state.control() is None:
@@ -193,7 +200,7 @@ class StudySearcher(Searcher):
         so that the sampler learns of it, and is no trial.
         """
         study, state = self._session.study, self._session.state
-        ordinal = study.num_protected + len(state.searched())
+        ordinal = study.num_protected + state.num_searched
         while state.refused_in_a_row < REFUSALS:
             drawn = self._sampler.propose(ordinal, given)
             if drawn is None:
@@ -214,7 +221,7 @@ class StudySearcher(Searcher):
 
     def _why_exhausted(self) -> str:
         study, state = self._session.study, self._session.state
-        searched, wanted = len(state.searched()), state.num_trials(study)
+        searched, wanted = state.num_searched, state.num_trials(study)
         end = f"the study ends with {searched} of {wanted} searched trials"
         if refused := state.refused:
             end += f"; what the trainer says of the last: {refused[-1]['reason']}"
@@ -224,7 +231,9 @@ class StudySearcher(Searcher):
         return f"the space has no combination that was not tried{left_out}: {end}"
 
     def _spec(self, number: int) -> TrialSpec:
-        (self._session.trial_dir(number) / "stop").unlink(missing_ok=True)
+        stop = self._session.trial_dir(number) / "stop"
+        self._session.patiently(lambda: clear(stop), stop)
+        self._session.why_stopped.pop(number, None)
         spec = trial_spec(self._session, number, self._fit)
         return replace(spec, avoid=self._recovery.avoid(number, self.trials_with_attempt()))
 

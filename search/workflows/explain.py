@@ -29,7 +29,7 @@ from search.storage.run_folders import (
     trial_files,
 )
 from search.storage.studies import is_driven, read_study
-from search.storage.trial_names import trial_of
+from search.storage.trials.names import trial_of
 from search.study.config import StudyConfig
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
@@ -84,6 +84,7 @@ def explain(folder: Path, number: int, store: str | None = None) -> dict[str, An
         "study": study.study,
         "trial": number,
         "kind": trial.kind,
+        "reference": state.reference_name(study, trial),
         "status": trial.status(driven=trial.running and is_driven(folder)),
         "ending": trial.ending,
         "log": log_of(folder, number) if trial.attempts else "",
@@ -204,8 +205,9 @@ def _answer(findings: list[Finding], yard: history.Yardstick) -> str:
 def render(result: dict[str, Any]) -> str:
     """Return an explanation as text, at most WIDTH columns wide."""
     goal = f" of {result['goal']}" if result["ending"] is None else ""
+    kind = f"reference {result['reference']}" if result["reference"] else result["kind"]
     head = (
-        f"{result['study']}:{result['trial']} ({result['kind']}): {result['status']}, "
+        f"{result['study']}:{result['trial']} ({kind}): {result['status']}, "
         f"epoch {result['epoch']}{goal}"
     )
     if result["dice"] is not None:

@@ -5,11 +5,8 @@ packages of the search.
 """
 
 import importlib.metadata
-import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +28,10 @@ from search.workflows.model_ref import (
     on_this_machine,
 )
 from trainer.configfile import ConfigError, read_yaml
-from trainer.documents import strict, to_json
+from trainer.files.documents import strict, to_json
+from trainer.files.new_folder import appearing, check_free
 from trainer.progress import bar
+from trainer.terminal import printable
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
@@ -71,7 +70,7 @@ def export(words: str, out: Path, *, trial: int | None, runs: Path) -> None:
         ConfigError: There is no such model, it was exported before, or `out` cannot be made.
         OSError: S3 does not answer, or the disk is full.
     """
-    _check_free(out)
+    check_free(out)
     with on_this_machine(find_model(words, trial, runs), FETCHED) as model:
         from trainer.saved.model_io import frozen_settings, load, with_settings
         from trainer.saved.model_package import is_exported, write_checksums, write_weights
@@ -80,7 +79,7 @@ def export(words: str, out: Path, *, trial: int | None, runs: Path) -> None:
             raise ConfigError([f"{model.path}: is exported already; copy the folder"])
         as_trained = load(model.path, "cpu")
         trained = with_settings(as_trained, frozen_settings(as_trained) | _store_hash(as_trained))
-        with _appearing(out) as folder, bar("exporting", 3) as advance:
+        with appearing(out) as folder, bar("exporting", 3) as advance:
             weights = trained.model.state_dict()
             write_weights(
                 folder,
@@ -102,41 +101,17 @@ def export(words: str, out: Path, *, trial: int | None, runs: Path) -> None:
             advance(1)
             shown_as = [f"{path.parent.name}/{path.name}" for path in pictures]
             card = model_card(model.name, trained, metrics, provenance, shown_as, why)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            (folder / "README.md").write_text(printable(card), encoding="utf-8")
             write_checksums(folder)
     print(f"exported   {model.name} to {out}")
     print(f"predict    segtune predict {out} CASE MASK.nii.gz")
-
-
-def _check_free(out: Path) -> None:
-    if out.exists() or out.is_symlink():
-        raise ConfigError([f"{out}: exists; name a folder that does not"])
-    if not out.absolute().parent.is_dir():
-        raise ConfigError([f"{out}: no such folder: {out.parent}"])
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Give a folder to fill, which gets its name when all of it is on the disk."""
-    folder = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
-    folder.mkdir()
-    try:
-        yield folder
-        for path in folder.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        _check_free(out)
-        folder.rename(out.absolute())
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _store_hash(trained: "TrainedModel") -> dict[str, Any]:
     """Return the hash of the data, which only config.yaml of an early run names."""
     from trainer.saved.model_io import run_folder
 
-    path = run_folder(trained.path) / "config.yaml"
+    path = run_folder(trained) / "config.yaml"
     if trained.layout or trained.config.data.store_hash or not path.exists():
         return {}
     return {"data.store_hash": read_yaml(path).get("data", {}).get("store_hash")}
@@ -148,7 +123,7 @@ def _metrics(model: ModelRef, trained: "TrainedModel") -> dict[str, Any]:
     from trainer.saved.frozen_threshold import FrozenThreshold
     from trainer.saved.model_io import frozen_settings, run_folder
 
-    run_dir = run_folder(trained.path)
+    run_dir = run_folder(trained)
     measured = {} if trained.layout else read(trained.path).get("metrics") or {}
     dice = None if trained.epoch is None else lesion_dice(run_dir, trained.epoch)
     frozen = FrozenThreshold.load(run_dir) if frozen_settings(trained) else None
@@ -270,7 +245,7 @@ def _trained_in(origin: TrialOrigin, epoch: int | None) -> dict[str, Any]:
         "trial": trial.number,
         "kind": trial.kind,
         "confirms": trial.of,
-        "ending": trial.ending,
+        "ending": trial.ending or trial.status(),
         "params": trial.params,
         "commit": attempt.commit if attempt else "",
         "versions": attempt.versions if attempt else {},

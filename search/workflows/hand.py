@@ -13,9 +13,11 @@ from search.ledger.budget import budget_rule, overspent
 from search.ledger.hand import Request, note_text, requested_events, what_of
 from search.ledger.lease import BeingRun
 from search.ledger.session import StudySession
+from search.ledger.users import user_name
+from search.storage.archives.opened import check_not_archived
 from search.storage.requests import ask_driver, end_by_hand, new_name, take_up
 from search.storage.studies import display_path, open_as_driver, read_study, writer_of
-from search.storage.trial_names import trial_name, trial_of
+from search.storage.trials.names import trial_name, trial_of
 from search.study.checks import FIDELITY, setting_problem
 from search.study.config import StudyConfig
 from search.study.frozen import check_trainable
@@ -47,6 +49,7 @@ def enqueue(folder: Path, wanted: Wanted, *, dry_run: bool = False) -> str:
         ValueError: The study cannot have such a trial, or it cannot be trained on.
         OSError: The study's folder, or S3, cannot be reached.
     """
+    check_not_archived(folder)
     study, state = read_study(folder)
     assert state.study is not None
     check_trainable(state.study, folder)
@@ -64,7 +67,7 @@ def enqueue(folder: Path, wanted: Wanted, *, dry_run: bool = False) -> str:
     if drawn and wanted.reference is None:
         lines.append(f"note: the sampler fills in what applies of {', '.join(drawn)}")
     if dry_run:
-        requested_events(study, state, request, "")
+        requested_events(study, state, request, "", by=user_name())
         who = writer_of(folder / "ledger.jsonl")
         then = f"{who} would take it up" if who else "it would be the next at another launch"
         return "\n".join([*lines, f"{display_path(folder)}: {what_of(request)}; {then}"])
@@ -113,15 +116,17 @@ def _ask(folder: Path, request: Request) -> str:
         ValueError: It cannot be.
         OSError: The study's folder, or S3, cannot be reached.
     """
+    check_not_archived(folder)
     study, state = read_study(folder)
-    requested_events(study, state, request, "")
+    requested_events(study, state, request, "", by=user_name())
     who = writer_of(folder / "ledger.jsonl")
     if who is None:
         try:
             with open_as_driver(folder) as ledger:
                 session = StudySession(study, folder.resolve(), ledger)
                 take_up(session)
-                events = requested_events(session.study, session.state, request, new_name())
+                now = session.study, session.state
+                events = requested_events(*now, request, new_name(), by=user_name())
                 session.record(*events)
                 end_by_hand(session)
                 return ""

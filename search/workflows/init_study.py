@@ -19,12 +19,12 @@ from search.report.template import filled_in
 from search.storage.dataset_cache import read_manifest
 from search.study.config import StudyConfig
 from search.study.load import load_study
-from search.workflows.cost_probe import Cost, expected_hours, measured_costs
-from search.workflows.dry_run import store_problems
-from trainer.atomic import write_atomically
+from search.workflows.preview.cost_probe import Cost, expected_hours, measured_costs
+from search.workflows.preview.dry_run import store_problems
 from trainer.configfile import ConfigError
 from trainer.cpus import num_cpus
 from trainer.data.splits import NUM_FOLDS, fold_problem, place_of
+from trainer.files.atomic import write_atomically
 from trainer.gpus import look
 
 LENGTHS = ((81, 96), (81, 48), (81, 24), (27, 48), (27, 24), (9, 48), (9, 24), (9, 12))

@@ -26,7 +26,7 @@ import search
 import segtune_start
 from search.execution.auth import find_token, token_path
 from search.execution.environment import code_commit
-from search.report.text import plain
+from search.report.text import as_printed
 from search.storage.studies import display_path
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError, did_you_mean
@@ -47,7 +47,7 @@ SAME_PYTHON = (
 
 BEGIN = "-- segtune --"
 """Divides what Ray writes into a job's log from what the command prints."""
-CODE = {".py", ".js", ".css", ".jinja", ".json", ".yaml"}
+CODE = {".py", ".typed", ".js", ".css", ".jinja", ".json", ".yaml"}
 """Of the files of segtune, what a cluster needs."""
 
 
@@ -113,6 +113,7 @@ class Cluster:
         study: StudyConfig,
         runs: Path,
         earlier: Sequence[str],
+        group: str | None = None,
         *,
         dry_run: bool = False,
         probe: bool = False,
@@ -123,6 +124,7 @@ class Cluster:
             study: What to search.
             runs: The folder of all studies, as the cluster sees it.
             earlier: Names of studies to learn from.
+            group: Whose members may have a hand in it, too.
             dry_run: Only look at it from there, and show that.
             probe: And measure it there.
 
@@ -135,6 +137,7 @@ class Cluster:
         folder = seen_by_the_cluster(runs)
         words = ["launch", "study.yaml", "--runs", folder]
         words += [word for name in earlier for word in ("--warm-start", name)]
+        words += [] if group is None else ["--group", group]
         look = [*words, "--dry-run", *["--probe", "--address", "auto"] * probe]
         if dry_run:
             return self._show(*self.run(look, study))
@@ -308,7 +311,7 @@ class Cluster:
                 with suppress(KeyboardInterrupt):
                     asyncio.run(self._follow(name))
             else:
-                print(plain(_own(self._jobs.get_job_logs(name))), end="")
+                print(as_printed(_own(self._jobs.get_job_logs(name))), end="")
 
     async def _follow(self, name: str) -> None:
         before: str | None = ""
@@ -318,8 +321,8 @@ class Cluster:
                 if BEGIN not in before:
                     continue
                 text, before = _own(before), None
-            print(plain(text), end="", flush=True)
-        print(plain(before or ""), end="")
+            print(as_printed(text), end="", flush=True)
+        print(as_printed(before or ""), end="")
 
 
 def _about(job: JobDetails) -> dict[str, str]:

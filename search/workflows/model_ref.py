@@ -1,6 +1,8 @@
 """The trial or the trained model that a person means: `STUDY:7`, STUDY, or a run by its path."""
 
 import re
+import shutil
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,6 +11,8 @@ from pathlib import Path
 from search.analysis.ranking import best_of
 from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
+from search.storage.archives.opened import facts_of, is_archived
+from search.storage.archives.reader import is_archive
 from search.storage.run_folders import WEIGHTS_FILES, trial_files, weights_of
 from search.storage.studies import (
     display_path,
@@ -16,7 +20,7 @@ from search.storage.studies import (
     read_study,
     writer_of,
 )
-from search.storage.trial_names import split_trial, trial_name, trial_of
+from search.storage.trials.names import split_trial, trial_name, trial_of
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
 
@@ -63,13 +67,36 @@ def on_this_machine(model: ModelRef, names: Collection[str]) -> Iterator[ModelRe
     if (origin := model.origin) is None:
         yield model
         return
-    with trial_files(model.path, {*WEIGHTS_FILES, *names}) as files:
+    with (
+        _own_copy(model.path, {*WEIGHTS_FILES, *names})
+        if is_archived(origin.folder)
+        else trial_files(model.path, {*WEIGHTS_FILES, *names})
+    ) as files:
         if weights_of(files) is None:
             where = trial_name(origin.folder, origin.trial.number)
-            raise ConfigError(
-                [f"{where}: {origin.trial.ending}: no {WEIGHTS_FILES[0]} of it is here"]
-            )
+            why = _why_gone(origin.folder, origin.trial)
+            raise ConfigError([f"{where}: {origin.trial.status()}: {why}"])
         yield replace(model, path=files)
+
+
+@contextmanager
+def _own_copy(run_dir: Path, names: Collection[str]) -> Iterator[Path]:
+    """Give a copy of files of an archived run, beside which may be written; it goes at the end."""
+    with tempfile.TemporaryDirectory(prefix="segtune-") as temporary:
+        for name in names:
+            if (path := run_dir / name).is_file():
+                shutil.copyfile(path, Path(temporary, name))
+        yield Path(temporary)
+
+
+def _why_gone(folder: Path, trial: TrialState) -> str:
+    """Return why the weights of a trial are not at hand, and what to do."""
+    if is_archived(folder):
+        kept = ", ".join(map(str, facts_of(folder).get("weights") or [])) or "none"
+        return f"its weights are not in the archive, which has those of {kept}"
+    if trial.deleted:
+        return f"{trial.deleted.in_words()}; segtune enqueue trains its settings again"
+    return f"no {WEIGHTS_FILES[0]} of it is here"
 
 
 def find_trial(words: str, trial: int | None, runs: Path) -> tuple[Path, int]:
@@ -91,7 +118,7 @@ def find_trial(words: str, trial: int | None, runs: Path) -> tuple[Path, int]:
     name, number = split_trial(words, trial)
     folder = find_study(name, runs)
     study, state = read_study(folder)
-    found = _best(folder, study, state) if number is None else trial_of(folder, state, number)
+    found = best_trial(folder, study, state) if number is None else trial_of(folder, state, number)
     return folder, found.number
 
 
@@ -114,7 +141,7 @@ def find_model(words: str, trial: int | None, runs: Path) -> ModelRef:
         if folder.parent.name == "trials" and (folder.parents[1] / "ledger.jsonl").is_file():
             if trial is not None:
                 raise ConfigError([f"--trial {trial}: {words} is a trial already"])
-            return _of_study(folder.parents[1], int(folder.name))
+            return of_study(folder.parents[1], int(folder.name))
         if trial is not None:
             raise ConfigError([f"--trial {trial}: {words} is no study"])
         stem = path.stem if path.is_file() and path.stem not in OWN_NAMES else ""
@@ -124,7 +151,7 @@ def find_model(words: str, trial: int | None, runs: Path) -> ModelRef:
             path.resolve(), _plain(f"{folder.name}-{stem}" if stem else folder.name), None
         )
     name, number = split_trial(words, trial)
-    return _of_study(find_study(name, runs), number)
+    return of_study(find_study(name, runs), number)
 
 
 def _is_run(path: Path) -> bool:
@@ -133,16 +160,22 @@ def _is_run(path: Path) -> bool:
     if path.is_dir():
         marks = weights_of(path) is not None, (path / "checkpoints").is_dir(), is_exported(path)
         return any(marks) and not (path / "ledger.jsonl").is_file()
-    return path.is_file()
+    return path.is_file() and not is_archive(path)
 
 
-def _best(folder: Path, study: StudyConfig, state: StudyState) -> TrialState:
+def best_trial(folder: Path, study: StudyConfig, state: StudyState) -> TrialState:
+    """Return the trial that the leaderboard has first.
+
+    Raises:
+        ConfigError: No trial has a result.
+    """
     if best := best_of(study, state):
         return best
     raise ConfigError([f"{display_path(folder)}: no trial has a result"])
 
 
-def _of_study(folder: Path, number: int | None) -> ModelRef:
+def of_study(folder: Path, number: int | None) -> ModelRef:
+    """Return the model of a trial of the study in a folder, None for its best, as `find_model`."""
     study, state = read_study(folder)
     if study.trainer:
         rule = "only its own program knows its weights, which lie in its trials' folders"
@@ -154,7 +187,7 @@ def _of_study(folder: Path, number: int | None) -> ModelRef:
                 [f"{display_path(folder)}: is run by {driver}, its best may change: `segtune stop` "
                  f"it, {ended}"]
             )  # fmt: skip
-        trial = _best(folder, study, state)
+        trial = best_trial(folder, study, state)
     else:
         trial = trial_of(folder, state, number)
     if trial.ending is None:

@@ -19,15 +19,16 @@ from search.execution.environment import code_commit, package_versions
 from search.execution.hardware import cpu_model
 from search.ledger.journal import Event, Ledger
 from search.ledger.trial_state import Attempt, Report, TrialState
-from search.storage.dataset_cache import open_store
+from search.storage.archives.opened import is_archived, refuse
+from search.storage.dataset_cache import content_hash, open_store
 from search.storage.studies import read_study
-from search.storage.trial_names import trial_name, trial_of
+from search.storage.trials.names import trial_name, trial_of
 from search.study import semantics
 from search.study.config import StudyConfig
 from search.study.frozen import frozen_of
 from search.study.load import with_its_trainer
 from search.workflows import replay_own
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, absolute
 from trainer.configfile import ConfigError
 
 TOLERANCE = 0.05
@@ -56,7 +57,12 @@ class TrainedSegment:
 
 
 def replay(
-    folder: Path, number: int, *, epochs: int | None = None, fit: str = "trainer.loop:fit"
+    folder: Path,
+    number: int,
+    *,
+    epochs: int | None = None,
+    store: str | None = None,
+    fit: str = "trainer.loop:fit",
 ) -> bool:
     """Train a trial again in a temporary folder, and print how its metrics compare.
 
@@ -64,6 +70,7 @@ def replay(
         folder: The study's.
         number: The trial.
         epochs: Only those that were reported up to here.
+        store: Where the study's data are now, if not where they were.
         fit: `module:function` with the contract of `trainer.loop.fit`.
 
     Returns:
@@ -71,12 +78,17 @@ def replay(
         TOLERANCE where bits are not promised.
 
     Raises:
-        ValueError: There is no such trial, or nothing to compare with.
+        ValueError: There is no such trial, nothing to compare with, or the store has other data.
         OSError: The ledger cannot be read.
     """
     study, state = read_study(folder)
     trial = trial_of(folder, state, number)
+    assert state.study is not None
+    if store is not None:
+        study = _with_store(study, store, state.study)
     if study.trainer:
+        if is_archived(folder):
+            refuse(folder, f"trained by {study.trainer.name}, which no archive may start")
         name, study = study.trainer.name, with_its_trainer(study, folder)
         print(
             f"note       trained by {name}: whether the same seed gives the same "
@@ -90,7 +102,6 @@ def replay(
     if not parts:
         name = trial_name(folder, number)
         raise ConfigError([f"{name}: no epoch of it was reported so far"])
-    assert state.study is not None
     started = [
         event
         for event in Ledger.open(folder / "ledger.jsonl", writer=False).events
@@ -114,6 +125,20 @@ def replay(
     if study.trials.workers_per_trial > 1:
         print("note       1 worker now: sums over several are rounded otherwise")
     return _compared(train_again(parts, number, fit), tolerance)
+
+
+def _with_store(study: StudyConfig, store: str, begun: Event) -> StudyConfig:
+    """Return a study whose data lie elsewhere now.
+
+    Raises:
+        ConfigError: They are others than it was begun with, or none.
+    """
+    if (found := content_hash(store)) != begun["store_hash"]:
+        rule = f"but the study was begun with {begun['store_hash'][:12]}"
+        raise ConfigError([f"--store {store}: has the content {found[:12]}, {rule}"])
+    return study.model_copy(
+        update={"data": study.data.model_copy(update={"store": absolute(store)})}
+    )
 
 
 def _compared(again: Iterator[tuple[Report, Mapping[str, float]]], tolerance: float) -> bool:

@@ -10,7 +10,7 @@ from search.execution.environment import code_commit, package_versions
 from search.execution.own_validations import own_fit
 from search.ledger.trial_state import Report, TrialState
 from search.storage.dataset_cache import open_store
-from search.storage.trial_names import trial_name
+from search.storage.trials.names import trial_name
 from search.study.config import StudyConfig
 from trainer.configfile import ConfigError
 

@@ -24,10 +24,10 @@ from search.study.sampler_limits import combinations
 from search.study.shipped import space_file
 from search.workflows.launch import launch
 from search.workflows.model_ref import ModelRef, find_model, on_this_machine
-from trainer.atomic import write_atomically
 from trainer.config import DiffusionConfig, SamplingConfig, TrainConfig
 from trainer.configfile import ConfigError, build, read_yaml
-from trainer.documents import from_json, to_json
+from trainer.files.atomic import write_atomically
+from trainer.files.documents import from_json, to_json
 from trainer.respacing import timesteps
 
 OPTIONS = {
@@ -131,7 +131,7 @@ def _look_at(model: ModelRef, options: RespaceOptions) -> tuple[TrainConfig, str
     from trainer.saved.model_io import fingerprint, load, run_folder
 
     trained = load(model.path, "cpu")
-    config, folder = trained.config, run_folder(trained.path)
+    config, folder = trained.config, run_folder(trained)
     if config.model.segments_directly:
         raise ConfigError(
             [f"{model.path}: {config.model.family} segments directly: there is nothing to sample"]
@@ -273,7 +273,7 @@ def _store(
 
     sampling = chosen.sampling.model_dump(mode="json", exclude={"threshold"})
     trained = load(model.path, device_for(study.trials.gpus))
-    run_dir = run_folder(trained.path)
+    run_dir = run_folder(trained)
     frozen = FrozenThreshold.load(run_dir)
     if frozen is None or (frozen.weights, frozen.sampling) != (weights, sampling):
         changed = {f"sampling.{key}": value for key, value in sampling.items()}

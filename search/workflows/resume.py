@@ -19,9 +19,9 @@ from search.ledger.journal import Event
 from search.ledger.session import StudySession
 from search.ledger.trial_state import TrialState
 from search.storage.run_folders import checkpoints_of
-from search.storage.trial_names import trial_name, trial_of
+from search.storage.trials.names import trial_name, trial_of
 from search.study.config import StudyConfig
-from search.workflows.launch import reopened, run_study
+from search.workflows.run_study import reopened, run_study
 from trainer.configfile import ConfigError
 
 CAN_GO_ON = ("completed", "stopped", "stalled")
@@ -143,10 +143,17 @@ def _problem(session: StudySession, trial: TrialState, epochs: int) -> str:
         session.study.check_settings(trial.params, epochs=epochs)
     except ConfigError as error:
         return error.lines[0]
+    if trial.deleted:
+        return f"{trial.deleted.in_words()}; segtune enqueue trains its settings again"
     run_dir = session.trial_dir(trial.number)
     if session.study.trainer:
         return ""  # what it goes on from, it knows itself
     if not checkpoints_of(run_dir):
-        where = run_dir / "checkpoints"
-        return f"{where}: no checkpoint here; was it trained on another machine's disk?"
+        where, keep = run_dir / "checkpoints", session.study.checkpoints.keep
+        if keep == "all":
+            return f"{where}: no checkpoint here; was it trained on another machine's disk?"
+        return (
+            f"{where}: no checkpoint here: the study keeps those of its best {keep} "
+            "(checkpoints.keep); segtune enqueue trains its settings again"
+        )
     return ""

@@ -15,10 +15,12 @@ from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
 from search.report.text import align
 from search.storage.studies import read_study
-from search.storage.trial_names import trial_name, trial_of
+from search.storage.trials.names import trial_name, trial_of
 from search.study.config import StudyConfig
-from search.workflows.launch import BROKEN, only_failures, reopened, run_study
+from search.workflows.conclusion import only_failures
+from search.workflows.run_study import reopened, run_study
 from trainer.configfile import ConfigError
+from trainer.exit_status import Exit
 
 
 def retry(
@@ -50,7 +52,7 @@ def retry(
         chosen = _chosen(folder, session.study, session.state, trials)
         session.record(*(_retried(trial) for trial in chosen if trial.ending))
         status = run_study(session, address, fit=fit)
-        return BROKEN if only_failures(chosen) else status
+        return Exit.BROKEN if only_failures(chosen) else status
 
 
 def preview(folder: Path, trials: Sequence[int] = ()) -> str:
@@ -85,7 +87,7 @@ def _chosen(
         ConfigError: One line for every reason why not.
     """
     if not numbers:
-        going_on = [trial for trial in state.live() if trial.retries]
+        going_on = [t for t in state.live() if t.retries]
         if chosen := state.failed() or going_on:
             return chosen
         raise ConfigError([f"{folder}: no trial of it failed"])

@@ -135,13 +135,6 @@ def test_a_generated_study_is_taken_or_refused_in_a_line(
     judge_generated(study, tmp_path / "study.yaml", phantom_store)
 
 
-@pytest.mark.slow
-@examples(500)
-@given(study=studies())
-def test_more_generated_studies(study: dict[str, Any], tmp_path: Path, phantom_store: Path) -> None:
-    judge_generated(study, tmp_path / "study.yaml", phantom_store)
-
-
 @pytest.mark.nightly
 @examples(3000)
 @given(study=studies())

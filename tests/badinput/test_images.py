@@ -15,7 +15,7 @@ from trainer.data.store import Store
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 
-QUICK, SLOW, ALL = 20, 100, 600
+QUICK, ALL = 20, 600
 CASE = "sub-stroke0001"
 NAMES = {
     "ncct": f"raw_data/{CASE}/ses-01/{CASE}_ses-01_ncct.nii",
@@ -99,13 +99,7 @@ def test_a_damaged_image(scans, tmp_path, number):
     answer_to(scans, tmp_path, number)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(QUICK, SLOW))
-def test_more_damaged_images(scans, tmp_path, number):
-    answer_to(scans, tmp_path, number)
-
-
 @pytest.mark.nightly
-@pytest.mark.parametrize("number", range(SLOW, ALL))
+@pytest.mark.parametrize("number", range(QUICK, ALL))
 def test_many_damaged_images(scans, tmp_path, number):
     answer_to(scans, tmp_path, number)

@@ -354,6 +354,10 @@ RANGES: dict[str, tuple[str, str]] = {
     "choices is a mapping": (batch("{type: categorical, choices: {a: 3}}"), "choices"),
     "a choice twice": (batch("{type: categorical, choices: [2, 2.0]}"), r"choices has 2\.0 twice"),
     "a choice is a mapping": (batch("{type: categorical, choices: [{a: 1}, 2]}"), "choices"),
+    "a prior is a mapping": (batch("{type: categorical, choices: [2], prior: {a: 1}}"), "prior"),
+    "a prior is a nested list": (batch("{type: categorical, choices: [2], prior: [[2]]}"), "prior"),
+    "a prior is text": (lr("{type: float, low: 1e-4, high: 1e-2, prior: much}"), "prior is 'much'"),
+    "a confidence is a list": (lr("{type: float, low: 1, high: 2, confidence: [1]}"), "confidence"),
     "a choice is a nested list": (batch("{type: categorical, choices: [[[1]], 2]}"), "choices"),
     "a choice is a date": (
         batch("{type: categorical, choices: [2024-01-01, 2]}"),

@@ -80,7 +80,7 @@ def _run(folder: Path) -> list[Row]:
 
 def _start_s(folder: Path) -> float:
     """Return the CPU time of a process that paints once."""
-    code = "import sys; from search.storage.trial_images import _paint; from pathlib import Path; "
+    code = "import sys; from search.storage.trials.images import _paint; from pathlib import Path; "
     code += "_paint(*map(Path, sys.argv[1:3]), sys.argv[3], None, 1e9)"
     words = [str(folder / "run"), str(folder / "run"), str(folder / "store")]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -200,7 +200,7 @@ def replay(folder: Path) -> dict[str, float]:
     state = StudyState.replay(ledger.events)
     assert state.study is not None
     config = StudyConfig.model_validate(state.study["config"])
-    Pruner.replay(config, state)
+    Pruner.replay(config, state, ledger.events)
     judged = time.process_time()
     sampler = Sampler(config)
     for event in ledger.events:

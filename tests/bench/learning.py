@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from trainer.atomic import write_atomically
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest
 from trainer.data.batches import Draws, rows_of
 from trainer.data.store import Store
 from trainer.evaluation.threshold_baseline import best_threshold
+from trainer.files.atomic import write_atomically
 from trainer.loop import fit
 from trainer.training.train_state import TrainState
 

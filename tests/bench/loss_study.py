@@ -24,9 +24,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from trainer.atomic import write_atomically
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest
+from trainer.files.atomic import write_atomically
 from trainer.loop import fit
 from trainer.run_log import RunLog
 

@@ -142,7 +142,25 @@ def kill_driver(run: Run, draw: random.Random) -> Iterator[Strike]:
     trials = frozenset(run.attempts())
     driver.signal(signal.SIGKILL)
     yield Strike("launched again", trials, told="driver")
-    wait_for(lambda: driver not in run.lan.head.processes("driver"), "the driver's end")
+    wait_for(lambda: driver not in run.host.processes("driver"), "the driver's end")
+
+
+def suspend_driver(run: Run, draw: random.Random) -> Iterator[Strike]:
+    """SIGSTOP the driver; one on another machine, by another clock, takes over; then it wakes up.
+
+    Boot ids and clocks differ, so that only the age of the lease tells, by the files' own dates.
+    The first must then end and write nothing more.
+    """
+    driver, slept = found(run, run.driver, "a driver"), run.host
+    trials, known = frozenset(run.attempts()), len(run.events("driver"))
+    said = len(run.log())
+    driver.signal(signal.SIGSTOP)
+    run.move()
+    yield Strike(f"of {slept.name}, {run.host.name} takes over", trials, told="driver")
+    run.wait(lambda: len(run.events("driver")) > known, "another driver to take over")
+    driver.signal(signal.SIGCONT)
+    wait_for(lambda: driver not in slept.processes("driver"), "the end of who was asleep")
+    assert "has taken this study over; this one writes nothing more" in slept.log("driver")[said:]
 
 
 def restart_head(run: Run, draw: random.Random) -> Iterator[Strike]:
@@ -191,25 +209,28 @@ def fill(path: Path) -> None:
 
 
 def victim(run: Run, draw: random.Random, epoch: int = 0) -> tuple[int, RayHost, Process]:
-    """Choose a trial that trains, has reported so many epochs and has some before it."""
+    """Choose a trial that trains, has reported so many epochs and has some before its end."""
 
     def choices() -> list[tuple[int, RayHost, Process]]:
         trials = run.state().trials
-        fit_for = range(epoch, run.plan.epochs - 3)
-        return [(t, *where) for t, where in run.attempts().items() if trials[t].epoch in fit_for]
+        return [
+            (trial, *where)
+            for trial, where in run.attempts().items()
+            if trials[trial].epoch >= epoch and run.plan.goes_on(trials[trial].epoch)
+        ]
 
     return draw.choice(found(run, choices, "a trial that trains"))
 
 
 def busy_host(run: Run, draw: random.Random) -> tuple[RayHost, frozenset[int]]:
-    """Choose a host without the head on which trials train, and return these."""
+    """Choose a host without head and driver on which trials train, and return these."""
 
     def choices() -> list[tuple[RayHost, frozenset[int]]]:
         where = {trial: host for trial, (host, _) in run.attempts().items()}
         return [
             (host, frozenset(trial for trial, its in where.items() if its is host))
             for host in run.lan.hosts[1:]
-            if host in where.values()
+            if host in where.values() and host is not run.host
         ]
 
     return draw.choice(found(run, choices, "a host that trains"))

@@ -29,6 +29,8 @@ mount -t tmpfs -o mode=755 own {BASE}/own
 mkdir {BASE}/own/home {BASE}/own/tmp
 mount -t tmpfs -o mode=1777,size=1g shm /dev/shm
 ip link set lo up
+cat /proc/sys/kernel/random/uuid > {BASE}/own/boot_id
+mount --bind {BASE}/own/boot_id /proc/sys/kernel/random/boot_id
 """
 FURNISH = f"""
 mount -t tmpfs -o mode=755 base {BASE}
@@ -37,7 +39,7 @@ mkdir own share
 mount -t tmpfs -o mode=755,size=$SHARE_MB"m" share share
 (umask 077; echo $TOKEN > token)
 echo "127.0.0.1 localhost" > hosts
-for number in 1 2 3; do echo "{NETWORK}.$number host$number"; done >> hosts
+for number in 1 2 3 4 5 6 7 8 9; do echo "{NETWORK}.$number host$number"; done >> hosts
 ip link add bridge type bridge
 ip address add {NETWORK}.254/24 dev bridge
 ip link set bridge up
@@ -168,6 +170,7 @@ class Host:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": f"{BASE}/token",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "120",  # a machine may have other work
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_timeout_ms": "2000",
             "RAY_health_check_failure_threshold": "5",

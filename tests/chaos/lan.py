@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from search.execution.own_ray.folder import BOUNDS
 from tests.chaos.hosts import BASE, FURNISH, NETWORK, PREPARE, SHARE, Host, Process
 
 PORT = 6379
@@ -55,6 +56,7 @@ class RayHost(Host):
             "ray",
             *("ray", "start", *where, f"--node-ip-address={self.address}"),
             *(f"--num-cpus={num_cpus}", "--num-gpus=0", "--object-store-memory=100000000"),
+            **BOUNDS,
         )
 
     def stop_ray(self) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,9 +16,11 @@ from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
 from search.study.load import load_study
+from tests.chaos.ahead import AHEAD_S
 from tests.chaos.hosts import NETWORK, ROOT, SHARE, Process, wait_for
 from tests.chaos.lan import PORT, Lan, RayHost
 from tests.chaos.server import MlflowServer
+from tests.search.asha_oracle import check_decisions, rungs
 
 TOY = "tests.chaos.toy:fit"
 REAL = "trainer.loop:fit"
@@ -34,7 +37,8 @@ class Plan:
         name: Of the study.
         fit: `module:function` that trains.
         lrs: One trial each, after the control.
-        epochs: Of each trial; none is stopped.
+        epochs: Of each trial that nobody stops.
+        asha: Settings of the rungs; without any, no trial is stopped.
         hang_timeout_s: After which a trial's process hangs.
         slow_s: Seconds of the toy's epochs.
         settings: Further ones of the trainer.
@@ -46,11 +50,22 @@ class Plan:
     fit: str = TOY
     hang_timeout_s: float = 20
     slow_s: float = 0.5
+    asha: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def named(self, name: str) -> "Plan":
         """Return the same study under another name."""
         return replace(self, name=name)
+
+    @property
+    def scheduler(self) -> dict[str, Any]:
+        """The study's section of that name."""
+        return {"type": "asha" if self.asha else "none", "max_t": self.epochs, **self.asha}
+
+    def goes_on(self, epoch: int, epochs: int = 3) -> bool:
+        """Return whether a trial cannot end within so many epochs after this one."""
+        ends = {self.epochs} | {rung for ladder in rungs(self.scheduler) for rung in ladder}
+        return not ends & {*range(epoch + 1, epoch + 1 + epochs)} and epoch < self.epochs
 
     def write(self, folder: Path, store: Path) -> Path:
         """Write the study's YAML into a folder, as `study` names it, and return its path."""
@@ -59,7 +74,7 @@ class Plan:
             "data": {"store": str(store)},
             "train": {"num_threads": 1, **self.settings},
             "space": {"optimizer.lr": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True}},
-            "scheduler": {"type": "none", "max_t": self.epochs},
+            "scheduler": self.scheduler,
             "trials": {"num_trials": len(self.lrs), "hang_timeout_s": self.hang_timeout_s},
             "enqueue": [{"optimizer.lr": lr} for lr in self.lrs],
         }
@@ -102,11 +117,13 @@ class Run:
 
     Attributes:
         folder: The study's, as this process sees it.
+        host: Where its driver is.
     """
 
     def __init__(self, plan: Plan, lan: Lan, mlflow: MlflowServer):
         self.plan = plan
         self.lan = lan
+        self.host = lan.head
         self.mlflow = mlflow
         self.folder = lan.share / "runs" / plan.name
         self._size = 0
@@ -118,12 +135,21 @@ class Run:
 
     def _launch(self) -> None:
         self._said_before = len(self.log())
-        self._relauncher = self.lan.head.start(
+        drive = "tests.search.drive" if self.host is self.lan.head else "tests.chaos.ahead"
+        self._relauncher = self.host.start(
             "driver",
-            *(RELAUNCH, "python", "-m", "tests.search.drive", SHARE / f"{self.plan.name}.yaml"),
+            *(RELAUNCH, "python", "-m", drive, SHARE / f"{self.plan.name}.yaml"),
             *(SHARE / "runs", f"{NETWORK}.1:{PORT}", self.plan.fit),
             MLFLOW_TRACKING_URI=self.mlflow.URI,
         )
+
+    def move(self) -> None:
+        """Launch on another host, by another clock, what nobody launches again here any more."""
+        [relauncher] = [p for p in self.host.processes("driver") if "bash" in p.command.split()[0]]
+        relauncher.signal(signal.SIGKILL)
+        self._relauncher.wait()
+        self.host = next(host for host in self.lan.hosts[:2] if host is not self.host)
+        self._launch()
 
     def set_pace(self, epoch_s: float) -> None:
         """Let the toy's epochs take so long from now on."""
@@ -134,7 +160,12 @@ class Run:
         path = self.folder / "ledger.jsonl"
         if path.exists() and path.stat().st_size != self._size:
             self._size = path.stat().st_size
-            self._events = Ledger.open(path, writer=False).events
+            events = Ledger.open(path, writer=False).events
+            head = self.lan.head.name
+            ahead = {e["fence"] for e in events if e["event"] == "driver" and e["host"] != head}
+            self._events = [
+                e | {"time": e["time"] - AHEAD_S * (e["fence"] in ahead)} for e in events
+            ]
         return [event for event in self._events if kind in ("", event["event"])]
 
     def state(self) -> StudyState:
@@ -160,8 +191,8 @@ class Run:
         return self.ended or (self.state().planned(self.study) and not left)
 
     def log(self) -> str:
-        """Return what the drivers of this and the studies before it have printed."""
-        return self.lan.head.log("driver")
+        """Return what drivers, of this and the studies before it, have printed on its host."""
+        return self.host.log("driver")
 
     def wait(self, ready: Callable[[], Any], what: str, timeout_s: float = 180) -> Any:
         """Wait until something is true or the study has ended; return what `ready` returned.
@@ -192,7 +223,7 @@ class Run:
 
     def driver(self) -> Process | None:
         """Return the driver's process, None between two."""
-        processes = self.lan.head.processes("driver")
+        processes = self.host.processes("driver")
         return next((p for p in processes if p.command.startswith("python")), None)
 
     def finish(self) -> None:
@@ -211,21 +242,23 @@ class Run:
             AssertionError: Something is missing, doubled or different.
         """
         state = self.state()  # refuses epochs that are doubled, or that follow an end
-        assert {n: trial.ending for n, trial in state.trials.items()} == dict.fromkeys(
-            truth, "completed"
-        )
-        assert {n: reported(trial) for n, trial in state.trials.items()} == truth
-        assert self._shown() == {n: reported(trial) for n, trial in state.trials.items()}
+        check_decisions(self.events())
+        endings = {n: trial.ending for n, trial in state.trials.items()}
+        assert endings.keys() == truth.keys()
+        assert {*endings.values()} == {"completed"} | ({"stopped"} if self.plan.asha else set())
+        found = {n: reported(trial) for n, trial in state.trials.items()}
+        assert found == {n: truth[n][: len(curve)] for n, curve in found.items()}
+        assert self._shown(endings) == found
         wait_for(lambda: not self.left_behind(), f"the end of {self.left_behind()}", 90)
 
-    def _shown(self) -> dict[int, Curve]:
-        """Return each trial's curve in MLflow, where each trial has one run."""
+    def _shown(self, endings: Mapping[int, str | None]) -> dict[int, Curve]:
+        """Return each trial's curve in MLflow, where each trial has one run that ended alike."""
         from mlflow import MlflowClient
 
         with tempfile.TemporaryDirectory() as folder:
-            return self._curves(MlflowClient(self.mlflow.copy_to(Path(folder))))
+            return self._curves(MlflowClient(self.mlflow.copy_to(Path(folder))), endings)
 
-    def _curves(self, client: Any) -> dict[int, Curve]:
+    def _curves(self, client: Any, endings: Mapping[int, str | None]) -> dict[int, Curve]:
         experiment = client.get_experiment_by_name(self.plan.name)
         assert experiment
         curves = {}
@@ -233,7 +266,8 @@ class Run:
         for run in client.search_runs([experiment.experiment_id], "tags.kind != 'study'"):
             number = int(run.data.tags["trial_uid"].split("/")[1])
             assert number not in curves, f"trial {number} has two runs"
-            assert run.info.status == "FINISHED", f"trial {number} is {run.info.status}"
+            due = "FINISHED" if endings[number] in ("completed", "stopped") else "KILLED"
+            assert run.info.status == due, f"trial {number} is {run.info.status}, not {due}"
             by_epoch: dict[int, dict[str, float]] = {}
             for key in run.data.metrics:
                 if key.startswith("final/"):  # of no epoch: what a table of trials shows

@@ -1,15 +1,27 @@
-"""What the three campaigns consist of."""
+"""What the campaigns consist of, and what whoever carries one out by hand needs."""
 
 import random
-from collections.abc import Mapping
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 from tests.chaos import faults
 from tests.chaos.campaign import Stage
 from tests.chaos.faults import Fault
+from tests.chaos.hosts import obstacle
 from tests.chaos.study import REAL, Plan
 
 LRS = tuple(10 ** (-1 - number / 4) for number in range(12))
 TOY = Plan("toy", LRS, epochs=60)
+ASHA = Plan(
+    "asha",
+    tuple(10 ** (-1 - number / 8) for number in range(24)),
+    epochs=48,
+    asha={"grace_period": 6, "reduction_factor": 2, "brackets": 2, "smoothing": 2},
+)
 PHANTOM = Plan(
     "phantom",
     LRS[8:11],
@@ -65,8 +77,27 @@ def longer() -> list[Stage]:
     return [Stage(TOY, _mixed(times, 1))]
 
 
+def pruned(seed: int) -> list[Stage]:
+    """Sixteen faults while ASHA stops trials; twice a driver that was asleep wakes up."""
+    times: dict[Fault, int] = {
+        faults.kill_process: 2,
+        faults.corrupt_checkpoint: 1,
+        faults.stop_process: 1,
+        faults.kill_raylet: 1,
+        faults.power_off: 1,
+        faults.flicker: 1,
+        faults.cut: 1,
+        faults.kill_driver: 3,
+        faults.suspend_driver: 2,
+        faults.restart_head: 1,
+        faults.kill_mlflow(30): 1,
+        faults.fill_storage: 1,
+    }
+    return [Stage(ASHA, _mixed(times, seed))]
+
+
 def full(seed: int) -> list[Stage]:
-    """Sixty faults: 50 on toys, and 10 on the real trainer."""
+    """76 faults: 10 on the real trainer, 16 beside ASHA, and 50 on toys that nobody stops."""
     toy: dict[Fault, int] = {
         faults.kill_process: 8,
         faults.corrupt_checkpoint: 6,
@@ -91,7 +122,30 @@ def full(seed: int) -> list[Stage]:
         faults.restart_head: 1,
         faults.fill_storage: 1,
     }
-    return [Stage(PHANTOM, _mixed(real, seed)), Stage(TOY, _mixed(toy, seed))]
+    return [Stage(PHANTOM, _mixed(real, seed)), *pruned(seed), Stage(TOY, _mixed(toy, seed))]
+
+
+@contextmanager
+def equipped() -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """Yield a small prepared phantom, and what prints a line with the seconds so far.
+
+    Raises:
+        SystemExit: There can be no hosts here; the line says why.
+    """
+    from trainer.data.phantom import write_phantom
+    from trainer.data.prepare import prepare
+
+    if reason := obstacle():
+        sys.exit(f"chaos cannot be made here: {reason}")
+    begun_s = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - begun_s:6.0f} s  {line}", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_phantom(Path(folder, "dataset"), num_cases=10, seed=0)
+        prepare(Path(folder, "dataset"), Path(folder, "store"), image_size=32)
+        yield Path(folder, "store"), say
 
 
 def _mixed(times: Mapping[Fault, int], seed: int) -> list[Fault]:

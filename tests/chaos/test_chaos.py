@@ -43,6 +43,15 @@ def test_a_study_survives_every_kind_of_fault(phantom_store: Path) -> None:
     assert len(rows) == 16 and len({row.kind for row in rows}) == 12
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+def test_asha_decides_the_same_whatever_strikes(phantom_store: Path) -> None:
+    """Sixteen faults on three workers; twice a driver was asleep while another took over."""
+    rows = carry_out(suites.pruned(2), phantom_store, seed=2)
+    print(table(rows))
+    assert len(rows) == 16 and len({row.kind for row in rows}) == 12
+
+
 def test_nothing_outlives_the_test() -> None:
     """SIGKILL of who made a host ends all that is in it, whatever it does against that."""
     stubborn = "trap '' TERM HUP; (setsid sleep 1234 &) ; setsid sleep 1234 & "

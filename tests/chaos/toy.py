@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.search.toy import Validation
-from trainer.atomic import write_atomically
 from trainer.config import TrainConfig
+from trainer.files.atomic import write_atomically
 
 STEPS = 10
 """Of an epoch; `alive` is touched and `stop` looked for after each."""

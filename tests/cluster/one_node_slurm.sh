@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# A Slurm of one node with two CPUs, in namespaces of its own, until it is killed:
-#   unshare --pid --fork --kill-child --mount-proc --net --ipc one_node_slurm.sh FOLDER
+# A Slurm of one node with two CPUs, or as many as it says that there are, in namespaces of its own,
+# until it is killed:
+#   unshare --pid --fork --kill-child --mount-proc --net --ipc one_node_slurm.sh FOLDER [CPUS]
 # There `ray stop`, with which slurm.sh's job ends, sees no other Ray of this host.
 set -euo pipefail
-folder=$1
+folder=$1 cpus=${2:-2}
 ip=10.77.0.1
 
 ip link set lo up # a loopback alone is no network to Slurm
@@ -36,7 +37,8 @@ SelectTypeParameters=CR_Core
 MpiDefault=none
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1
-NodeName=localhost NodeAddr=$ip CPUs=2
+SlurmdParameters=config_overrides
+NodeName=localhost NodeAddr=$ip CPUs=$cpus
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE
 CONF
 export SLURM_CONF=$folder/slurm.conf

@@ -4,7 +4,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+from search.execution.own_ray.folder import ABOVE_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = ROOT / "cluster" / "Dockerfile"
@@ -41,11 +44,35 @@ def test_what_it_copies_is_there_and_in_the_context() -> None:
     assert "*" in allowed[:2], "all else stays out"
 
 
-def test_base_is_pinned_torch_comes_first_and_nobody_is_root() -> None:
+def test_base_is_pinned_files_have_hashes_and_nobody_is_root() -> None:
     steps = instructions()
     assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+", dict(steps)["FROM"])
-    installs = [words for name, words in steps if name == "RUN" and "pip install" in words]
-    assert installs[0].endswith(" torch") and "--index-url" in installs[0]
-    assert all("--constraint constraints.txt" in words for words in installs)
+    first, own = [words for name, words in steps if name == "RUN" and "pip install" in words]
+    known, torch = first.split(" && ")
+    assert "--no-deps --require-hashes --requirement requirements.txt" in known
+    assert torch.endswith(" torch") and "--constraint constraints.txt --index-url" in torch
+    assert "--no-deps --no-build-isolation ." in own
     assert [words for name, words in steps if name == "USER"] == ["1000"]
     assert not re.search(r"(?i)auth_token|password|secret_key", PATH.read_text())
+
+
+def test_what_has_hashes_is_what_is_tested() -> None:
+    """All that segtune needs but torch, which has an index of its own."""
+    lines = (ROOT / "cluster" / "requirements.txt").read_text().replace("\\\n", " ").splitlines()
+    known = dict(line.split()[0].split("==") for line in lines if "==" in line)
+    tested = (ROOT / "constraints.txt").read_text().splitlines()
+    versions = dict(line.split("==") for line in tested if "==" in line)
+    assert {name: versions.get(name, version) for name, version in known.items()} == known
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", line) for line in lines if "==" in line)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["search"]
+    names = {re.split(r"[^\w.-]", words)[0].lower().replace("_", "-") for words in needed}
+    assert (names | {"setuptools"}) - {"torch"} <= {*known}
+
+
+def test_ray_gets_a_folder_that_its_user_alone_enters() -> None:
+    env = " ".join(words for name, words in instructions() if name == "ENV")
+    [folder] = re.findall(r"RAY_TMPDIR=(\S+)", env)
+    made = "install --directory --mode=700 --owner=segtune --group=segtune"
+    assert f"{made} {folder}" in " ".join(words for _, words in instructions())
+    assert len(folder) <= ABOVE_BYTES

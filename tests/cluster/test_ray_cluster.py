@@ -36,8 +36,8 @@ def test_ray_refuses_mistakes(config: dict[str, Any], change: dict[str, Any]) ->
 def test_every_machine_gets_the_token_and_its_commands_are_shell(config: dict[str, Any]) -> None:
     assert "~/.ray/auth_token" in config["file_mounts"]
     starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
-    for line in [line for line in starts if "ray start" in line]:
-        assert line.startswith(". ~/segtune/cluster/ray.env && ")
+    private = ". ~/segtune/cluster/ray.env && python -m search.execution.own_ray.folder start "
+    assert [line.startswith(private) for line in starts if line != "ray stop"] == [True, True]
     for line in [*config["setup_commands"], *starts]:
         subprocess.run(["bash", "-n", "-c", line], check=True)
 

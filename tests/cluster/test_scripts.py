@@ -10,12 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from search.cli.main import main
 from tests.chaos.hosts import obstacle
+from trainer.exit_status import MEANINGS, Exit
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
-SCRIPTS = [*sorted(CLUSTER.glob("*.sh")), Path(__file__).with_name("one_node_slurm.sh")]
+SCRIPTS = sorted([*CLUSTER.glob("*.sh"), *Path(__file__).parent.glob("*.sh")])
 RELAUNCH = CLUSTER / "relaunch.sh"
 
 
@@ -69,6 +72,28 @@ def test_mps_that_is_not_here_is_said_before_ray_starts(tmp_path: Path) -> None:
     assert result.stderr.startswith("SEGTUNE_MPS=1: nvidia-cuda-mps-control is not here")
 
 
+@pytest.mark.parametrize(
+    ("array", "calls"),
+    [
+        ({}, "requeue 7\n"),
+        ({"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}, "requeue 7_3\n"),
+    ],
+)
+def test_a_job_that_leaves_a_study_requeues_itself_alone(
+    tmp_path: Path, array: dict[str, str], calls: str
+) -> None:
+    """The last job of an array has the array's number, which means all of them."""
+    (tmp_path / "scontrol").write_text(f'#!/bin/bash\necho "$*" >>{tmp_path}/calls\n')
+    (tmp_path / "leave").write_text("#!/bin/bash\nexit 75\n")
+    for name in ("scontrol", "leave"):
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "SEGTUNE_WORK": "leave", "SLURM_JOB_ID": "7", **array}
+    result = subprocess.run([CLUSTER / "worker.sh", "study"], cwd=ROOT, env=env)
+    assert result.returncode == 75
+    assert (tmp_path / "calls").read_text() == calls
+
+
 def test_readme_names_every_file() -> None:
     text = (CLUSTER / "README.md").read_text()
     assert [path.name for path in CLUSTER.iterdir() if f"`{path.name}`" not in text] == [
@@ -116,6 +141,24 @@ def test_crashes_are_repeated_and_nothing_else(
     assert relaunch(tmp_path, statuses)[:2] == (status, calls)
 
 
+FINAL = {Exit.DONE, Exit.REFUSED, Exit.BROKEN}
+
+
+@pytest.mark.parametrize("status", [*Exit, 128 + signal.SIGKILL], ids=int)
+def test_statuses_are_repeated_as_their_list_says(tmp_path: Path, status: int) -> None:
+    ended, calls, _ = relaunch(tmp_path, f"{int(status)} 0")
+    assert (ended, calls) == ((int(status), 1) if status in FINAL else (0, 2))
+
+
+def test_statuses_are_listed_in_help_and_docs() -> None:
+    shown = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
+    docs = (ROOT / "docs" / "faults.md").read_text()
+    assert "Ray that did not start" in MEANINGS[Exit.AWAY]
+    for status, meaning in MEANINGS.items():
+        assert f"{status.value} {meaning}" in shown
+        assert f"| {status.value} | {meaning} |" in docs
+
+
 def test_crashes_in_a_row_are_given_up(tmp_path: Path) -> None:
     status, calls, said = relaunch(tmp_path, "9 9 7 9", RELAUNCH_CRASHES="3")
     assert (status, calls) == (7, 3)
@@ -152,9 +195,29 @@ def test_sigterm_ends_the_pause_too() -> None:
         assert time.monotonic() - began < 1.5
 
 
+@pytest.mark.parametrize("word", ["--node-ip-address", "--node-ip-address="])
+def test_an_address_of_another_machine_is_said_at_once(tmp_path: Path, word: str) -> None:
+    words = [f"{word}192.0.2.200"] if word.endswith("=") else [word, "192.0.2.200"]
+    env = {**os.environ, "HOME": str(tmp_path)}
+    result = subprocess.run([CLUSTER / "local.sh", "start", *words], env=env, capture_output=True)
+    line = "--node-ip-address 192.0.2.200: is no address of this machine; it has: "
+    assert result.returncode == 2 and line in result.stderr.decode()
+    assert not (tmp_path / ".ray").exists(), "nothing was begun"
+
+
+def test_local_sh_without_a_home_is_a_line() -> None:
+    for env in ({}, {"HOME": "/proc/self"}):
+        command = ["bash", CLUSTER / "local.sh", "start"]
+        path = {"PATH": os.environ["PATH"]}
+        result = subprocess.run(command, env=path | env, capture_output=True, text=True)
+        assert result.returncode == 2 and result.stderr.count("\n") == 1
+        assert f"HOME: {env.get('HOME', 'not set')}: must be a folder that you can" in result.stderr
+
+
 LOOK = """
 import json, urllib.request
-from search.workflows.launch import before_ray
+from search.execution.session import before_ray, ray_address
+assert ray_address("auto") == "127.0.0.1:6379", "whatever others planted"
 before_ray("127.0.0.1:6379")
 import ray
 ray.init("127.0.0.1:6379", log_to_driver=False)
@@ -172,7 +235,11 @@ for headers in ({}, {"Authorization": "Bearer " + "f" * 64}):
 @pytest.mark.skipif(bool(reason := obstacle()), reason=reason)
 @pytest.mark.timeout(200)
 def test_local_head_listens_on_loopback_and_wants_the_token(tmp_path: Path) -> None:
-    """In namespaces of its own, since its ports may be taken here."""
+    """In namespaces of its own, since its ports may be taken here.
+
+    And `--address auto` finds it; its files are in a private folder, which is cleared.
+    """
+    short = Path(f"/tmp/local{os.getpid()}")
     look = tmp_path / "look.py"
     look.write_text(LOOK)
     script = f"""
@@ -183,7 +250,9 @@ def test_local_head_listens_on_loopback_and_wants_the_token(tmp_path: Path) -> N
     ip link set other up
     ip link set far up
     ip route add default dev other
+    mkdir -p {short}/ray && echo 10.6.6.6:6379 >{short}/ray/ray_current_cluster
     cluster/local.sh start --num-cpus 2 >&2
+    test "$(stat --format %a {short}/segtune-ray-*)" = 700
     ss --listening --numeric --tcp --no-header >{tmp_path}/listening
     RAY_AUTH_MODE=token python {look} >{tmp_path}/seen
     status=0
@@ -191,6 +260,7 @@ def test_local_head_listens_on_loopback_and_wants_the_token(tmp_path: Path) -> N
     test $status = 2
     cluster/local.sh stop
     ! pgrep --list-full 'raylet|gcs_server'
+    ! ls -d {short}/segtune-ray-*
     """
     apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--ipc"]
     result = subprocess.run(
@@ -200,12 +270,12 @@ def test_local_head_listens_on_loopback_and_wants_the_token(tmp_path: Path) -> N
             **os.environ,
             "HOME": str(tmp_path),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "RAY_TMPDIR": f"/tmp/local{os.getpid()}",
+            "RAY_TMPDIR": str(short),
         },
         capture_output=True,
         text=True,
     )
-    shutil.rmtree(f"/tmp/local{os.getpid()}", ignore_errors=True)
+    shutil.rmtree(short, ignore_errors=True)
     assert result.returncode == 0, result.stderr + result.stdout
     *_, resources, without, with_another = (tmp_path / "seen").read_text().splitlines()
     assert json.loads(resources)["CPU"] == 2

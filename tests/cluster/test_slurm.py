@@ -1,19 +1,15 @@
-"""cluster/slurm.sh under a real Slurm: munged, slurmctld and slurmd, one node of two CPUs."""
+"""cluster/slurm.sh and worker.sh under a real Slurm: munged, slurmctld and slurmd, on one node."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.hosts import obstacle
-from tests.search.conftest import ROOT, events, store, write_study
+from tests.cluster.apart import Apart
+from tests.search.conftest import events, store, write_study
 
 __all__ = ["store"]
 
@@ -26,72 +22,22 @@ pytestmark = [
 ]
 
 
-class Slurm:
-    """A Slurm in namespaces of its own, whose `ray stop` ends no other Ray of this host."""
+class Slurm(Apart):
+    """A Slurm on a host apart, whose `ray stop` ends no other Ray of this machine."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, cpus: int = 2):
         self.log = folder / "job.log"
-        here = Path(__file__).with_name("one_node_slurm.sh")
-        apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--ipc"]
-        with (folder / "slurm.log").open("w") as log:
-            self._process = subprocess.Popen(
-                [*apart, here, folder], stdout=log, stderr=log, start_new_session=True
-            )
-        try:
-            self.wait_for((folder / "ready").exists, 20)
-        except BaseException:
-            self.end()
-            raise
-
-    def end(self) -> None:
-        """End the first process of the namespace, and so every process in it."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def call(self, *command: str | Path) -> str:
-        """Run a command in there and return what it prints."""
-        children = f"/proc/{self._process.pid}/task/{self._process.pid}/children"
-        init = Path(children).read_text().strip()
-        inside = ["nsenter", f"--target={init}", "--pid", "--mount", "--net", "--ipc"]
-        result = subprocess.run(
-            [*inside, f"--wd={ROOT}", *map(str, command)],
-            env={
-                **os.environ,
-                "SLURM_CONF": str(self.folder / "slurm.conf"),
-                "HOME": str(self.folder / "home"),
-                "RAY_TMPDIR": str(self.folder),
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "PYTHONPATH": str(ROOT),
-            },
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode == 0, result.stderr + self.said()
-        return result.stdout
+        super().__init__(folder, ["one_node_slurm.sh", str(cpus)], ["--net", "--ipc"])
 
     def sbatch(self, *words: str | Path) -> None:
         """Submit words that follow `sbatch`."""
         self.call("sbatch", f"--output={self.log}", *words)
-
-    def wait_for(self, ready: Callable[[], object], timeout_s: float) -> None:
-        """Wait until something is true."""
-        end = time.monotonic() + timeout_s
-        while not ready():
-            assert self._process.poll() is None, self.said()
-            assert time.monotonic() < end, self.said()
-            time.sleep(0.1)
 
     def finish(self, timeout_s: float) -> dict[str, str]:
         """Wait for the job's end and return what Slurm says of it."""
         self.wait_for(lambda: not self.call("squeue", "--noheader"), timeout_s)
         words = self.call("scontrol", "show", "job").split()
         return dict(word.split("=", 1) for word in words if "=" in word)
-
-    def said(self) -> str:
-        """Return all logs."""
-        paths = [self.folder / "slurm.log", self.folder / "slurmctld.log", self.log]
-        return "\n".join(path.read_text() for path in paths if path.exists())
 
 
 @pytest.fixture
@@ -126,25 +72,30 @@ def check_whole(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_study_is_requeued_once_and_continued_to_its_end(
+def test_killed_driver_is_relaunched_and_a_study_requeued_once_and_continued_to_its_end(
     slurm: Slurm, tmp_path: Path, store: Path
 ) -> None:
     """The signal that Slurm sends before the wall, sent by hand."""
     command, folder = toy_study(tmp_path / "runs", store, epoch_s=0.7, max_t=4)
     slurm.sbatch("cluster/slurm.sh", *command)
-    slurm.wait_for(lambda: len(events(folder, "reported")) >= 3, 60)
+    slurm.wait_for(lambda: events(folder, "reported"), 60)
+    slurm.call("kill", "-9", str(events(folder, "driver")[0]["pid"]))
+    slurm.wait_for(lambda: len(events(folder, "driver")) == 2, 60)
+    reported = len(events(folder, "reported"))
+    slurm.wait_for(lambda: len(events(folder, "reported")) > reported, 60)
     slurm.call("scancel", "--batch", "--signal=TERM", "1")
     job = slurm.finish(120)
     assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("COMPLETED", "0:0", "1")
+    assert "relaunch.sh: status 137; again in 1 s" in slurm.log.read_text()
     assert "requeued; the same words continue it" in slurm.log.read_text()
-    assert len(events(folder, "driver")) == 2
+    assert len(events(folder, "driver")) == 3
     check_whole(folder)
     token = slurm.folder / "home" / ".ray" / "auth_token"
     assert token.stat().st_mode & 0o777 == 0o600
     assert token.read_text() not in slurm.log.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_killed_driver_is_relaunched_and_the_wall_requeues(
     slurm: Slurm, tmp_path: Path, store: Path

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.search.drive import main
+from tests.search.drive import plain
 from tests.search.forked import Forked
 from tests.search.s3 import AWS, Moto
 
@@ -112,7 +112,7 @@ class Driver:
         }
         self.process: subprocess.Popen[bytes] | Forked
         if not imports:
-            self.process = Forked(main, *words, log=self.log, env=env)
+            self.process = Forked(plain, *words, log=self.log, env=env)
             return
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

@@ -18,7 +18,7 @@ IMPORTED = [
     "mlflow",
     "ray.tune",
     "search.report.learning_curves",
-    "search.workflows.confirm",
+    "search.workflows.confirming.confirm",
     "search.workflows.launch",
     "search.workflows.resume",
     "tests.search.drive",

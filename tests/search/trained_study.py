@@ -7,8 +7,8 @@ from typing import Any
 from click.testing import CliRunner
 
 from search.cli.main import main
+from search.execution.faults.recovery import Recovery
 from search.execution.gpus import with_gpus
-from search.execution.recovery import Recovery
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
 from search.tuning.searcher import StudySearcher

@@ -14,8 +14,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from search.execution.faults.recovery import Recovery
 from search.execution.logs.trial_log import TrialLog
-from search.execution.recovery import Recovery
 from search.execution.trainable import Trainable
 from search.ledger.journal import Ledger
 from search.ledger.session import StudySession
@@ -36,6 +36,9 @@ class Attempt:
     pickled_error_file: str | None = None
     error_file: str | None = None
     trainable: Trainable | None = None
+
+    def init_local_path(self) -> None:
+        """Have no folder of Tune's."""
 
 
 class NoLog(TrialLog):
@@ -76,6 +79,7 @@ class Loop:
         self.searcher = StudySearcher(session, sampler, lambda without: workers, recovery, fit)
         self.scheduler = Scheduler(session, recovery)
         self.running: list[Attempt] = []
+        self._staged_trials: list[Attempt] = []
         self._asked = 0
 
     def turn(self) -> bool:
@@ -96,7 +100,7 @@ class Loop:
             self._step(self.draw.choice(self.running))
         return True
 
-    def request_stop_trial(self, attempt: Attempt) -> None:
+    def stop_trial(self, attempt: Attempt) -> None:
         """As of Tune's controller: an attempt that has not begun goes."""
         attempt.status = Trial.TERMINATED
         self.searcher.on_trial_complete(attempt.trial_id)

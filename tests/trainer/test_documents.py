@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.documents import SCHEMA, from_json, to_json
+from trainer.files.documents import SCHEMA, from_json, to_json
 
 
 def test_a_document_says_its_schema_first_and_is_read_without_it() -> None:
@@ -22,6 +22,8 @@ def test_a_document_of_version_0_1_has_none_and_is_read_as_it_is() -> None:
 def test_what_is_no_document_is_refused() -> None:
     with pytest.raises(ValueError, match="must be a JSON object"):
         from_json("[7, 12]")
+    with pytest.raises(ValueError, match="nested too deep"):
+        from_json("[" * 4096)  # as much as is read of a lease
 
 
 def test_strict_readers_never_meet_nan() -> None:

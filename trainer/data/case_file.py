@@ -13,7 +13,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trainer.atomic import write_atomically
 from trainer.data.brain import brain_mask
 from trainer.data.content_hash import arrays_hash
 from trainer.data.files import BadFile, Source
@@ -24,6 +23,7 @@ from trainer.data.nifti import MIN_COVERAGE, Volume, on_grid_of, read_volume
 from trainer.data.store import FORMAT
 from trainer.data.summary.notes import Note
 from trainer.data.windows import Factors, scale, value_notes
+from trainer.files.atomic import write_atomically
 
 MUCH_LESION = 0.5
 """Share of the brain: no infarct is larger."""
@@ -75,6 +75,7 @@ def finished(folder: Path, case_id: str, expected: str) -> dict[str, Any] | None
     try:
         with pa.memory_map(str(folder / f"{case_id}.arrow")) as source:
             record = json.loads(pa.ipc.open_file(source).schema.metadata[_METADATA])
+        (folder / f"{case_id}.npz").stat()
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
     return record if record["fingerprint"] == expected else None

@@ -1,11 +1,14 @@
 """Volumes from files: NIfTI and pictures, with canonical axes, or one clear line why not."""
 
 import gzip
+import io
 import logging
+import struct
 import zlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import nibabel
 import numpy as np
@@ -15,8 +18,15 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trainer.atomic import write_atomically
-from trainer.data.files import BadFile, Source, check_there, is_picture, read_pixels
+from trainer.data.files import (
+    BadFile,
+    Source,
+    check_there,
+    is_picture,
+    read_pixels,
+    why_not_read,
+)
+from trainer.files.atomic import write_atomically
 
 SAME_GRID_MM = 0.1
 """Two grids are the same if no voxel lies further apart than this: affines carry noise of 1e-5."""
@@ -30,6 +40,16 @@ MM_IN = {1: 1e3, 3: 1e-3}
 """Of the header's codes of a unit: metre and micron."""
 MOST_DEFLATED = 1033
 """Bytes that gzip makes of one at most."""
+GZIP = b"\x1f\x8b"
+"""How a file begins that is packed."""
+HEADER_BYTES = 544
+"""Of NIfTI-2, with what says whether there are extensions; NIfTI-1 has 352."""
+MAX_OFFSET = 1 << 26
+"""Bytes before the first voxel: a header, and extensions."""
+MAX_VOXELS = 1 << 29
+"""Of a file: a CT of 2048 slices."""
+MAX_BYTES = 1 << 31
+"""Of an unpacked file."""
 MAX_EXTRA = 1 << 20
 """Bytes that may follow the last voxel."""
 MIN_COVERAGE = 0.5
@@ -37,8 +57,8 @@ MIN_COVERAGE = 0.5
 # What nibabel mends in a header it says on stderr, without the file's name.
 logging.getLogger("nibabel.global").disabled = True
 UNREADABLE = (
-    EOFError, HeaderDataError, HeaderTypeError, OSError, OverflowError, TypeError, ValueError,
-    zlib.error,
+    EOFError, HeaderDataError, HeaderTypeError, ImageFileError, KeyError, MemoryError, OSError,
+    OverflowError, TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
 WRITTEN_HERE = b"segtune"
 """In the description of every file that `write_like` writes."""
@@ -151,44 +171,83 @@ def write_like(out: Path, values: NDArray[np.uint8 | np.float32], reference: Pat
 
 def was_written_here(path: Path) -> bool:
     """Return whether a file is one that `write_like` wrote."""
-    try:
-        header = nibabel.load(path).header
-        return isinstance(header, nibabel.Nifti1Header) and header["descrip"] == WRITTEN_HERE
-    except (ImageFileError, *UNREADABLE):
+    if not path.is_file():
         return False
+    try:
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            kind, begin, _ = _begin(path, cast(BinaryIO, file))
+        header = kind.header_class(begin[: kind.header_class.sizeof_hdr])
+    except UNREADABLE:
+        return False
+    return bool(header["descrip"] == WRITTEN_HERE)
 
 
 def _load(path: Path) -> nibabel.Nifti1Image:
-    """Read a NIfTI file's header; a compressed file's content too, and its checksum with it."""
+    """Read a NIfTI file's header; a compressed file's content too, and its checksum with it.
+
+    nibabel by itself reads no further than the last voxel, and would take a damaged mask for
+    another one; and it unpacks whatever a header asks for.
+    """
+    packed = path.name.lower().endswith(".gz")
     try:
-        image = nibabel.load(path)
-        if isinstance(image, nibabel.Nifti1Image) and path.name.lower().endswith(".gz"):
-            image = type(image).from_bytes(_unpacked(path, image.header))
-    except ImageFileError as error:
-        raise BadFile(path, _why_no_image(path)) from error
+        with path.open("rb") as raw:
+            if packed and raw.read(2) != GZIP:
+                raise BadFile(path, "is not a NIfTI file packed with gzip")
+        with gzip.open(path) if packed else path.open("rb") as file:
+            kind, _, size = _begin(path, cast(BinaryIO, file))
+            if not packed:
+                return kind.from_filename(path)
+            file.seek(0)
+            content = file.read(size + MAX_EXTRA)
+            if file.read(1):
+                raise BadFile(path, f"is damaged: its header asks for {size} bytes, but it goes on")
+        return kind.from_bytes(content)
+    except BadFile:
+        raise
     except UNREADABLE as error:
-        raise BadFile(path, f"is truncated or damaged ({' '.join(str(error).split())})") from error
-    if not isinstance(image, nibabel.Nifti1Image):
-        raise BadFile(path, "is not a NIfTI file")
-    return image
+        if isinstance(error, OSError) and error.errno:
+            raise why_not_read(path, error) from error
+        raise BadFile(path, f"is truncated or damaged ({_reason(error)})") from error
 
 
-def _unpacked(path: Path, header: nibabel.Nifti1Header) -> bytes:
-    """Return a compressed file's content, after a look at its checksum: nibabel reads no further
-    than the last voxel, and would take a damaged mask for another one.
+def _begin(path: Path, file: BinaryIO) -> tuple[type[nibabel.Nifti1Image], bytes, int]:
+    """Read a file up to its voxels, and judge by its header whether to read these.
+
+    Returns:
+        Kind of NIfTI, what was read, and the size in bytes that the whole must have.
 
     Raises:
-        OSError: It is damaged, or not as long as its header says.
+        BadFile: It is no NIfTI file, or its header asks for more than a scan has.
     """
-    voxels = prod(int(side) for side in header.get_data_shape()) * header.get_data_dtype().itemsize
-    size = int(header.get_data_offset()) + voxels
-    if size > MOST_DEFLATED * path.stat().st_size:
-        raise OSError(f"its header asks for {size} bytes")
-    with gzip.open(path) as file:
-        content = file.read(size + MAX_EXTRA)
-        if file.read(1):
-            raise OSError(f"its header asks for {size} bytes, but it goes on")
-    return content
+    begin = file.read(HEADER_BYTES)
+    kinds = (nibabel.Nifti1Image, nibabel.Nifti2Image)
+    kind = next((each for each in kinds if each.header_class.may_contain_header(begin)), None)
+    if kind is None:
+        raise BadFile(path, "is not a NIfTI file")
+    header = kind.header_class(begin[: kind.header_class.sizeof_hdr])
+    shape = [int(side) for side in header.get_data_shape()]
+    offset = int(header.get_data_offset())
+    voxels = prod(shape)
+    size = offset + voxels * header.get_data_dtype().itemsize
+    if min(shape, default=0) < 0 or not 0 <= offset <= MAX_OFFSET:
+        raise BadFile(path, f"is damaged: its header has shape {shape} from byte {offset} on")
+    if voxels > MAX_VOXELS or size > MAX_BYTES:
+        sides = "x".join(map(str, shape))
+        raise BadFile(
+            path, f"has {sides} voxels ({size / 2**30:.1f} GiB unpacked) by its header, but must "
+            f"have at most {MAX_VOXELS >> 20} x 2^20 in {MAX_BYTES >> 30} GiB: no scan needs more"
+        )  # fmt: skip
+    most = path.stat().st_size * (MOST_DEFLATED if path.name.lower().endswith(".gz") else 1)
+    if size > most:
+        raise BadFile(path, f"is truncated or damaged (its header asks for {size} bytes)")
+    begin += file.read(max(offset - len(begin), 0))
+    # nibabel reads what an extension asks for: from here, not from the file.
+    kind.header_class.from_fileobj(io.BytesIO(begin[: max(offset, kind.header_class.sizeof_hdr)]))
+    return kind, begin, size
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_same_grid(volume: Volume, reference: Volume) -> None:
@@ -264,7 +323,9 @@ def _read_nifti(source: Source) -> tuple[NDArray[np.float32], NDArray[np.float64
     except UNREADABLE as error:
         if isinstance(error, BadFile):
             raise
-        raise BadFile(path, f"is truncated or damaged ({' '.join(str(error).split())})") from error
+        if isinstance(error, OSError) and error.errno:
+            raise why_not_read(path, error) from error
+        raise BadFile(path, f"is truncated or damaged ({_reason(error)})") from error
     affine = _in_mm(path, image)
     canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine))
     return np.asarray(canonical.dataobj), canonical.affine
@@ -301,19 +362,6 @@ def _in_mm(path: Path, image: nibabel.Nifti1Image) -> NDArray[np.float64]:
 
 def _is_likely(spacing_mm: NDArray[np.float64]) -> bool:
     return bool(LIKELY_MM[0] <= spacing_mm.min() and spacing_mm.max() <= LIKELY_MM[1])
-
-
-def _why_no_image(path: Path) -> str:
-    """Tell a gzip file that breaks off near its beginning from one that is something else."""
-    with path.open("rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-    try:
-        if is_gzip:
-            with gzip.open(path) as file:
-                file.read(1 << 16)
-    except (EOFError, OSError, zlib.error) as error:
-        return f"is truncated or damaged ({error})"
-    return "is not a NIfTI file"
 
 
 def _distance_mm(volume: Volume, reference: Volume) -> float:

@@ -1,7 +1,9 @@
 """A simulated stroke cohort in the exact ISLES24 challenge tree, to try everything without data."""
 
 import csv
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from trainer.configfile import ConfigError
+from trainer.data.making.one_writer import naming_disk, only_writer
 from trainer.data.simulate import (
     ORIGIN_MM,
     SPACING_MM,
@@ -22,13 +25,14 @@ from trainer.data.simulate import (
     make_ct,
     make_perfusion,
 )
+from trainer.files.passing_faults import naming
+from trainer.terminal import unguarded
 
 NO_LESION_EVERY = 12
 """Of so many cases the last has no lesion: reperfusion in time."""
 
 STEPS = {"ncct": 1.0, "cta": 1.0, "cbf": 0.1, "cbv": 0.01, "mtt": 0.01, "tmax": 0.01}
 """Resolution at which each modality is stored, as integers with a slope."""
-UNFINISHED = ".unfinished"
 README = """SIMULATED. No patient was scanned for these files.
 
 {num_cases} cases, seed {seed}, written by `segtune phantom`: the tissue maps of the MNI152 template
@@ -48,7 +52,8 @@ def write_phantom(out: str | Path, *, num_cases: int = 32, seed: int = 0) -> Non
         seed: Of all random draws.
 
     Raises:
-        ConfigError: `out` holds something else.
+        ConfigError: `out` holds something else, or another process writes it.
+        OSError: The disk is full, or away; nothing is left.
     """
     out = Path(out)
     if num_cases < 1:
@@ -56,16 +61,36 @@ def write_phantom(out: str | Path, *, num_cases: int = 32, seed: int = 0) -> Non
     if seed < 0:
         raise ConfigError([f"command line: seed: {seed}: must be at least 0"])
     readme = README.format(num_cases=num_cases, seed=seed)
-    if (out / "README").is_file() and (out / "README").read_text() == readme:
+    if _is_done(out, readme):
         return
-    if (out / UNFINISHED).exists():
-        shutil.rmtree(out)
+    with only_writer(out) as unfinished:
+        if _is_done(out, readme):  # another process wrote it meanwhile
+            return
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            _write_cases(unfinished, num_cases, seed)
+            (unfinished / "README").write_text(readme)
+            os.replace(unfinished, out)
+        except OSError as error:
+            raise naming(naming_disk(error, unfinished), unfinished) from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    text = f"{out}: {num_cases} SIMULATED cases in ISLES24's layout"
+    Console(highlight=False).print(text, soft_wrap=True, markup=False)
+
+
+def _is_done(out: Path, readme: str) -> bool:
+    """Tell whether `out` is the cohort that is asked for; refuse to write over anything else."""
+    if (out / "README").is_file() and (out / "README").read_text(errors="replace") == readme:
+        return True
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError([f"{out}: exists and holds something else: choose another folder"])
-    out.mkdir(parents=True, exist_ok=True)
-    (out / UNFINISHED).touch()
+    return False
+
+
+def _write_cases(out: Path, num_cases: int, seed: int) -> None:
     templates = load_templates()
-    console = Console(highlight=False)
+    console = Console(file=unguarded(sys.stdout), highlight=False)
     for number in track(
         range(1, num_cases + 1),
         "simulating",
@@ -76,9 +101,6 @@ def write_phantom(out: str | Path, *, num_cases: int = 32, seed: int = 0) -> Non
         random = np.random.default_rng([seed, number])
         has_lesion = number % NO_LESION_EVERY != 0
         _write_case(out, f"sub-stroke{number:04d}", templates, random, has_lesion)
-    (out / "README").write_text(readme)
-    (out / UNFINISHED).unlink()
-    console.print(f"{out}: {num_cases} SIMULATED cases in ISLES24's layout", soft_wrap=True)
 
 
 def _write_case(

@@ -7,14 +7,11 @@ OUT is there completely or not at all, and an interrupted call continues with th
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +19,15 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
-from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
 from trainer.cpus import num_cpus
-from trainer.data.case_file import CaseSettings, fingerprint, finished, prepare_case
+from trainer.data.case_file import CaseSettings, fingerprint, finished
 from trainer.data.content_hash import content_hash
-from trainer.data.files import BadFile, is_picture
+from trainer.data.files import is_picture
 from trainer.data.formats import find_cases
-from trainer.data.formats.case import RawCase
+from trainer.data.formats.case import FoundCases, RawCase
+from trainer.data.making.case_workers import prepared
+from trainer.data.making.one_writer import naming_disk, only_writer
 from trainer.data.masks.decision import Decision, Wish, decide
 from trainer.data.masks.survey import survey
 from trainer.data.parts import SplitOptions
@@ -40,7 +38,10 @@ from trainer.data.splits_file import write_splits
 from trainer.data.store import FORMAT, MANIFEST, Store
 from trainer.data.summary.lines import scale_lines, summary_lines
 from trainer.data.windows import Factors, modality, parse_factors
-from trainer.documents import SCHEMA
+from trainer.files.atomic import write_atomically
+from trainer.files.documents import SCHEMA, from_json
+from trainer.files.passing_faults import naming
+from trainer.files.regular_files import open_regular
 from trainer.progress import bar
 
 IMAGE_SIZE = 64
@@ -91,9 +92,13 @@ def prepare(
         console: Where to print; None is standard output.
 
     Raises:
-        ConfigError: One line per unusable file or setting; OUT is then untouched.
+        ConfigError: One line per unusable file or setting, or another process makes this store;
+            OUT is then untouched.
+        OSError: A disk is full, or away; finished cases are kept for the next call.
     """
     dataset, out, console = Path(dataset), Path(out), console or Console()
+    if out.is_symlink() or out.name in ("", ".."):
+        out = out.resolve()
     if not 16 <= image_size <= MAX_IMAGE_SIZE:
         raise ConfigError(
             [f"command line: image-size: {image_size}: must be 16 to {MAX_IMAGE_SIZE}"]
@@ -119,15 +124,39 @@ def prepare(
     request = {"image_size": image_size, "seed": seed, "input": _digest([name, prints])}
     request |= wish.request() | ({"scale": sorted(scale)} if scale else {})
     request |= options.request
-    if _is_done(out, request):
-        _say(console, f"{out}: already prepared from this input, nothing to do")
-        return _summarize(out, console)
+    if not _is_done(out, request):
+        with only_writer(out) as unfinished:
+            if not _is_done(out, request):  # another process may have made it meanwhile
+                _make(
+                    dataset, name, found, out, unfinished, settings, request, options, wish,
+                    factors, skip_bad, workers, console,
+                )  # fmt: skip
+                return _summarize(out, console)
+    _say(console, f"{out}: already prepared from this input, nothing to do")
+    return _summarize(out, console)
 
-    seen = survey(found.cases, workers or num_cpus())
-    masks = decide(dataset, seen, found.label_names, found.ignore_label, wish)
-    settings = replace(settings, reading=masks.reading, factors=factors)
-    unfinished = out.with_name(out.name + ".unfinished")
+
+def _make(
+    dataset: Path,
+    name: str,
+    found: FoundCases,
+    out: Path,
+    unfinished: Path,
+    settings: CaseSettings,
+    request: dict[str, Any],
+    options: SplitOptions,
+    wish: Wish,
+    factors: Factors,
+    skip_bad: bool,
+    workers: int | None,
+    console: Console,
+) -> None:
+    """Make a store in a folder beside it, and give that its name."""
     try:
+        _clear(unfinished)
+        seen = survey(found.cases, workers or num_cpus())
+        masks = decide(dataset, seen, found.label_names, found.ignore_label, wish)
+        settings = replace(settings, reading=masks.reading, factors=factors)
         records, problems = _prepare_cases(
             dataset, name, found.cases, unfinished, settings, masks, workers, console
         )
@@ -147,17 +176,45 @@ def prepare(
                 [f"{dataset}: no foreground: the masks of all {len(records)} cases are empty"]
             )
         modalities = list(found.cases[0].images)
-        _finish(
+        manifest = _finish(
             unfinished, records, modalities, request, name, options, found.notes, problems,
             masks, factors,
         )  # fmt: skip
-        store = Store.open(unfinished)
+        store = Store(unfinished, manifest)
         contact_sheet(store, unfinished / CONTACT_SHEET)
         lesion_histogram(store, unfinished / HISTOGRAM)
+        # Last, so that nobody takes a part of a store for a store.
+        text = json.dumps({"schema": SCHEMA, **manifest}, indent=1, ensure_ascii=False)
+        write_atomically(
+            unfinished / MANIFEST, lambda path: path.write_text(text, encoding="utf-8")
+        )
         os.replace(unfinished, out)
-    except OSError as error:
-        raise ConfigError([f"{unfinished}: {error.strerror or error}"]) from error
-    return _summarize(out, console)
+    except BaseException as error:
+        needed = _needed(unfinished, len(found.cases))
+        _clear(unfinished)
+        if isinstance(error, OSError):
+            raise naming(naming_disk(error, unfinished, needed=needed), unfinished) from error
+        raise
+
+
+def _clear(unfinished: Path) -> None:
+    """Leave of an earlier or interrupted call the finished cases alone, or nothing."""
+    cases = unfinished / "cases"
+    kept = [*cases.glob("[!.]*.arrow")]
+    if not kept:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        return
+    whole = {path.name for path in kept} | {path.with_suffix(".npz").name for path in kept}
+    for path in (*unfinished.iterdir(), *cases.iterdir()):
+        if path != cases and path.name not in whole and not path.is_dir():
+            path.unlink()
+
+
+def _needed(unfinished: Path, num_cases: int) -> int:
+    """Return how many bytes the other cases take, going by those that are finished."""
+    cases = [*(unfinished / "cases").glob("[!.]*.arrow")]
+    size = sum(path.stat().st_size for path in cases)
+    return round(size / len(cases) * (num_cases - len(cases))) if cases else 0
 
 
 def _prepare_cases(
@@ -190,8 +247,8 @@ def _prepare_cases(
     kept = f", {earlier} of them finished earlier" if earlier else ""
     _say(console, f"{dataset}: {format}, {len(cases)} cases{kept}")
     todo = [case for case in cases if case.case_id not in results]
-    jobs = _run(todo, folder, settings, prints, workers or num_cpus())
-    results |= dict(_with_progress(jobs, len(todo), console))
+    with closing(prepared(todo, folder, settings, prints, workers or num_cpus())) as jobs:
+        results |= dict(_with_progress(jobs, len(todo), console))
     in_order = [results[case.case_id] for case in cases]
     for result in in_order:
         if isinstance(result, dict):
@@ -207,7 +264,8 @@ def _is_done(out: Path, request: dict[str, Any]) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
-        earlier = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["request"]
+        with open_regular(out / MANIFEST) as file:
+            earlier = dict(from_json(file.read())["request"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             [f"{out}: exists and is not a prepared store: choose another folder"]
@@ -231,58 +289,6 @@ def _difference(key: str, earlier: Any, now: Any) -> str:
     if key in ("splits", "like"):
         return f"{'no' if earlier is None else 'other places of'} --{key}"
     return f"no {key}" if earlier is None else f"{key} {earlier}, not {now}"
-
-
-def _run(
-    todo: list[RawCase],
-    folder: Path,
-    settings: CaseSettings,
-    prints: dict[str, str],
-    workers: int,
-) -> Iterator[tuple[str, dict[str, Any] | str]]:
-    """Prepare cases, in processes if that pays, and yield each as it is finished."""
-    jobs = [(case, folder, settings, prints[case.case_id]) for case in todo]
-    workers = min(workers, len(jobs))
-    if workers < 2:
-        yield from ((job[0].case_id, _attempt(*job)) for job in jobs)
-        return
-    # Spawned, not forked: the caller may have threads (Ray, torch), and forks of those hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
-        futures = {pool.submit(_attempt, *job): job[0].case_id for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise ConfigError(
-                [f"{folder.parent}: a worker process was killed, probably for lack of memory: "
-                 f"finished cases are kept; run it again with fewer --workers than {workers}"]
-            ) from error  # fmt: skip
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when its parent is killed: otherwise it would wait for work for ever."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _attempt(
-    case: RawCase, folder: Path, settings: CaseSettings, fingerprint: str
-) -> dict[str, Any] | str:
-    """Return the case's record, or the line that says why its files cannot be used."""
-    try:
-        return prepare_case(case, folder, settings, fingerprint)
-    except BadFile as error:
-        return str(error)
 
 
 def _with_progress(
@@ -309,8 +315,8 @@ def _finish(
     skipped: list[str],
     masks: Decision,
     factors: Factors,
-) -> None:
-    """Divide the cases, and write the slices' index, the splits and, last, the manifest."""
+) -> dict[str, Any]:
+    """Divide the cases, write the slices' index and the splits, and return the manifest."""
     parts = options.divide(
         {record["case_id"]: record["lesion_ml"] for record in records},
         {record["case_id"]: record.get("images_hash") for record in records},
@@ -373,8 +379,7 @@ def _finish(
         "request": request,
     }
     write_splits(unfinished / SPLITS, parts.places)
-    text = json.dumps({"schema": SCHEMA, **manifest}, indent=1, ensure_ascii=False)
-    write_atomically(unfinished / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+    return manifest
 
 
 def _summarize(out: Path, console: Console) -> Store:

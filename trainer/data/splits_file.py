@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.configfile import ConfigError, did_you_mean
-from trainer.data.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from trainer.data.splits import NUM_FOLDS, Place
 from trainer.data.summary.notes import first_names
+from trainer.hints.suffixes import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 
 FILE = "splits_final.json"
 """In a store: its folds as nnU-Net reads them; test cases are in no list."""

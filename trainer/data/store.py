@@ -25,6 +25,7 @@ from trainer.configfile import ConfigError, did_you_mean
 from trainer.data.geometry import Box, to_mask, to_volume
 from trainer.data.splits import Place, fold_problem
 from trainer.exceptions import StoreError
+from trainer.files.regular_files import check_regular, open_regular
 
 MANIFEST = "manifest.json"
 FORMAT = "segtune-store-1"
@@ -117,7 +118,7 @@ class Store:
         """
         path = Path(path)
         try:
-            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            manifest = _manifest(path / MANIFEST)
             if (found := manifest["format"]) != FORMAT:
                 raise StoreError(
                     [f"{path}: is a {found}, but must be a {FORMAT}: prepare it again"]
@@ -249,9 +250,17 @@ class Store:
     def _native(self, case: Case, name: str) -> NDArray[np.bool_]:
         path = self.path / "cases" / f"{case.case_id}.npz"
         # By itself, np.load leaves a file open that turns out to be no archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as packed:
             bits = np.unpackbits(packed[name], count=int(np.prod(case.native_shape)))
         return bits.view(bool).reshape(case.native_shape)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    with open_regular(path) as file:
+        manifest = json.loads(file.read())
+    if not isinstance(manifest, dict):
+        raise StoreError([f"{path}: damaged store: no JSON object"])
+    return manifest
 
 
 def cases_of(manifest: Mapping[str, Any]) -> tuple[Case, ...]:
@@ -261,6 +270,7 @@ def cases_of(manifest: Mapping[str, Any]) -> tuple[Case, ...]:
 
 def map_batch(path: Path) -> pa.RecordBatch:
     """Map an Arrow IPC file's only record batch; its buffers lie in the map, nothing is copied."""
+    check_regular(path)
     with pa.memory_map(str(path)) as source:
         return pa.ipc.open_file(source).get_batch(0)
 

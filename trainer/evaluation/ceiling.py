@@ -11,18 +11,18 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
-from trainer.atomic import write_atomically
 from trainer.cpus import num_cpus
 from trainer.data.geometry import bounding_box, to_mask, to_slices
+from trainer.data.making.processes import begun
 from trainer.data.store import Case, Store
-from trainer.documents import SCHEMA
 from trainer.evaluation.metrics import dice, lesion_f1
+from trainer.files.atomic import write_atomically
+from trainer.files.documents import SCHEMA, from_json
 
 SIZES = (32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Image sizes that a data set may be prepared at next."""
@@ -80,7 +80,12 @@ def ceilings(store: Store, workers: int | None = None) -> dict[int, Ceiling]:
     else:
         context = multiprocessing.get_context("spawn")  # the caller may have threads
         with ProcessPoolExecutor(workers, context, _open, (store.path,)) as pool:
-            scored = [*pool.map(partial(_score_there, sizes), cases, chunksize=4)]
+            try:
+                futures = begun(pool, _score_there, [(sizes, case) for case in cases])
+                scored = [future.result() for future in futures]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     by_size = [[of_case[place] for of_case in scored] for place in range(len(sizes))]
     means = zip(sizes, map(_mean, by_size), strict=True)
     found = {size: mean for size, mean in means if mean}
@@ -101,7 +106,7 @@ def in_words(found: dict[int, Ceiling]) -> str:
 
 def _read(path: Path, store: Store) -> dict[int, Ceiling] | None:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = from_json(path.read_text(encoding="utf-8"))
         if document["content_hash"] != store.content_hash:
             return None
         return {int(size): Ceiling(*pair) for size, pair in document["ceiling"].items()}

@@ -6,6 +6,7 @@ test set be read, and each reading leaves a line in the run's folder.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,10 @@ from numpy.typing import NDArray
 from trainer.configfile import ConfigError
 from trainer.data.inputs import Inputs
 from trainer.data.store import Case, Store
-from trainer.documents import to_json
+from trainer.evaluation.certainty.ensemble_sizes import EnsembleSizes
+from trainer.evaluation.certainty.report import Report, report
+from trainer.evaluation.ensemble import num_members
+from trainer.evaluation.masks import patient_of
 from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.sealed_readings import record_reading
 from trainer.evaluation.threshold_calibration import (
@@ -29,9 +33,10 @@ from trainer.evaluation.threshold_calibration import (
     dice_by_threshold,
 )
 from trainer.evaluation.validate import Validator
+from trainer.files.documents import to_json
 from trainer.progress import tracked
 from trainer.saved.frozen_threshold import FrozenThreshold
-from trainer.saved.model_io import TrainedModel, fingerprint, unseen
+from trainer.saved.model_io import TrainedModel, fingerprint, unseen, with_settings
 
 READINGS = "test_readings.jsonl"
 NEW_NOISE = 0
@@ -54,6 +59,10 @@ class Evaluation:
     """Calibrated, by case."""
     calibrated: list[CaseScore]
     frozen: FrozenThreshold
+    certainty: Report
+    """What the probabilities are worth, whatever the threshold."""
+    case_s: float
+    """Seconds that sampling a case took, on average, with all members."""
 
 
 def evaluate(
@@ -80,9 +89,13 @@ def evaluate(
             is asked for and there is none, no threshold was frozen for these weights and this
             sampling, or its reading cannot be counted.
     """
-    config = trained.config
+    # As the model is used, not in the step or three in which its training measured it.
+    as_used = {"validation.steps": "sampling", "validation.members": 1}
+    config = with_settings(trained, as_used).config
     torch.set_num_threads(config.num_threads)
     check_data(trained, store, run_dir)
+    with suppress(OSError):
+        run_dir.mkdir(exist_ok=True)
     if not os.access(run_dir, os.W_OK):
         raise ConfigError([f"{run_dir}: cannot be written, but keeps the frozen threshold"])
     if split == "val":
@@ -102,11 +115,15 @@ def evaluate(
 
     label = "; ".join(filter(None, [label, unseen(trained, store)]))
     validator = Validator(store, cases, config, trained.process, trained.device)
+    sampling = config.sampling
+    members = num_members(trained.model, sampling)
+    judged = EnsembleSizes(store, members, sampling.fuse, sampling.threshold)
     probability = validator.probabilities(
         trained.model,
         NEW_NOISE,
         batch_size=4 * (config.batch.micro or config.batch.effective),
         autocast=trained.autocast,
+        look=judged.add,
     )
     fixed = validator.scores(probability)
     if frozen is None:
@@ -127,6 +144,8 @@ def evaluate(
         thresholds=thresholds,
         calibrated=validator.scores(probability, thresholds),
         frozen=frozen,
+        certainty=report(judged.by_size, {case.case_id: patient_of(case) for case in cases}),
+        case_s=validator.case_s,
     )
 
 

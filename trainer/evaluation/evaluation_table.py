@@ -6,13 +6,16 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
-from trainer.documents import to_json
+from trainer.evaluation.certainty.case_certainty import CaseCertainty
+from trainer.evaluation.certainty.report import Report
 from trainer.evaluation.evaluate import Evaluation
 from trainer.evaluation.masks import MaskEvaluation
 from trainer.evaluation.metrics import CaseScore, by_volume
 from trainer.evaluation.validate import means
+from trainer.files.atomic import write_atomically
+from trainer.files.csv_cells import csv_cell
+from trainer.files.documents import to_json
 
 COLUMNS = {
     "dice": ("Dice", "{:.3f}"),
@@ -24,6 +27,8 @@ COLUMNS = {
     "false_positive_ml": ("false pos. mL", "{:.2f}"),
 }
 """Averages: heading and format."""
+CERTAINTY = ("brier", "ece", "uncertainty")
+"""Columns of cases.csv that do not depend on a row's threshold; the last is of the configured."""
 
 
 def table(evaluation: Evaluation) -> str:
@@ -55,8 +60,16 @@ def table(evaluation: Evaluation) -> str:
             "",
             f"frozen threshold: {frozen.threshold:.2f}, the best for all {frozen.num_cases} "
             "validation cases with lesion",
+            *_certainty(evaluation.certainty),
+            f"sampling: {evaluation.case_s:.2f} s a case, "
+            f"{evaluation.certainty.by_size[-1].members} masks",
         ]
     )
+
+
+def _certainty(certainty: Report) -> list[str]:
+    rows = certainty.rows()
+    return [*certainty.lines(), *(["", *_aligned(rows), ""] if rows else [])]
 
 
 def masks_table(evaluation: MaskEvaluation) -> str:
@@ -73,7 +86,9 @@ def masks_table(evaluation: MaskEvaluation) -> str:
     averages.append(_averages("masks", evaluation.scores))
     for name, group in by_volume(evaluation.scores).items():
         averages.append(_averages(f"  {name}", group))
-    lines = [evaluation.label, "", *_aligned(cases), "", *_aligned(averages)]
+    lines = [evaluation.label, "", *_aligned(cases), "", *_aligned(averages), ""]
+    unknown = ["calibration: not known: the masks are labels, no probabilities"]
+    lines += _certainty(evaluation.certainty) if evaluation.certainty else unknown
     return "\n".join(lines)
 
 
@@ -83,7 +98,11 @@ def write_masks(evaluation: MaskEvaluation, folder: Path, out: Path) -> None:
     Raises:
         ConfigError: The folder `out` cannot be written.
     """
-    rows = [{"kind": "masks", "threshold": ""} | asdict(score) for score in evaluation.scores]
+    rows: list[dict[str, Any]] = [
+        {"kind": "masks", "threshold": ""} | asdict(score) for score in evaluation.scores
+    ]
+    certainty = evaluation.certainty
+    _add_certainty(rows, certainty.cases if certainty else [])
     averages = _summary(evaluation.scores)
     about = {
         "split": evaluation.split,
@@ -94,7 +113,8 @@ def write_masks(evaluation: MaskEvaluation, folder: Path, out: Path) -> None:
         "said": evaluation.masks.said,
         "content_hash": evaluation.masks.content_hash,
     }
-    _write(rows, about | {"masks": averages}, out)
+    extra = {"masks": averages, "certainty": certainty and certainty.summary()}
+    _write(rows, about | extra, out)
 
 
 def write(evaluation: Evaluation, out: Path) -> None:
@@ -111,16 +131,24 @@ def write(evaluation: Evaluation, out: Path) -> None:
     ):
         for threshold, score in zip(thresholds, scores, strict=True):
             rows.append({"kind": kind, "threshold": threshold} | asdict(score))
+    _add_certainty(rows, evaluation.certainty.cases)
     _write(rows, summary(evaluation), out)
+
+
+def _add_certainty(rows: Sequence[dict[str, Any]], cases: Sequence[CaseCertainty]) -> None:
+    by_case = {case.case_id: case for case in cases}
+    for row in rows:
+        if case := by_case.get(row["case_id"]):
+            row |= {name: getattr(case, name) for name in CERTAINTY}
 
 
 def _write(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], out: Path) -> None:
     def write_cases(path: Path) -> None:
-        names = ["kind", "threshold", *(field.name for field in fields(CaseScore))]
+        names = ["kind", "threshold", *(field.name for field in fields(CaseScore)), *CERTAINTY]
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
 
     text = to_json(about, allow_nan=True) + "\n"
     try:
@@ -140,6 +168,8 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "fixed": {"threshold": evaluation.fixed_threshold} | _summary(evaluation.fixed),
         evaluation.calibration: _summary(evaluation.calibrated),
         "frozen": asdict(evaluation.frozen),
+        "certainty": evaluation.certainty.summary(),
+        "seconds_a_case": evaluation.case_s,
     }
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainer.configfile import ConfigError
-from trainer.data.files import PICTURE_SUFFIXES
 from trainer.data.formats.listing import image_files, same_letters, stem
 from trainer.data.formats.roles import MASK_WORDS
 from trainer.data.store import Case
 from trainer.data.summary.notes import first_names
+from trainer.hints.suffixes import PICTURE_SUFFIXES
 
 SAYS_MASK = MASK_WORDS | frozenset(
     ("pred", "preds", "prediction", "predictions", "predicted", "predict", "output", "out",

@@ -138,7 +138,12 @@ def _labels(mask: Volume) -> set[int] | None:
 
 
 def read_on_grid(path: Path, case: Case, meaning: Meaning) -> NDArray[np.bool_]:
-    """Return one mask on its case's native grid, (X, Y, Z).
+    """Return one mask on its case's native grid, (X, Y, Z): where `values_on_grid` has lesion."""
+    return np.asarray(values_on_grid(path, case, meaning) >= CUT)
+
+
+def values_on_grid(path: Path, case: Case, meaning: Meaning) -> NDArray[np.float32]:
+    """Return the probability of lesion on a case's native grid, (X, Y, Z): of labels, 0 or 1.
 
     Labels are resampled to the nearest voxel, probabilities linearly; beyond the file's own grid
     nothing is lesion. That the file can be used, `find_meaning` has seen.
@@ -152,14 +157,14 @@ def read_on_grid(path: Path, case: Case, meaning: Meaning) -> NDArray[np.bool_]:
         values = np.rint(mask.data) != 0
     else:
         values = np.isin(np.rint(mask.data), meaning.labels)
+    values = values.astype(np.float32)
     if (to_file := _other_grid(mask, case)) is None:
-        lesion: NDArray[np.bool_] = values >= CUT if soft else values
-        return lesion
+        return values
     resampled = ndimage.affine_transform(
-        values.astype(np.float32), to_file[:3, :3], to_file[:3, 3], case.native_shape,
+        values, to_file[:3, :3], to_file[:3, 3], case.native_shape,
         order=1 if soft else 0, mode="constant", cval=0.0,
     )  # fmt: skip
-    return np.asarray(resampled >= CUT)
+    return np.asarray(resampled, np.float32)
 
 
 def _other_grid(mask: Volume, case: Case) -> NDArray[np.float64] | None:
@@ -218,4 +223,5 @@ def _says_nothing(mask: Volume) -> bool:
 
 def resampled_text(cases: Collection[str]) -> str:
     """Return a line about masks that lay on another grid."""
-    return f"{len(cases)} masks were resampled to their case's grid: {first_names(sorted(cases))}"
+    which = "mask was" if len(cases) == 1 else "masks were"
+    return f"{len(cases)} {which} resampled to their case's grid: {first_names(sorted(cases))}"

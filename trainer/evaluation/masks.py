@@ -10,8 +10,17 @@ from typing import Any, Literal
 from trainer.configfile import ConfigError
 from trainer.data.splits_file import read_splits
 from trainer.data.store import MANIFEST, Case, Store
+from trainer.evaluation.certainty.case_certainty import certainty
+from trainer.evaluation.certainty.report import Report, report
 from trainer.evaluation.mask_folder import find_masks, fold_of, missing_text
-from trainer.evaluation.mask_values import Meaning, find_meaning, read_on_grid, resampled_text
+from trainer.evaluation.mask_values import (
+    CUT,
+    Meaning,
+    find_meaning,
+    read_on_grid,
+    resampled_text,
+    values_on_grid,
+)
 from trainer.evaluation.metrics import CaseScore, score_case
 from trainer.evaluation.sealed_readings import check_can_record, record_reading
 from trainer.progress import tracked
@@ -46,6 +55,8 @@ class MaskEvaluation:
     masks: Masks
     scores: list[CaseScore]
     """Of the cases that have a mask."""
+    certainty: Report | None
+    """What the probabilities are worth, of the files that have some; None where none has."""
 
 
 def evaluate_masks(
@@ -92,7 +103,7 @@ def evaluate_masks(
     scores = score_masks(found, store)
     label = "; ".join(filter(None, [part, unseen_text(found, split)]))
     found.said.extend(too_good(scores))
-    return MaskEvaluation(split, label, found, scores)
+    return MaskEvaluation(split, label, found, scores, _certainty(found, store))
 
 
 def read_masks(
@@ -149,6 +160,23 @@ def score_masks(masks: Masks, store: Store) -> list[CaseScore]:
     ]
 
 
+def _certainty(masks: Masks, store: Store) -> Report | None:
+    """Judge the probabilities of the files that have some, or return None."""
+    judged = [
+        certainty(
+            case.case_id,
+            values_on_grid(path, case, masks.meaning),
+            store.native_mask(case),
+            store.native_brain(case),
+            CUT,
+        )
+        for case, path in masks.files
+        if path in masks.meaning.probabilities
+    ]
+    patients = {case.case_id: patient_of(case) for case, _ in masks.files}
+    return report({1: judged}, patients) if judged else None
+
+
 def too_good(scores: Sequence[CaseScore]) -> list[str]:
     """Return a line about masks that are the references themselves; none about others."""
     lesions = [score for score in scores if score.has_lesion]
@@ -178,16 +206,19 @@ def content_hash(files: Sequence[tuple[Case, Path]]) -> str:
 
 def _seen(
     splits: Path, store: Store, folder: Path, files: Sequence[tuple[Case, Path]]
-) -> list[Case]:
+) -> list[Case] | None:
     """Return the cases whose patients the model of their own mask was trained on.
 
     In a cross-validation that is the model of the fold that validates the case, unless the file
-    lies in another's folder; what no fold names, no model was trained on.
+    lies in another's folder; what no fold names, no model was trained on. None where the file says
+    of a case that it is no test case, and no more.
 
     Raises:
         ConfigError: The file is no splits.
     """
     places = read_splits(splits, [case.case_id for case in store.cases]).places
+    if any(places[case.case_id] == "rest" for case, _ in files):
+        return None
     trained: dict[str, set[Any]] = {}
     for case in store.cases:
         if (place := places[case.case_id]) != "test":
@@ -196,8 +227,8 @@ def _seen(
     for case, path in files:
         by_folder = fold_of(folder, path)
         held_out: Any = int(by_folder) if by_folder.isdecimal() else places[case.case_id]
-        if by_folder == "all":
-            held_out = None
+        if by_folder == "all" or not isinstance(held_out, int):
+            held_out = None  # no fold held it out: if it is not test, a model was trained on it
         if trained.get(patient_of(case), set()) - {held_out}:
             seen.append(case)
     return seen

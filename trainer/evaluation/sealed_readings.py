@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.configfile import ConfigError
-from trainer.documents import to_json
+from trainer.files.documents import to_json
 
 
 def readings_file(store: str | Path) -> Path:

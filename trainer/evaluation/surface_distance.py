@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from trainer.data.geometry import bounding_box
 
@@ -109,6 +108,8 @@ class _Tree:
     def __init__(self, points: NDArray[np.float64]):
         self._points = points
         self._turn = TURN if len(points) > DENSE else np.eye(3)
+        from scipy.spatial import KDTree  # half a second, which readers of scores do not need
+
         self._tree = KDTree(points @ self._turn, balanced_tree=False, compact_nodes=False)
 
     def distances_mm(self, points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -89,6 +89,7 @@ class Validator:
         batch_size: int,
         autocast: torch.autocast,
         alive: Callable[[], object] = lambda: None,
+        look: Callable[[Case, Tensor], object] = lambda case, members: None,
     ) -> NDArray[np.float32]:
         """Predict every slice of the cases.
 
@@ -99,6 +100,8 @@ class Validator:
                 they do not fit.
             autocast: Precision of the model's forward passes.
             alive: Called between batches.
+            look: Is shown all members of each case, (members, slices, H, W), in order; its time
+                does not count.
 
         Returns:
             Lesion probability in the order of `rows`, float32 (n, H, W).
@@ -139,8 +142,11 @@ class Validator:
             for case in self.cases:
                 while sampled.shape[1] < case.num_slices:
                     sampled = torch.cat([sampled, next(batches)], 1)
-                fused = fuse(sampled[:, : case.num_slices], sampling.fuse)
-                probabilities.append(fused.probability.numpy())
+                complete = sampled[:, : case.num_slices]
+                probabilities.append(fuse(complete, sampling.fuse).probability.numpy())
+                looked = time.perf_counter()
+                look(case, complete)
+                begun += time.perf_counter() - looked
                 sampled = sampled[:, case.num_slices :]
         self.case_s = (time.perf_counter() - begun) / len(self.cases)
         return np.concatenate(probabilities)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from trainer.data.store import Case, Store
+from trainer.evaluation.metrics import CaseScore
 from trainer.evaluation.validate import Validator, summarize
 from trainer.saved.model_io import TrainedModel
 
@@ -39,7 +40,7 @@ def validation_noise(
         For each metric of a validation, `val/dice` and so on, its spread; all 0 for a model that
         segments directly, which draws nothing.
     """
-    validations = [*_validations(trained, store, cases, draws)]
+    validations = [summarize(scores) for scores in redrawn(trained, store, cases, draws)]
     return {
         name: Spread(fmean(values), stdev(values))
         for name in validations[0]
@@ -47,12 +48,12 @@ def validation_noise(
     }
 
 
-def _validations(
+def redrawn(
     trained: TrainedModel, store: Store, cases: Sequence[Case], draws: int
-) -> Iterator[dict[str, float]]:
+) -> Iterator[list[CaseScore]]:
+    """Yield the scores of the cases for each draw of the noise; arguments as `validation_noise`."""
     validator = Validator(store, cases, trained.config, trained.process, trained.device)
     for draw in range(draws):
-        scores = validator.validate(
+        yield validator.validate(
             trained.model, FIRST + draw, batch_size=BATCH, autocast=trained.autocast
         )
-        yield summarize(scores)

@@ -1,1 +1,1 @@
-"""What a person may have meant, for the lines about errors."""
+"""What a person may have meant, and how names are shown, in the lines about errors."""

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.atomic import write_atomically
 from trainer.config import SamplingConfig
 from trainer.configfile import ConfigError
 from trainer.data.inputs import Inputs
@@ -31,6 +30,7 @@ from trainer.evaluation.ensemble import (
     sample_members,
 )
 from trainer.evaluation.evaluate import check_data
+from trainer.files.atomic import write_atomically
 from trainer.images.sample import Moment, Sample
 from trainer.randomness import generator
 from trainer.respacing import timesteps
@@ -70,7 +70,7 @@ def paint(
     from trainer.images.panels import panels, strip
 
     torch.set_num_threads(trained.config.num_threads)
-    run_dir = run_folder(trained.path)
+    run_dir = run_folder(trained)
     check_data(trained, store, run_dir)
     cases = fixed_cases(store, trained.config.data.fold)
     if not cases:

@@ -72,8 +72,10 @@ class MonaiUNet(DiffusionUNet):
             raise ConfigError(["model.layout.resample: pool: a monai_unet has conv or resblock"])
         heads = list(layout.head_channels or head_channels(widths))
         heads = heads * config.depth if len(heads) == 1 else heads
-        for width, head in zip(widths, heads, strict=True):
-            if width % head:
+        attention = attention_levels(config)
+        between_halves = (False,) * (len(widths) - 1) + (True,)
+        for width, head, *attends in zip(widths, heads, attention, between_halves, strict=True):
+            if any(attends) and width % head:
                 raise ConfigError(
                     [f"model.layout.head_channels: {head}: must divide the channels of its level, "
                      f"which has {width}"]
@@ -87,7 +89,7 @@ class MonaiUNet(DiffusionUNet):
             out_channels=out_channels,
             num_res_blocks=layout.res_blocks or config.num_res_blocks,
             channels=widths,
-            attention_levels=attention_levels(config),
+            attention_levels=attention,
             norm_num_groups=groups,
             norm_eps=layout.norm_eps,
             num_head_channels=heads,

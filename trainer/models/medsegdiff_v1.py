@@ -120,8 +120,13 @@ class MedSegDiffV1(Network):
 
         middle = (config.depth - 1) // 2
         self.fused = (middle, middle + 1)
-        self.parsers = nn.ModuleList(FFParser(widths[i], image_size >> i) for i in self.fused)
-        self.fusions = nn.ModuleList(AttentiveFusion(widths[i]) for i in self.fused)
+        self.parsers = nn.ModuleList(
+            FFParser(widths[i], image_size >> i) if config.v1.ff_parser else nn.Identity()
+            for i in self.fused
+        )
+        self.fusions = nn.ModuleList(
+            AttentiveFusion(widths[i]) for i in self.fused if config.v1.fusion
+        )
 
         self.decoder_levels = levels()
         self.ups = nn.ModuleList(Conv(coarse, fine, 1) for fine, coarse in pairwise(widths))
@@ -142,10 +147,15 @@ class MedSegDiffV1(Network):
                 m_image = self.image_downs[level - 1](m_image)
                 m_mask = self.mask_downs[level - 1](m_mask)
             m_image, m_mask = image_level(m_image, time), mask_level(m_mask, time)
+            added = m_mask
             if level in self.fused:
                 i = self.fused.index(level)
-                m_image = self.fusions[i](m_image, self.parsers[i](m_mask))
-            encoded.append(m_image + m_mask)
+                filtered = self.parsers[i](m_mask)
+                if self.fusions:
+                    m_image = self.fusions[i](m_image, filtered)
+                else:
+                    added = filtered
+            encoded.append(m_image + added)
         x = self.decoder_levels[-1](encoded[-1], time)
         for level in reversed(range(len(self.ups))):
             x = F.interpolate(self.ups[level](x), scale_factor=2.0, mode="nearest")

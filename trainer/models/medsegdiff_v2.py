@@ -18,7 +18,7 @@ class ConditionUNet(nn.Module):
     def __init__(self, config: ModelConfig, in_channels: int):
         super().__init__()
         self.depth = config.depth
-        self.anchor_levels = config.v2.anchor_levels
+        self.finest_levels = max(config.v2.anchor_levels, 1)
         self.encoder = Encoder(in_channels, config)
         self.decoder = Decoder(config)
         self.mask_norm = Norm(config.width)
@@ -29,7 +29,7 @@ class ConditionUNet(nn.Module):
 
         Returns:
             The mask's logits, (b, 1, H, W); the encoder's deepest feature c^0; and the decoder's
-            features f_c of the anchored levels, finest first.
+            features f_c of the anchored levels, finest first, or of the finest if none is.
         """
         x, encoded = cond, []
         for level in range(self.depth):
@@ -37,7 +37,7 @@ class ConditionUNet(nn.Module):
             encoded.append(x)
         decoded = self.decoder(encoded)
         mask = in_full_precision(self.mask_head, self.mask_norm(decoded[0]))
-        return mask, encoded[-1], *decoded[: self.anchor_levels]
+        return mask, encoded[-1], *decoded[: self.finest_levels]
 
 
 class MedSegDiffV2(Network):

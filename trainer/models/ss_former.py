@@ -96,7 +96,7 @@ class AttentionProduct(nn.Module):
 
     def __init__(self, channels: int, time_channels: int, nbp_blocks: int):
         super().__init__()
-        self.filter = NeuralBandPassFilter(nbp_blocks, 2, time_channels)
+        self.filter = NeuralBandPassFilter(nbp_blocks, 2, time_channels) if nbp_blocks else None
         self.q = nn.Conv2d(channels, channels, 1, bias=False)
         self.k = nn.Conv2d(channels, channels, 1, bias=False)
         self.v = nn.Conv2d(channels, channels, 1, bias=False)
@@ -104,13 +104,14 @@ class AttentionProduct(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, time: Tensor) -> Tensor:
         """Map three (b, c, h, w) to one, at least float32."""
         (b, c, height, width), n = query.shape, query[0, 0].numel()
-        gate = _full(self.filter(height, width, time))
+        gate = None if self.filter is None else _full(self.filter(height, width, time))
         q, k, v = _full(self.q(query)), _full(self.k(key)), _full(self.v(value))
         with without_autocast(q):
-            q = torch.fft.irfft2(torch.fft.rfft2(q) * gate[:, :1], s=(height, width)).flatten(2)
-            k = torch.fft.irfft2(torch.fft.rfft2(k) * gate[:, 1:], s=(height, width)).flatten(2)
-            mixed = torch.einsum("bkn,bvn->bkv", k, v.flatten(2)) / (n * c**0.5)
-            return torch.einsum("bkn,bkv->bvn", q, mixed).view(b, c, height, width)
+            if gate is not None:
+                q = torch.fft.irfft2(torch.fft.rfft2(q) * gate[:, :1], s=(height, width))
+                k = torch.fft.irfft2(torch.fft.rfft2(k) * gate[:, 1:], s=(height, width))
+            mixed = torch.einsum("bkn,bvn->bkv", k.flatten(2), v.flatten(2)) / (n * c**0.5)
+            return torch.einsum("bkn,bkv->bvn", q.flatten(2), mixed).view(b, c, height, width)
 
 
 class ElementwiseProduct(nn.Module):

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from trainer.atomic import write_atomically
+from trainer.files.atomic import write_atomically
+from trainer.files.passing_faults import is_unread
+from trainer.files.regular_files import open_regular
 
 KEEP = 2
 """The one before the newest is the way back when the newest is damaged."""
@@ -49,18 +51,40 @@ def read(path: Path) -> dict[str, Any]:
         zipfile.BadZipFile: The file is damaged.
         Exception: Whatever torch.load raises.
     """
-    with zipfile.ZipFile(path) as file:
-        if damaged := file.testzip():
-            raise zipfile.BadZipFile(f"{path}: {damaged} is not as it was written")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    with open_regular(path) as content:
+        with zipfile.ZipFile(content) as file:
+            if damaged := file.testzip():
+                raise zipfile.BadZipFile(f"{path}: {damaged} is not as it was written")
+        content.seek(0)  # given a path, torch hides what went wrong
+        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
     return state
 
 
+def read_if_whole(path: Path) -> dict[str, Any] | None:
+    """Load one file as `read`; None where it is damaged, or not there.
+
+    Raises:
+        OSError: It cannot be read, which proves no damage.
+    """
+    try:
+        return read(path)
+    except Exception as error:  # as in load_latest
+        if is_unread(error):
+            raise
+        return None
+
+
 def load_latest(folder: Path) -> dict[str, Any] | None:
-    """Load the newest checkpoint that can be read, on the CPU; None where there is none."""
+    """Load the newest checkpoint that is whole, on the CPU; None where there is none.
+
+    Raises:
+        OSError: One cannot be read, which proves no damage.
+    """
     for path in sorted(folder.glob("*.pt"), reverse=True):
         try:
             return read(path)
         except Exception as error:  # torch.load raises whatever its unzipping and unpickling raise
+            if is_unread(error):
+                raise
             print(f"{path}: damaged, the checkpoint before it is used ({type(error).__name__})")
     return None

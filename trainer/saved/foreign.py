@@ -73,8 +73,7 @@ def as_saved(
         ) from why
     said = path.with_suffix(".yaml")
     given = flatten(read_yaml(said)) if said.is_file() else {}
-    told = {HYPER[key]: v for key, v in _last_parts(file.settings).items() if key in HYPER}
-    told = {key: value for key, value in told.items() if key not in given and value != -1}
+    told = {key: value for key, value in _told(file.settings).items() if given.get(key) is None}
     of_hyper = f"its hyper_parameters say {_words(told)}" if told else ""
     if note := "; ".join(filter(None, [file.note, of_hyper])):
         print(f"note: {path}: {note}", file=sys.stderr, flush=True)
@@ -96,8 +95,13 @@ def as_saved(
     }
 
 
-def _last_parts(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.rpartition(".")[2]: value for name, value in settings.items()}
+def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what hyper_parameters tell, of whichever network: nothing where two differ."""
+    told: dict[str, list[Any]] = {}
+    for name, value in settings.items():
+        if (key := HYPER.get(name.rpartition(".")[2])) and value not in (None, -1):
+            told.setdefault(key, []).append(value)
+    return {key: values[0] for key, values in told.items() if all(v == values[0] for v in values)}
 
 
 def _words(settings: Mapping[str, Any]) -> str:
@@ -113,7 +117,7 @@ def _check_all_said(
 ) -> None:
     asked = [*(f"model.{name}" for name in found.asked), *ALWAYS]
     if "model.layout.num_heads" in asked:
-        if "model.layout.head_channels" in given:
+        if given.get("model.layout.head_channels") is not None:
             asked.remove("model.layout.num_heads")
         elif given.get("model.layout.num_heads") == 1:  # which has one order
             asked.remove("model.layout.attention_order")
@@ -121,7 +125,7 @@ def _check_all_said(
         asked.append("diffusion.variance")  # or a second class
     if like is None or any(name.startswith("data.") for name in given):
         asked += ["data.store", *(() if _names_inputs(given) else ("data.modalities",))]
-    if missing := [name for name in asked if name not in given]:
+    if missing := [name for name in asked if given.get(name) is None]:
         raise ConfigError(
             [f"{path}: {found.program}: it does not say {', '.join(missing)}: write them into "
              f"{said}, as docs/weights.md shows"]
@@ -154,6 +158,11 @@ def _settings(said: Path, found: Found, given: Mapping[str, Any]) -> dict[str, A
     if given.get("diffusion.target") == "x_start":
         rule = "there it is the mask itself, here its logits: eps and v can be used"
         problems.append(f"{said}: diffusion.target: x_start: {rule}")
+    schedule, timesteps = given["diffusion.noise_schedule"], given["diffusion.num_timesteps"]
+    is_same = schedule == "cosine" or (schedule, timesteps) == ("linear", 1000)
+    if found.family == "monai_unet" and not is_same:
+        rule = "MONAI has another of this name; cosine, and linear of 1000 timesteps, are equal"
+        problems.append(f"{said}: diffusion.noise_schedule: {schedule}: {rule}")
     if problems:
         raise ConfigError(problems)
     return {**told, **given}
@@ -170,7 +179,8 @@ def _data(
     own = {name: value for name, value in values.items() if not name.startswith("inputs.")}
     if like is not None and not any(name.startswith("data.") for name in own):
         own["data"] = like[0].data.model_dump(mode="json")
-        return build(TrainConfig, nest(own), said), like[1]
+        if not _names_inputs(values):
+            return build(TrainConfig, nest(own), said), like[1]
     if _names_inputs(values):
         config = build(TrainConfig, nest(own), said)
         named = nest({n.removeprefix("inputs."): v for n, v in values.items() if n not in own})

@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.atomic import write_atomically
 from trainer.configfile import ConfigError
-from trainer.documents import from_json, to_json
+from trainer.files.atomic import write_atomically
+from trainer.files.documents import from_json, to_json
 
 FILE = "threshold.json"
 

@@ -142,9 +142,14 @@ def with_settings(trained: TrainedModel, changed: Mapping[str, Any]) -> TrainedM
     return replace(trained, config=build(TrainConfig, values, "command line"))
 
 
-def run_folder(file: Path) -> Path:
-    """Return the folder of the run, or the exported one, that a model's file belongs to."""
-    folder = file.parent
+def run_folder(trained: TrainedModel) -> Path:
+    """Return the folder of the run, or the exported one, that a model's file belongs to.
+
+    Weights of another program get one each, beside them: several of them lie in one folder.
+    """
+    folder = trained.path.parent
+    if trained.layout and not (folder / model_package.CHECKSUMS).is_file():
+        return trained.path.with_suffix(".segtune")
     return folder.parent if folder.name == "checkpoints" else folder
 
 
@@ -166,7 +171,7 @@ def frozen_settings(trained: TrainedModel) -> dict[str, Any]:
     Raises:
         ConfigError: The file is damaged, or names settings that there are not.
     """
-    folder = run_folder(trained.path)
+    folder = run_folder(trained)
     frozen = FrozenThreshold.load(folder)
     if frozen is None or frozen.weights != fingerprint(trained.model):
         return {}

@@ -21,11 +21,13 @@ from torch import Tensor
 
 from trainer.configfile import ConfigError, read_yaml
 from trainer.data.inputs import InputSpec
+from trainer.files.regular_files import open_regular
 from trainer.saved.seen import Seen
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
 CHECKSUMS = "checksums.txt"
+MAX_CHECKSUMS_BYTES = 1 << 20
 
 
 def is_exported(folder: Path) -> bool:
@@ -58,8 +60,27 @@ def write_weights(
 def write_checksums(folder: Path) -> None:
     """List the SHA-256 of all files of a folder, as sha256sum does."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths]
-    (folder / CHECKSUMS).write_text("".join(lines))
+    lines = [_line(_sha256(path), path.relative_to(folder).as_posix()) for path in paths]
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _line(digest: str, name: str) -> str:
+    """Return a line as sha256sum writes it: a name with a line end is escaped, and marked so."""
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == name else chr(92)}{digest}  {escaped}\n"
+
+
+def _sums(text: str) -> dict[str, str]:
+    """Return the digests by name of what `_line` wrote; {} where a line is none of it."""
+    sums, signs = {}, {"n": "\n", "r": "\r", "\\": "\\"}
+    for line in text.removesuffix("\n").split("\n"):
+        if not (found := re.fullmatch(r"(\\?)([0-9a-f]{64})  ([^\n]+)", line)):
+            return {}
+        escaped, digest, name = found.groups()
+        if escaped:
+            name = re.sub(r"\\([nr\\])", lambda sign: signs[sign[1]], name)
+        sums[name] = digest
+    return sums
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -89,15 +110,17 @@ def read(folder: Path) -> dict[str, Any]:
 
 def _verify(folder: Path) -> None:
     try:
-        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        with open_regular(folder / CHECKSUMS, follow=False) as file:
+            sums = _sums(file.read(MAX_CHECKSUMS_BYTES).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{folder}: no readable {CHECKSUMS}: not a whole export"]) from error
-    found = [re.fullmatch(r"([0-9a-f]{64})  (\S.*)", line) for line in lines]
-    sums = {match[2]: match[1] for match in found if match}
-    if len(sums) < len(lines) or not {WEIGHTS, CONFIG} <= sums.keys():
+    if not {WEIGHTS, CONFIG} <= sums.keys():
         raise ConfigError([f"{folder / CHECKSUMS}: damaged"])
     for name, expected in sums.items():
         path = folder / name
+        if ".." in Path(name).parts or not path.resolve().is_relative_to(folder.resolve()):
+            rule = "names a file outside of the export"
+            raise ConfigError([f"{folder / CHECKSUMS}: {name!r}: {rule}"])
         try:
             same = _sha256(path) == expected
         except OSError as error:
@@ -108,5 +131,5 @@ def _verify(folder: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path, follow=False) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

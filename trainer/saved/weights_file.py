@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from trainer.configfile import ConfigError, flatten
+from trainer.files.regular_files import open_regular
 from trainer.saved import checkpoint
 
 NESTED = ("ema", "ema_state_dict", "model_ema", "state_dict", "model_state_dict", "model", "net")
@@ -54,7 +55,7 @@ def content(path: Path) -> Mapping[str, Any]:
         ConfigError: It is damaged, something else, or needs code to be read.
         OSError: It cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         begin = file.read(64)
     try:
         if begin[8:9] == b"{":
@@ -105,7 +106,9 @@ def weights_in(path: Path, found: Mapping[str, Any]) -> WeightsFile:
     """
     if "param_groups" in found:
         raise ConfigError([f"{path}: not a segtune checkpoint: an optimizer's state, no weights"])
-    inside = next((key for key in NESTED if _tensors(found.get(key))), "")
+    nested = [key for key in NESTED if _tensors(found.get(key))]
+    known_in = [key for key in nested if any(n.endswith(OUTSIDE) for n in _tensors(found[key]))]
+    inside = next(iter([*known_in, *nested]), "")
     named = _tensors(found[inside] if inside else found)
     if not named:
         raise ConfigError([f"{path}: not a segtune checkpoint, and no weights in it"])
@@ -123,6 +126,9 @@ def weights_in(path: Path, found: Mapping[str, Any]) -> WeightsFile:
     if len(prefixes) == 1 and len(named) > len(weights):
         other = next(name for name in named if not name.startswith(prefix))
         notes.append(f"{len(named) - len(weights)} weights are left out, as {other}")
+    for name, value in weights.items():
+        if problem := _unusable(value):
+            raise ConfigError([f"{path}: {name}: {problem}"])
     if path.name.startswith("savedmodel") and not inside:
         averaged = sorted(
             path.parent.glob(f"emasavedmodel_*_{path.stem.removeprefix('savedmodel')}*")
@@ -134,6 +140,14 @@ def weights_in(path: Path, found: Mapping[str, Any]) -> WeightsFile:
         flatten(hyper) if isinstance(hyper, Mapping) else {},
         "; ".join(notes),
     )
+
+
+def _unusable(value: Tensor) -> str:
+    if value.is_meta or value.layout != torch.strided:
+        return "is no weight: it has no values of its own, or is sparse"
+    if not value.is_floating_point():
+        return f"is no weight: {str(value.dtype).removeprefix('torch.')}, and not floating point"
+    return "" if value.isfinite().all() else "is not finite: its training diverged"
 
 
 def _tensors(value: Any) -> dict[str, Tensor]:

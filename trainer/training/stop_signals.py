@@ -2,10 +2,15 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
+from types import FrameType
 from typing import Any
+
+from trainer.files.damaged import clear
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -42,6 +47,85 @@ def stop_signals(ask: Callable[[signal.Signals], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class Ended(KeyboardInterrupt):
+    """A signal ended a command at once, but for what tidies up.
+
+    Args:
+        number: The signal.
+        said: What is left behind, and how to go on.
+    """
+
+    def __init__(self, number: signal.Signals, said: str):
+        super().__init__(said)
+        self.number = number
+
+
+@contextmanager
+def ending_signals(said: Callable[[str], str]) -> Iterator[None]:
+    """Let the first of STOPS end what runs inside, also where by default nothing would tidy up.
+
+    Args:
+        said: Returns what is left behind, and how to go on; called with the signal's name.
+
+    Raises:
+        Ended: A signal came.
+    """
+    before = {number: signal.getsignal(number) for number in STOPS}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
+    terminals = [number for number in (1, 2) if os.isatty(number)]
+    came = signal.SIGINT
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = signal.Signals(number)
+        if _in_import_machinery(frame):
+            _send_again(came)
+            return
+        for each in before:  # the next one ends what tidies up as well
+            signal.signal(each, signal.SIG_DFL)
+        if number == signal.SIGHUP:
+            _silence(terminals)
+        raise KeyboardInterrupt  # Ray, where it waits, raises one of its own instead
+
+    def notice(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            hook(unraisable)
+            return
+        for number in before:  # Python swallows what is raised in a callback or a destructor
+            signal.signal(number, handle)
+        _send_again(came)
+
+    hook, sys.unraisablehook = sys.unraisablehook, notice
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    except Ended:
+        raise
+    except KeyboardInterrupt:
+        raise Ended(came, said(came.name)) from None
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _in_import_machinery(frame: FrameType | None) -> bool:
+    """Return whether a signal came where an exception could keep an import lock for ever.
+
+    Other threads that import would wait for it, and in a lock's callback Python swallows it.
+    """
+    return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib.")
+
+
+def _send_again(number: signal.Signals, after_s: float = 0.01) -> None:
+    """Send a signal to this process once more, a moment later."""
+    timer = Timer(after_s, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
+
+
 @contextmanager
 def stop_file(run_dir: Path) -> Iterator[list[signal.Signals]]:
     """Let the first of STOPS make a run write a checkpoint and end: by the `stop` in its folder.
@@ -59,7 +143,7 @@ def stop_file(run_dir: Path) -> Iterator[list[signal.Signals]]:
         (run_dir / "stop").touch()
 
     with suppress(FileNotFoundError, NotADirectoryError):
-        (run_dir / "stop").unlink()
+        clear(run_dir / "stop")
     with stop_signals(ask):
         yield came
     (run_dir / "stop").unlink(missing_ok=True)

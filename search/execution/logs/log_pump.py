@@ -49,7 +49,7 @@ class LogFile:
     def __init__(self, path: Path, header: str = "", prefix: str = ""):
         for folder in (path.parents[1], path.parent):  # not the study's: it may be out of reach
             folder.mkdir(exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o664)
         self._prefix = prefix.encode()
         size = os.fstat(self._file).st_size
         self._line_begins = not size or os.pread(self._file, 1, size - 1) == b"\n"

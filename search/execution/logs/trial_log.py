@@ -42,7 +42,7 @@ class TrialLog:
         self.begin(path, header, prefix)
         try:
             yield
-        except Exception:
+        except (Exception, KeyboardInterrupt, SystemExit):
             print_traceback()
             raise
         finally:
@@ -66,7 +66,7 @@ class TrialLog:
                 os.dup2(self._write, 1)
                 os.dup2(self._write, 2)
         except OSError as error:
-            logger.warning("%s: is not kept: %s", path, error)
+            logger.warning("%s: is not kept: %s", path, error.strerror or error)
             self._let_go()
 
     def end(self) -> None:

@@ -4,6 +4,12 @@ function answer(view) {
   return el("div", { class: "cards" }, bestCard(view), betterCard(view), matteredCard(view), costCard(view));
 }
 
+/** Return the answer as a sentence, its commands as code. */
+function sentence(study) {
+  const parts = study.answer.split("`");
+  return el("p", { class: "answer" }, parts.map((part, index) => (index % 2 ? el("code", {}, part) : breakable(part))));
+}
+
 function onFold(study) {
   return study.fold == null ? "" : ` on validation fold ${study.fold}`;
 }
@@ -115,21 +121,25 @@ function exploratory({ study, best, control, metricName }) {
 function matteredCard(view) {
   const { importance } = view.study;
   const title = "What mattered";
-  if (!importance?.parameters.length) {
-    return card(title, el("p", {}, "Too few trials to tell. The slices below show what was tried."));
+  if (importance.missing) {
+    return card(title, el("p", {}, `It takes ${count(importance.missing, "more trial")} that share an epoch to tell. `,
+      "The slices below show what was tried."));
   }
-  const top = importance.parameters.slice(0, 4);
-  const axis = importanceAxis(importance);
+  const told = sure(importance);
+  const others = importance.parameters.filter((each) => !each.mattered);
+  const axis = groupAxis(told);
   return card(title,
-    !sure(importance).length && el("p", {}, "Of no setting it is sure: every interval includes 0."),
-    el("table", { class: "strip" },
-      el("caption", {}, `Share of the differences that a setting explains, with its 95 % interval`),
-      el("tbody", {}, top.map((each) => el("tr", {},
-        el("th", { scope: "row" }, breakable(each.name)),
-        el("td", {}, bar(each, axis)),
-        el("td", { class: "number" }, fixed(each.mean, 2), el("small", {}, ` ${range(each.interval)}`)))))),
+    !told.length && el("p", {}, "Of no setting it can be told from chance."),
+    told.slice(0, 2).map((each) => el("table", { class: "strip" },
+      el("caption", {}, breakable(each.name), el("small", {}, ` p ${short(each.p)}; ${view.metricName} by value`)),
+      el("tbody", {}, tried(each).map((group) => el("tr", {},
+        el("th", { scope: "row" }, groupName(group)),
+        el("td", {}, whisker(group.interval, group.mean, "searched", axis, 110)),
+        el("td", { class: "number" }, fixed(group.mean, 3), group.interval && el("small", {}, ` ${range(group.interval)}`))))))),
+    told.length > 2 && el("p", {}, "Also: ", told.slice(2).map((each) => each.name).join(", "), "."),
+    told.length > 0 && others.length > 0 && el("p", {}, "Not told from chance: ", others.map((each) => each.name).join(", "), "."),
     el("p", { class: "note" }, badge("exploratory", "open"), ` ${importance.method} over `,
-      `${count(importance.num_trials, "trial")}; where intervals overlap, the order says little`));
+      `${count(importance.num_trials, "trial")} at epoch ${importance.epoch}, corrected for ${count(importance.parameters.length, "setting")}`));
 }
 
 function costCard({ study, trials }) {

@@ -12,6 +12,7 @@ function chart({ label, height, role = "img", minWidth = 0, paint, choose }) {
   const tip = el("div", { class: "tip", hidden: true });
   const inner = el("div", { class: "inner" });
   const host = el("div", { class: "chart" }, inner, tip);
+  host.style.minHeight = `${height}px`; // before it is drawn too, so that nothing below moves
   let spots = [];
   let drawn = 0;
 
@@ -122,6 +123,12 @@ function markKey(shape, kind) {
 function lineKey(kind) {
   const box = { class: "key", width: 28, height: 14, viewBox: "0 -7 28 14", "aria-hidden": "true" };
   return draw("svg", box, draw("path", { class: `line ${kind}`, d: "M0,0H28" }));
+}
+
+/** Draw a share of the most as a bar, as small as a word. */
+function bar(value, most, width = 44) {
+  const box = { class: "bar", width, height: 4, viewBox: `0 0 ${width} 4`, "aria-hidden": "true" };
+  return value > 0 && draw("svg", box, draw("rect", { width: Math.max(1, (width * value) / most), height: 4 }));
 }
 
 /** Draw a mean with its interval on a Dice axis of its own, as small as a word. */

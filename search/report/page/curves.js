@@ -1,4 +1,4 @@
-/* Learning curves of all trials, with the rungs at which ASHA judged them. */
+/* Learning curves of all trials, with the rungs at which they were judged. */
 
 function curves(view) {
   const { study } = view;

@@ -21,24 +21,26 @@ function fill(node, attributes, children) {
   return node;
 }
 
-/** Return a dotted name that may break after its dots and underscores. */
+/** Return a dotted name that may break after its dots and underscores, numbers in one piece. */
 function breakable(name) {
-  return name.split(/(?<=[._/])/).flatMap((part, index) => (index ? [el("wbr"), part] : [part]));
+  return name.split(/(?<=[._/])(?!\d)/).flatMap((part, index) => (index ? [el("wbr"), part] : [part]));
 }
 
-/** Return a measured number with so many decimals; a dash for none. */
-function fixed(value, decimals = 4) {
-  return value == null ? "–" : value.toFixed(decimals).replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
+/** Return a measured number with so many decimals, or in three digits; a dash for none. */
+function fixed(value, decimals) {
+  if (value == null) return "–";
+  const words = decimals === undefined && Math.abs(value) < 999.5 ? value.toPrecision(3) : value.toFixed(decimals ?? 0);
+  return words.replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
 }
 
 /** Return a difference, always with its sign. */
-function signed(value, decimals = 4) {
+function signed(value, decimals) {
   return value == null ? "–" : (value < 0 ? "" : "+") + fixed(value, decimals);
 }
 
-/** Return an interval in words; none of what was measured is "too few cases to tell". */
+/** Return an interval in words; none of what was measured is "cases too few or too alike to tell". */
 function range(interval, format = fixed, measured = false) {
-  if (!interval) return measured ? "too few cases to tell" : "";
+  if (!interval) return measured ? "cases too few or too alike to tell" : "";
   return `[${format(interval[0], 3)}, ${format(interval[1], 3)}]`;
 }
 

@@ -1,39 +1,41 @@
-/* How much each setting mattered, with intervals. */
+/* Which settings mattered, and the objective by their values. */
 
-function importanceAxis(importance) {
-  const ends = importance.parameters.flatMap((each) => [each.mean, ...each.interval]);
-  return numberAxis(Math.min(0, ...ends), Math.max(0.05, ...ends));
+/** Return the settings that are told from chance. */
+function sure(importance) {
+  return importance.parameters.filter((each) => each.mattered);
 }
 
-/** Return the settings that mattered whatever the draw of trials. */
-function sure(importance) {
-  return importance.parameters.filter((each) => each.interval[0] > 0);
+/** Return the values of a setting, or thirds of its range, that any trial had. */
+function tried(parameter) {
+  return parameter.groups.filter((group) => group.num_trials);
+}
+
+function groupName(group) {
+  return "choice" in group ? text(group.choice) : `${short(group.low)} to ${short(group.high)}`;
+}
+
+function groupAxis(parameters) {
+  return measuredAxis(parameters.flatMap(tried).flatMap((group) => [group.mean, ...(group.interval ?? [])]));
 }
 
 function importance(view) {
   const found = view.study.importance;
-  if (!found?.parameters.length) return el("p", {}, "There are too few trials to tell.");
-  const axis = importanceAxis(found);
-  const rows = found.parameters.map((each) => [
-    breakable(each.name), bar(each, axis), fixed(each.mean, 2), range(each.interval), each.num_trials]);
+  if (found.missing) return el("p", {}, `It takes ${count(found.missing, "more trial")} that share an epoch to tell.`);
+  const axis = groupAxis(found.parameters);
+  const rows = found.parameters.flatMap((each) => tried(each).map((group, index) => [
+    index ? "" : [breakable(each.name), " ", badge(each.mattered ? "mattered" : "not told from chance",
+      each.mattered ? "good" : "open"), ` p ${short(each.p)}`],
+    groupName(group), whisker(group.interval, group.mean, "searched", axis, 160),
+    fixed(group.mean, 3), range(group.interval) || "too few trials to tell",
+    group.num_trials + (group.diverged ? `, ${group.diverged} diverged` : "")]));
+  const diverged = found.num_diverged > 0 && `, ${found.num_diverged} diverged as the worst`;
   return [
-    plainTable(`Importance (${found.method}) over ${count(found.num_trials, "trial")}`
-      + ` at epoch ${found.epoch}, where nearly all of them were`,
-      ["setting", "", "share", "95 % interval", "trials"], rows, { textColumns: 2 }),
-    found.left_out.length > 0 && el("p", { class: "note" }, "Too few trials had, or all had the same: ",
-      found.left_out.map((each) => `${each.name} (${each.num_trials})`).join(", "), "."),
-    el("p", { class: "note" }, "Exploratory: it says what made a difference among the trials of ",
-      "this search, on the fold that selected them. About 0 is what a setting without effect has; ",
-      "settings whose intervals overlap are not told apart."),
+    plainTable(`${view.metricName} by setting over ${count(found.num_trials, "trial")}`
+      + ` at epoch ${found.epoch}, where nearly all of them were${diverged || ""}`,
+      ["setting", "value", "", "mean", "95 % interval", "trials"], rows, { textColumns: 3 }),
+    found.left_out.length > 0 && el("p", { class: "note" }, found.left_out.map((each) =>
+      `${each.name} (${count(each.num_trials, "trial")}): ${each.missing ? `${each.missing} more needed to tell` : "it did not vary"}`).join("; "), "."),
+    el("p", { class: "note" }, `Exploratory (${found.method}): on the fold that selected the trials. p is corrected for all settings: `,
+      "a search in which nothing matters names a setting in 5 of 100 cases. Intervals are over the trials, which differ in other settings too."),
   ];
-}
-
-function bar({ mean, interval }, axis) {
-  const [width, x] = [240, (value) => axis.place(value) * 236 + 2];
-  const [low, high] = [Math.min(0, mean), Math.max(0, mean)];
-  return draw("svg", { class: "bar", width, height: 18, viewBox: `0 0 ${width} 18`, "aria-hidden": "true" },
-    draw("rect", { class: "fill", x: x(low), y: 3, height: 12, width: Math.max(1, x(high) - x(low)) }),
-    draw("path", { class: "zero", d: `M${x(0)},0V18` }),
-    draw("path", { class: "error",
-      d: `M${x(interval[0])},9H${x(interval[1])}M${x(interval[0])},5v8M${x(interval[1])},5v8` }));
 }

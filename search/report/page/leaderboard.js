@@ -16,7 +16,8 @@ function leaderboard(view) {
       "aria-current": row.trial === view.chosen ? "true" : false,
       onclick: row.kind === "masks" ? undefined : () => view.choose(row.trial),
     }),
-    sort: ["rank", false],
+    memory: view.memory.leaderboard,
+    always: (row) => row.trial === view.chosen,
   });
   const kept = el("span", { class: "kept", role: "status" });
   view.listen(() => {
@@ -26,22 +27,24 @@ function leaderboard(view) {
   });
   table.node.classList.add("tall", "leaderboard");
   if (beside.length <= 4) table.node.classList.add("pinned");
-  return [statusFilter(view, kept), table.node, notes(view)];
+  return [statusFilter(view, kept), table.node, table.rest, notes(view)];
 }
 
 function leaderboardColumns(view, axis) {
   const { study } = view;
   const number = (name, key, value, decimals, more = {}) =>
     ({ name, key, value, cell: (row) => fixed(value(row), decimals), ...more });
-  const own = view.metric === "val/dice" ? [] : [number(view.metric, "last_value", (row) => row.last_value, 4)];
+  const own = view.metric === "val/dice" ? [] : [number(view.metric, "last_value", (row) => row.last_value)];
   const means = view.hasMeans ? [{ name: "mean (epochs)", key: "value", value: (row) => row.value,
     title: `The mean of the last validations' ${view.metricName}: what trials are ranked by`,
     cell: (row) => row.value == null ? "–"
       : [fixed(row.value), " ", el("small", {}, `(${epochsInWords(row.value_epochs)})`)] }] : [];
   const further = study.further_objectives.map((each) =>
-    number(each.metric, each.metric, (row) => row.metrics[each.metric], 4, { low: each.mode === "min" }));
+    number(each.metric, each.metric, (row) => row.metrics[each.metric], undefined, { low: each.mode === "min" }));
   const all = view.rows;
   const some = (get) => all.some((row) => get(row) != null);
+  const costOf = (row) => row[study.cost];
+  const dearest = all.reduce((most, row) => Math.max(most, costOf(row) ?? 0), 0);
   const columns = [
     { name: "rank", key: "rank", low: true, value: (row) => row.rank,
       cell: (row) => rankText(view, row) },
@@ -52,7 +55,7 @@ function leaderboardColumns(view, axis) {
     { name: "epochs", key: "epochs", value: (row) => row.epochs, cell: epochsText },
     ...means,
     ...own,
-    number("Dice", "dice", (row) => row.dice, 4),
+    number("Dice", "dice", (row) => row.dice),
     { name: "95 % interval", key: "interval", value: (row) => row.dice_interval?.[0],
       title: "Over the cases with a lesion",
       cell: (row) => [whisker(row.dice_interval, row.dice, row.look, axis),
@@ -72,11 +75,12 @@ function leaderboardColumns(view, axis) {
     })),
     number("AVD mL", "avd", (row) => row.avd_ml, 1, { low: true }),
     number("lesion F1", "f1", (row) => row.lesion_f1, 3),
-    number(`${unitOf(study.cost)}-h`, "cost", (row) => row[study.cost], 2),
+    { name: `${unitOf(study.cost)}-h`, key: "cost", value: costOf,
+      cell: (row) => [fixed(costOf(row)), bar(costOf(row), dearest)] },
   ];
   const optional = { equal: some((row) => row.value_at_equal) && study.max_t > 0,
     difference: some((row) => row.difference_to_best), avd: some((row) => row.avd_ml),
-    f1: some((row) => row.lesion_f1), cost: some((row) => row[study.cost]) };
+    f1: some((row) => row.lesion_f1), cost: some(costOf) };
   return columns.filter((column) => optional[column.key] ?? true);
 }
 
@@ -98,7 +102,11 @@ function statusFilter(view, kept) {
     el("input", { type: "checkbox", checked: true, value: name,
       onchange: (event) => view.showStatus(name, event.target.checked) }),
     markKey(name, "searched"), " ", name);
-  return el("fieldset", { class: "filters" }, el("legend", {}, "Show"), names.map(box), kept);
+  const boxes = names.map(box);
+  view.listen(() => {
+    for (const input of boxes.map((each) => each.querySelector("input"))) input.checked = !view.hidden.has(input.value);
+  });
+  return el("fieldset", { class: "filters" }, el("legend", {}, "Show"), boxes, kept);
 }
 
 /** Say how much a validation varies by nothing but its noise. */

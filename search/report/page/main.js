@@ -32,19 +32,33 @@ function masksOf({ masks }) {
 }
 
 function mattered(importance) {
-  if (!importance?.parameters.length) return "–";
-  return sure(importance).length ? breakable(importance.parameters[0].name)
-    : [breakable(importance.parameters[0].name), el("small", {}, " (unsure)")];
+  if (importance.missing) return "–";
+  const told = sure(importance);
+  return told.length ? breakable(told[0].name) : el("small", {}, "none told");
 }
 
-const DATA = JSON.parse(document.getElementById("data").textContent);
-const several = DATA.studies.length > 1;
-document.getElementById("page").replaceChildren(
-  el("header", {}, el("h1", {}, several ? count(DATA.studies.length, "study").replace("ys", "ies") : DATA.studies[0].study),
-    el("p", {}, `segtune, ${DATA.made}`)),
-  ...(several ? summary(DATA.studies).filter(Boolean) : []),
-  ...DATA.studies.map((study, index) => studySection(study, index, several)),
-);
+const page = document.getElementById("page");
+let DATA = JSON.parse(document.getElementById("data").textContent);
+let views = [];
+
+/** Draw all studies, as earlier views of them were. */
+function show(before = []) {
+  const several = DATA.studies.length > 1;
+  views = [];
+  DATA.studies.forEach((study, index) => (study.pictures = DATA.pictures[index]));
+  page.replaceChildren(
+    el("header", {}, el("h1", {}, several ? count(DATA.studies.length, "study").replace("ys", "ies") : DATA.studies[0].study),
+      el("p", {}, `segtune, ${DATA.made}`), page.dataset.live && el("p", { id: "live", role: "status" })),
+    ...(several ? summary(DATA.studies).filter(Boolean) : []),
+    ...DATA.studies.map((study, index) => studySection(study, index, several, before[index])),
+  );
+}
+
+show();
+pickAddressed();
+addEventListener("hashchange", pickAddressed);
+addEventListener("popstate", pickAddressed);
 addEventListener("beforeprint", () => {
   for (const each of document.querySelectorAll("details")) each.open = true;
 });
+if (page.dataset.live) follow(page.dataset.live, page.dataset.version);

@@ -11,6 +11,12 @@ function dimensionAxis(dimension, values) {
   return numberAxis(low, high, { log: dimension.log && low > 0, whole: dimension.type === "int" });
 }
 
+/** Return where a range of an axis lies once new data widened that; an end that lay at the axis's stays there. */
+function onAxis(range, was, is) {
+  if (was.choices || (was.low === is.low && was.high === is.high)) return range;
+  return range.map((place) => (place <= 0 || place >= 1 ? place : is.place(was.at(place))));
+}
+
 /** Return an axis of a few values, at equal distances. */
 function choiceAxis(choices) {
   const names = choices.map(text);
@@ -25,14 +31,15 @@ function choiceAxis(choices) {
   };
 }
 
-/** Return an axis of numbers. */
+/** Return an axis of numbers; at(place) is the value there. */
 function numberAxis(low, high, { log = false, whole = false, about = 5 } = {}) {
   if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
   const map = log ? Math.log10 : (value) => value;
   const place = (value) =>
     typeof value === "number" ? (map(value) - map(low)) / (map(high) - map(low)) : ABSENT;
+  const at = (share) => (log ? 10 ** (map(low) + share * (map(high) - map(low))) : low + share * (high - low));
   const marks = log ? powers(low, high) : steps(low, high, about, whole);
-  return { place, ticks: marks.map((value) => ({ at: place(value), name: short(value) })) };
+  return { place, at, low, high, ticks: marks.map((value) => ({ at: place(value), name: short(value) })) };
 }
 
 function steps(low, high, about, whole) {

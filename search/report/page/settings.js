@@ -2,17 +2,20 @@
 
 function settings({ study }) {
   const { config, begun } = study;
+  const hasPrior = Object.values(config.space).some((dimension) => "confidence" in dimension);
   const space = Object.entries(config.space).map(([name, dimension]) => [
     breakable(name), dimension.type + (dimension.log ? ", log" : ""),
     dimension.choices ? dimension.choices.map(text).join(", ")
       : `${text(dimension.low)} to ${text(dimension.high)}${dimension.step ? ` by ${text(dimension.step)}` : ""}`,
-    Object.entries(dimension.when ?? {}).map(([parent, values]) => `${parent}: ${values.map(text).join(", ")}`).join("; ")]);
+    Object.entries(dimension.when ?? {}).map(([parent, values]) => `${parent}: ${values.map(text).join(", ")}`).join("; "),
+    ...(hasPrior ? ["confidence" in dimension ? `${text(dimension.prior ?? null)} (${dimension.confidence})` : ""] : [])]);
   const others = ["data", "objective", "sampler", "scheduler", "stall", "budget", "trials"].flatMap((section) =>
     Object.entries(config[section] ?? {}).map(([key, value]) => [`${section}.${key}`, whole(value)]));
   const fixedOnes = Object.entries(config.train).map(([name, value]) => [breakable(name), whole(value)]);
   const control = Object.entries(config.control ?? {}).map(([name, value]) => [breakable(`control: ${name}`), whole(value)]);
   return el("div", { class: "columns" },
-    plainTable("What was searched", ["setting", "kind", "values", "only with"], space, { textColumns: 4 }),
+    plainTable("What was searched", ["setting", "kind", "values", "only with", ...(hasPrior ? ["prior"] : [])], space,
+      { textColumns: 5 }),
     plainTable("How it was searched", ["setting", "value"], [...others, ["seed", config.seed], ...control], { textColumns: 2 }),
     plainTable("Fixed settings; all others have the trainer's defaults", ["setting", "value"], fixedOnes, { textColumns: 2 }),
     study.facts && plainTable("Data, as the store says", ["what", ""], study.facts, { textColumns: 2 }),

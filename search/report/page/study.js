@@ -23,6 +23,7 @@ class View {
     this.axes = this.makeAxes();
     this.hidden = new Set(); // Statuses.
     this.ranges = new Map(); // From an axis's name to the lowest and highest place that is kept.
+    this.memory = { leaderboard: { sort: ["rank", false] }, cases: { sort: ["lesion_ml", true] } };
     this.listeners = [];
     this.kept = this.kept.bind(this);
     this.choose = this.choose.bind(this);
@@ -53,8 +54,9 @@ class View {
     if (row.look !== "searched") return true;
     return !this.hidden.has(row.status) && this.axes.every((axis) => {
       const range = this.ranges.get(axis.name);
+      if (!range) return true;
       const at = axis.place(axis.value(row));
-      return !range || (range[0] <= at && at <= range[1]);
+      return range[0] <= at && at <= range[1];
     });
   }
 
@@ -62,7 +64,8 @@ class View {
   inOrder(rows = this.rows) {
     const weight = (row) => (row.trial === this.chosen ? 4 : row.look !== "searched" ? 3 : row === this.best ? 2 : 0)
       + (this.kept(row) ? 1 : -4);
-    return [...rows].sort((one, other) => weight(one) - weight(other));
+    const weights = new Map(rows.map((row) => [row, weight(row)]));
+    return [...rows].sort((one, other) => weights.get(one) - weights.get(other));
   }
 
   /** Return the classes of a trial's line. */
@@ -86,10 +89,37 @@ class View {
     for (const listener of this.listeners) listener(what);
   }
 
-  choose(trial, look = false) {
+  get first() {
+    return (this.best ?? this.rows[0])?.trial;
+  }
+
+  /** Show a trial, the first one for none. */
+  pick(trial = this.first) {
+    if (this.chosen === trial) return;
     this.chosen = trial;
     this.changed("chosen");
+  }
+
+  /** Show a trial because a reader wants it: the page's address says so, and Back undoes it. */
+  choose(trial, look = false) {
+    this.pick(trial);
+    const address = addressOf(this, trial);
+    if (location.hash !== address) history.pushState(null, "", address);
     if (look) this.panel.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Take over what an earlier view of the study showed, before anything is drawn. */
+  continueFrom(before) {
+    if (!before) return;
+    this.hidden = before.hidden;
+    for (const [name, range] of before.ranges) {
+      const [was, is] = [before, this].map((view) => view.axes.find((axis) => axis.name === name));
+      if (is) this.ranges.set(name, onAxis(range, was, is));
+    }
+    Object.assign(this.memory.leaderboard, before.memory.leaderboard);
+    Object.assign(this.memory.cases, before.memory.cases);
+    this.beside = before.beside;
+    if (this.byNumber.has(before.chosen)) this.chosen = before.chosen;
   }
 
   showStatus(status, shown) {
@@ -106,9 +136,12 @@ class View {
   }
 }
 
-/** Return a study's section. */
-function studySection(study, index, several) {
+/** Return a study's section, which shows what an earlier view of it did. */
+function studySection(study, index, several, before) {
   const view = new View(study);
+  view.continueFrom(before);
+  view.chosen ??= view.first;
+  views.push(view);
   const id = `s${index}`;
   const part = (name, title, about, content) => el("section", { class: "part", id: `${id}-${name}` },
     el("h3", {}, title), about && el("p", { class: "about" }, about), content);
@@ -127,9 +160,9 @@ function studySection(study, index, several) {
   ].filter(Boolean);
   view.panel = parts.find((each) => each.id === `${id}-trial`);
   const links = parts.map((each) => el("a", { href: `#${each.id}` }, each.querySelector("h3").textContent));
-  const section = el("section", { class: "study", id }, several && el("h2", {}, study.study), answer(view),
+  const section = el("section", { class: "study", id }, several && el("h2", {}, study.study),
+    sentence(study), answer(view),
     el("nav", { "aria-label": `Parts of ${study.study}` }, links), parts);
-  view.chosen = (view.best ?? view.rows[0])?.trial;
   view.changed("chosen");
   return section;
 }

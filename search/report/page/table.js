@@ -1,13 +1,17 @@
 /* Tables that sort: a button in each head cell, an arrow and aria-sort for the sorted one. */
 
+const FIRST_ROWS = 200;
+
 /**
  * Return a table and a function that shows its rows anew.
  *
  * columns: {name, key, value(row), cell(row), low: true where small values come first at the first
- * click}. rows() are sorted, pinned() follow them in their own order. look(row) gives attributes.
+ * click}. memory.sort, a key and whether it descends, is kept up to date. rows() are sorted, pinned() follow them in their own order. look(row) gives attributes.
+ *
+ * Of many rows the first FIRST_ROWS are drawn, and that which always(row) is true of; a button draws all.
  */
-function sortable({ caption, columns, rows, pinned = () => [], look = () => ({}), sort = null }) {
-  let [by, descending] = sort ?? [null, false];
+function sortable({ caption, columns, rows, memory, pinned = () => [], look = () => ({}), always = () => false }) {
+  let [by, descending] = memory.sort;
   const body = el("tbody");
   const beside = el("tbody", { class: "beside" });
   const heads = columns.map((column) => {
@@ -19,10 +23,18 @@ function sortable({ caption, columns, rows, pinned = () => [], look = () => ({})
   });
   const table = el("table", {}, el("caption", {}, el("span", {}, caption)),
     el("thead", {}, el("tr", {}, heads.map((head) => head.cell))), body, beside);
+  const rest = el("p", { class: "rest" }, el("button", { type: "button", onclick: showAll }));
+
+  function showAll() {
+    memory.all = true;
+    show();
+    body.children[FIRST_ROWS]?.querySelector("button")?.focus();
+  }
 
   function sortBy(column) {
     descending = by === column.key ? !descending : !column.low;
     by = column.key;
+    memory.sort = [by, descending];
     show();
   }
 
@@ -34,20 +46,27 @@ function sortable({ caption, columns, rows, pinned = () => [], look = () => ({})
     }
     const column = columns.find((each) => each.key === by);
     const sorted = column ? [...rows()].sort(compareBy(column.value, descending)) : rows();
-    body.replaceChildren(...sorted.map(line));
-    beside.replaceChildren(...pinned().map(line));
+    const drawn = memory.all ? sorted : sorted.filter((row, index) => index < FIRST_ROWS || always(row));
+    rest.hidden = drawn.length === sorted.length;
+    rest.firstChild.textContent = `Show all ${sorted.length} rows: the first ${FIRST_ROWS} are here`;
+    keepingFocus(() => {
+      body.replaceChildren(...drawn.map(line));
+      beside.replaceChildren(...pinned().map(line));
+    });
   }
 
   function line(row) {
     return el("tr", look(row), columns.map((column, index) => {
-      const content = column.cell ? column.cell(row) : text(column.value(row) ?? undefined);
-      const kind = { class: column.text ? "text" : "number" };
+      const value = column.value(row);
+      const content = column.cell ? column.cell(row) : text(value ?? undefined);
+      const inFull = typeof value === "number" && !Number.isInteger(value) && String(value);
+      const kind = { class: column.text ? "text" : "number", title: inFull };
       return index === 0 ? el("th", { ...kind, scope: "row" }, content) : el("td", kind, content);
     }));
   }
 
   show();
-  return { node: scroller(table, caption), show };
+  return { node: scroller(table, caption), rest, show };
 }
 
 /** Numbers by size, texts by alphabet; what is missing comes last either way. */

@@ -10,27 +10,34 @@ function trialPanel(view) {
   const select = el("select", { onchange: (event) => view.choose(Number(event.target.value)) },
     view.rows.map((row) => el("option", { value: row.trial },
       `${row.name}${row.rank ? `, rank ${row.rank}` : ""}: ${fixed(row.value)}`)));
+  const besides = el("select", { class: "beside-choice",
+    onchange: (event) => { view.beside = Number(event.target.value); view.changed("chosen"); } },
+    view.rows.map((row) => el("option", { value: row.trial }, row.name)));
   const body = el("div", { class: "trial" });
   view.listen((changed) => {
     if (changed !== "chosen" || !view.byNumber.has(view.chosen)) return;
     select.value = view.chosen;
+    const beside = besideOf(view, view.byNumber.get(view.chosen));
+    if (beside) besides.value = beside.trial;
     body.replaceChildren(...trialParts(view, view.byNumber.get(view.chosen)).flat(Infinity).filter(Boolean));
   });
-  return [el("label", { class: "choose" }, "Trial ", select), body];
+  return [el("p", { class: "choose" }, el("label", {}, "Trial ", select), " ",
+    view.rows.length > 1 && el("label", {}, "beside ", besides)), body];
 }
 
 function trialParts(view, row) {
   const detail = view.detail(row);
   const ours = !view.study.trainer; // another trainer tells neither volumes nor pictures
-  const beside = row === view.control ? view.best : view.control;
+  const beside = besideOf(view, row);
   return [
     facts(view, row),
-    ...(ours ? [heading("Pictures"), pictures(view, row, detail)] : []),
+    ...besideParts(view, row, beside),
+    ...(ours ? [heading("Pictures"), pictures(view, row, beside)] : []),
     heading("Settings that differ from the default"), changedTable(view, row),
     heading("Decisions"), decisionList(row, detail),
     ...(ours ? [heading("Dice by lesion volume"), subgroups(view, row, beside),
       heading("Case by case"), caseTable(view, row, beside)] : []),
-    el("details", {}, el("summary", {}, `All ${Object.keys(view.study.defaults).length} settings`),
+    el("details", { class: "all-settings" }, el("summary", {}, `All ${Object.keys(view.study.defaults).length} settings`),
       configTable(view, row)),
   ];
 }
@@ -44,6 +51,7 @@ function facts({ study, metricName }, row) {
   const pairs = [
     ["status", `${row.status}${row.reason ? `: ${row.reason}` : ""}`],
     ["notes", (row.notes ?? []).join("; ")],
+    ["deleted", row.deleted],
     ["log", row.log],
     ["epochs", `${epochsText(row)} of ${row.goal}`.replace(/( of \d+)\1$/, "$1")],
     row.value_epochs.length > 1 ? [metricName, `${number(row.value) ?? "–"}, ${whereOf(row)}`] : null,
@@ -56,7 +64,7 @@ function facts({ study, metricName }, row) {
     row.fold == null ? ["seed", `${row.seed}`] : ["seed, fold", `${row.seed}, ${row.fold}`],
     ["hosts", row.hosts.join(", ")],
     ["kind", row.kind === "control" ? "control (U-Net), never pruned"
-      : study.references.includes(row) ? "reference, never pruned" : row.kind],
+      : study.references.includes(row) ? "reference, never pruned" : row.from_prior ? "sampled, around the prior" : row.kind],
   ];
   return [
     el("dl", { class: "facts" }, pairs.filter((pair) => pair?.[1]).map(([name, value]) =>
@@ -65,29 +73,47 @@ function facts({ study, metricName }, row) {
   ];
 }
 
-function pictures({ study }, row, detail) {
-  const { embedded, painted } = study.pictured;
+function pictures(view, row, beside) {
+  const { painted, by_trial: byTrial } = view.study.pictures;
+  const embedded = Object.keys(byTrial).length;
+  const own = byTrial[row.trial] ?? [];
   const page = painted > embedded
     ? ` This page holds the pictures of ${embedded} of the ${painted} trials that have some, the best first; `
       + "the others are files in the study's folder." : "";
-  if (!detail.pictures?.length) {
+  if (!own.length) {
     return el("p", {}, row.pictures.length ? page : "No pictures were painted of this trial.");
   }
-  const left = row.pictures.length - detail.pictures.length;
+  const left = row.pictures.length - own.length;
   const more = left > 0 ? `${count(left, "picture")} more of this trial ${left === 1 ? "is" : "are"} in the study's folder.` : "";
+  // The same slices of the other trial, where a reader asked for that one.
+  const theirs = (beside?.trial === view.beside && byTrial[beside.trial]) || [];
+  const epochs = new Set(own.map((picture) => Number(picture.name.match(/^epoch(\d+)-/)?.[1])));
+  const other = [...epochs].filter((epoch) => epoch && epoch !== row.epochs);
   return [
-    el("div", { class: "pictures" }, detail.pictures.map((picture) => el("figure", {},
-      el("button", { type: "button", title: "larger or smaller", "aria-pressed": "false", onclick: enlarge },
-        el("img", { src: picture.data, alt: pictureText(row, picture.name), width: picture.width,
-          height: picture.height })),
-      el("figcaption", {}, pictureText(row, picture.name))))),
+    other.length > 0 && el("p", { class: "note" }, badge("another epoch", "open"),
+      ` painted after epoch ${other.join(", ")}; the tables and the weights that stand for the trial are of epoch ${row.epochs}`),
+    el("div", { class: "pictures" }, own.flatMap((picture) => [figure(row, picture),
+      ...theirs.filter((each) => sliceOf(each) === sliceOf(picture)).map((each) => figure(beside, each))])),
     more + page && el("p", { class: "note" }, more, page),
   ];
 }
 
-function enlarge({ currentTarget: button }) {
-  const large = button.closest("figure").classList.toggle("large");
-  button.setAttribute("aria-pressed", String(large));
+function figure(row, picture) {
+  const words = pictureText(row, picture.name);
+  return el("figure", { "data-slice": `${row.trial} ${sliceOf(picture)}` },
+    el("button", { type: "button", title: "larger or smaller", "aria-pressed": "false",
+      onclick: (event) => enlarge(event.currentTarget.closest("figure")) },
+      el("img", { src: picture.data, alt: words, width: picture.width, height: picture.height })),
+    el("figcaption", {}, words));
+}
+
+function sliceOf(picture) {
+  return picture.name.replace(/^epoch\d+-/, "");
+}
+
+function enlarge(figure) {
+  const large = figure.classList.toggle("large");
+  figure.querySelector("button").setAttribute("aria-pressed", String(large));
 }
 
 function pictureText(row, file) {
@@ -182,7 +208,7 @@ function caseTable(view, row, beside) {
   ].filter(Boolean);
   const table = sortable({
     caption: `${row.name}: its validation cases at epoch ${row.epochs}`, columns, rows: () => rows,
-    sort: ["lesion_ml", true],
+    memory: view.memory.cases,
   });
   table.node.classList.add("tall", "cases");
   return [caseChart(rows, mine, theirs, row, beside), table.node];

@@ -2,10 +2,11 @@
 
 function verdicts(view) {
   const { study } = view;
-  if (!study.verdicts.length) return exploratory(view);
-  return study.verdicts.map((verdict) => [
+  const atTheEnd = study.confirmed && el("p", {}, `Told apart at the end: ${study.confirmed}.`);
+  if (!study.verdicts.length) return atTheEnd ?? exploratory(view);
+  return [atTheEnd, ...study.verdicts.map((verdict) => [
     el("h4", {}, `Confirmed ${verdict.where}`), scoreTable(view, verdict), comparisonTable(view, verdict),
-    verdict.as_used && el("p", { class: "note" }, asUsed(verdict.as_used))]);
+    verdict.as_used && el("p", { class: "note" }, asUsed(verdict.as_used))])];
 }
 
 /** Say what the best has as a finished model is used. */
@@ -25,7 +26,8 @@ function scoreTable(view, verdict) {
   const rows = verdict.scores.map((score) => {
     const bySeed = new Map(score.seeds.map((seed, index) => [seed, score.by_seed[index]]));
     const look = { control: "control", reference: "reference", masks: "reference" }[score.role] ?? "searched";
-    const name = score.role === "masks" ? score.trial : `trial ${score.trial}`;
+    const part = score.part ? ` (${score.part[0]} of ${score.part[1]} cases)` : "";
+    const name = score.role === "masks" ? `${score.trial}${part}` : `trial ${score.trial}`;
     return [view.link(view.byNumber.get(score.trial)) ?? name, score.role,
       whisker(score.interval, score.mean, look, axis, 150), fixed(score.mean), range(score.interval, fixed, true),
       ...verdict.seeds.map((seed) => fixed(bySeed.get(seed)))];
@@ -40,7 +42,7 @@ function comparisonTable(view, verdict) {
     `trial ${each.trial}`, opponent(each), verdictBadge(each.verdict),
     each.mean == null ? "–" : signed(each.mean), each.interval ? `${level(each)} ${range(each.interval, signed)}` : "–",
     each.p_holm == null ? "–" : short(each.p_holm), each.seeds.length,
-    (each.num_cases ?? []).reduce((sum, n) => sum + n, 0) || "–", each.reason]);
+    (each.num_different ?? (each.num_cases ?? []).reduce((sum, n) => sum + n, 0)) || "–", each.reason]);
   return plainTable(`Verdicts ${verdict.where}`, ["trial", "against", "verdict", `difference of ${judged(verdict)}`,
     "interval", "p (Holm)", "seeds", "cases", ""], rows, { textColumns: 3 });
 }

@@ -1,8 +1,9 @@
 """The section `notify` of a study: who is told when it matters; its secrets, and how they are kept.
 
 What follows the host in an address is a secret of its own, since whoever has it may post there, and
-so is a user's name and password. So they are in no file that is written, nor in any line: there
-`https://hooks.slack.com/services/T0/B0/x` is `https://hooks.slack.com/***`. What a study is to know
+so is a user's name and password; in a command any word may be one. So they are in no file that is
+written, nor in any line: there `https://hooks.slack.com/services/T0/B0/x` is
+`https://hooks.slack.com/***`, and `tell --token x` is `tell --token ***`. What a study is to know
 when it is continued comes from the environment: SEGTUNE_NOTIFY_WEBHOOK and the like, or `${NAME}`
 in an address or a command, which is kept as it is.
 """
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
-from search.study.notify.masks import MASK, NAME, masked
+from search.study.notify.masks import MASK, NAME, masked_address, masked_command
 from trainer.configfile import Section
 
 Kind = Literal["end", "broken", "best", "budget"]
@@ -47,7 +48,7 @@ def check_address(value: str) -> None:
     except ValueError:
         well = False
     if not well or not value.isascii() or any(c.isspace() or not c.isprintable() for c in value):
-        raise ValueError(f"{masked(value) if '://' in value else MASK}: {rule}")
+        raise ValueError(f"{masked_address(value) if '://' in value else MASK}: {rule}")
 
 
 def check_command(value: str | None) -> str | None:
@@ -60,16 +61,23 @@ def check_command(value: str | None) -> str | None:
         try:
             shlex.split(value)
         except ValueError as error:
-            raise ValueError(f"{masked(value)}: {str(error).lower()}") from None
+            raise ValueError(f"{masked_command(value)}: {str(error).lower()}") from None
     return value
 
 
-_MASKED = PlainSerializer(lambda text: text and masked(text), when_used="json")
 Address = Annotated[
-    str | None, BeforeValidator(_text), AfterValidator(_address), _MASKED, Field(repr=False)
+    str | None,
+    BeforeValidator(_text),
+    AfterValidator(_address),
+    PlainSerializer(lambda text: text and masked_address(text), when_used="json"),
+    Field(repr=False),
 ]
 Command = Annotated[
-    str | None, BeforeValidator(_text), AfterValidator(check_command), _MASKED, Field(repr=False)
+    str | None,
+    BeforeValidator(_text),
+    AfterValidator(check_command),
+    PlainSerializer(lambda text: text and masked_command(text), when_used="json"),
+    Field(repr=False),
 ]
 
 

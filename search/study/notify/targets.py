@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from search.study.notify.masks import MASK, NAME, masked
+from search.study.notify.masks import MASK, NAME, masked_address, masked_command
 from search.study.notify.section import (
     KINDS,
     Format,
@@ -49,12 +49,12 @@ class Targets(NamedTuple):
         """Return who is told what, without secrets."""
         told = []
         if self.webhook:
-            told.append(f"{masked(self.webhook)} ({self.format})")
+            told.append(f"{masked_address(self.webhook)} ({self.format})")
         if self.command:
-            told.append(f"`{masked(self.command)}`")
+            told.append(f"`{masked_command(self.command)}`")
         parts = [f"{', '.join(self.on) or 'nothing'}: {' and '.join(told)}"] if told else []
         if self.heartbeat:
-            parts.append(f"heartbeat: {masked(self.heartbeat)}")
+            parts.append(f"heartbeat: {masked_address(self.heartbeat)}")
         return "; ".join(parts)
 
 
@@ -78,7 +78,8 @@ def targets(notify: Notify, environment: Mapping[str, str] = os.environ) -> Targ
                     if missing
                     else "the secret that was here is in no file of the study"
                 )
-                notes.append(f"{where}: {masked(given)}: {why}: not used; {variable} names another")
+                shown = masked_command(given) if name == "command" else masked_address(given)
+                notes.append(f"{where}: {shown}: {why}: not used; {variable} names another")
                 continue
             text = NAME.sub(lambda each: environment[each[1]], given)
         if text:
@@ -100,4 +101,5 @@ def _check(name: str, text: str, where: str) -> None:
         raise ConfigError([f"{where}: {error}"]) from None
     program = shlex.split(text)[0]
     if shutil.which(program) is None:
-        raise ConfigError([f"{where}: {masked(program)}: no such program, or it cannot be run"])
+        shown = masked_command(program)
+        raise ConfigError([f"{where}: {shown}: no such program, or it cannot be run"])

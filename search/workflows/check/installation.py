@@ -224,8 +224,10 @@ def speed_row(device: "torch.device") -> Row:
 
 def ray_row(num_gpus: int) -> Row:
     """Start Ray as `launch` does, and see whether it counts the GPUs that torch sees."""
+    from search.execution.extra import need_search
     from search.execution.session import before_ray, ray_session
 
+    need_search()
     begun = time.perf_counter()
     before_ray("local")
     import ray

@@ -1,4 +1,4 @@
-"""What a simulated search was worth: the regret of the model in hand, and wrong kills."""
+"""What a simulated search was worth: regret chosen and regret sampled, and wrong kills."""
 
 import math
 from collections import defaultdict, deque
@@ -9,10 +9,8 @@ import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
 from tests.bench.search.problems import EPOCHS, Problem
-from tests.bench.search.simulate import Run
+from tests.bench.search.simulate import SHARES, Run
 
-SHARES = np.geomspace(0.02, 1.0, 60)
-"""Of the budget: when the regret is read."""
 TOP = 0.1
 """Of the sampled trials: those that should not be stopped."""
 
@@ -23,6 +21,9 @@ class Outcome(NamedTuple):
     regret: list[float]
     """Of the model in hand at SHARES of the budget; that of the median configuration before the
     first report."""
+    sampled: list[float]
+    """At the same times, of the best configuration that was tried, were it trained to its end; that
+    of the median configuration before the first trial."""
     trials: int
     stopped: int
     wrong_kills: float
@@ -37,15 +38,18 @@ def measure(problem: Problem, run: Run, *, smoothing: int, until_s: float) -> Ou
     Args:
         problem: Knows the truth.
         run: What happened.
-        smoothing: The model in hand is the trial with the best mean of so many last reports.
+        smoothing: The model in hand is the trial with the best mean of so many last reports, where
+            the method does not choose itself.
         until_s: The budget.
     """
     finals = {trial: problem.regret(params, EPOCHS) for trial, params in run.params.items()}
     limit = np.quantile(list(finals.values()), TOP)
     top = {trial for trial, final in finals.items() if final <= limit}
     killed = top & run.stopped.keys()
+    regret, sampled = _course(problem, run, finals, smoothing, until_s)
     return Outcome(
-        regret=_in_hand(problem, run, smoothing, until_s),
+        regret=regret,
+        sampled=sampled,
         trials=len(finals),
         stopped=len(run.stopped),
         wrong_kills=len(killed) / max(1, len(run.stopped)),
@@ -53,24 +57,26 @@ def measure(problem: Problem, run: Run, *, smoothing: int, until_s: float) -> Ou
     )
 
 
-def _in_hand(problem: Problem, run: Run, smoothing: int, until_s: float) -> list[float]:
+def _course(
+    problem: Problem, run: Run, finals: Mapping[int, float], smoothing: int, until_s: float
+) -> tuple[list[float], list[float]]:
+    """Return the regret chosen and the best one sampled, at SHARES of the time."""
     sign = 1 if problem.metric == "val/dice" else -1
     recent: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=smoothing))
     seen: dict[int, tuple[float, int]] = {}
-    regrets, steps = [], iter([*run.steps, None])
+    regrets, sampled, steps = [], [], iter([*run.steps, None])
     step = next(steps)
-    for share in SHARES:
+    for index, share in enumerate(SHARES):
         while step is not None and step.time_s <= share * until_s:
             recent[step.trial].append(sign * step.value)
             value = sum(recent[step.trial]) / len(recent[step.trial])
             seen[step.trial] = (value if math.isfinite(value) else -math.inf, step.epoch)
             step = next(steps)
-        if not seen:
-            regrets.append(1.0)
-            continue
-        best = max(seen, key=seen.__getitem__)
-        regrets.append(problem.regret(run.params[best], seen[best][1]))
-    return regrets
+        best = run.chosen[index] if run.chosen else max(seen, key=seen.__getitem__, default=None)
+        assert best is None or best in seen, f"trial {best} is chosen, but has no report"
+        regrets.append(1.0 if best is None else problem.regret(run.params[best], seen[best][1]))
+        sampled.append(min((finals[trial] for trial in seen), default=1.0))
+    return regrets, sampled
 
 
 Outcomes = Mapping[str, Mapping[str, Sequence[Outcome]]]
@@ -80,6 +86,11 @@ Outcomes = Mapping[str, Mapping[str, Sequence[Outcome]]]
 def regrets(outcomes: Sequence[Outcome]) -> np.ndarray:
     """Return the regret as (seeds, times)."""
     return np.array([outcome.regret for outcome in outcomes])
+
+
+def sampled(outcomes: Sequence[Outcome]) -> np.ndarray:
+    """Return the best regret sampled as (seeds, times)."""
+    return np.array([outcome.sampled for outcome in outcomes])
 
 
 def mean_ranks(outcomes: Outcomes) -> dict[str, tuple[float, float]]:
@@ -127,3 +138,19 @@ def earlier(
     course, goal = middle(regrets(found), axis=0), middle(regrets(random), axis=0)[-1]
     reached = np.flatnonzero(course <= goal + 1e-12)
     return float(1 / SHARES[reached[0]]) if len(reached) else 0.0
+
+
+def earlier_each(found: Sequence[Outcome], random: Sequence[Outcome]) -> list[float]:
+    """Return, for each seed, how many times earlier the median end of random search is reached.
+
+    0 where it never is.
+    """
+    goal = np.median(regrets(random)[:, -1])
+    reached = regrets(found) <= goal + 1e-12
+    return [float(1 / SHARES[row.argmax()]) if row.any() else 0.0 for row in reached]
+
+
+def gain(outcomes: Outcomes, label: str, middle: Callable[..., np.ndarray]) -> float:
+    """Return `earlier` as its geometric mean over the problems; one not reached counts as 1."""
+    factors = [earlier(methods[label], methods["random"], middle) for methods in outcomes.values()]
+    return float(np.exp(np.mean(np.log(np.maximum(factors, 1)))))

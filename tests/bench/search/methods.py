@@ -1,6 +1,8 @@
 """Who competes: this project's own search code, Ray's stock pair, and the 1-epoch baseline."""
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +23,8 @@ from search.ledger.trial_state import Report
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
 from search.study.own_checks import METRICS
-from search.study.space import Dimension
-from tests.bench.search.problems import EPOCHS, Problem
+from search.study.space import Dimension, active, ordered
+from tests.bench.search.problems import EPOCHS, Params, Problem
 
 
 class Segtune:
@@ -31,17 +33,31 @@ class Segtune:
     Args:
         problem: Gives the space and the objective.
         seed: Of the study.
+        stated: A configuration that is tried first.
+        as_prior: It is the prior of the space instead.
         sections: Settings over the defaults, as in a study's file.
     """
 
-    def __init__(self, problem: Problem, seed: int, **sections: dict[str, Any]):
+    def __init__(
+        self,
+        problem: Problem,
+        seed: int,
+        stated: Params | None = None,
+        *,
+        as_prior: bool = False,
+        **sections: dict[str, Any],
+    ):
+        space = problem.space
+        if stated and as_prior:
+            space, stated = with_prior(space, stated), None
         study = StudyConfig.model_validate(
             {
                 "study": "bench",
                 "data": {"store": "."},
-                "space": problem.space,
+                "space": space,
                 "objective": {"metric": problem.metric, "mode": METRICS[problem.metric]},
                 "trials": {"num_trials": 100_000},
+                "enqueue": [dict(stated)] if stated else [],
                 "seed": seed,
                 **sections,
             }
@@ -54,12 +70,12 @@ class Segtune:
     def next(self) -> tuple[int, dict[str, Any]] | None:
         study, searched = self._session.study, len(self._session.state.trials)
         trial = study.num_protected + searched
-        drawn = (
-            self._sampler.propose(trial, given={}) if searched < study.trials.num_trials else None
-        )
+        given = study.enqueue[searched] if searched < len(study.enqueue) else {}
+        drawn = self._sampler.propose(trial, given) if searched < study.trials.num_trials else None
         if drawn is None:
             return None
-        event = {"event": "proposed", "trial": trial, "kind": "sampled", "protected": False}
+        kind = "enqueued" if given else "sampled"
+        event = {"event": "proposed", "trial": trial, "kind": kind, "protected": False}
         self._session.record(event | drawn)
         return trial, drawn["params"]
 
@@ -71,6 +87,16 @@ class Segtune:
             *decision_events(trial, report, decision),
         )
         return decision.action == "continue"
+
+
+def with_prior(space: Mapping[str, Dimension], params: Params) -> dict[str, Dimension]:
+    """Return a space whose prior is a configuration."""
+    return {
+        name: Dimension.model_validate(
+            dimension.model_dump() | ({"prior": params[name]} if name in params else {})
+        )
+        for name, dimension in space.items()
+    }
 
 
 class _Memory:
@@ -90,15 +116,21 @@ class Stock:
 
     smoothing = 1
 
-    def __init__(self, problem: Problem, seed: int, **settings: Any):
+    def __init__(self, problem: Problem, seed: int, stated: Params | None = None):
         from ray.tune.schedulers import ASHAScheduler
         from ray.tune.search.optuna import OptunaSearch
 
         mode = METRICS[problem.metric]
+        space = problem.space
+        conditional = any(dimension.when for dimension in space.values())
         self._search = OptunaSearch(
-            space=distributions(problem.space), metric="value", mode=mode, seed=seed
+            space=partial(_define_by_run, space) if conditional else distributions(space),
+            points_to_evaluate=[dict(stated)] if stated else None,
+            metric="value",
+            mode=mode,
+            seed=seed,
         )
-        self._scheduler = ASHAScheduler(metric="value", mode=mode, max_t=EPOCHS, **settings)
+        self._scheduler = ASHAScheduler(metric="value", mode=mode, max_t=EPOCHS)
         self._trials: dict[int, Any] = {}
 
     def next(self) -> tuple[int, dict[str, Any]]:
@@ -133,7 +165,7 @@ class OneEpoch:
 
     def __init__(self, problem: Problem, seed: int, num_trials: int):
         self._study = optuna.create_study(sampler=RandomSampler(seed))
-        self._space = distributions(problem.space)
+        self._space = problem.space
         self._sign = 1 if METRICS[problem.metric] == "max" else -1
         self._left = num_trials
         self._params: list[dict[str, Any]] = []
@@ -142,7 +174,7 @@ class OneEpoch:
     def next(self) -> tuple[int, dict[str, Any]] | None:
         if self._left:
             self._left -= 1
-            self._params.append(self._study.ask(self._space).params)
+            self._params.append(suggest(self._study.ask(), self._space))
             return len(self._params) - 1, self._params[-1]
         if not self._first:
             return None
@@ -160,6 +192,25 @@ class OneEpoch:
 def distributions(space: dict[str, Dimension]) -> dict[str, BaseDistribution]:
     """Return a space in Optuna's words, for those who draw all of it at once."""
     return {name: _distribution(dimension) for name, dimension in space.items()}
+
+
+def suggest(trial: optuna.Trial, space: dict[str, Dimension]) -> dict[str, Any]:
+    """Return what Optuna suggests for the dimensions whose conditions hold."""
+    params: dict[str, Any] = {}
+    for name, dimension in ordered(space):
+        if name in active(space, params):
+            low, high, log = dimension.low, dimension.high, dimension.log
+            if dimension.choices is not None:
+                params[name] = trial.suggest_categorical(name, dimension.choices)
+            elif dimension.type == "int":
+                params[name] = trial.suggest_int(name, low, high, log=log)
+            else:
+                params[name] = trial.suggest_float(name, low, high, log=log)
+    return params
+
+
+def _define_by_run(space: dict[str, Dimension], trial: optuna.Trial) -> None:
+    suggest(trial, space)
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainer.atomic import write_atomically
 from trainer.config import TrainConfig
 from trainer.configfile import build, nest
 from trainer.data.store import Store
 from trainer.exceptions import Diverged
+from trainer.files.atomic import write_atomically
 from trainer.loop import fit
 
 EPOCHS = 27

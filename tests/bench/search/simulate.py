@@ -1,26 +1,45 @@
 """Simulated time: asynchronous workers that train what a method tells them, without training."""
 
 import heapq
-from typing import Any, NamedTuple, Protocol
+import math
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
 
 from tests.bench.search.problems import EPOCHS, Curve, Problem
+
+SHARES = np.geomspace(0.02, 1.0, 60)
+"""Of the budget: when it is read how far a search has come."""
 
 
 class Method(Protocol):
     """A sampler and a scheduler, together.
 
     Attributes:
-        smoothing: A user takes the trial with the best mean of so many last validations.
+        smoothing: A user takes the trial with the best mean of so many last validations, unless
+            the method is `Choosing`.
     """
 
     smoothing: int
 
     def next(self) -> tuple[int, dict[str, Any]] | None:
-        """Return a trial to start, or a paused one to go on with; None while there is none."""
+        """Return a trial to start; None while there is none."""
         ...
 
     def report(self, trial: int, epoch: int, value: float) -> bool:
         """Take in a validation and return whether the trial goes on."""
+        ...
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A method that says which trial it would choose."""
+
+    def incumbent(self) -> int | None:
+        """Return the trial that it would choose now; None while there is none.
+
+        The model in hand is the trial's last, at the epoch of its last report. Asked at SHARES.
+        """
         ...
 
 
@@ -42,6 +61,8 @@ class Run(NamedTuple):
     """In the order of time."""
     stopped: dict[int, int]
     """Epoch after which a trial was stopped before its last, for good."""
+    chosen: list[int | None]
+    """At SHARES of the time, the trial that a `Choosing` method would choose; else empty."""
 
 
 def simulate(problem: Problem, method: Method, *, workers: int, until_s: float, seed: int) -> Run:
@@ -54,7 +75,7 @@ def simulate(problem: Problem, method: Method, *, workers: int, until_s: float, 
         until_s: When everything ends; reports after it are lost.
         seed: Of the trials' noise.
     """
-    run = Run({}, [], {})
+    run = Run({}, [], {}, [])
     curves: dict[int, Curve] = {}
     done: dict[int, int] = {}
     due: list[tuple[float, int, int]] = []
@@ -66,6 +87,14 @@ def simulate(problem: Problem, method: Method, *, workers: int, until_s: float, 
         takes = seconds[epoch] - (seconds[epoch - 1] if epoch else 0.0)
         heapq.heappush(due, (now + takes, order, trial))
         order += 1
+
+    choosing = method if isinstance(method, Choosing) else None
+
+    def ask(before_s: float) -> None:
+        while choosing and len(run.chosen) < len(SHARES):
+            if SHARES[len(run.chosen)] * until_s >= before_s:
+                return
+            run.chosen.append(choosing.incumbent())
 
     while True:
         while idle and (job := method.next()):
@@ -79,10 +108,9 @@ def simulate(problem: Problem, method: Method, *, workers: int, until_s: float, 
             run.stopped.pop(trial, None)
             idle -= 1
             train(trial)
-        if not due:
-            return run
-        now, _, trial = heapq.heappop(due)
-        if now > until_s:
+        now, _, trial = heapq.heappop(due) if due else (math.inf, 0, 0)
+        ask(now)
+        if now == math.inf or now > until_s:
             return run
         done[trial] += 1
         epoch, value = done[trial], curves[trial].values[done[trial] - 1]

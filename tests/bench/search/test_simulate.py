@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,24 @@ import pytest
 from scipy.stats import spearmanr
 
 from tests.bench.search.bad_proposals import SCHEDULERS, row
-from tests.bench.search.measure import SHARES, Outcome, earlier, mean_ranks, measure
-from tests.bench.search.methods import OneEpoch, Segtune, Stock
-from tests.bench.search.problems import (
-    EPOCHS,
-    TABLE,
-    Curve,
-    FCNet,
-    Hartmann,
-    Phantom,
-    _Plain,
+from tests.bench.search.measure import (
+    SHARES,
+    Outcome,
+    earlier,
+    earlier_each,
+    gain,
+    mean_ranks,
+    measure,
 )
+from tests.bench.search.methods import OneEpoch, Segtune, Stock
+from tests.bench.search.problems import EPOCHS, Curve
+from tests.bench.search.problems.fcnet import FCNet
+from tests.bench.search.problems.hartmann import Hartmann
+from tests.bench.search.problems.hpo_tables import Plain
+from tests.bench.search.problems.phantom import TABLE, Phantom
 from tests.bench.search.rungs import SEEDS, complete, correlations, runs_of
 from tests.bench.search.simulate import Method, Run, Step, simulate
+from tests.bench.search.stated import STATED, stated
 
 
 class Ticking:
@@ -79,31 +85,62 @@ def test_the_budget_ends_everything() -> None:
     assert not run.stopped
 
 
-def test_a_paused_trial_goes_on_where_it_was() -> None:
-    run = run_of([(0, 1), (1, 1), (0, 1)], {0: 1, 1: 1}, workers=1, until_s=3)
-    assert [step[:3] for step in run.steps] == [(1, 0, 1), (2, 1, 1), (3, 0, 2)]
-
-
 def test_measures_of_a_search_done_by_hand() -> None:
     params = {trial: {"s": float(trial)} for trial in range(10)}
     steps = [Step(5.0, 9, 1, 0.5), Step(6.0, 2, 1, 0.9), Step(8.0, 9, 2, 0.8)]
-    run = Run(params, steps, stopped={9: 2, 0: 1})
+    run = Run(params, steps, stopped={9: 2, 0: 1}, chosen=[])
     outcome = measure(Ticking(), run, smoothing=2, until_s=10.0)  # type: ignore[arg-type]
     assert outcome.regret[0] == 1  # nothing yet
     assert outcome.regret[-1] == Ticking().regret(params[2], 1)  # 0.9 against (0.5 + 0.8) / 2
     assert (outcome.trials, outcome.stopped) == (10, 2)
+    assert outcome.sampled[-1] == Ticking().regret(params[9], EPOCHS)  # trial 8 never reported
     assert (outcome.wrong_kills, outcome.lost) == (0.5, 1.0)  # 9 is the top tenth of ten
+
+
+def test_a_method_that_chooses_is_taken_at_its_word() -> None:
+    class Choosing(Script):
+        first: int | None = None
+
+        def report(self, trial: int, epoch: int, value: float) -> bool:
+            self.first = trial if self.first is None else self.first
+            return super().report(trial, epoch, value)
+
+        def incumbent(self) -> int | None:
+            return self.first
+
+    method = Choosing([(0, 2), (1, 3)], {0: 2, 1: 2})
+    run = simulate(Ticking(), method, workers=2, until_s=10, seed=0)  # type: ignore[arg-type]
+    assert len(run.chosen) == len(SHARES)
+    assert run.chosen.index(0) == next(i for i, share in enumerate(SHARES) if share * 10 >= 2)
+    outcome = measure(Ticking(), run, smoothing=1, until_s=10.0)  # type: ignore[arg-type]
+    assert outcome.regret[-1] == Ticking().regret({"s": 2}, 2)  # though trial 1 is better
+    assert outcome.sampled[-1] == Ticking().regret({"s": 3}, EPOCHS)
+
+
+def test_what_is_stated_is_tried_first() -> None:
+    problem = Hartmann(3)
+    for how in STATED:
+        given = stated(problem, 0, how)
+        assert stated(problem, 0, how) == given
+        for make in (Segtune, partial(Segtune, as_prior=True), Stock):
+            job = make(problem, 0, given).next()  # type: ignore[operator]
+            assert job is not None and job[1] == pytest.approx(given)
+    regrets = [problem.regret(stated(problem, 0, how), EPOCHS) for how in STATED]
+    assert regrets[0] <= regrets[1] < regrets[2]
 
 
 def test_how_much_earlier_and_mean_ranks() -> None:
     def outcome(regret: np.ndarray) -> Outcome:
-        return Outcome(list(regret), 1, 0, 0.0, 0.0)
+        return Outcome(list(regret), list(regret), 1, 0, 0.0, 0.0)
 
     slow = [outcome(1 - SHARES)]
     fast = [outcome(1 - np.minimum(1, 4 * SHARES))]
     assert earlier(slow, slow) == 1
     assert earlier(fast, slow) == pytest.approx(4, rel=0.1)
     assert earlier(slow, [outcome(-SHARES)]) == 0
+    assert earlier_each(fast * 2, slow) == [pytest.approx(4, rel=0.1)] * 2
+    both = {"one": {"random": slow, "fast": fast}, "two": {"random": slow, "fast": slow}}
+    assert gain(both, "fast", np.mean) == pytest.approx(2, rel=0.1)
     ranks = mean_ranks({"problem": {"slow": slow, "fast": fast}})
     assert ranks == {
         "slow": (pytest.approx(2, abs=0.02), 1.5),
@@ -147,7 +184,7 @@ def test_fcnet_has_the_package_s_numbers() -> None:
 
 def test_the_tables_may_name_no_code() -> None:
     with pytest.raises(pickle.UnpicklingError, match=r"os\.system|posix\.system"):
-        _Plain(_file(pickle.dumps(__import__("os").system))).load()
+        Plain(_file(pickle.dumps(__import__("os").system))).load()
 
 
 def _file(data: bytes) -> Any:

@@ -12,7 +12,9 @@ from search.analysis.contrasts import (
     Plan,
     verdict_event,
 )
+from search.ledger.journal import Event
 from search.report.verdicts import sentence, verdict_text
+from search.workflows.confirming.confirm import _without_cases
 from tests.search.workflows.test_confirm import words
 
 PLAN = Plan([3, 4], None, 0, [], [Pair(seed, 1 + i % 4) for i, seed in enumerate(range(5))], 9)
@@ -103,3 +105,21 @@ def test_trainings_that_did_not_complete() -> None:
     rows = [row for row in verdict_event(few, None)["comparisons"] if row["trial"] == 3]
     assert {row["verdict"] for row in rows} == {"none"}
     assert "no verdict without trial 3 with seed 1 (diverged), trial 3 with" in sentence(rows[0])
+
+
+def test_trainings_with_other_cases_are_not_compared_case_by_case() -> None:
+    """Of a trainer of one's own; on other folds there are other cases, of course."""
+
+    def rows(**other: str) -> dict[tuple[int, Pair], list[Event]]:
+        found = {}
+        for trial in (3, 4):
+            for pair in PLAN.pairs:
+                ids = [f"{pair.fold}-{case}" for case in range(3)]
+                ids[0] = other.get(f"t{trial}s{pair.seed}", ids[0])
+                found[trial, pair] = [{"case_id": case} for case in ids]
+        return found
+
+    assert _without_cases(PLAN, rows()) == ""
+    said = "not all trainings that are compared have the same cases: that of trial 4 with seed "
+    assert _without_cases(PLAN, rows(t4s2="x")) == f"{said}2 lacks 3-0"
+    assert _without_cases(PLAN, rows() | {(3, PLAN.pairs[0]): []}).endswith("tell its cases")

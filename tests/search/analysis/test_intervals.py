@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special, stats
 
+from search.analysis.case_scores import case_metric
 from search.analysis.intervals import (
     Limits,
     Scale,
@@ -99,3 +100,14 @@ def test_the_ends_stay_within_the_bounds() -> None:
         assert 0 <= low < np.mean(values) < high <= 1
     low, high = difference_interval([1, 1, 0.999], [0, 0, 0], DICE) or (-2, 2)
     assert -1 <= low < high <= 1
+
+
+def test_a_metric_of_which_nothing_is_known_has_no_bounds() -> None:
+    """As a log-likelihood, which is negative: Student's interval, and a p-value."""
+    scale = case_metric("log_likelihood").scale
+    values = [-3.0, -2.0, -2.5, 1.0, -4.0]
+    low, high = mean_interval(values, scale) or (0, 0)
+    half = float(np.std(values, ddof=1)) / 5**0.5 * float(stats.t.ppf(0.975, 4))
+    assert high == pytest.approx(np.mean(values) + half)
+    assert low <= np.mean(values) - half  # a case that fails may not have been seen yet
+    assert difference_interval(values, [0.5 * value for value in values], scale)

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.analysis.case_scores import DICE
+from search.analysis.case_scores import DICE, dice_of, lesion_dice
 from search.analysis.intervals import mean_interval
 from search.analysis.ranking import best_of, pareto
 from search.analysis.results import compare
+from search.analysis.trial_results import TrialRows
+from search.ledger.case_lists import CaseList, kept_cases
 from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
 from search.ledger.trial_state import Report, TrialState
@@ -20,6 +22,7 @@ from search.monitor.status import render, status
 from search.report.csv_table import csv_table
 from search.report.leaderboard import leaderboard
 from search.report.page_data import gather
+from search.storage.studies import read_study
 from search.study.config import Objective, StudyConfig
 from search.study.search_sections import Stall
 from trainer.evaluation.metrics import CaseScore
@@ -46,7 +49,9 @@ def score(case: int, dice: float, has_lesion: bool) -> CaseScore:
     return CaseScore(**values | {"case_id": f"{case}", "dice": dice, "has_lesion": has_lesion})
 
 
-def write(folder: Path, trials: dict[int, tuple[str, list[float], str | None]], **changes) -> Path:
+def write(
+    folder: Path, trials: dict[int, tuple[str, list[float], str | None]], /, **changes
+) -> Path:
     """Write a study: for each trial its kind, its Dice by validation, and its ending.
 
     Each validation has three lesion cases with Dice -0.1, +0 and +0.1 around its own, and one
@@ -347,7 +352,7 @@ def test_a_study_with_nothing_in_it_yet(tmp_path):
     folder = write(tmp_path / "demo", {})
     assert compare(folder)["trials"] == []
     assert compare(folder)["epochs_saved"] is None
-    assert "rank" in leaderboard(folder)
+    assert "\nnothing reported yet\n" in leaderboard(folder)
     assert status(folder)["best"] is None
     assert "nothing reported yet" in render(status(folder))
 
@@ -370,7 +375,7 @@ def test_status_counts_trials_by_ending(folder):
     assert result["references"] == {"completed": 2} and result["confirming"] == {}
     assert (
         "5 of 5 searched: 1 completed, 1 diverged, 1 infeasible, 1 stopped, 1 waiting; "
-        "references: 2 completed" in render(result)
+        "control completed; references: 1 completed" in render(result)
     )
     assert (result["searched"], result["num_trials"]) == (5, 5)
     assert (result["epochs"], result["max_epochs"]) == (9 + 9 + 3 + 9 + 3 + 0 + 1, 7 * 9)
@@ -379,7 +384,7 @@ def test_status_counts_trials_by_ending(folder):
     assert result["threshold_dice"] == 0.31
     assert 0 <= result["idle_s"] < 60
     assert (result["driver"], result["finished"]) == (None, False)
-    assert "run its `segtune launch` again" in render(result)
+    assert "\nproblem " in render(result) and "segtune launch" in result["problem"]["line"]
 
 
 def test_status_while_it_runs(folder):
@@ -394,3 +399,23 @@ def test_status_while_it_runs(folder):
     assert (result["driver"], result["finished"]) == (None, False)
     assert result["standing"].startswith("ended, 1 failed")
     assert "none; ended, 1 failed" in render(result)
+
+
+def test_differences_are_the_ledgers_where_it_has_the_cases_and_the_parquets_elsewhere(tmp_path):
+    folder = write(tmp_path / "demo", TRIALS)
+    before = {row["trial"]: row["difference_to_best"] for row in compare(folder)["trials"]}
+    study, state = read_study(folder)
+    for trial in state.searched():
+        run_dir = folder / "trials" / f"{trial.number:04d}"
+        for index, report in enumerate(trial.reports):
+            kept = kept_cases(lesion_dice(run_dir, report.epoch) or {})
+            if kept:
+                trial.reports[index] = report._replace(cases=kept[0], scores=kept[1])
+        (run_dir / "cases.parquet").unlink(missing_ok=True)
+    best = state.trials[3]
+    rows = TrialRows(study, state, folder, None, best, driven=False)
+    after = {trial.number: rows.row(trial)["difference_to_best"] for trial in state.searched()}
+    assert after[2] == pytest.approx(before[2]) and after[6] == pytest.approx(before[6])
+    assert after[2]["interval"] == pytest.approx(before[2]["interval"], abs=1e-4)
+    best.reports[-1] = best.reports[-1]._replace(cases=CaseList(("a",), 2), scores=[0.5])
+    assert dice_of(study, best, 9, tmp_path) is None  # not all cases, and no parquet

@@ -15,11 +15,11 @@ from search.cli.main import main
 ROOT = Path(__file__).resolve().parents[3]
 GROUPS = {
     "Begin": ["check", "prepare", "init", "phantom"],
-    "Run": ["launch", "enqueue", "stop", "resume", "retry", "note"],
+    "Run": ["launch", "work", "enqueue", "stop", "resume", "retry", "note"],
     "Look": ["list", "status", "logs", "compare", "explain", "ui"],
     "Judge": ["evaluate", "confirm", "respace", "replay"],
-    "Take": ["predict", "export"],
-    "Small": ["train", "overfit", "samples", "sync"],
+    "Take": ["predict", "export", "paper", "archive"],
+    "Small": ["train", "overfit", "samples", "sync", "delete"],
 }
 COMMANDS = [*main.commands, *(f"trainer {name}" for name in trainer.cli.commands)]
 

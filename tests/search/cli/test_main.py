@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,8 @@ def test_a_damaged_ledger_is_refused_with_its_line(runs):
     path.write_bytes(b"{}\n" + path.read_bytes())
     result = invoke("compare", "demo", "--runs", runs)
     assert result.exit_code == 2
-    assert result.stderr == f"{path}: line 1: damaged: b'{{}}'\n"
+    again = "segtune check demo says whether it can be mended"
+    assert result.stderr == f"{path}: line 1: damaged: b'{{}}': {again}\n"
 
 
 def test_debug_shows_the_traceback(runs):
@@ -149,8 +151,11 @@ def run_blocked(blocked: str, code: str) -> subprocess.CompletedProcess[str]:
 
 def test_no_command_imports_ray_before_it_has_the_token() -> None:
     """Ray reads at its import whether a token is wanted."""
-    modules = "launch, resume, confirm, respace, replay, explain, export, cost_probe, dry_run"
-    result = run_blocked("ray,torch", f"from search.workflows import {modules}")
+    modules = "launch, resume, respace, replay, explain, export"
+    looks = "from search.workflows.preview import cost_probe, dry_run"
+    confirms = "from search.workflows.confirming import confirm"
+    own = f"from search.workflows import {modules}; {looks}; {confirms}"
+    result = run_blocked("ray,torch", own)
     assert result.returncode == 0, result.stderr
 
 
@@ -206,3 +211,39 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["compare", "demo", "--runs", str(tmp_path / name)])
     assert result.exit_code == 2
     assert r"M\xfcller': its name is not UTF-8: rename it, for example with convmv" in result.output
+
+
+def test_a_command_that_lacks_a_package_of_the_extra_says_so(tmp_path: Path) -> None:
+    """As after `pip install .` alone: what needs none of it works."""
+    fixture = Path(__file__).parents[3] / "tests/fixtures/semantics_2"
+    for name in ("runs", "export"):
+        shutil.copytree(fixture / name, tmp_path / name)
+    before = {path for path in tmp_path.rglob("*")}
+    code = f"""
+import os
+os.chdir({str(tmp_path)!r})
+from click.testing import CliRunner
+from search.cli.main import main
+for words in {EXTRA!r} + {BASE!r}:
+    result = CliRunner().invoke(main, [*words.split(), "--runs", "runs"])
+    print(words, result.exit_code, result.stderr.strip(), sep="|")
+"""
+    result = run_blocked("ray,mlflow,optuna,requests,sklearn,sqlalchemy", code)
+    assert result.returncode == 0, result.stderr
+    said = [line.split("|") for line in result.stdout.splitlines()]
+    assert [words for words, *_ in said] == [*EXTRA, *BASE]
+    for words, status, line in said[: len(EXTRA)]:
+        remedy = "is not installed: pip install '.[search]' in segtune's folder brings"
+        assert status == "2" and remedy in line, (words, line)
+    assert {status for _, status, _ in said[len(EXTRA) :]} == {"0"}
+    assert {path for path in tmp_path.rglob("*")} == before
+
+
+EXTRA = (
+    "resume finished --top 1 --epochs 9",
+    "retry finished",
+    "confirm finished",
+    "sync finished",
+    "status finished --submit http://127.0.0.1:9",
+)
+BASE = ("list", "status finished", "logs finished", "compare finished --csv")

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import search.workflows.confirm
+import search.workflows.confirming.confirm
 import search.workflows.explain
 import search.workflows.export
 import search.workflows.replay
 import search.workflows.respace
 import search.workflows.resume
 from search.cli.main import main
-from search.storage.trial_names import split_trial
+from search.storage.trials.names import split_trial
 from search.workflows.model_ref import find_model
 from tests.search.analysis.test_results import TRIALS, write
 from trainer.configfile import ConfigError
@@ -81,7 +81,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(search.workflows.replay, "replay", one)
     several = handing(lambda folder, *, top, trials, **_: (folder.name, top, trials))
     monkeypatch.setattr(search.workflows.resume, "resume", several)
-    monkeypatch.setattr(search.workflows.confirm, "confirm", several)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "confirm", several)
     return calls
 
 
@@ -143,6 +143,15 @@ def test_bad_names_are_one_line_everywhere(
     if command in ("export", "respace"):
         twice = (2, "demo:1: names a trial already: leave 2 out\n")
         assert said("demo:1", "--trial", "2") == twice
+
+
+def test_masks_that_are_not_there_are_no_folder_before_they_are_no_study(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = f"dmo: no such folder of masks; as a study, {runs}: dmo: no such study"
+    assert invoke(runs, "evaluate", "dmo", "store") == (2, f"{said}; did you mean demo?\n")
+    assert invoke(runs, "evaluate", "demo:99", "store")[1].startswith("demo:99: no such trial")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "samples"])

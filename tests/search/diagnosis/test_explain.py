@@ -1,5 +1,6 @@
 """`segtune explain` on real, small trainings: planted faults are named, healthy runs are not."""
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -238,6 +239,13 @@ def test_what_the_neighbours_that_did_better_changed(tmp_path: Path) -> None:
     assert values["all_better_have"] == {"diffusion.target": "v"}
     assert found["next_step"] == "diffusion.target=v"
     assert "exploratory" in found["compared"]
+
+
+def test_a_reference_is_called_by_its_name(tmp_path: Path) -> None:
+    packed = Path(__file__).resolve().parents[3] / "spaces" / "results" / "hippocampus.jsonl.gz"
+    (tmp_path / "ledger.jsonl").write_bytes(gzip.decompress(packed.read_bytes()))
+    text = render(explain(tmp_path, 1))
+    assert text.startswith("hippocampus:1 (reference baseline): completed, epoch 4, Dice 0.112")
 
 
 @pytest.mark.nightly

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from search.storage.trial_images import Painted
-from search.storage.trial_noise import Noise
+from search.storage.trials.images import Painted
+from search.storage.trials.noise import Noise
 from tests.search import toy
 from trainer.config import TrainConfig
 

@@ -50,3 +50,16 @@ def test_waits_for_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     slots = Slots(4, 0)
     slots.check(wait_s=60, say=said.append)
     assert slots.count() == 1 and len(asked) >= 4 and len(said) == 1
+
+
+def test_a_full_cluster_is_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has just ended gives its place back a little later, which is no word worth."""
+    free, said = [{"CPU": 1.0}, {"CPU": 3.0}], list[str]()
+    monkeypatch.setattr("search.execution.capacity._free", lambda: free)
+    monkeypatch.setattr("search.execution.capacity.Slots.FULL_S", 0.01)
+    slots = Slots(4, 0)
+    slots.say_if_full("the probe", said.append)
+    assert said == ["waits    the probe: for room on the cluster, whose places are all used"]
+    free.append({"CPU": 4.0})
+    slots.say_if_full("the probe", said.append)
+    assert len(said) == 1

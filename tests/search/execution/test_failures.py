@@ -1,5 +1,6 @@
 """Why an attempt died, as the driver reads it from what Ray Tune keeps of the error."""
 
+import copy
 import errno
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +17,8 @@ from ray.exceptions import (
     UnserializableException,
 )
 
-from search.execution.failures import MAX_REASON, fault_of, reason_of
-from search.execution.memory import oom_kills
+from search.execution.faults.failures import MAX_REASON, as_sent, fault_of, reason_of
+from search.execution.faults.memory import oom_kills
 from trainer.exceptions import StoreChanged, StoreError
 
 
@@ -140,6 +141,38 @@ def test_a_reason_is_the_line_of_the_real_exception_without_colours(
     while isinstance(cause := getattr(error, "cause", None), Exception):
         error = cause
     assert reason_of(error) == reason
+
+
+class Two(OSError):
+    """As many people write one: it cannot be copied or loaded."""
+
+    def __init__(self, one: str, other: str):
+        super().__init__(f"{one} and {other}")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Two("left", "right"), "Two: left and right"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (SystemExit("no data"), "SystemExit: no data"),
+        (ExceptionGroup("no", [KeyError(1)]), "ExceptionGroup: no (1 sub-exception): KeyError: 1"),
+        (
+            ExceptionGroup("bad", [Two("left", "right"), KeyError(1)]),
+            "ExceptionGroup: bad (2 sub-exceptions): Two: left and right",
+        ),
+    ],
+)
+def test_an_exception_that_cannot_leave_its_process_is_known_by_its_line(
+    tmp_path: Path, error: BaseException, reason: str
+) -> None:
+    path = tmp_path / "error.pkl"
+    sent = copy.copy(as_sent(error))  # as Tune does in the worker
+    path.write_bytes(cloudpickle.dumps(task_error(sent)))
+    attempt = SimpleNamespace(pickled_error_file=str(path), config={})
+    fault = fault_of(attempt, hung=False)
+    assert (fault.cause, fault.reason) == ("error", reason)
+    assert as_sent(known := ImportError("no such")) is known
 
 
 def test_an_exception_that_cannot_be_loaded_here_is_known_by_its_line(tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from search.cli.main import main
+from search.execution.faults.recovery import Recovery
 from search.execution.gpus import automatic, device_for, with_gpus
 from search.execution.hardware import gpu_in_use
-from search.execution.recovery import Recovery
 from search.execution.worker import check_accelerator, on_its_devices
 from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
 from search.study.load import load_study
 from search.tuning.scheduler import Scheduler
-from search.workflows.confirmed_models import _read
+from search.workflows.confirming.models import _read
 from search.workflows.launch import _with_its_gpus
 from tests.search import offline
 from tests.search.conftest import Driver, write_study

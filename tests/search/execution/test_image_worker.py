@@ -25,8 +25,8 @@ from search.ledger.state import StudyState
 from search.report.leaderboard import leaderboard
 from search.storage.s3 import Remote, mirror_of
 from search.storage.s3_run import S3Run
-from search.storage.trial_images import fetch_pictures, paint_trial
-from search.storage.trial_noise import measure_noise
+from search.storage.trials.images import fetch_pictures, paint_trial
+from search.storage.trials.noise import measure_noise
 from search.study.frozen import study_of
 from tests.search import offline
 from tests.search.conftest import Driver, write_study
@@ -253,10 +253,12 @@ def test_a_hang_is_a_line(painter: Any, monkeypatch: pytest.MonkeyPatch) -> None
         painter.poll()
     assert said == ["trial 2 could not be painted: nothing after 0 s"]
     monkeypatch.setattr(ImageWorker, "HANG_S", 100.0)
+    monkeypatch.setattr("search.execution.image_worker.SLOW_S", 0.5)
     report(session, 3, 1, 0.3)
     begun_s = time.monotonic()
     painter.finish()
     assert time.monotonic() - begun_s < 10, "the end waits a bounded time"
+    assert said[1:] == ["waits: for the last pictures, up to 2 s"]
 
 
 def test_an_error_is_a_line_and_the_next_is_painted(painter: Any) -> None:
@@ -312,8 +314,11 @@ def test_noise_that_takes_too_long_is_a_line(painter: Any, monkeypatch: pytest.M
     end(session, 2, "stopped")
     paint(session, 2, 1)
     session.state.meter.attempt_s = 0.0
+    monkeypatch.setattr("search.execution.image_worker.SLOW_S", 0)
     worker.finish()
-    assert said == ["validation noise was not measured: it takes longer than 0 s"]
+    *_, waits, missing = said
+    assert waits == "waits: for the validation noise to be measured, up to 0 s"
+    assert missing == "validation noise was not measured: it takes longer than 0 s"
     assert noises(session) == []
 
 

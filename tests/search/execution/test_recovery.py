@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from search.execution.failures import Fault
-from search.execution.recovery import Recovery
+from search.execution.faults.failures import Fault
+from search.execution.faults.recovery import Recovery
 
 
 class World:
@@ -164,3 +164,17 @@ def test_attempts_that_could_not_say_where_they_ran_are_laid_on_no_node() -> Non
         assert world.recovery.died(trial, "process") == "process"
         world.recovery.reported(trial)
     assert world.recovery.left_alone() == set() and world.said == []
+
+
+def test_nothing_starts_on_a_node_that_leaves() -> None:
+    world = World("a", "b")
+    world.start(1, "a")
+    world.start(2, "b")
+    world.recovery.leaves("a")
+    assert world.recovery.left_alone() == {"a"}
+    assert world.recovery.on("a", {1, 2}) == [1]
+    assert world.recovery.avoid(1) == ("a",)
+    world.recovery.ended(1)
+    assert world.recovery.on("a", {1, 2}) == []
+    world.recovery.leaves("b")
+    assert not world.recovery.can_start(world.recovery.avoid(1)), "there is none left"

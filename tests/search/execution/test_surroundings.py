@@ -1,51 +1,21 @@
-"""Where Ray's files and token lie, when an environment is no good for them."""
+"""Ray's token and address, and where copies of stores lie, in an environment that is no good."""
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from search.execution import auth, session
-from search.execution.session import own_folder, ray_address
+from search.execution import auth
+from search.execution.session import ray_address
 from search.storage.s3 import cache_folder
 from trainer.configfile import ConfigError
 
-LONG = "net/people/slurm_jobdir/1355700_with_a_long_name_of_a_project/tmp.t0016"
-
 
 @pytest.fixture(autouse=True)
-def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_TMPDIR", "TMPDIR", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    own_folder.cache_clear()
-    yield
-    own_folder.cache_clear()
-
-
-def test_a_temporary_folder_that_is_too_long_for_sockets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path / LONG))
-    folder = own_folder()
-    assert folder and len(folder) <= session.SOCKET_ROOM == 43
-    assert Path(folder).parent.stat().st_mode & 0o077 == 0
-    [line] = capsys.readouterr().err.splitlines()
-    assert f"note: TMPDIR {tmp_path / LONG}: Ray's sockets need a path of at most 39 bytes" in line
-    assert own_folder() == folder and not capsys.readouterr().err  # said once
-    own_folder.cache_clear()
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / LONG))
-    with pytest.raises(ConfigError, match=r"^RAY_TMPDIR .* at most 39 bytes; name another folder"):
-        own_folder()
-
-
-def test_rays_folder_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert own_folder() is None
-    own_folder.cache_clear()
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    folder = own_folder()
-    assert folder and folder.startswith("/tmp/segtune-")
 
 
 def test_a_home_that_cannot_be_written(

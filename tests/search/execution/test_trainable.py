@@ -1,12 +1,13 @@
 """The trainable by itself, as Ray calls it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from search.execution.faults.failures import Named
 from search.execution.trainable import Trainable
 from search.execution.worker_group import UNHEARD
 from search.tuning.searcher import TrialSpec
@@ -86,6 +87,19 @@ def test_never_an_epoch_twice(tmp_path: Path) -> None:
     assert epochs(trainable, 1) == [(3, 0.5)]
 
 
+def test_the_objective_of_each_case_comes_with_a_validation(tmp_path: Path) -> None:
+    """From the run folder, where the toy writes the cases of its last epoch on another fold."""
+    told = spec(tmp_path / "trials" / "0007", objective="val/dice")
+    told["train"]["data"]["fold"] = 1
+    trainable = Trainable(told)
+    one, _, last = (trainable.train() for _ in range(3))
+    cases = dict(last["cases"])
+    assert one["cases"] == []
+    assert sorted(cases) == [f"fold1-{case}" for case in range(6)]  # but not the empty one
+    mean = dict(last["metrics"])["val/dice"]
+    assert sum(cases.values()) / 6 == pytest.approx(mean, abs=1e-6)
+
+
 def test_the_next_trial_begins_clean(tmp_path: Path) -> None:
     """The last trial's generator is closed, although no one told its actor that it was stopped."""
     trainable = Trainable(spec(tmp_path / "trials" / "0007"))
@@ -115,6 +129,22 @@ def test_endings_are_results(tmp_path: Path, fault: str, ending: str, reason: st
     assert (result["done"], result["ending"], result["reason"]) == (True, ending, reason)
     trainable.reset(spec(tmp_path / "trials" / "0008"))
     epochs(trainable, 3)
+
+
+def test_an_exit_of_a_persons_trainer_is_its_failure_and_one_that_ray_asks_for_is_rays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit() -> Generator[Any, None, None]:
+        yield from ()
+        raise error
+
+    monkeypatch.setattr("search.execution.trainable.load", lambda spec: fit)
+    error = SystemExit("no data")
+    with pytest.raises(Named, match=r"^SystemExit: no data$"):
+        Trainable(spec(tmp_path / "trials" / "0007")).step()
+    error.ray_terminate_msg = "The process receives a SIGTERM."  # type: ignore[attr-defined]
+    with pytest.raises(SystemExit):
+        Trainable(spec(tmp_path / "trials" / "0007")).step()
 
 
 def test_other_exceptions_cost_the_process(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from search.execution.logs.log_pump import HEAD, LIMIT, LogFile
 from search.monitor.logs import new_in, show_study, show_trial
 from search.monitor.status import status
 from search.report.leaderboard import leaderboard
-from search.workflows.launch import BROKEN
 from tests.search.conftest import ROOT, Driver, write_study
 
 PRINTS = """
@@ -231,16 +230,3 @@ def test_a_trials_log_has_its_attempts_and_no_other_trials_and_a_failed_one_its_
     said = capsys.readouterr().out
     told = re.findall(r"^\d\d:\d\d:\d\d  trial .*", driver.log.read_text(), re.M)
     assert len(told) > 10 and {*told} <= {*said.splitlines()} and "  driver pid " in said
-
-
-@pytest.mark.slow  # 20 s
-def test_what_a_start_failed_for_is_its_trials_reason_and_in_its_log(
-    tmp_path: Path, store: Path, drive: Callable[..., Driver]
-) -> None:
-    study = write_study(tmp_path, store, trials={"num_trials": 3})
-    driver = drive(study, "tests.search.no_such:fit")
-    assert driver.wait() == BROKEN
-    reason = "ModuleNotFoundError: No module named 'tests.search.no_such'"
-    assert {event["reason"] for event in driver.events("ended")} == {reason}
-    text = (driver.folder / "trials/0000/log.txt").read_text()
-    assert text.startswith("--- ") and text.endswith(f"{reason}\n")

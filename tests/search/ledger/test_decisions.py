@@ -38,12 +38,13 @@ class Driver:
         for event in events:
             self.state.apply(event)
             self.events.append(event)
+            if "trial" in event:
+                self.pruner.observe(self.state.trials[event["trial"]], event)
 
     def propose(self, number: int, *, protected: bool = False) -> None:
         kind = "control" if protected else "sampled"
         about = {"trial": number, "params": {}, "kind": kind, "protected": protected}
         self.record({"event": "proposed", **about}, {"event": "started", "trial": number})
-        self.pruner.add(self.state.trials[number])
 
     def report(self, number: int, epoch: int, value: float) -> str:
         report = Report(epoch, value, {"val/dice": value})
@@ -112,11 +113,11 @@ def test_a_judge_rebuilt_anywhere_decides_as_the_first(steps, cut, patience):
     while at < len(driver.events) and driver.events[at]["event"] in ("decided", "ended"):
         at += 1
     state = StudyState.replay(driver.events[:at])
-    pruner = Pruner.replay(config, state)
+    pruner = Pruner.replay(config, state, driver.events[:at])
     for event in driver.events[at:]:
         if event["event"] == "proposed":
             state.apply(event)
-            pruner.add(state.trials[event["trial"]])
+            pruner.observe(state.trials[event["trial"]], event)
             continue
         if event["event"] == "reported":
             report = Report(event["epoch"], event["value"], event["metrics"])

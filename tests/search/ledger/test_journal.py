@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from search.ledger import journal as module
 from search.ledger import lease
 from search.ledger.journal import Ledger
+from search.ledger.users import user_name
 from search.storage.studies import writer_of
 
 EVENTS = [
@@ -51,8 +52,9 @@ def test_events_come_back_as_they_were(tmp_path):
     driver, *events = Ledger.open(path, writer=False).events
     for event in (driver, *events):
         assert before - 1 < event.pop("time") < time.time() + 1
-        assert (event.pop("v"), event.pop("fence")) == (1, 1)
-    assert driver == {"event": "driver", "host": os.uname()[1], "pid": os.getpid()}
+        assert (event.pop("v"), event.pop("fence")) == (1, 1) and event.pop("after_s") >= 0
+    about = {"event": "driver", "host": os.uname()[1], "pid": os.getpid(), "by": user_name()}
+    assert driver == about
     assert events == EVENTS
 
 
@@ -202,7 +204,7 @@ def test_a_ledger_from_before_the_versions_is_refused(tmp_path):
 
 def thought_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on this is another machine, on which the living lease seems to have expired."""
-    monkeypatch.setattr(lease, "_machine", lambda: "another")
+    monkeypatch.setattr(lease, "machine", lambda: "another")
     monkeypatch.setattr(lease, "LEASE_S", 0.05)
     monkeypatch.setattr(lease, "BEAT_S", 100.0)
 

@@ -14,6 +14,7 @@ from search.ledger.journal import Ledger
 from search.ledger.state import StudyState
 from search.study.load import load_study
 from tests.search import tune_loop
+from tests.search.asha_oracle import check_decisions
 from tests.search.conftest import Driver, write_study
 from tests.search.toy import dice
 from tests.search.workflows.test_launch import check, results
@@ -60,6 +61,7 @@ def check_toy(folder: Path, path: Path) -> None:
     """Check a study that ended: every epoch once and in order, with the value it must have."""
     study = load_study(path)
     read = Ledger.open(folder / "ledger.jsonl", writer=False).events
+    check_decisions(read)
     state = StudyState.replay(read)  # refuses doubled and contradicting events
     assert state.finished(study)
     assert len(state.searched()) == study.trials.num_trials
@@ -130,12 +132,6 @@ def test_a_few_kills(tmp_path, store, server):
     killed_studies(tmp_path, store, server, 6, 3)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 3])
-def test_thirty_kills(tmp_path, store, server, workers):
-    killed_studies(tmp_path, store, server, 30, workers)
-
-
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", [1, 3])
@@ -147,7 +143,7 @@ def test_ninety_kills_lose_no_event(tmp_path, store, server, workers):
 @pytest.mark.parametrize(
     ("workers", "total"),
     [
-        pytest.param(2, 4, marks=pytest.mark.slow),
+        pytest.param(2, 2, marks=pytest.mark.slow),
         pytest.param(1, 12, marks=pytest.mark.nightly),
         pytest.param(2, 8, marks=pytest.mark.nightly),
     ],
@@ -184,6 +180,7 @@ def test_kills_with_ray(
             driver = drive(study)
         driver.finish()
         check(driver.folder, mlflow_uri)
+        check_decisions(Ledger.open(driver.folder / "ledger.jsonl", writer=False).events)
         if workers == 1:
             assert results(driver.folder) == results(calm.folder)
 
@@ -201,6 +198,7 @@ def test_taken_over_from_another_host(tmp_path, store, drive):
     last = driver.log.read_text().splitlines()[-1]
     assert "another driver (pid 77 on far) has taken this study over" in last
     os.utime(successor, (0, 0))  # it has released the study
+    (driver.folder / "toy" / "slow").write_text("0")
     driver = drive(study)
     driver.finish()
     fences = [event["fence"] for event in driver.events("driver")]

@@ -23,7 +23,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch):
     """Return what makes this process, from then on, one on another machine; with short times."""
     monkeypatch.setattr(lease, "LEASE_S", 0.6)
     monkeypatch.setattr(lease, "BEAT_S", 0.05)
-    return lambda: monkeypatch.setattr(lease, "_machine", lambda: "another")
+    return lambda: monkeypatch.setattr(lease, "machine", lambda: "another")
 
 
 def names(folder: Path) -> list[str]:
@@ -165,7 +165,7 @@ lease.LEASE_S, lease.BEAT_S = 0.8, 0.05
 
 def run(number, apart, root, ready, tried, results):
     if apart:
-        lease._machine = lambda: f"machine {number}"
+        lease.machine = lambda: f"machine {number}"
     for round in range(8):
         held = None
         ready.wait()

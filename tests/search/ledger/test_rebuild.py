@@ -19,7 +19,7 @@ from tests.search.tune_loop import Loop
 from trainer.config import TrainConfig
 from trainer.configfile import ConfigError
 
-TYPES = ("tpe", "random", "qmc", "grid", "nsga2", "tpe", "gp")
+TYPES = ("tpe", "random", "qmc", "grid", "nsga2", "tpe", "gp", "curve_gp")
 
 
 def erratic(config: TrainConfig, run_dir: Path, *, received: int = -1) -> Iterator[Validation]:
@@ -62,7 +62,7 @@ def random_study(store: Path, draw: random.Random, sampler: str) -> StudyConfig:
             "space": space,
             "sampler": {"type": sampler, "num_startup_trials": 4, "population_size": 4},
             "scheduler": {
-                "type": draw.choice(["asha", "asha", "none"]),
+                "type": draw.choice(["asha", "none"]),
                 "grace_period": draw.choice([1, 2]),
                 "max_t": 9,
                 "reduction_factor": draw.choice([2, 3]),
@@ -141,7 +141,8 @@ def check(session: StudySession, sampler: Sampler) -> None:
     assert repr(vars(state)) == repr(vars(session.state))
     trials = session.study.trials
     assert state.meter.spent(trials) == session.state.meter.spent(trials)
-    assert judged(Pruner.replay(session.study, state)) == judged(session.pruner)
+    again = Pruner.replay(session.study, state, events)
+    assert judged(again) == judged(session.pruner)
     rebuilt, proposals = rebuilt_sampler(session.study, events), {*numbers(events)}
     assert told(rebuilt, proposals) == told(sampler, proposals)
 
@@ -150,7 +151,7 @@ def happen(session: StudySession, draw: random.Random) -> None:
     """Let something happen beside the trials' training, if it may happen now."""
     trials = list(session.state.trials.values())
     what = draw.choice(
-        ["mlflow", "mlflow", "threshold", "stop", "resume", "confirm", "budget", "hand"]
+        ["mlflow", "mlflow", "threshold", "stop", "resume", "retry", "confirm", "budget", "hand"]
     )
     match what:
         case "hand":
@@ -178,6 +179,10 @@ def happen(session: StudySession, draw: random.Random) -> None:
                 chosen = {"top": None, "epochs": epochs, "trials": [trial.number]}
                 resumed = {"trial": trial.number, "epoch": trial.epoch, "epochs": epochs}
                 session.record({"event": "resume", **chosen}, {"event": "resumed", **resumed})
+        case "retry" if failed := session.state.failed():
+            trial = draw.choice(failed)
+            about = {"trial": trial.number, "epoch": trial.epoch}
+            session.record({"event": "retried", **about})
         case "confirm":
             ended = [trial for trial in session.state.searched() if trial.ending == "completed"]
             if ended and len(session.state.confirming()) < 3:

@@ -14,7 +14,7 @@ from tests.search import offline
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A disk that is full for three attempts; returns them."""
-    monkeypatch.setattr("search.ledger.session.StudySession.FULL_S", 0.001)
+    monkeypatch.setattr("search.ledger.patience.PAUSE_S", 0.001)
     return []
 
 
@@ -44,9 +44,9 @@ def test_waits_while_the_disk_is_full(
         session.record({"event": "threshold", "dice": 0.5})
         assert len(full) == 4
         assert session.state.threshold is not None and session.state.threshold["dice"] == 0.5
-        assert [record.message for record in caplog.records] == [
-            f"{session.folder}: No space left on device; waiting for space"
-        ]
+        waits, goes_on = (record.message for record in caplog.records)
+        assert waits.startswith(f"{session.ledger.path}: No space left on device since ")
+        assert waits.endswith("; waiting") and goes_on.endswith(": goes on after 0 s")
 
 
 def test_told_to_stop_it_waits_no_longer(

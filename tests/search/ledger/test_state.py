@@ -68,7 +68,7 @@ HISTORY = [
     decided(0, 1),
     reported(1, 1, 0.5),
     decided(1, 1),
-    {"event": "interrupted", "trial": 1, "epoch": 1},
+    {"event": "interrupted", "trial": 1, "epoch": 1, "cause": "process", "reason": "killed"},
     started(1, 2),
     started(2),
     reported(2, 1, 0.2),
@@ -179,3 +179,26 @@ def test_each_attempt_has_the_code_that_trained_it() -> None:
     assert first and (first.commit, first.versions) == (old["commit"], old["versions"])
     assert second and (second.commit, second.versions) == (new["commit"], new["versions"])
     assert trial.attempt_at() == second and trial.attempt_at(3) == second
+
+
+def test_who_is_open_and_who_is_protected_is_counted_as_if_all_were_asked() -> None:
+    """Through ends and what takes an end back; the oldest first."""
+    by_hand = {**proposed(3, "enqueued"), "request": "r1"}
+    state = StudyState()
+    for event in [
+        *(proposed(0, "control"), proposed(1), proposed(2), by_hand),
+        ended(0, "failed", 0),
+        ended(2, "failed", 0),
+        {"event": "retried", "trial": 0, "epoch": 0},
+        ended(3, "stopped", 0),
+        {"event": "retried", "trial": 2, "epoch": 0},
+    ]:
+        state.apply(event)
+        trials = state.trials.values()
+        assert state.live() == [t for t in trials if t.ending is None], event
+        searched = [t for t in trials if not t.protected]
+        assert state.searched() == searched and state.num_searched == len(searched)
+        assert state.num_searched_by_hand == sum(bool(t.request) for t in searched)
+        assert state.next_number == max(state.trials) + 1
+    assert [trial.number for trial in state.live()] == [0, 1, 2]
+    assert state.control() is state.trials[0] and StudyState().next_number == 0

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from search.monitor.console import print_event
-from search.monitor.live_screen import Screen, duration, sparkline
+from search.monitor.live_screen import Screen, sparkline
 from search.monitor.status import status_of
+from search.report.text import duration, hours_of
 from tests.search.monitor.test_snapshot import Simulated, study
 from tests.terminal import Terminal
 
@@ -24,7 +25,7 @@ def running(num_trials: int, epochs: int, **settings: object) -> Simulated:
     )
     simulated.start(0, "control")
     for number in range(1, num_trials + 1):
-        simulated.start(number)
+        simulated.start(number, params={"optimizer.lr": number / 1000})
     for epoch in range(1, epochs + 1):
         simulated.now += 60
         for number in range(num_trials + 1):
@@ -45,13 +46,16 @@ def test_what_it_says() -> None:
     text = "\n".join(lines(simulated, 100, 40))
     for said in (
         "study       known  pid 7 on host",
-        "trials      3 of 90 searched: 3 running; references: 1 running",
+        "trials      3 of 90 searched: 3 running; control running",
         "  32 of about ",
         ", at most 7371",
-        "0.539 of 2 GPU-hours (1.46 left), 0.135 of 1 wall hours (0.865 left)",
+        "spent       32 min of 2 h of GPU time, 8 min of 1 h of wall time",
         "to the end  about 22 min (",
         ", when the GPU-hours are spent",
-        "best        val/dice 0.0300  epoch 8, trial 3  (selected on, optimistic)",
+        "best        val/dice 0.0300  epoch 8, trial 3  lr=0.003",
+        "second      val/dice 0.0200  epoch 8, trial 2  lr=0.002",
+        "third       val/dice 0.0100  epoch 8, trial 1  lr=0.001",
+        "            selected on, optimistic",
         "control     val/dice 0.0000  epoch 8, trial 0  (best +0.0300)",
         "threshold   Dice 0.3100  tmax >= 6",
         "ceiling     Dice 0.9200  a perfect model at this image size",
@@ -81,7 +85,7 @@ def test_what_people_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         "2 of 91 searched" in text and "by hand     2 to come: enqueue optimizer.lr=0.001" in text
     )
-    assert " 5 s  stopping" in text and " 5 s  a [2Jb" in text
+    assert " 5 s  stopping" in text and " 5 s  ab" in text
     snapshot = simulated.snapshot()
     for event in simulated.events[-5:]:
         print_event(event, snapshot.study, snapshot.state)
@@ -90,7 +94,7 @@ def test_what_people_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
     for line in (
         "asked for: enqueue reference mine optimizer.lr=0.001, as other:7",
         "trial    1  asked to stop at its checkpoint",
-        "trial    2  note: a [2Jb",
+        "trial    2  note: ab",
         "declined: enqueue x=1: no x",
     ):
         assert line in said
@@ -108,6 +112,25 @@ def test_64_running_trials_fit(width: int, height: int) -> None:
         hidden = 65 - len(rows)
         assert shown[-1].strip() == f"and {hidden} more, with lower values or none"
         assert last == [str(number) for number in range(64 - len(rows) + 1, 65)]  # the best
+
+
+def test_a_best_far_below_the_control_is_said_as_such() -> None:
+    simulated = Simulated(study())
+    for number, kind, dice in ((0, "control", 0.47), (1, "sampled", 0.03)):
+        simulated.start(number, kind)
+        simulated.report(number, dice)
+        simulated.events[-2]["metrics"] = {"val/dice": dice}
+    said = "            0.03 where the control reaches 0.47: the data is not the reason"
+    assert said in lines(simulated)
+    simulated.report(0, 0.48)
+    simulated.events[-2]["metrics"] = {"val/dice": 0.48}
+    assert "the data is not the reason" not in "\n".join(lines(simulated)), "it is young"
+
+
+def test_a_low_terminal_shows_the_best_alone() -> None:
+    simulated = running(3, 8)
+    assert any(line.startswith("second") for line in lines(simulated, 80, 24))
+    assert not any(line.startswith("second") for line in lines(simulated, 80, 23))
 
 
 def test_before_and_after() -> None:
@@ -149,7 +172,10 @@ def test_spark_lines_show_values_and_mark_nan() -> None:
 
 def test_durations_have_two_units_at_most() -> None:
     said = [duration(s) for s in (0, 59.4, 59.6, 3599, 3600, 5 * 3600 + 1210, 99 * 3600)]
-    assert said == ["0 s", "59 s", "1 min", "1 h 0 min", "1 h 0 min", "5 h 20 min", "4 d 3 h"]
+    assert said == ["0 s", "59 s", "1 min", "1 h", "1 h", "5 h 20 min", "4 d 3 h"]
+    assert [hours_of(h) for h in (0.54, 3.34, 47.8, 539.4)] == [
+        "32 min", "3 h 20 min", "47 h 48 min", "539 h",
+    ]  # fmt: skip
 
 
 def test_a_fault_in_drawing_does_not_reach_who_prints(monkeypatch: pytest.MonkeyPatch) -> None:

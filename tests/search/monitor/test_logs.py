@@ -1,5 +1,6 @@
 """`segtune logs`: what a trial printed and what happened in a study, also while it goes on."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def test_escape_sequences_and_control_characters_are_not_shown(session: StudySes
         ).decode(errors="replace"),
     )
     shown = segtune(session, "toy:2")
-    expected = "red\tand tab\nlink\n100 %\nbell31m\nreset, ä and no \ufffd end\n"
+    expected = "red\tand tab\nlink\n100 %\nbell\nreset, ä and no \ufffd end\n"
     assert (shown.exit_code, shown.output) == (0, expected)
     assert segtune(session, "toy", "2").output == expected
 
@@ -138,3 +139,10 @@ def test_everybody_names_the_log_of_a_trial_that_failed(session: StudySession) -
     [row] = [row for row in page["trials"] if row["trial"] == 2]
     assert row["log"] == str(path) and str(path) in csv_table([page])
     assert f"What it printed: {path}" in render(explain(session.folder, 2)).replace("\n", " ")
+
+
+def test_nobody_waits_for_a_fifo_in_place_of_a_log(session: StudySession) -> None:
+    write_log(session, "").unlink()
+    os.mkfifo(session.trial_dir(2) / "log.txt")
+    shown = segtune(session, "toy:2")
+    assert shown.exit_code == 2 and "log.txt: is no regular file" in shown.output

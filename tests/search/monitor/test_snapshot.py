@@ -42,12 +42,20 @@ class Simulated:
         for event in events:
             self.events.append({**event, "time": self.now})
             self.state.apply(self.events[-1])
+            if "trial" in event:
+                self.pruner.observe(self.state.trials[event["trial"]], event)
 
-    def start(self, number: int, kind: str = "sampled") -> None:
-        about = {"trial": number, "params": {}, "kind": kind, "protected": kind == "control"}
+    def start(
+        self, number: int, kind: str = "sampled", params: dict[str, Any] | None = None
+    ) -> None:
+        about = {
+            "trial": number,
+            "params": params or {},
+            "kind": kind,
+            "protected": kind == "control",
+        }
         self.record({"event": "proposed", **about})
         self.record({"event": "started", "trial": number, "attempt": 1})
-        self.pruner.add(self.state.trials[number])
 
     def report(self, number: int, value: float) -> bool:
         """Report the trial's next epoch and return whether it goes on."""
@@ -202,3 +210,64 @@ def test_a_confirmation_is_timed_alone() -> None:
     estimate = Forecast(simulated.config).estimate(simulated.snapshot(), simulated.now)
     assert estimate.epochs == 20
     assert estimate.seconds == pytest.approx(20 * EPOCH_S)  # one at a time
+
+
+def searched(**settings: Any) -> Simulated:
+    """A study of four trials, two at once, whose first search has ended: five epochs each."""
+    plain = {"type": "none", "max_t": 5}
+    simulated = Simulated(study(scheduler=plain, trials={"num_trials": 4}, **settings))
+    simulated.run()
+    return simulated
+
+
+CONFIRMS = {"params": {}, "kind": "confirm", "protected": True, "seed": 1, "fold": 1, "epochs": 5}
+
+
+@pytest.mark.parametrize("budget", [{}, {"epochs": 25}])
+def test_a_confirmation_is_timed_before_its_first_training_starts(budget: dict[str, int]) -> None:
+    """Twelve wait, of five minutes each, two at once as before; no budget of the search ends it."""
+    simulated = searched(budget=budget)
+    simulated.record({"event": "driver"})
+    for number in range(5, 17):
+        simulated.record({"event": "proposed", "trial": number, **CONFIRMS, "of": 1})
+    for again in range(2):  # the second time, nothing is proposed any more
+        estimate = Forecast(simulated.config).estimate(simulated.snapshot(), simulated.now)
+        assert estimate.seconds == pytest.approx(12 * 5 * EPOCH_S / 2), again
+        assert (estimate.epochs, estimate.limit) == (60, "")
+        simulated.record({"event": "driver"})
+
+
+def test_a_resumed_trial_is_timed_before_it_starts() -> None:
+    simulated = searched(budget={"epochs": 25})
+    simulated.record({"event": "driver"}, {"event": "resume", "trials": [1], "epochs": 20})
+    simulated.record({"event": "resumed", "trial": 1, "epoch": 5, "epochs": 20})
+    estimate = Forecast(simulated.config).estimate(simulated.snapshot(), simulated.now)
+    assert estimate == (15, pytest.approx(15 * EPOCH_S), "")
+
+
+def test_a_confirmation_goes_at_the_pace_of_what_it_confirms() -> None:
+    """Trial 1 took twice as long an epoch as trial 2."""
+    simulated = Simulated(study(scheduler={"type": "none", "max_t": 4}, trials={"num_trials": 2}))
+    for number, pace in ((0, 1), (1, 4), (2, 2)):
+        simulated.start(number, "sampled" if number else "control")
+        for _ in range(4):
+            simulated.now += pace * EPOCH_S
+            simulated.report(number, 0.5)
+    simulated.record({"event": "driver"})
+    for number, of in ((3, 0), (4, 1), (5, 2)):
+        about = {"trial": number, **CONFIRMS, "epochs": 4, "of": of}
+        simulated.record({"event": "proposed", **about})
+    estimate = Forecast(simulated.config).estimate(simulated.snapshot(), simulated.now)
+    assert estimate.seconds == pytest.approx(4 * (1 + 4 + 2) * EPOCH_S)
+
+
+def test_a_whole_plan_is_timed_whole_while_its_extras_wait() -> None:
+    """A launch after an interrupted `confirm`, with searched trials to come."""
+    simulated = searched()
+    simulated.record({"event": "proposed", "trial": 5, **CONFIRMS, "of": 1})
+    config = simulated.config
+    more = config.model_copy(update={"trials": config.trials.model_copy(update={"num_trials": 6})})
+    simulated.record({"event": "driver"})
+    simulated.record({"event": "study", "config": more.model_dump(mode="json")})
+    estimate = Forecast(simulated.config).estimate(simulated.snapshot(), simulated.now)
+    assert estimate.epochs == 3 * 5

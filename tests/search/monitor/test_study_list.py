@@ -43,12 +43,13 @@ def test_a_line_a_study(runs: Path) -> None:
     assert head.split() == ["study", "state", "trials", "best", "trial", "cost", "last", "event"]
     assert [line.split("  ")[0] for line in lines[:3]] == ["a-finished", "b-interrupted", "c-spent"]
     assert " finished " in lines[0] and " CPU-hours " in lines[0]
-    assert "  5 completed; references: 2 completed  " in lines[0]
+    assert "  5 completed; control completed; references: 1 completed  " in lines[0]
     assert " interrupted " in lines[1]
-    assert "  1 completed, 1 waiting; references: 2 waiting  " in lines[1]
+    assert "  1 completed, 1 waiting; control waiting; references: 1 waiting  " in lines[1]
     assert " out of budget " in lines[2] and " GPU-hours " in lines[2]
     assert lines[3:] == [
-        f"d-damaged: {runs}/d-damaged/ledger.jsonl: line 1: damaged: b'hello'",
+        f"d-damaged: {runs}/d-damaged/ledger.jsonl: line 1: damaged: b'hello': "
+        "segtune check d-damaged says whether it can be mended",
     ]
 
 
@@ -90,9 +91,12 @@ def test_cost_is_in_hours_of_what_the_trials_have(
     config = offline.study(store, study="demo", trials=trials)
     with offline.opened(config, tmp_path / "demo") as session, monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: now - 7200)
+        patch.setattr("search.ledger.journal.steady_s", lambda: session.ledger._appended_s)
         offline.propose(session)
         session.record({"event": "started", "trial": 0, "attempt": 1, "host": "h", "pid": 1})
+        begun_s = session.ledger._appended_s
         patch.setattr(time, "time", lambda: now - 3600)
+        patch.setattr("search.ledger.journal.steady_s", lambda: begun_s + 3600)
         offline.end(session, session.state.trials[0], "failed")
     [found] = list_studies(tmp_path)["studies"]
     assert found[key] == pytest.approx(hours)

@@ -115,7 +115,7 @@ def test_piped_it_prints_once_per_change(folder: Path) -> None:
     words = ["status", "known", "--runs", str(folder.parent), "--watch", "--every", "0.2"]
     alone = CliRunner().invoke(main, words)
     assert alone.exit_code == 0 and alone.output.count("study ") == 1
-    assert "to continue it, run its `segtune launch` again" in alone.output
+    assert "\nproblem " in alone.output and "segtune launch" in alone.output
     for extra, divider in ((), "\n\n"), (("--json",), "\n"):
         with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
             timers = [
@@ -195,18 +195,22 @@ def launched(slow: Path, cluster: str, env: dict[str, str]) -> Iterator[Terminal
         yield terminal
 
 
+def both_run(text: str) -> bool:
+    return "control running; references: 1 running" in text and "val/dice 0." in text
+
+
 @pytest.mark.slow
 def test_launch_and_watch_on_terminals(slow: Path, launched: Terminal, env: dict[str, str]) -> None:
     """Two shells show the same, Ctrl-C ends each of them as it should, and nothing is torn."""
-    launched.wait_for(lambda text: "2 running" in text and "val/dice 0." in text)
+    launched.wait_for(both_run)
     watching = [*SEGTUNE, "status", "toy", "--runs", str(slow.parent), "--watch", "--every", "0.3"]
     with Terminal(watching, columns=100, rows=30, env=env, cwd=ROOT) as watched:
-        watched.wait_for(lambda text: "2 running" in text and "val/dice 0." in text)
+        watched.wait_for(both_run)
         watched.type("\x03")
         assert watched.finish(20) == 0
         assert "Traceback" not in watched.grid.text and watched.grid.cursor_shown
     with Terminal(watching, columns=100, rows=30, env=env, cwd=ROOT) as watched:
-        watched.wait_for(lambda text: "2 running" in text)
+        watched.wait_for(both_run)
         launched.type("\x03")
         assert launched.finish(60) == 0
         assert watched.finish(30) == 0

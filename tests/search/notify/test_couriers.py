@@ -1,6 +1,8 @@
 """Messages as services want them, and what becomes of those that cannot be delivered."""
 
 import json
+import os
+import signal
 import socket
 import sys
 import time
@@ -169,14 +171,17 @@ def test_a_command_gets_a_message_on_stdin_and_as_variables_and_its_failure_is_o
     assert line.endswith("ended with status 3: https://h/*** is away: nobody was told")
 
 
-def test_a_command_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(couriers, "COMMAND_S", 0.2)
     said: list[str] = []
-    messenger = Messenger(Targets(command="sleep 600"), said.append)
+    holds_stderr = "setsid sleep 600 & echo $! > pid; sleep 600"
+    (tmp_path / "tell.sh").write_text(f"cd {tmp_path}; {holds_stderr}")
+    messenger = Messenger(Targets(command=f"sh {tmp_path}/tell.sh"), said.append)
     messenger.start()
     messenger.tell(told())
     messenger.close(5)
-    assert said == ["notify.command: sleep 600: took more than 0 s: nobody was told"]
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert said == ["notify.command: sh ***: took more than 0 s: nobody was told"]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from search.cli.main import main
 from search.monitor.study_list import list_studies
 from search.report.csv_table import csv_table
 from search.report.page_data import gather
-from search.workflows.first_weights import first_weights
+from search.workflows.preview.first_weights import first_weights
 from tests.search import offline
 from tests.trainer.tiny import tiny_config
 from trainer.loop import fit
@@ -29,7 +29,7 @@ def said(*words: str | Path) -> str:
 def test_every_surface_says_that_it_is_unknown(store: Path, tmp_path: Path) -> None:
     for name, train in (("toy", {"init_from": "/elsewhere/model.pt"}), ("own", {})):
         offline.finished(tmp_path / name, store, study=name, train=train)
-    result = compare(tmp_path / "toy", importance=False)
+    result = compare(tmp_path / "toy")
     assert result["label"].startswith(f"selected on, optimistic; {UNKNOWN}")
     assert {row["first_weights"].startswith(UNKNOWN) for row in result["trials"]} == {True}
     assert gather(tmp_path / "toy", result)["label"] == result["label"]
@@ -40,7 +40,7 @@ def test_every_surface_says_that_it_is_unknown(store: Path, tmp_path: Path) -> N
     assert f"toy: {UNKNOWN}" in said("list", "--runs", tmp_path)
     side_by_side = said("compare", "toy", "own", "--runs", tmp_path)
     assert side_by_side.count(UNKNOWN) == 1
-    table = csv_table([result, compare(tmp_path / "own", importance=False)])
+    table = csv_table([result, compare(tmp_path / "own")])
     rows = [*csv.DictReader(io.StringIO(table))]
     assert {row["study"] for row in rows if row["first_weights"]} == {"toy"}
     assert [s["first_weights"] == "" for s in list_studies(tmp_path)["studies"]] == [True, False]
@@ -49,7 +49,7 @@ def test_every_surface_says_that_it_is_unknown(store: Path, tmp_path: Path) -> N
 def test_a_reference_that_begins_with_weights_is_said_apart(store: Path, tmp_path: Path) -> None:
     references = [{"name": "public", "settings": {"init_from": "/elsewhere/model.pt"}}]
     offline.finished(tmp_path / "toy", store, enqueue=[], references=references)
-    result = compare(tmp_path / "toy", importance=False)
+    result = compare(tmp_path / "toy")
     assert "unseen" not in result["label"]
     assert [bool(row["first_weights"]) for row in result["references"]] == [False, True]
     assert f"toy:1: {UNKNOWN}" in said("compare", "toy", "--runs", tmp_path)
@@ -75,7 +75,7 @@ def test_what_the_weights_say_is_recorded_and_a_clean_start_is_no_note(
     assert note.endswith(" validation patients")
     with offline.opened(seen, tmp_path / "runs", first_weights=first_weights(seen).overlaps):
         pass
-    assert compare(tmp_path / "runs", importance=False)["label"].endswith(" validation patients")
+    assert compare(tmp_path / "runs")["label"].endswith(" validation patients")
 
 
 def test_all_places_of_first_weights_are_looked_at(store: Path, tmp_path: Path) -> None:

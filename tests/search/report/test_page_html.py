@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from selenium.webdriver.support.ui import Select
 from search.cli.main import main
 from search.ledger.journal import Ledger
 from search.report.page_html import MAX_BYTES, write_html
-from search.workflows.launch import update_page
+from search.report.page_images import _is_of_a_trial
+from search.workflows.run_study import update_page
 from tests.browser import chromium, console_errors
 from tests.search.report.page_study import HOSTILE, data_of, write_study
 
@@ -74,6 +76,11 @@ def trials_in_order(browser: Chrome) -> list[int]:
     return [int(row.get_attribute("data-trial")) for row in rows]
 
 
+def panel_value(browser: Chrome) -> str | None:
+    panel = Select(browser.find_element(By.CSS_SELECTOR, ".choose select"))
+    return panel.first_selected_option.get_attribute("value")
+
+
 def test_page_holds_what_the_study_has(page, runs):
     [study] = data_of(page)["studies"]
     assert [row["trial"] for row in study["trials"]][:2] == [13, 11]
@@ -86,7 +93,8 @@ def test_page_holds_what_the_study_has(page, runs):
     ]  # fmt: skip
     assert study["rungs"] == [{"epoch": 3, "judged": 14, "stopped": 6}]
     assert study["begun"]["commit"] == "3" * 40
-    assert study["pictured"] == {"embedded": 4, "painted": 4}
+    [pictures] = data_of(page)["pictures"]
+    assert (len(pictures["by_trial"]), pictures["painted"]) == (4, 4)
 
 
 def test_nothing_on_the_page_is_fetched(page):
@@ -102,15 +110,34 @@ def test_nothing_on_the_page_is_fetched(page):
 
 def test_best_verdict_and_leaderboard(browser, page):
     browser.get(page.as_uri())
+    [said] = texts(browser, ".answer")
+    [study] = data_of(page)["studies"]
+    assert said == study["answer"].replace("`", "") and f"{study['study']}:13 is best" in said
+    [command] = texts(browser, ".answer code")
+    assert command.startswith(f"segtune confirm {study['study']} --runs /")
     cards = dict(zip(texts(browser, ".card h3"), texts(browser, ".card"), strict=True))
     assert "trial 13" in cards["Best of the search"]
     assert "selected on, optimistic" in cards["Best of the search"]
     assert "exploratory" in cards["Is it really better?"]
     assert "12 searched trials: 6 completed, 6 stopped" in cards["What it cost"]
-    best = [row["trial"] for row in data_of(page)["studies"][0]["trials"]]
-    assert trials_in_order(browser) == best
+    assert trials_in_order(browser) == [row["trial"] for row in study["trials"]]
     beside = texts(browser, ".leaderboard .beside .trial-link")
     assert beside == ["control (U-Net)", "reference (trial 1)"]
+
+
+def test_of_many_trials_the_first_are_drawn_and_the_others_on_demand(browser, tmp_path):
+    folder = write_study(tmp_path / "many", num_trials=203, num_cases=1, pictured=0)
+    write_html([folder], tmp_path / "page.html")
+    [study] = data_of(tmp_path / "page.html")["studies"]
+    ranking = [row["trial"] for row in study["trials"]]
+    assert len(ranking) == 203 and len(study["details"]) == 205
+    browser.get(f"{(tmp_path / 'page.html').as_uri()}#trial-{ranking[202]}")
+    assert trials_in_order(browser) == [*ranking[:200], ranking[202]]  # that which is chosen, too
+    assert texts(browser, ".kept") == ["203 trials"]
+    button = browser.find_element(By.CSS_SELECTOR, ".rest button")
+    assert button.text == "Show all 203 rows: the first 200 are here"
+    button.send_keys(Keys.ENTER)
+    assert trials_in_order(browser) == ranking and not button.is_displayed()
 
 
 def test_columns_sort_both_ways(browser, page):
@@ -158,12 +185,49 @@ def test_a_chosen_trial_shows_picture_config_decisions_and_cases(browser, page):
     assert f"{row['params']['optimizer.lr']} 0.0001 searched" in trial
     assert "epoch 9: continue, rung 3: judged" in trial
     assert "case0" in trial and "≥ 20 mL" in trial
-    summary = browser.find_element(By.CSS_SELECTOR, ".trial summary")
+    summary = browser.find_element(By.CSS_SELECTOR, ".all-settings summary")
     summary.click()
-    differs = dict(cells.split()[:2] for cells in texts(browser, ".trial details tr.differs"))
+    differs = dict(cells.split()[:2] for cells in texts(browser, ".all-settings tr.differs"))
     assert differs["optimizer.lr"] == str(row["params"]["optimizer.lr"])
     lines = browser.find_elements(By.CSS_SELECTOR, "path.line.chosen[data-trial='11']")
     assert len(lines) == 2  # its curve, and its line across the settings
+
+
+def test_an_address_names_a_trial_and_back_undoes_a_choice(browser, page):
+    browser.get(f"{page.as_uri()}#trial-7")
+    assert panel_value(browser) == "7"
+    link = browser.find_element(By.CSS_SELECTOR, ".leaderboard tr[data-trial='11'] button")
+    link.send_keys(Keys.ENTER)
+    assert browser.current_url.endswith("#trial-11")
+    assert panel_value(browser) == "11"
+    browser.back()
+    assert panel_value(browser) == "7"
+
+
+def test_the_focus_stays_where_it_was(browser, page):
+    """The table's rows are drawn anew at each choice."""
+    browser.get(page.as_uri())
+    row = ".leaderboard tr[data-trial='11'] button"
+    browser.find_element(By.CSS_SELECTOR, row).send_keys(Keys.ENTER)
+    focused = browser.switch_to.active_element
+    assert focused == browser.find_element(By.CSS_SELECTOR, row)
+
+
+def test_two_trials_side_by_side(browser, page):
+    """Their settings, their curves, and the difference of Dice as Python has it."""
+    browser.get(f"{page.as_uri()}#trial-13")
+    Select(browser.find_element(By.CSS_SELECTOR, ".beside-choice")).select_by_value("7")
+    [study] = data_of(page)["studies"]
+    [pair] = [each for each in study["contrasts"] if {each["one"], each["other"]} == {13, 7}]
+    assert pair["interval"] is None or len(pair["interval"]) == 2
+    assert f"{abs(pair['mean']):.3f}" in texts(browser, ".contrast")[0]
+    table = browser.find_element(By.XPATH, "//table[caption='settings that differ']").text
+    assert "trial 13" in table and "trial 7" in table and "optimizer.lr" in table
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".pair path.line")) >= 2
+    heads = texts(browser, ".cases thead th")
+    assert any("trial 7" in head for head in heads)
+    Select(browser.find_element(By.CSS_SELECTOR, ".choose select")).select_by_value("7")
+    assert "Beside control (U-Net)" in texts(browser, ".trial h4"), "not beside itself"
 
 
 def test_subgroups_of_the_trial_beside_the_controls(browser, page):
@@ -217,6 +281,43 @@ def test_axes_narrow_by_keyboard(browser, page):
     assert set(kept) == {t for t, lr in rate.items() if lr >= 10 ** (-5 + 0.3 * 3)}
     ActionChains(browser).send_keys(Keys.ESCAPE).perform()
     assert len(trials_in_order(browser)) == 12
+
+
+def test_new_data_leave_what_a_reader_chose(browser, page):
+    browser.get(page.as_uri())
+    rate = "[data-axis='optimizer.lr']"
+    browser.execute_script(f'document.querySelector("{rate}").focus()')
+    for key in (Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_DOWN):
+        ActionChains(browser).send_keys(key).perform()
+    value = "[data-axis='Dice']"
+    browser.execute_script(f'document.querySelector("{value}").focus()')
+    ActionChains(browser).send_keys(Keys.ARROW_UP).perform()
+    kept = trials_in_order(browser)
+    assert 0 < len(kept) < 12
+    large = browser.execute_script(
+        "document.querySelector('details.all-settings').open = true;"
+        "const [, second] = document.querySelectorAll('figure[data-slice]');"
+        "second.querySelector('button').click(); return second.dataset.slice"
+    )
+    # A learning rate and a Dice beyond the axes, and one thing less that could be opened.
+    browser.execute_script(
+        "const data = JSON.parse(document.getElementById('data').textContent);"
+        "const [study] = data.studies; const [best] = study.trials;"
+        "const among = study.trials.find((row) => row.trial === arguments[0]);"
+        "const add = (trial, row) => { study.trials.push({ ...among, rank: null, trial, ...row });"
+        "  study.details[trial] = study.details[among.trial]; };"
+        "add(98, { params: { ...among.params, 'optimizer.lr': 1 } });"
+        "add(99, { value: 2 * best.value });"
+        "for (const each of Object.values(study.details)) delete each.training;"
+        "renew(data)",
+        kept[0],
+    )
+    assert set(trials_in_order(browser)) == {*kept, 99}
+    opened = "return [...document.querySelectorAll('details')].map((each) => each.open)"
+    assert browser.execute_script(opened) == [True]
+    [figure] = browser.find_elements(By.CSS_SELECTOR, "figure.large")
+    assert figure.get_attribute("data-slice") == large
+    assert not console_errors(browser)
 
 
 def test_endings_that_are_unchecked_leave_the_table(browser, page):
@@ -288,6 +389,19 @@ return least;
 """The least contrast of a text with what is behind it (WCAG 2.1, 1.4.3: 4.5)."""
 
 
+def test_no_column_is_scrolled_away_on_a_screen(browser, page):
+    metrics = {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        browser.get(page.as_uri())
+        board = browser.find_element(By.CSS_SELECTOR, ".leaderboard")
+        size = [board.get_property(name) for name in ("scrollWidth", "clientWidth")]
+        assert size[0] <= size[1] and len(board.find_elements(By.CSS_SELECTOR, "thead th")) > 12
+    finally:
+        metrics["width"] = 1280
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
 def test_page_prints_without_clipped_tables(browser, page, tmp_path):
     browser.get(page.as_uri())
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
@@ -306,6 +420,16 @@ def test_page_prints_without_clipped_tables(browser, page, tmp_path):
         assert browser.find_element(By.CSS_SELECTOR, ".trial details table").is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "trials/../../secret.png", "{}/secret.png"])
+def test_a_picture_from_elsewhere_is_on_no_page(tmp_path, name):
+    folder = write_study(tmp_path / "study", num_trials=3, pictured=1)
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    assert _is_of_a_trial(folder, "trials/0001/samples/a.png")
+    assert not _is_of_a_trial(folder, name.format(tmp_path))
+    (folder / "trials" / "link.png").symlink_to(tmp_path / "secret.png")
+    assert not _is_of_a_trial(folder, "trials/link.png")
 
 
 def test_hostile_names_are_text(browser, runs, tmp_path):
@@ -353,8 +477,9 @@ def test_pictures_fill_the_room_and_the_page_says_so(browser, tmp_path, monkeypa
     monkeypatch.setattr("search.report.page_html.MAX_BYTES", size - 4000)
     write_html([folder], tmp_path / "some.html")
     assert (tmp_path / "some.html").stat().st_size <= size - 4000
-    [study] = data_of(tmp_path / "some.html")["studies"]
-    with_pictures = [n for n, detail in study["details"].items() if detail.get("pictures")]
+    data = data_of(tmp_path / "some.html")
+    [study], [pictures] = data["studies"], data["pictures"]
+    with_pictures = [*pictures["by_trial"]]
     assert 2 <= len(with_pictures) <= 7
     assert {"0", str(study["trials"][0]["trial"])} <= set(with_pictures)
     browser.get((tmp_path / "some.html").as_uri())
@@ -368,10 +493,36 @@ def test_a_picture_that_is_none_is_left_out(tmp_path, caplog):
     for path in folder.glob("trials/*/samples/*-path.png"):
         path.write_bytes(b"<script>not a picture</script>")
     (folder / "trials/0000/samples/epoch0009-case0.png").unlink()
+    [fifo] = folder.glob("trials/0004/samples/*-case0.png")
+    fifo.unlink()
+    os.mkfifo(fifo)  # which would keep whoever opens it waiting
     write_html([folder], tmp_path / "page.html")
-    [study] = data_of(tmp_path / "page.html")["studies"]
-    assert [each["name"] for each in study["details"]["0"]["pictures"]] == ["epoch0009-case1.png"]
-    assert "not on the page" in caplog.text
+    [pictures] = data_of(tmp_path / "page.html")["pictures"]
+    assert [each["name"] for each in pictures["by_trial"]["0"]] == ["epoch0009-case1.png"]
+    said = [message.split(": not on the page: ") for message in caplog.messages]
+    reasons = {"No such file or directory", "not a picture", "is no regular file"}
+    assert {reason for _, reason in said} == reasons
+    assert len({path for path, _ in said}) == len(said)
+
+
+def test_a_picture_is_coded_again_once_it_is_another(tmp_path, monkeypatch):
+    folder, coded = write_study(tmp_path / "study", num_trials=1, pictured=1), []
+    monkeypatch.setattr(Image.Image, "save", spied(Image.Image.save, coded))
+    for _ in range(2):
+        write_html([folder], tmp_path / "page.html")
+    assert len(coded) == 4
+    path = next(folder.glob("trials/*/samples/*-case0.png"))
+    path.write_bytes(path.read_bytes() + b"\0")
+    write_html([folder], tmp_path / "page.html")
+    assert len(coded) == 5
+
+
+def spied(function, calls):
+    def spy(*given, **named):
+        calls.append(given)
+        return function(*given, **named)
+
+    return spy
 
 
 def test_command_writes_the_page_or_nothing(runs, tmp_path):
@@ -416,7 +567,7 @@ def test_a_real_study(browser, calm):
     assert "control (U-Net)" in browser.find_element(By.CSS_SELECTOR, ".strip").text
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_hundred_trials_stay_below_five_megabytes(browser, tmp_path):
     folder = write_study(tmp_path / "large", num_trials=RUNS, max_t=81, num_cases=30, pictured=RUNS)
     with Ledger.open(folder / "ledger.jsonl", writer=True) as ledger:
@@ -427,8 +578,9 @@ def test_a_hundred_trials_stay_below_five_megabytes(browser, tmp_path):
     write_html([folder], tmp_path / "page.html")
     size = (tmp_path / "page.html").stat().st_size
     assert 0.9 * MAX_BYTES < size <= MAX_BYTES
-    [study] = data_of(tmp_path / "page.html")["studies"]
-    assert 0 < study["pictured"]["embedded"] < study["pictured"]["painted"] == RUNS + 1
+    data = data_of(tmp_path / "page.html")
+    [study], [pictures] = data["studies"], data["pictures"]
+    assert 0 < len(pictures["by_trial"]) < pictures["painted"] == RUNS + 1
     assert json.dumps(study["details"]["101"]["values"])
     browser.get((tmp_path / "page.html").as_uri())
     assert len(trials_in_order(browser)) == RUNS

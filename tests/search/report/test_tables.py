@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from scipy import stats
 
 from search.analysis.case_scores import DICE, lesion_dice, volume_groups
-from search.analysis.intervals import difference_interval
+from search.analysis.intervals import difference_interval, mean_interval
 from search.analysis.ranking import rung_correlation
 from search.analysis.results import compare, compare_studies
 from search.analysis.trial_results import TrialRows
@@ -23,7 +23,8 @@ from search.ledger.state import StudyState
 from search.ledger.trial_state import Report, TrialState
 from search.report.csv_table import csv_table
 from search.report.leaderboard import leaderboard
-from search.report.leaderboard_columns import LeaderboardColumns, short_names
+from search.report.leaderboard_columns import LeaderboardColumns
+from search.report.settings_text import short_names
 from search.report.side_by_side import side_by_side
 from tests.search.analysis.test_results import STUDY, TRIALS, write
 
@@ -45,7 +46,7 @@ def test_difference_to_the_best_case_by_case_at_equal_epochs(folder):
     assert found[2]["difference_to_best"]["epoch"] == 3
     assert found[2]["difference_to_best"]["mean"] == pytest.approx(-0.1)
     assert found[2]["difference_to_best"]["interval"] is None, "all cases are equally far behind"
-    assert "-0.100 too few cases to tell" in leaderboard(folder)
+    assert "-0.100 cases too few or too alike to tell" in leaderboard(folder)
     assert found[0]["difference_to_best"]["mean"] == pytest.approx(0.6 - 0.5)
     assert found[6]["difference_to_best"]["mean"] == pytest.approx(0.45 - 0.2)
     assert found[4]["difference_to_best"] is None, "its cases are not finite"
@@ -118,10 +119,14 @@ def test_dice_by_lesion_volume(folder):
         "empty": 1, "<5 mL": 2, "5-20 mL": 0, ">=20 mL": 1,
     }  # fmt: skip
     assert found["<5 mL"]["dice"] == pytest.approx(0.2)
+    assert found["<5 mL"]["dice_interval"] == mean_interval([0.1, 0.3], DICE.scale)
     assert (found[">=20 mL"]["dice"], found["5-20 mL"]["dice"]) == (0.8, None)
+    assert found[">=20 mL"]["dice_interval"] is None, "of one case"
     assert (found["empty"]["dice"], found["empty"]["false_positive_ml"]) == (None, 7.0)
     roles = {row["role"]: row["trial"] for row in compare(folder)["subgroups"]}
     assert roles == {"best": 3, "control": 0, "reference": 1}
+    best = next(row for row in compare(folder)["subgroups"] if row["role"] == "best")
+    assert best["intervals"]["val/dice"] == rows(folder)[3]["dice_interval"]
     assert (
         "Dice by lesion volume at the last epoch, of (cases), selected on, optimistic:"
         in leaderboard(folder)
@@ -155,8 +160,8 @@ def test_the_correlation_of_a_rung_is_spearmans():
 
 
 def test_importance_is_said_to_need_more(folder):
-    assert compare(folder)["importance"] is None
-    assert "parameter importance: too few trials" in leaderboard(folder)
+    assert compare(folder)["importance"]["missing"] == 3
+    assert "what mattered: 3 more trials are needed" in leaderboard(folder)
 
 
 def test_csv_as_pandas_reads_it(folder, tmp_path):
@@ -187,7 +192,7 @@ def test_studies_side_by_side(folder, tmp_path):
     far = write(tmp_path / "runs" / "c", {2: ("sampled", [0.2], None)}, study="c", data=data)
     text = side_by_side([folder, far])
     assert "numbers are not comparable between them: other stores, validation folds" in text
-    result = compare_studies([folder, far], importance=False)
+    result = compare_studies([folder, far])
     assert [study["study"] for study in result["studies"]] == ["demo", "c"]
     assert result["incomparable"] == ["stores", "validation folds"]
     json.dumps(result, allow_nan=False)
@@ -234,7 +239,7 @@ SPACE = {
 
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_ten_parameters_on_a_terminal(tmp_path, monkeypatch, width):
-    """No line is longer than the terminal is wide, and no trial takes more than a few lines."""
+    """All settings are there, no line is too long, and no trial takes more than a few lines."""
     config = STUDY.model_validate(STUDY.model_dump() | {"space": SPACE, "enqueue": ()})
     trials = {n: ("sampled", [0.1, 0.2, 0.3 + n / 100], "completed") for n in range(2, 8)}
     monkeypatch.setattr("tests.search.analysis.test_results.PARAMS", dict.fromkeys(SPACE, 0.123456))
@@ -247,8 +252,39 @@ def test_ten_parameters_on_a_terminal(tmp_path, monkeypatch, width):
     assert max(map(len, lines)) <= width
     assert len(board) <= 3 * len(trials) + 1
     assert board[0].startswith("1 ") and "0.3700" in board[0]
-    assert ("no room for" in "\n".join(lines)) == (width < 200)
-    assert "dice=0.123" in board[0]
+    names = {name.rpartition(".")[2] for name in SPACE}
+    below = {name for line in board[:3] for name in re.findall(r"([a-z_]+)=0\.123", line)}
+    assert below == (names if width < 200 else set())
+    assert names < {*lines[begin - 1].split()} or width < 200
+
+
+def test_settings_come_before_what_there_may_be_no_room_for(tmp_path, monkeypatch):
+    """Those that differ alone: as columns, else below; AVD and the rest only then."""
+    params = {n: {"optimizer.lr": n / 1000, "diffusion.target": "eps"} for n in range(8)}
+    folder = write(tmp_path / "demo", TRIALS)
+    result = compare(folder)
+    for row in [*result["trials"], *result["references"]]:
+        row |= {"params": params[row["trial"]], "avd_ml": 1.5, "lesion_f1": 0.5}
+
+    def board(width: int) -> list[str]:
+        text, left_out = LeaderboardColumns(result).rich(width)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+        assert max(map(len, lines)) <= width
+        return [*lines, " ".join(left_out)]
+
+    assert board(67)[0].split()[-1] == "lr" and "AVD mL" in board(67)[-1]
+    assert board(80)[0].split()[-3:] == ["lr", "AVD", "mL"] and board(80)[2].split()[-2] == "0.003"
+    assert "target" not in "".join(board(200))
+    for row in result["trials"]:
+        row["params"] = row["params"] | {"diffusion.target": f"{'t' * 20}{row['trial']}"}
+    lines = board(80)
+    assert lines[0].split()[-4:] == ["AVD", "mL", "lesion", "F1"]
+    assert lines[3].strip() == f"lr=0.003  target={'t' * 20}3"
+
+
+def test_a_narrow_terminal_has_whole_columns(folder):
+    text, left_out = LeaderboardColumns(compare(folder)).rich(40)
+    assert "…" not in text and left_out[:2] == ["95 % interval", "status"]
 
 
 def test_names_are_shortened_to_what_tells_them_apart():

@@ -36,7 +36,7 @@ SPACE: dict[str, dict[str, Any]] = {
 }
 """With a condition of a condition, whose dimension comes before its own, and lists as choices."""
 
-TYPES = ("tpe", "random", "qmc", "gp", "grid", "nsga2")
+TYPES = ("tpe", "curve_gp", "random", "qmc", "gp", "grid", "nsga2")
 SPEED = {"metric": "time/case_s", "mode": "min"}
 
 
@@ -465,6 +465,15 @@ def test_warns_of_a_sampler_that_ignores_stopped_trials(
     space = {"optimizer.lr": SPACE["optimizer.lr"]}
     lines = warnings(make_study(kind, space=space, scheduler={"type": scheduler, "max_t": 9}))
     assert [line.startswith(f"sampler.type: {kind}: ") for line in lines] == [True] * warned
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_warns_of_a_prior_that_is_not_drawn_from(kind: str) -> None:
+    space = {"model.depth": {"type": "int", "low": 2, "high": 5, "prior": 3}}
+    trials, scheduler = {"num_trials": 4}, {"type": "none", "max_t": 9}
+    said = [f"space.model.depth.prior: {kind} draws from no prior; tpe, curve_gp and random do"]
+    lines = warnings(make_study(kind, space=space, trials=trials, scheduler=scheduler))
+    assert lines == ([] if kind in ("tpe", "curve_gp", "random") else said)
 
 
 @pytest.mark.parametrize(

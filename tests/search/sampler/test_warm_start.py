@@ -281,6 +281,27 @@ def test_a_warm_start_that_cannot_help_is_refused(tmp_path: Path, store: Path) -
             warm_start(offline.study(store, sampler={"type": kind}), [source])
 
 
+def test_the_best_of_an_earlier_study_may_be_a_prior(tmp_path: Path, store: Path) -> None:
+    """Of a sampler that learns nothing, too; none of the trials is the new study's."""
+    source = earlier(tmp_path / "toy", store, max_t=6)
+    for kind in ("tpe", "random"):
+        study = offline.study(
+            store,
+            sampler={"type": kind, "warm_start": "prior"},
+            scheduler={"type": "none", "max_t": 6},
+        )
+        found = warm_start(study, [source])
+        assert "ended trials lie in this space; the best of them is a prior" in found.lines[-1]
+        sampler = Sampler(study)
+        for event in found.events:
+            sampler.observe(event)
+        best = max(found.events, key=lambda event: (event["values"] or [[0, 0]])[-1][:2])
+        assert sampler.propose(2, {})["params"] == best["params"]
+    study = offline.study(store, sampler={"type": "qmc", "warm_start": "prior"})
+    with pytest.raises(ConfigError, match=r"sampler\.warm_start: prior: qmc draws from none"):
+        warm_start(study, [source])
+
+
 def test_says_what_differs(tmp_path: Path, store: Path) -> None:
     """One line for each setting, be it fixed there or a default, and for other data."""
     source = earlier(tmp_path / "toy", store, max_t=6, train={"epoch_images": 77, "seed": 5})

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from search.execution.worker import ending_of
+from search.ledger.waiting import Wait
 from search.storage import dataset_cache
 from search.storage.dataset_cache import (
     address_for_all_nodes,
@@ -23,7 +25,7 @@ from search.storage.dataset_cache import (
     with_store_here,
 )
 from search.storage.s3 import Remote
-from search.workflows.confirmed_models import _read
+from search.workflows.confirming.models import _read
 from tests.search.conftest import ROOT
 from tests.search.execution.test_trainable import spec
 from trainer.configfile import ConfigError
@@ -221,7 +223,7 @@ def test_the_test_set_is_read_from_the_copy_on_this_node(
     told = spec(tmp_path / "trials" / "0003")
     told["train"]["data"]["store"] = str(store)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("search.workflows.confirmed_models.read_one", lambda *about: about)
+    monkeypatch.setattr("search.workflows.confirming.models.read_one", lambda *about: about)
     _, here, device = _read._function(told)
     assert Path(here).is_relative_to(tmp_path / "cache") and device == "cpu"
 
@@ -232,9 +234,11 @@ def test_a_store_that_takes_long_is_no_hanging(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
     place: str,
 ) -> None:
     """Whoever reads the whole of it, or waits for another who does, gives signs of life."""
+    monkeypatch.setattr(dataset_cache, "Wait", partial(Wait, after_s=0))
     monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "cache"))
     if place == "far":
         request.getfixturevalue("far")
@@ -253,6 +257,8 @@ def test_a_store_that_takes_long_is_no_hanging(
         monkeypatch.setattr(Path, "touch", lambda path: (signs.append(path.name), file.close()))
         with_store_here(told)
     assert signs == ["alive"]
+    said = "waits    for another process on this machine, which copies or verifies the store\n"
+    assert capsys.readouterr().err == said
 
 
 def test_an_address_for_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Requests as files that somebody else wrote, taken up once, whatever happens to the driver."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -123,6 +124,21 @@ def test_what_is_no_request_is_declined_in_a_line(session: StudySession, what: s
         assert text and text.isprintable() and len(text) <= 500
     take_up(session)
     assert kinds(session) == ["declined"], "once"
+
+
+def test_one_that_cannot_be_read_now_is_taken_up_later(
+    session: StudySession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(path: Path) -> dict[str, Any]:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    leave(session.folder, {"kind": "note", "trial": 2, "text": "later"})
+    with monkeypatch.context() as patch:
+        patch.setattr(requests, "_read", away)
+        take_up(session)
+    assert not kinds(session) and len(waiting(session.folder)) == 1
+    take_up(session)
+    assert session.state.trials[2].notes == ["later"] and not waiting(session.folder)
 
 
 def test_other_files_are_left_alone(session: StudySession) -> None:

@@ -68,12 +68,16 @@ def test_the_next_attempt_has_what_was_sent(attempt_on: Attempt, tmp_path: Path)
     with attempt_on("a") as run:
         for epoch in (1, 2, 3):
             write(tmp_path / "a", epoch)
+            (tmp_path / "a" / ".state").write_text(f"a trainer's own, {epoch}")
+            (tmp_path / "a" / ".program.unread").touch()
             run.send()
         sent = content(tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "old").touch()
     with attempt_on("b", attempt=2):
         assert content(tmp_path / "b") == sent
+        assert (tmp_path / "b" / ".state").read_text() == "a trainer's own, 3"
+        assert not (tmp_path / "b" / ".program.unread").exists()
         assert sorted(os.listdir(tmp_path / "b" / "checkpoints")) == ["2.pt", "3.pt"]
 
 
@@ -224,6 +228,7 @@ def test_readers_find_cases_and_checkpoints(attempt_on: Attempt, s3: str, tmp_pa
             for epoch in range(1, 12):
                 write(tmp_path / "a", epoch)
                 (tmp_path / "a" / "cases.parquet").write_text(f"{attempt} {epoch}")
+                (tmp_path / "a" / "9999-best-cases.parquet").write_text("a trainer's own")
                 run.send()
         fetch_cases(folder)
         assert (folder / "trials" / "0003" / "cases.parquet").read_text() == f"{attempt} 11"

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import segtune as in_python
 from search.cli.main import main
 from search.ledger.journal import Ledger
 from search.storage.s3 import Remote, folder_of, mirror_of
 from search.storage.s3_ledger import fetch_ledger
+from search.storage.studies import open_as_driver, runs_folder
+from tests.search import offline
 from tests.search.conftest import AWS, ROOT, Driver, events, write_study
 from tests.search.s3 import Gate, Moto
 from tests.search.toy import dice
@@ -88,9 +91,47 @@ def check(folder: Path, calm: Driver) -> None:
     assert len(events(folder, "ended")) == len(params)
 
 
+FROM_ELSEWHERE = """
+import sys
+from pathlib import Path
+from search.storage.studies import find_study
+from search.workflows.confirming.confirm import confirm
+from search.workflows.replay import replay
+from search.workflows.resume import resume
+from search.storage.s3 import Remote, mirror_of
+runs, address = mirror_of(Remote.parse(sys.argv[1])), sys.argv[2]
+fit = {"fit": "tests.search.toy:fit"}
+assert resume(find_study("toy", runs), epochs=12, top=1, address=address, **fit) == 0
+folder = find_study("toy", runs)
+assert confirm(folder, top=1, seeds=3, epochs=2, address=address, **fit) == 0
+assert replay(folder, 1, **fit)
+"""
+
+
+def test_python_reads_it_from_another_machine(
+    s3: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offline.finished(tmp_path / "toy", store)
+    written = {"time", "after_s", "v", "fence", "more", "crc"}
+    with open_as_driver(runs_folder(s3) / "toy") as ledger:
+        ledger.append(
+            *({k: v for k, v in event.items() if k not in written}
+              for event in events(tmp_path / "toy") if event["event"] != "driver")
+        )  # fmt: skip
+    monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "elsewhere"))
+    there, here = in_python.study((Remote.parse(s3) / "toy").uri), in_python.study(tmp_path / "toy")
+    assert repr(there) == f"segtune.study({(Remote.parse(s3) / 'toy').uri!r})"
+    assert there.best().number == here.best().number == 4
+    assert there.curves().equals(here.curves())
+    assert there.trials()["value"].equals(here.trials()["value"])
+    with pytest.raises(ValueError, match=r"toy:4: completed: no ema\.pt of it is here"):
+        there.best().model()
+
+
 @pytest.mark.slow
-def test_a_study_ends_and_is_read_from_elsewhere(
-    s3: str, drive: Start, calm: Driver, store: Path, tmp_path: Path
+@pytest.mark.timeout(600)
+def test_a_study_ends_and_is_read_resumed_confirmed_and_replayed_from_elsewhere(
+    s3: str, drive: Start, calm: Driver, cluster: str, store: Path, tmp_path: Path
 ) -> None:
     """And so are its data."""
     runs, away = f"{s3.replace('?', '/runs?')}", tmp_path / "away"
@@ -116,6 +157,16 @@ def test_a_study_ends_and_is_read_from_elsewhere(
     for path in [*written, *driver.folder.rglob("*")]:
         if path.is_file():
             assert AWS["AWS_SECRET_ACCESS_KEY"].encode() not in path.read_bytes()
+
+    env = {**os.environ, "SEGTUNE_CACHE": str(tmp_path / "new"), "RAY_AUTH_MODE": "disabled"}
+    command = [sys.executable, "-c", FROM_ELSEWHERE, runs, cluster]
+    result = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "better" in result.stdout or "not distinguishable" in result.stdout
+    fetch_ledger(driver.folder)
+    [resumed] = events(driver.folder, "resumed")
+    reports = results(driver.folder)[resumed["trial"]]
+    assert reports[-1][0] == 12
 
 
 @pytest.mark.slow
@@ -179,37 +230,3 @@ def test_s3_is_away_for_a_while(
     sent = Ledger.open(there / "ledger.jsonl", writer=False).events
     assert sent == Ledger.open(driver.folder / "ledger.jsonl", writer=False).events
     gate.shut()
-
-
-FROM_ELSEWHERE = """
-import sys
-from pathlib import Path
-from search.storage.studies import find_study
-from search.workflows.confirm import confirm
-from search.workflows.replay import replay
-from search.workflows.resume import resume
-from search.storage.s3 import Remote, mirror_of
-runs, address = mirror_of(Remote.parse(sys.argv[1])), sys.argv[2]
-fit = {"fit": "tests.search.toy:fit"}
-assert resume(find_study("toy", runs), epochs=12, top=1, address=address, **fit) == 0
-folder = find_study("toy", runs)
-assert confirm(folder, top=1, seeds=3, epochs=2, address=address, **fit) == 0
-assert replay(folder, 1, **fit)
-"""
-
-
-@pytest.mark.slow
-def test_resumed_confirmed_and_replayed_from_elsewhere(
-    s3: str, drive: Start, calm: Driver, cluster: str, store: Path, tmp_path: Path
-) -> None:
-    driver = drive(write_study(tmp_path / "study", store), s3)
-    driver.finish()
-    env = {**os.environ, "SEGTUNE_CACHE": str(tmp_path / "away"), "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-c", FROM_ELSEWHERE, s3, cluster]
-    result = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "better" in result.stdout or "not distinguishable" in result.stdout
-    fetch_ledger(driver.folder)
-    [resumed] = events(driver.folder, "resumed")
-    reports = results(driver.folder)[resumed["trial"]]
-    assert reports[-1][0] == 12

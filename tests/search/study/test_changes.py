@@ -62,6 +62,19 @@ def test_all_else_is_refused(settings: dict[str, Any], line: str) -> None:
     assert changes(study(), study(**settings)) == ([line], [])
 
 
+def test_a_prior_stays_as_it_is() -> None:
+    """What is proposed depends on it."""
+    begun = study()
+    values = begun.model_dump()
+    values["space"]["optimizer.lr"]["prior"] = 1e-3
+    stated = StudyConfig.model_validate(values)
+    refused, notes = changes(begun, stated)
+    rule = "this study was begun with None; give the study another name to change it"
+    assert f"space.optimizer.lr.prior: 0.001: {rule}" in refused and not notes
+    assert changes(stated, stated) == ([], [])
+    assert begun.config_hash() != stated.config_hash()
+
+
 def test_a_trial_goes_on_under_every_setting_that_may_change() -> None:
     """The trainer continues a checkpoint under another value of each."""
     names = {key.removeprefix("train.") for key in LIMITS | COMPUTED if key.startswith("train.")}

@@ -9,7 +9,8 @@ from search.study.config import StudyConfig, Trials
 from search.study.load import load_study
 from search.study.own_checks import METRICS
 from search.study.reference import Reference
-from trainer.configfile import ConfigError, read_yaml
+from search.study.search_sections import Scheduler
+from trainer.configfile import ConfigError, build, read_yaml
 
 EXAMPLE = """
 study: example
@@ -162,7 +163,7 @@ objective.metric=val/dise
 objective.mode=min
     command line: objective: mode is 'min', but val/dice is better the other way
 sampler.type=tpee
-    command line: sampler.type: 'tpee': must be 'tpe', 'random', 'qmc', 'gp', 'grid' or 'nsga2'; di
+    command line: sampler.type: 'tpee': must be 'tpe', 'curve_gp', 'random', 'qmc', 'gp', 'grid' or
 scheduler.grace_period=82
     command line: scheduler: grace_period is 82, but must be at most max_t (81)
 scheduler.brackets=3
@@ -215,6 +216,20 @@ space.batch.effective.choices=[8, 0]
     command line: space.batch.effective: 0: must be greater than or equal to 1
 space.batch.effective={type: categorical}
     command line: space.batch.effective: choices: required
+space.optimizer.lr.prior=1
+    command line: space.optimizer.lr: prior is 1, but must be from 1e-05 to 0.0005
+space.optimizer.lr.prior=true
+    command line: space.optimizer.lr: prior is True, but must be from 1e-05 to 0.0005
+space.optimizer.lr.confidence=high
+    command line: space.optimizer.lr: confidence is high, but there is no prior
+space.optimizer.lr={type: float, low: 1e-5, high: 1e-3, prior: 1e-4, confidence: hgih}
+    command line: space.optimizer.lr: confidence: 'hgih': must be
+space.batch.effective.prior=12
+    command line: space.batch.effective: prior is 12, but must be one of 8, 16, 32
+space.loss.weighting={type: categorical, choices: [fixed, learned], prior: fixd}
+    command line: space.loss.weighting: prior is 'fixd', but must be one of fixed, learned; did you
+space.model.width={type: int, low: 8, high: 64, step: 8, prior: 12}
+    command line: space.model.width: prior is 12, but must be a whole number from 8 to 64 in steps
 space.optimizer.clip_norm={type: float, low: 1}
     command line: space.optimizer.clip_norm: high: required for a float
 space.model.width={type: int, low: 2, high: 64}
@@ -476,6 +491,15 @@ def test_torch_compile_is_gone_with_a_note(example, capsys):
         load_study(example, ["space.compile={type: categorical, choices: [true, false]}"])
 
 
+def test_priors_that_the_trainer_refuses_together_are_a_problem(example):
+    depth = "space.model.depth={type: int, low: 2, high: 4, prior: 2}"
+    levels = "space.model.attention_levels={type: int, low: 0, high: 4, prior: 4}"
+    [line] = problems(example, depth, levels)
+    refused = "space, its priors: each of 100 random combinations is refused, for example: model: "
+    assert f"{refused}attention_levels is 4" in line
+    assert load_study(example, [depth]).space["model.depth"].prior == 2
+
+
 def test_config_hash_is_that_of_version_0_1(example):
     """What commit ecb9b6d gave for this file, its reference an entry of `enqueue`."""
     values = read_yaml(example) | {"data": {"store": "/store", "fold": 1}}
@@ -489,3 +513,11 @@ def test_key_given_twice(example):
     example.write_text(EXAMPLE + "seed: 4\n")
     [line] = problems(example)
     assert "'seed' is given twice" in line
+
+
+def test_a_default_that_goes_by_a_wrong_setting_is_no_second_problem():
+    with pytest.raises(ConfigError) as refused:
+        build(Scheduler, {"type": "ashe", "max_t": 81}, "FILE")
+    assert refused.value.lines == [
+        "FILE: type: 'ashe': must be 'asha' or 'none'; did you mean asha?"
+    ]

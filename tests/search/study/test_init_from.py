@@ -1,5 +1,6 @@
 """Studies that train nothing: settings from a finished run, and what they may not say."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,10 @@ def test_weights_without_a_run_are_refused(space: Path, tmp_path: Path) -> None:
     (tmp_path / "weights.pt").touch()
     [line] = problems(space, f"train.init_from={tmp_path / 'weights.pt'}")
     assert line.endswith("weights.pt: not of a run: there is no config.yaml")
+
+
+def test_exported_weights_of_another_program_have_no_fold(space: Path, run: Path) -> None:
+    [line] = problems(space, "data.fold=1")
+    assert line.startswith(f"command line: data.fold: 1: {run} was trained with fold 0 held out")
+    (run / "provenance.json").write_text(json.dumps({"layout": "improved-diffusion's U-Net"}))
+    assert load_study(space, ["data.fold=1"]).data.fold == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from search.study.load import load_study
-from search.workflows.dry_run import store_problems
+from search.workflows.preview.dry_run import store_problems
 from trainer.configfile import ConfigError
 
 STUDY = """

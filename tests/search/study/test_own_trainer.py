@@ -11,7 +11,7 @@ import yaml
 from search.study.changes import changes
 from search.study.frozen import birth, frozen_of, study_of
 from search.study.load import load_study
-from search.workflows.dry_run import preview, store_problems
+from search.workflows.preview.dry_run import preview, store_problems
 from trainer.configfile import ConfigError
 
 MODULE = """

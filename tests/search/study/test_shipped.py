@@ -83,6 +83,8 @@ def test_an_installed_segtune_brings_its_spaces(tmp_path: Path) -> None:
     assert found.read_bytes() == (ROOT / "spaces/respacing.yaml").read_bytes()
     shipped = {path.name for path in (ROOT / "spaces").glob("*.yaml")}
     assert {path.name for path in found.parent.iterdir()} == shipped
+    for package in ("search", "trainer"):
+        assert (tmp_path / "installed" / package / "py.typed").is_file()
     page = Path("search/report/page")
     theirs = {path.name for path in (tmp_path / "installed" / page).iterdir()}
     assert theirs == {path.name for path in (ROOT / page).iterdir()}

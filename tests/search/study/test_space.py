@@ -144,6 +144,18 @@ def test_contains_nothing_else(values, outside):
     assert not any(dimension(**values).contains(value) for value in outside)
 
 
+@pytest.mark.parametrize("value", [None, [2, 3], "a"])
+def test_a_choice_that_is_a_prior_is_dumped_and_read(value: Any) -> None:
+    """null is one where it is a choice; without a prior, a dump is what it always was."""
+    values = {"type": "categorical", "choices": ["a", None, [2, 3]]}
+    plain, stated = dimension(**values), dimension(**values, prior=value)
+    assert not plain.has_prior and {"prior", "confidence"}.isdisjoint(plain.model_dump())
+    assert stated.has_prior and stated.model_dump()["prior"] == value
+    assert Dimension.model_validate(stated.model_dump(mode="json")) == stated
+    number = dimension(type="int", low=1, high=2, prior=None)
+    assert not number.has_prior and "prior" not in number.model_dump()
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -6,7 +6,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-CHANGING = {"report.html", "compare.json", "leaderboard.txt"}
+CHANGING = {"report.html", "compare.json", "leaderboard.txt", "answer.txt"}
 """Files in which seconds and dates stand."""
 
 

@@ -1,6 +1,7 @@
 """MLflow's database lies in the folder of all studies, whatever that is called."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,5 @@ def test_a_database_is_opened_in_a_folder_of_any_name_and_nothing_is_made_beside
     assert names == ["Default"]
     assert [path.name for path in tmp_path.iterdir()] == [runs.name]
     assert ui_command(runs / "study").endswith(f"ui study --runs '{runs}'")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert ui_command(runs / "study").startswith("segtune ui ")

@@ -15,6 +15,7 @@ import pytest
 import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from selenium.webdriver.support.ui import WebDriverWait
 
 from search.cli.main import main
 from search.tracking.client import connect
@@ -117,44 +118,39 @@ def test_ui_serves_on_loopback_and_leaves_no_process(runs: Path, number: int) ->
     ui = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
     try:
         assert ui.stdout is not None
-        address = ui.stdout.readline().strip()
-        server, _, page = address.partition("/#")
+        first = ui.stdout.readline().strip()
+        server, _, rest = first.partition("/?token=")
+        page = rest.partition("#")[2]
         port = int(server.rpartition(":")[2])
         assert server == f"http://127.0.0.1:{port}" and page.startswith("/experiments/1/runs?")
-        assert requests.get(server, timeout=20).status_code == 200
+        browser = requests.Session()
+        assert browser.get(first, timeout=20).url == f"{server}/#{page}"
         assert listening(port) == {"127.0.0.1"}
-        search = f"{server}/api/2.0/mlflow/experiments/search"
+        search = f"{server}/ajax-api/2.0/mlflow/experiments/search?max_results=1"
+
+        cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
 
         def status(host: str) -> int:
-            request = {"json": {"max_results": 1}, "headers": {"Host": host}, "timeout": 20}
-            return requests.post(search, **request).status_code  # type: ignore[arg-type]
+            named = {"Host": host, "Cookie": cookie}
+            return requests.get(search, headers=named, timeout=20).status_code
 
         hosts = [f"127.0.0.1:{port}", f"localhost:{port}", "evil.example", "192.168.0.1"]
         assert [status(host) for host in hosts] == [200, 200, 403, 403]
-        run = next(r for r in experiment_runs(MlflowClient(server)) if r.info.run_name == "toy")
+        client = MlflowClient(f"sqlite:///{runs}/mlflow.db")
+        run = next(r for r in experiment_runs(client) if r.info.run_name == "toy")
         file = {"run_uuid": run.info.run_id, "path": "leaderboard.txt"}
-        found = requests.get(f"{server}/get-artifact", params=file, timeout=20)
+        found = browser.get(f"{server}/get-artifact", params=file, timeout=20)
         assert found.status_code == 200 and "rank" in found.text
+        [child] = Path(f"/proc/{ui.pid}/task/{ui.pid}/children").read_text().split()
+        assert "search.tracking.serve" in Path(f"/proc/{child}/cmdline").read_text()
         ui.send_signal(number)
         assert ui.wait(30) == 0
     finally:
         ui.terminate()
-        ui.wait()
+        ui.communicate()
     with pytest.raises(requests.ConnectionError):
         requests.get(server, timeout=5)
-    assert listening(port) == set() and commands_with(f"--port\0{port}") == []
-
-
-def commands_with(words: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_text()
-        except OSError:
-            continue
-        if words in command:
-            found.append(command)
-    return found
+    assert listening(port) == set() and not Path(f"/proc/{child}").exists()
 
 
 class Server:
@@ -260,24 +256,33 @@ def test_a_server_that_is_killed_and_restarted(
         assert files == {"config.yaml", "learning_curve.png"}
 
 
+@pytest.mark.nightly
+def test_pictures_of_the_pages(offline_runs: Path, store: Path, tmp_path: Path) -> None:
+    from docs.screenshots import take
+
+    offline.finished(tmp_path / "runs/toy", store)
+    pictures = take(tmp_path / "runs/toy", tmp_path)
+    assert [picture.name for picture in pictures] == [
+        "mlflow-runs.png", "mlflow-charts.png", "mlflow-compare.png"]  # fmt: skip
+    assert all(5_000 < picture.stat().st_size < 250_000 for picture in pictures)
+
+
 @pytest.mark.slow
 def test_pages_in_chromium(offline_runs: Path, store: Path, tmp_path: Path) -> None:
     """MLflow's own pages show the trials, best first, and a parallel coordinates plot."""
-    from docs.screenshots import AXES, quiet, shoot, take
+    from docs.screenshots import AXES, quiet, shoot
     from search.tracking.server import served
 
     runs = tmp_path / "runs"
     offline.finished(runs / "toy", store)
-    pictures = take(runs / "toy", tmp_path)
-    assert [picture.name for picture in pictures] == [
-        "mlflow-runs.png", "mlflow-charts.png", "mlflow-compare.png"]  # fmt: skip
-    assert all(5_000 < picture.stat().st_size < 250_000 for picture in pictures)
+    assert segtune("sync", "toy", "--runs", runs)[0] == 0
     with (
-        served(f"sqlite:///{runs}/mlflow.db") as server,
+        served(f"sqlite:///{runs}/mlflow.db", runs / "toy") as server,
         chromium(tmp_path / "profile", width=1200, height=900) as browser,
     ):
         quiet(browser, server)
-        shoot(browser, page_address(server, "1"), "[role=row] a", 5, tmp_path / "runs.png")
+        runs_page = page_address(server.address, "1")
+        shoot(browser, runs_page, "[role=row] a", 5, tmp_path / "runs.png")
         rows = browser.execute_script(
             "return [...document.querySelectorAll('[role=row] a')].map(a => a.innerText)"
         )
@@ -286,9 +291,28 @@ def test_pages_in_chromium(offline_runs: Path, store: Path, tmp_path: Path) -> N
         assert {"0000 control", "0005"} <= set(names) and "toy" not in names
         head = browser.find_element("tag name", "body").text
         assert "optimizer.lr" in head and "final/dice" in head
-        charts = f"{page_address(server, '1')}&compareRunsMode=CHART"
-        shoot(browser, charts, AXES, 2, tmp_path / "charts.png")
+        shoot(browser, f"{runs_page}&compareRunsMode=CHART", AXES, 2, tmp_path / "charts.png")
         axes = [axis.text for axis in browser.find_elements("css selector", AXES)]
         assert axes == ["optimizer.lr", "final/dice"]
+        client = MlflowClient(f"sqlite:///{runs}/mlflow.db")
+        of = {run.info.run_name: run.info.run_id for run in experiment_runs(client)}
+        run = f"{server.address}/#/experiments/1/runs"
+
+        def shown(page: str, awaited: str) -> None:
+            browser.get("about:blank")
+            browser.get(page)
+            text = "return document.body ? document.body.innerText : ''"
+            WebDriverWait(browser, 60).until(lambda b: awaited in b.execute_script(text))
+
+        shown(f"{run}/{of['0004']}", "data.store_hash")
+        shown(f"{run}/{of['0004']}/model-metrics", "train/loss")
+        shown(f"{run}/{of['0004']}/artifacts/config.yaml", "seed: 1")
+        shown(f"{run}/{of['toy']}/artifacts/leaderboard.txt", "selected on")
+        shown(f"{run}/{of['toy']}/artifacts", "report.html")
+        shown(f"{server.address}/#/experiments", "toy")
         errors = [line for line in console_errors(browser) if "ResizeObserver" not in line]
-        assert [line for line in errors if "users/current" not in line] == []
+        refused = {word for line in errors if "403" in line for word in line.split() if "/" in word}
+        expected = {f"{server.address}/ajax-api/3.0/mlflow/assistant/{name}"
+                    for name in ("config", "providers")}  # fmt: skip
+        assert refused <= expected, "nothing that a study's pages need"
+        assert [line for line in errors if "users/current" not in line and "403" not in line] == []

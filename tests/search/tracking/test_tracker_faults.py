@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from search.storage.data_facts import data_facts
 from search.storage.studies import read_study
 from search.tracking import runs
 from search.tracking.client import connect
+from search.tracking.sync import sync
 from search.tracking.tracker import Tracker
 from tests.search import offline, toy
 from tests.search.tracking.mlflow_content import content, experiment_runs
+from trainer.configfile import ConfigError
 
 CALLS = {
     "get_experiment_by_name",
@@ -158,8 +161,10 @@ def test_what_mlflow_has(copy: Callable[[], Open]) -> None:
     study = runs["toy"]
     assert study["tags"]["best_trial"] == "1" and study["tags"]["threshold"] == "image >= 0.5"
     assert study["status"] == "FINISHED" and study["params"] == {}
-    assert study["files"].keys() >= {"study.yaml", "compare.json", "leaderboard.txt", "r.html",
-                                     "learning_curves.png", "verdict-validation.txt",
+    assert all(run["status"] == "FINISHED" for run in runs.values()), "stopped ones, too"
+    assert "the run `toy`: its description begins" in found["tags"]["mlflow.note.content"]
+    assert study["files"].keys() >= {"study.yaml", "compare.json", "leaderboard.txt", "answer.txt",
+                                     "r.html", "learning_curves.png", "verdict-validation.txt",
                                      "test_readings.csv"}  # fmt: skip
     assert study["files"]["test_readings.csv"].splitlines() == [
         b"trial,of,reading,threshold,test/dice", b"3,1,1,0.5,0.4"]  # fmt: skip
@@ -300,3 +305,32 @@ def test_a_file_that_cannot_be_made(
     assert said == ["MLflow lacks a file (draw): RuntimeError: no picture today"]
     assert not tracker.behind
     assert "config.yaml" in content(uri(begun))["runs"]["0001"]["files"]
+
+
+@pytest.mark.parametrize("kind", ["text", "half", "folder"])
+def test_a_database_that_is_garbage(copy: Callable[[], Open], kind: str) -> None:
+    """A study does not notice, its exit waits for nothing, and the lines say what to do."""
+    session = copy()()
+    database = session.folder.parent / "mlflow.db"
+    if kind == "half":
+        Tracker(session, lambda link: None, print).deliver(last=True)
+        whole = database.read_bytes()
+        (session.folder / "mlflow.json").unlink()
+        database.write_bytes(whole[: len(whole) // 2])
+    elif kind == "folder":
+        database.unlink()
+        database.mkdir()
+    else:
+        database.write_text("hello " * 99)
+    said: list[str] = []
+    with Tracker(session, lambda link: None, said.append):
+        while not said:
+            time.sleep(0.01)
+        ends_s = time.monotonic()
+    assert time.monotonic() - ends_s < 5
+    todo = f"mv {database} {database}.damaged, and `segtune sync` writes another"
+    assert [line.endswith(todo) for line in said] == [True, True] and len(said[0]) < 700
+    session.ledger.close()
+    with pytest.raises(ConfigError, match="does not answer") as error:
+        sync(session.folder)
+    assert str(error.value).endswith(todo)

@@ -1,12 +1,26 @@
 """Joining Ray and leaving it."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.search.conftest import ROOT
+from search.ledger.state import StudyState
+from tests.search.conftest import ROOT, Driver, write_study
+
+HOLDING = """
+import sys, time
+import ray
+ray.init(sys.argv[1], log_to_driver=False)
+held = ray.util.placement_group([{"CPU": 1}] * int(ray.cluster_resources()["CPU"]))
+ray.get(held.ready())
+print("held", flush=True)
+time.sleep(600)
+"""
 
 COLLECTING = """
 import gc, sys, threading
@@ -43,3 +57,23 @@ def test_another_thread_may_free_references_while_ray_shuts_down(cluster: str) -
     command = [sys.executable, "-c", COLLECTING, cluster]
     result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stdout) == (0, "left\n"), result.stderr
+
+
+@pytest.mark.slow  # 15 s
+def test_a_study_without_a_place_stops_at_once_and_keeps_its_trials(
+    tmp_path: Path, store: Path, drive: Callable[..., Driver], cluster: str
+) -> None:
+    """Another program has all that there is, and no node may ever come."""
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    holding = [sys.executable, "-c", HOLDING, cluster]
+    with subprocess.Popen(holding, env=env, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == "held\n"
+            driver = drive(write_study(tmp_path, store))
+            driver.wait_for(lambda: driver.events("proposed"))
+            driver.process.send_signal(signal.SIGTERM)
+            driver.finish()
+        finally:
+            other.kill()
+    assert not driver.events("started") and not driver.events("ended")
+    assert StudyState.replay(driver.events()).trials[0].ending is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from search.execution.recovery import Recovery
+from search.execution.faults.recovery import Recovery
 from search.ledger.hand import requested_events
 from search.ledger.session import StudySession
 from search.monitor.console import ProgressDisplay

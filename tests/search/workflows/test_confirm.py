@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import search.workflows.confirm
+import search.workflows.confirming.confirm
 from search.analysis.ranking import ranked
 from search.analysis.results import compare
 from search.ledger.trial_state import TrialState
 from search.report.leaderboard import leaderboard
 from search.storage.studies import read_study
 from search.tracking.tracker import send_rest
-from search.workflows.confirm import confirm
-from search.workflows.confirm_plan import cost, describe, kept_to, make_plan, proposals
-from search.workflows.confirmed_models import read_one, record, use_one
+from search.workflows.confirming.as_used import num_validations
+from search.workflows.confirming.confirm import confirm
+from search.workflows.confirming.models import read_one, record, use_one
+from search.workflows.confirming.plan import cost, describe, kept_to, make_plan, proposals
 from search.workflows.replay import replay
 from tests.search import offline, toy
 from tests.search.conftest import Driver, events
@@ -42,12 +43,12 @@ def no_weights_and_no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     `test_the_same_again_and_more_seeds` delivers, and so do those that are slow.
     """
-    monkeypatch.setattr(search.workflows.confirm, "send_rest", lambda session, say: None)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "send_rest", lambda session, say: None)
 
     def score_as_used(session, trials, address):
         raise ConfigError(["0007: has no weights"])
 
-    monkeypatch.setattr("search.workflows.confirmed_models.score_as_used", score_as_used)
+    monkeypatch.setattr("search.workflows.confirming.models.score_as_used", score_as_used)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """A finished study: control 0, reference 1, and 4, 6, 2, 3, 5 from the best to the worst."""
-    monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "run_study", offline.run_study)
     offline.finished(tmp_path / "runs" / "toy", store)
     shutil.copy(empty_database, tmp_path / "runs" / "mlflow.db")
     return tmp_path / "runs" / "toy"
@@ -138,16 +139,16 @@ def test_equivalent_within_a_margin(folder: Path) -> None:
 
 def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is trained twice; an interrupted one goes on; seeds are added; MLflow has all."""
-    monkeypatch.setattr(search.workflows.confirm, "send_rest", send_rest)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "send_rest", send_rest)
 
     def killed(session, address, only, fit):
         offline.train(session, session.state.live()[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search.workflows.confirm, "run_study", killed)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "run_study", killed)
     with pytest.raises(KeyboardInterrupt):
         confirm(folder, top=2, seeds=3)
-    monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "run_study", offline.run_study)
     confirm(folder, top=2, seeds=3)
     confirm(folder, top=2, seeds=3)
     assert len(confirming(folder)) == len(events(folder, "started")) - 7 == 12
@@ -162,7 +163,7 @@ def test_the_same_again_and_more_seeds(folder: Path, monkeypatch: pytest.MonkeyP
 def test_not_all_have_ended(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(search.workflows.confirm, "run_study", lambda *_, **__: 0)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "run_study", lambda *_, **__: 0)
     assert confirm(folder, top=1, seeds=3) == 0
     assert "the same command again continues" in capsys.readouterr().out
     assert not events(folder, "verdict")
@@ -220,7 +221,7 @@ def test_zero_epochs_keep_the_fold_and_vary_the_seed(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fold stays and only the seed varies; there is no control."""
-    monkeypatch.setattr(search.workflows.confirm, "run_study", lambda *_, **__: 0)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "run_study", lambda *_, **__: 0)
     scheduler = {"type": "none", "max_t": 0}
     train = {"init_from": "somewhere"}
     config = offline.study(store, scheduler=scheduler, train=train)
@@ -309,10 +310,12 @@ def test_hours_are_shown_and_kept_to(tmp_path: Path, store: Path) -> None:
         assert cost(plan, config, state, plan.pairs) == pytest.approx(4 * 4 * 0.75)
         kept = kept_to(plan, config, state, 7.0)
         assert kept.pairs == plan.pairs[:2]
+        state.trials[4].reports[-1].metrics["time/validate_s"] = 45.0
         lines = describe(plan, config, state, kept).splitlines()
-        assert (
-            "cost       about 6 GPU-hours of training, at the pace of these trials so far" in lines
-        )
+        trained = "cost       about 6 GPU-hours of training, at the pace of these trials so far"
+        used = "2 models of the best as they are used, 80 validations each: about 2 GPU-hours more"
+        assert f"{trained}; {used}" in lines
+        assert trained in describe(plan, config, state, kept, as_used=False).splitlines()
         assert lines[-1] == "left out   4 on 3, 5 on 4: about 6 GPU-hours more"
         with pytest.raises(ConfigError, match=r"2\.9: is not enough .* about 3 GPU-hours"):
             kept_to(plan, config, state, 2.9)
@@ -343,7 +346,7 @@ def test_what_takes_longer_than_it_should_is_interrupted(tmp_path: Path, store: 
         offline.propose(session)
         session.only = frozenset({2})
         assert session.overspent() is None
-        session.gpu_hours = 1.0
+        session.most_hours = 1.0
         session.state.meter._by_size = {None: {2: 3599.0}}
         assert session.overspent() is None
         session.state.meter._by_size = {None: {2: 3600.0}}
@@ -356,7 +359,7 @@ def test_the_objective_is_judged_with_dice_beside(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """The official Dice, which averages the empty case as well."""
-    monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "run_study", offline.run_study)
     measured = toy._metrics
 
     def metrics(*about):
@@ -453,7 +456,7 @@ def test_the_sealed_test_set(
                 reading = {"metrics": {"test/dice": 0.5}, "threshold": 0.4, "reading": 1}
                 record(session, trial, reading | {"dice": values})
 
-    monkeypatch.setattr("search.workflows.confirmed_models.read_test_set", read_test_set)
+    monkeypatch.setattr("search.workflows.confirming.models.read_test_set", read_test_set)
     confirm(folder, top=2, seeds=3, test=True)
     assert len(read) == len(set(read)) == len(events(folder, "test_read")) == 12
     validation, test = compare(folder)["verdicts"]
@@ -498,6 +501,7 @@ def test_the_best_as_it_is_used(
     asked: list[list[int]] = []
 
     def score_as_used(session, trials, address):
+        assert session.state.verdicts, "what took hours to train is kept before this takes more"
         left = [trial for trial in trials if trial.number not in session.state.as_used]
         asked.append([trial.of for trial in left])
         for number, trial in enumerate(left):
@@ -509,8 +513,11 @@ def test_the_best_as_it_is_used(
 
     confirm(folder, top=2, seeds=3)
     assert "as used    not measured: 0007: has no weights" in capsys.readouterr().out
-    assert "as_used" not in newest(folder)
-    monkeypatch.setattr("search.workflows.confirmed_models.score_as_used", score_as_used)
+    monkeypatch.setattr("search.workflows.confirming.models.score_as_used", score_as_used)
+    confirm(folder, top=2, seeds=3, as_used=False)
+    said = capsys.readouterr().out
+    assert asked == [] and "as used" not in said and "confirmed on folds" in said
+    assert "as_used" not in newest(folder) and "as it is used" not in leaderboard(folder)
     for _ in range(2):
         confirm(folder, top=2, seeds=3)
     assert asked == [[4, 4, 4], []]
@@ -521,6 +528,23 @@ def test_the_best_as_it_is_used(
     said = "trial 4 as it is used, the mean of 8 masks of ddim in 10 steps: Dice 0.6100, 95 %"
     assert said in leaderboard(folder) and said in capsys.readouterr().out
     assert len(events(folder, "verdict")) == 2, "the second says more, the third the same"
+
+
+@pytest.mark.parametrize(
+    ("settings", "times"),
+    [
+        ({}, 80),  # 10 steps and 8 masks against one
+        ({"diffusion.target": "eps"}, 27),  # against three steps
+        ({"sampling.timestep_respacing": "2,3", "sampling.num_ensemble": 1}, 5),
+        ({"model.family": "unet"}, 1),
+        ({"validation.steps": "sampling"}, 0),
+    ],
+)
+def test_how_many_validations_the_use_of_a_model_takes(
+    store: Path, settings: dict, times: int
+) -> None:
+    study = offline.study(store, train=settings)
+    assert num_validations(study.train_config({}, epochs=3)) == times
 
 
 def test_scored_as_it_is_used(tmp_path: Path, store: Path) -> None:
@@ -568,7 +592,7 @@ def test_ray_and_mlflow_as_far_as_a_verdict(copied: Path, cluster: str, calm: Dr
     assert proposed[: len(searched)] == searched
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) -> None:
     """As far as verdicts on the test set, each model reading it once; and a trial replayed."""
     folder = tmp_path / "runs" / "toy"
@@ -588,5 +612,5 @@ def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) ->
     assert "read by 9 of 9 models before" in out
     assert "as it is used" in out and len(events(folder, "used")) == 3
     assert len(events(folder, "test_read")) == len(confirming(folder)) == 9
-    assert len(events(folder, "verdict")) == 2
+    assert len(events(folder, "verdict")) == 3, "as trained, as used, and on the test set"
     assert replay(folder, confirming(folder)[0].number), "what Ray's worker trained, to the bit"

@@ -8,11 +8,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import search.workflows.cost_probe
+import search.workflows.preview.cost_probe
 from search.cli.main import main
 from search.study.config import StudyConfig
 from search.study.rungs import expected_epochs, rung_table
-from search.workflows.cost_probe import (
+from search.workflows.preview.cost_probe import (
     Cost,
     cost_table,
     measure,
@@ -93,8 +93,8 @@ def test_slots_of_trials_on_this_machine(trials, cpus, gpus, expected):
 
 
 def test_a_real_measurement(phantom_store, monkeypatch):
-    monkeypatch.setattr(search.workflows.cost_probe, "TRAINING_S", 0.2)
-    monkeypatch.setattr(search.workflows.cost_probe, "VALIDATION_S", 0.1)
+    monkeypatch.setattr(search.workflows.preview.cost_probe, "TRAINING_S", 0.2)
+    monkeypatch.setattr(search.workflows.preview.cost_probe, "VALIDATION_S", 0.1)
     config = study(phantom_store)
     trials = config.trials.model_dump()
     found = measure(config.train_config({}), trials)
@@ -121,8 +121,8 @@ def test_trials_that_share_a_gpu_are_measured_at_once(monkeypatch):
             running -= 1
         return cost(float(number), 30.0 * number)
 
-    monkeypatch.setattr(search.workflows.cost_probe, "_measure_one", measured)
-    monkeypatch.setattr(search.workflows.cost_probe, "num_cpus", lambda: 8)
+    monkeypatch.setattr(search.workflows.preview.cost_probe, "_measure_one", measured)
+    monkeypatch.setattr(search.workflows.preview.cost_probe, "num_cpus", lambda: 8)
     config = study(trials={"num_trials": 24, "gpus_per_trial": 0.25}, enqueue=[])
     text = probe(config)
     assert most == 4

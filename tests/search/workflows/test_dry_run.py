@@ -8,7 +8,7 @@ import pytest
 
 from search.study.config import StudyConfig
 from search.study.rungs import Rung, expected_epochs, rung_table
-from search.workflows.dry_run import preview, store_problems
+from search.workflows.preview.dry_run import preview, store_problems
 
 
 def study(**changes) -> StudyConfig:
@@ -95,6 +95,13 @@ def test_preview_says_everything():
     ):
         assert line in lines
     assert any(line.startswith("0 27 (max_t) ") for line in lines)
+
+
+def test_preview_says_what_is_stated():
+    space = {"diffusion.target": {"type": "categorical", "choices": ["eps", "v"], "prior": "v"}}
+    text = preview(study(space=space))
+    assert "one of eps, v; prior v, confidence medium" in text
+    assert "at random, beside draws around the prior\n" in text
 
 
 def test_preview_says_what_ends_trials_and_the_study():

@@ -17,8 +17,9 @@ from search.ledger.session import StudySession
 from search.storage.studies import read_study
 from search.study import semantics
 from search.study.config import StudyConfig
-from search.workflows.launch import launch, reopened
+from search.workflows.launch import launch
 from search.workflows.replay import replay
+from search.workflows.run_study import reopened
 from tests.search import offline, toy
 from trainer.config import OptimizerConfig, TrainConfig
 from trainer.configfile import ConfigError

@@ -13,11 +13,13 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+import search.ledger.lease
 from search.cli.main import main
+from search.ledger.lease import BeingRun
 from search.ledger.session import StudySession
 from search.ledger.state import StudyState
 from search.storage.requests import end_by_hand, leave, take_up, waiting
-from search.storage.studies import read_study
+from search.storage.studies import open_as_driver, read_study
 from tests.search import offline
 from tests.search.conftest import Driver, write_study
 
@@ -129,8 +131,8 @@ def test_like_another_trial_as_far_as_this_space_goes(runs: Path) -> None:
 
 def test_a_note_is_shown_wherever_the_trial_is(runs: Path) -> None:
     said = segtune(runs, "note", "toy:4", "looks\tgood,\x1b[31m but", "why?")
-    assert said == "toy:4: noted: looks good, [31m but why?\n"
-    assert "\n† toy:4: looks good, [31m but why?\n" in segtune(runs, "compare", "toy")
+    assert said == "toy:4: noted: looks good, but why?\n"
+    assert "\n† toy:4: looks good, but why?\n" in segtune(runs, "compare", "toy")
     assert "toy:4: looks good" in segtune(runs, "status", "toy")
     assert "looks good" in segtune(runs, "compare", "toy", "--csv")
     [row] = [
@@ -138,7 +140,7 @@ def test_a_note_is_shown_wherever_the_trial_is(runs: Path) -> None:
         for row in json.loads(segtune(runs, "compare", "toy", "--json"))["trials"]
         if row["trial"] == 4
     ]
-    assert row["notes"] == ["looks good, [31m but why?"]
+    assert row["notes"] == ["looks good, but why?"]
     for words, says in (
         (["toy", "x"], "needs a trial, as in toy:7"),
         (["toy:99", "x"], "no such trial; there are 0 to 6"),
@@ -269,4 +271,37 @@ def test_a_hand_on_a_study_that_ray_runs(
     client = MlflowClient(mlflow_uri)
     run = client.get_run(found.trials[running].mlflow_run_id)
     assert run.data.tags["mlflow.note.content"] == "no use"
-    assert run.data.tags["reason"] == "by hand" and run.info.status == "KILLED"
+    assert run.data.tags["reason"] == "by hand" and run.info.status == "FINISHED"
+
+
+def test_a_study_that_is_asked_to_stop_as_soon_as_it_has_a_driver_stops(runs: Path) -> None:
+    """And what an earlier driver was asked does not end this one."""
+    (sign := runs / "other" / "stop").touch()
+    with open_as_driver(runs / "other"):
+        assert not sign.exists()
+        assert "to stop; `segtune launch` continues it" in segtune(runs, "stop", "other")
+        with pytest.raises(BeingRun), open_as_driver(runs / "other"):
+            pass
+        assert sign.exists()
+    sign.touch()
+    asked_while_it_starts = Timer(0, sign.touch)
+    waits = search.ledger.lease._wait_for_death
+
+    def meanwhile(path: Path) -> None:
+        waits(path)
+        asked_while_it_starts.start()
+        asked_while_it_starts.join()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search.ledger.lease, "_wait_for_death", meanwhile)
+        with open_as_driver(runs / "other"):
+            assert sign.exists()
+
+
+def test_a_study_that_stopped_before_its_first_trial_has_no_empty_table(
+    store: Path, tmp_path: Path
+) -> None:
+    with offline.opened(offline.study(store, study="begun"), tmp_path / "begun"):
+        pass
+    said = segtune(tmp_path, "compare", "begun")
+    assert "\nnothing reported yet\n" in said and "AVD" not in said and "interval" not in said

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 import search.workflows.init_study
 from search.cli.main import main
 from search.study.load import load_study
-from search.workflows.cost_probe import Cost, expected_hours
 from search.workflows.init_study import (
     EPOCH_IMAGES,
     LENGTHS,
@@ -20,6 +19,7 @@ from search.workflows.init_study import (
     plans,
     size_of,
 )
+from search.workflows.preview.cost_probe import Cost, expected_hours
 from trainer.configfile import ConfigError
 
 FAST = Cost("a fast device", image_s=1e-5, validation_s=0.01, slots=2)

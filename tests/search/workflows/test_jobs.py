@@ -132,7 +132,7 @@ def test_a_study_whose_laptop_is_closed(
         assert token not in answer.stdout + answer.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_failed_is_retried_from_a_laptop(
     guarded: Guarded, segtune: Run, space: Path, tmp_path: Path
 ) -> None:
@@ -274,11 +274,20 @@ def test_nothing_but_code_travels(space: Path) -> None:
     assert {"search/report/model_card.md.jinja", "search/study/defaults_v1.json"} < files
 
 
-@pytest.mark.slow
-def test_probe_on_the_cluster(guarded: Guarded, segtune: Run, space: Path) -> None:
-    """A minute there, by a driver beside it and from outside; the cluster's slots count."""
-    for words in (["--address", guarded.address], ["--submit", guarded.url, "--runs", "/runs"]):
-        answer = segtune("launch", space, "--dry-run", "--probe", *words, own_process=True)
-        assert answer.returncode == 0, answer.stderr
-        assert ", where 2 can run at once\n" in answer.stdout
-        assert "hours, " in answer.stdout.splitlines()[-1]
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["--address", "{address}"], marks=pytest.mark.slow),
+        pytest.param(["--submit", "{url}", "--runs", "/runs"], marks=pytest.mark.nightly),
+    ],
+    ids=["beside", "outside"],
+)
+def test_probe_on_the_cluster(
+    guarded: Guarded, segtune: Run, space: Path, words: list[str]
+) -> None:
+    """A minute there, by a driver beside it or from outside; the cluster's slots count."""
+    where = [word.format(address=guarded.address, url=guarded.url) for word in words]
+    answer = segtune("launch", space, "--dry-run", "--probe", *where, own_process=True)
+    assert answer.returncode == 0, answer.stderr
+    assert ", where 2 can run at once\n" in answer.stdout
+    assert "hours, " in answer.stdout.splitlines()[-2]

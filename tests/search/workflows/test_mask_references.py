@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-import search.workflows.confirm
+import search.workflows.confirming.confirm
 from search.analysis.results import compare, compare_studies
 from search.cli.main import main
 from search.monitor.console import masks_line
@@ -26,9 +26,9 @@ from search.study.changes import changes
 from search.study.config import StudyConfig
 from search.study.reference import Reference
 from search.tracking.event_batch import EventBatch
-from search.workflows.confirm import confirm
-from search.workflows.launch import _score_masks
-from search.workflows.mask_references import look_at_masks
+from search.workflows.confirming.confirm import confirm
+from search.workflows.preview.mask_references import look_at_masks
+from search.workflows.run_study import _score_masks
 from tests.search import offline, toy
 from tests.search.conftest import Driver, events
 from trainer.configfile import ConfigError
@@ -113,7 +113,7 @@ def test_they_are_scored_once_and_again_where_they_change(
 
 def test_they_stand_beside_the_control_everywhere(folder: Path, tmp_path: Path) -> None:
     """In the results, the leaderboard, CSV, page, status and side by side; among no trials."""
-    result = compare(folder, importance=False)
+    result = compare(folder)
     [row] = result["masks"]
     dice = f"{row['dice']:.4f}"
     assert row["trial"] is None and row["name"] == "nnunet" and row["unseen"]
@@ -163,9 +163,9 @@ def toy_masks(config: StudyConfig, folds: tuple[int, ...], dice: float) -> dict[
 
 @pytest.fixture
 def confirmed(folder: Path, plain_pictures: None, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(search.workflows.confirm, "run_study", offline.run_study)
-    monkeypatch.setattr(search.workflows.confirm, "send_rest", lambda session, say: None)
-    monkeypatch.setattr(search.workflows.confirm, "_as_used", lambda *given: {})
+    monkeypatch.setattr(search.workflows.confirming.confirm, "run_study", offline.run_study)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "send_rest", lambda session, say: None)
+    monkeypatch.setattr(search.workflows.confirming.confirm, "score_best", lambda *given: {})
     return folder
 
 
@@ -255,6 +255,13 @@ def test_masks_that_are_away_stay_as_they_were_scored(folder: Path, store: Path)
     shutil.rmtree(config.mask_references[0].masks or "")
     problems, notes = look_at_masks(config, folder)
     assert not problems and "is away: as it was scored before" in notes[0]
+    reference = config.mask_references[0]
+    known = read_study(folder)[1].masks["nnunet"]
+    assert scored(reference, str(store), 0, known) == {}
+    moved = reference.model_copy(update={"masks": f"{reference.masks}-2"})
+    config = config.model_copy(update={"references": (moved, *config.references[1:])})
+    [line] = look_at_masks(config, folder)[0]
+    assert line.endswith("nnunet-2: no such folder")
     assert look_at_masks(config, folder.parent / "another")[0]
 
 
@@ -283,7 +290,7 @@ def test_confirm_counts_the_readings_of_a_test_set(
     recorded = [{"trial": 7, "store_reading": 1}, {"trial": 8}]
     assert sealed_readings.num_readings(str(place), recorded) == 2
     assert sealed_readings.num_readings("", []) == 0  # a trainer of one's own, without a store
-    result = compare(folder, importance=False) | {"test_readings": 3}
+    result = compare(folder) | {"test_readings": 3}
     assert "the test set has been read 3 times" in leaderboard_text(result, None)
     line = json.loads((tmp_path / "prepared.test_readings.jsonl").read_text())
     assert line["model"] == "toy:7"

@@ -19,7 +19,7 @@ from search.ledger.journal import Ledger
 from search.report.leaderboard import leaderboard
 from search.storage.studies import read_study
 from search.study.load import load_study
-from search.workflows.confirm import confirm
+from search.workflows.confirming.confirm import confirm
 from search.workflows.explain import explain, render
 from search.workflows.model_ref import find_model
 from search.workflows.replay import replay
@@ -126,8 +126,13 @@ def _gone(pid: int) -> bool:
     return False
 
 
-@pytest.mark.slow  # 94 s each on a machine with a load of ten
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param("python", marks=pytest.mark.nightly),
+        pytest.param("command", marks=pytest.mark.slow),  # which Python's `fit` runs, too
+    ],
+)
 def test_from_launch_to_confirm(
     form: str,
     study: Callable[..., Path],

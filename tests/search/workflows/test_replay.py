@@ -232,7 +232,7 @@ def test_status_is_0_where_identical_1_where_not_2_for_a_mistake(
     def invoke(*words: str):
         return CliRunner().invoke(main, ["replay", "toy", *words, "--runs", str(tmp_path)])
 
-    monkeypatch.setattr(search.workflows.replay, "replay", lambda folder, trial, epochs: trial == 2)
+    monkeypatch.setattr(search.workflows.replay, "replay", lambda folder, trial, **_: trial == 2)
     assert (invoke("2").exit_code, invoke("3").exit_code) == (0, 1)
     monkeypatch.undo()
     result = invoke("99")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import search.workflows.retry
 from search.cli.main import main
-from search.execution.recovery import Recovery
+from search.execution.faults.recovery import Recovery
 from search.ledger.events import lasting
 from search.ledger.journal import Ledger
 from search.monitor.snapshot import StudySnapshot
@@ -21,12 +21,13 @@ from search.report.page_data import gather
 from search.sampler.sampler import Sampler
 from search.storage.studies import read_study
 from search.tuning.scheduler import Scheduler
-from search.workflows.launch import BROKEN, _conclude
+from search.workflows.conclusion import conclude
 from search.workflows.retry import preview, retry
 from tests.search import offline
 from tests.search.conftest import events
 from trainer.configfile import ConfigError
 from trainer.exceptions import StoreChanged
+from trainer.exit_status import Exit
 
 RULE = "only what failed, or ended as infeasible"
 
@@ -80,8 +81,8 @@ def test_failed_again_is_status_3(folder: Path, monkeypatch: pytest.MonkeyPatch)
         return 0
 
     monkeypatch.setattr(search.workflows.retry, "run_study", fail)
-    assert retry(folder) == BROKEN
-    assert retry(folder, [5, 3]) == BROKEN
+    assert retry(folder) == Exit.BROKEN
+    assert retry(folder, [5, 3]) == Exit.BROKEN
 
 
 def test_the_same_call_again_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +154,7 @@ def test_a_study_with_failures_is_not_finished(
     assert (gather(folder)["finished"], gather(folder)["standing"]) == (False, hint)
     study, _ = read_study(folder)
     with offline.opened(study, folder) as session:
-        assert _conclude(session) == 0
+        assert conclude(session) == 0
     out = capsys.readouterr().out
     assert f"then: segtune retry toy --runs {folder.parent}: 2 trials failed: OSError: the" in out
     assert retry(folder) == 0
@@ -171,7 +172,7 @@ def test_changed_data_are_mended_and_the_study_launched_also_where_a_trial_faile
         config = {"trial": 3, "train": {}, "run_dir": ""}
         attempt = SimpleNamespace(trial_id="a", config=config, pickled_error_file=str(error))
         Scheduler(session, Recovery(lambda: {"a": 1})).on_trial_error(None, attempt)
-        assert _conclude(session) == BROKEN
+        assert conclude(session) == Exit.BROKEN
     out = capsys.readouterr().out
     assert "Mend what is wrong, then: segtune launch" in out and "damaged store" in out
     assert "segtune retry" not in out and "its own" not in out
@@ -186,7 +187,7 @@ def test_nothing_but_failures_is_status_3_also_when_launched_again(
         for trial in session.state.live():
             ending = "infeasible" if trial.number == 4 else "failed"
             offline.end(session, trial, ending)
-        assert session.finished and _conclude(session) == BROKEN
+        assert session.finished and conclude(session) == Exit.BROKEN
 
 
 def test_the_sampler_hears_of_the_real_end_alone(folder: Path) -> None:

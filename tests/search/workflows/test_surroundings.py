@@ -68,7 +68,7 @@ def test_data_that_change_in_place_end_the_study(tmp_path: Path, store: Path, dr
     assert {*endings(driver).values()} <= {"completed", "stopped"}
 
 
-@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("replaced", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_a_ledger_that_is_gone_ends_its_driver(
     tmp_path: Path, store: Path, drive: Drive, calm: Driver, replaced: bool
 ) -> None:
@@ -98,11 +98,15 @@ def again(folder: str, address: str, fit: str) -> int:
 def test_what_cannot_be_imported_fails_once_and_is_retried(
     tmp_path: Path, store: Path, drive: Drive, cluster: str, mlflow_uri: str
 ) -> None:
-    """One attempt a trial; nothing but failures is status 3; mended, the study goes on."""
+    """One attempt a trial, its reason in its log; status 3 of them all; mended, it goes on."""
     driver = drive(write_study(tmp_path, store), fit="tests.search.absent:fit")
     assert driver.wait() == 3
+    reason = "ModuleNotFoundError: No module named 'tests.search.absent'"
     last = driver.log.read_text().splitlines()[-1]
-    assert "segtune retry toy --runs" in last and "No module named 'tests.search.absent'" in last
+    assert "segtune retry toy --runs" in last and reason in last
+    assert {event["reason"] for event in driver.events("ended")} == {reason}
+    text = (driver.folder / "trials/0000/log.txt").read_text()
+    assert text.startswith("--- ") and text.endswith(f"{reason}\n")
     assert {*Counter(e["trial"] for e in driver.events("started")).values()} == {1}
     assert [e["ending"] for e in driver.events("ended")] == ["failed"] * 3
     env = {**os.environ, "MLFLOW_TRACKING_URI": mlflow_uri, "RAY_AUTH_MODE": "disabled"}
@@ -113,6 +117,7 @@ def test_what_cannot_be_imported_fails_once_and_is_retried(
     assert {*endings(driver).values()} <= {"completed", "stopped"}
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_a_node_on_which_every_process_dies_costs_no_trial(
     tmp_path: Path, store: Path, mlflow_uri: str

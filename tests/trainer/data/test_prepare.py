@@ -18,6 +18,7 @@ from tests.trainer.data import trees
 from tests.trainer.data.trees import run
 from trainer.configfile import ConfigError
 from trainer.data import prepare as prepare_module
+from trainer.data.making import case_workers
 from trainer.data.store import MANIFEST
 
 
@@ -136,6 +137,22 @@ def test_another_input_or_setting_is_refused(tmp_path, change, rule):
     assert (tmp_path / "out" / MANIFEST).read_bytes() == kept
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_text('{"request": 5}'),
+        lambda path: path.write_text('{"request": [1]}'),
+        lambda path: path.write_text("[" * 100_000),
+        os.mkfifo,
+    ],
+)
+def test_a_manifest_that_is_none_is_in_the_way(tmp_path, damage):
+    (tmp_path / "out").mkdir()
+    damage(tmp_path / "out" / MANIFEST)
+    with pytest.raises(ConfigError, match="exists and is not a prepared store"):
+        run(trees.isles24(tmp_path / "data"), tmp_path / "out")
+
+
 def test_a_folder_that_is_no_store_is_not_touched(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
@@ -150,7 +167,7 @@ def test_an_interrupted_call_continues_with_the_finished_cases(tmp_path, monkeyp
     root = trees.isles24(tmp_path / "data", 5)
     whole, _ = run(root, tmp_path / "whole")
     del count_cases[:]
-    counted = prepare_module.prepare_case
+    counted = case_workers.prepare_case
 
     def interrupted(case, *rest):
         if case.case_id == "sub-stroke0003":
@@ -159,7 +176,7 @@ def test_an_interrupted_call_continues_with_the_finished_cases(tmp_path, monkeyp
         return counted(case, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(prepare_module, "prepare_case", interrupted)
+        patch.setattr(case_workers, "prepare_case", interrupted)
         run(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert count_cases == ["sub-stroke0001", "sub-stroke0002"]

@@ -181,7 +181,7 @@ def test_what_is_no_store_is_one_line(tmp_path, damage, rule):
     with pytest.raises(ConfigError, match=rule) as error:
         Store.open(out)
 
-    assert str(error.value).startswith(f"{out}: ")
+    assert str(error.value).startswith(str(out)) and ": " in str(error.value)
     assert len(error.value.lines) == 1
     with pytest.raises(ConfigError, match="not a prepared store"):
         Store.open(tmp_path / "nowhere")
@@ -206,7 +206,7 @@ def test_a_store_that_cannot_be_read_now_is_not_called_damaged(path, tmp_path):
     first.symlink_to(first)
     with pytest.raises(OSError) as raised:
         Store.open(tmp_path / "store")
-    assert raised.value.errno == errno.ELOOP
+    assert raised.value.errno == errno.EINVAL and "is no regular file" in str(raised.value)
 
 
 def test_another_version_says_to_prepare_again(tmp_path):

@@ -12,9 +12,9 @@ import pytest
 from tests.trainer.tiny import tiny_config
 from trainer.__main__ import cli
 from trainer.data.store import Store
-from trainer.documents import from_json
 from trainer.evaluation.metrics import CaseScore, by_volume
 from trainer.evaluation.threshold_calibration import CANDIDATES
+from trainer.files.documents import from_json
 from trainer.loop import fit
 
 KINDS = ("fixed", "cross-fitted")
@@ -91,6 +91,7 @@ def test_the_best_checkpoint_by_its_path_says_the_same(
     assert evaluate(run, monkeypatch=monkeypatch) == 0
     assert evaluate(run / "ema.pt", "--out", tmp_path / "other", monkeypatch=monkeypatch) == 0
     first, second = (read(f) for f in (run / "evaluate_val", tmp_path / "other"))
+    assert first[1].pop("seconds_a_case") > 0 < second[1].pop("seconds_a_case")
     assert first == second
 
 
@@ -102,6 +103,20 @@ def test_sampling_may_be_another(
     sampling = json.loads((run / "threshold.json").read_text())["sampling"]
     assert (sampling["num_ensemble"], sampling["fuse"]) == (3, "staple")
     assert sampling["timestep_respacing"] == 2
+    kinds, summary = read(run / "evaluate_val")
+    by_members = summary["certainty"]["by_members"]
+    assert [size["members"] for size in by_members] == [1, 2, 3]
+    # The masks are those that were asked for, not the one by which the training was measured.
+    assert by_members[0]["next_larger"]["brier"]["value"] != 0
+    assert by_members[2]["means"]["dice"]["value"] == pytest.approx(
+        summary["fixed"]["mean"]["dice"]
+    )
+    printed = capsys.readouterr().out
+    for words in ("members", "calibration: ECE 0.", "risk-coverage area", "s a case, 3 masks"):
+        assert words in printed
+    for name in ("brier", "ece"):
+        mean = summary["certainty"]["means"][name]["value"]
+        assert mean == pytest.approx(fmean(float(row[name]) for row in kinds["fixed"]))
 
 
 def test_the_test_set_is_sealed(

@@ -114,7 +114,7 @@ def test_any_grid_with_an_affine(tmp_path: Path, store: Store) -> None:
     )
     assert 0 < plain.dice < 1 and plain == flipped == resampled
     assert not scores(tmp_path / "flipped", store, [case])[0].said
-    assert "1 masks were resampled" in scores(tmp_path / "finer", store, [case])[0].said[0]
+    assert "1 mask was resampled" in scores(tmp_path / "finer", store, [case])[0].said[0]
 
     far = affine.copy()
     far[0, 3] += 5000
@@ -207,6 +207,16 @@ def test_whom_their_model_was_trained_on(tmp_path: Path, store: Store) -> None:
         found = evaluate_masks(tmp_path / name, store, fold=1, splits=splits)
         assert found.label.startswith(f"validation fold 1{rule}")
     assert evaluate_masks(tmp_path / "cv", store, fold=None, splits=splits).label == "all folds"
+    names = [case.case_id for case in store.cases if case.fold is not None]
+    (tmp_path / "once.json").write_text(json.dumps([{"train": names[1:], "val": names[:1]}]))
+    (tmp_path / "table.csv").write_text("case,test\n" + "".join(f"{n},no\n" for n in names))
+    write_masks(tmp_path / "flat", store)
+    for name, rule in (
+        ("once.json", f"trained on {len(names) - 1} of {len(names)}"),
+        ("table.csv", "known"),
+    ):
+        found = evaluate_masks(tmp_path / "flat", store, fold=None, splits=tmp_path / name)
+        assert rule in found.label, name
 
 
 def test_each_reading_of_the_test_set_is_counted_beside_the_store(
@@ -246,6 +256,16 @@ def test_the_command(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPat
     assert [row["case_id"] for row in rows] == [case.case_id for case in store.split(0)[1]]
     summary = json.loads(Path("masks-evaluate_val/summary.json").read_text())
     assert 0 < summary["masks"]["mean"]["dice"] < 1 and summary["folder"] == str(folder)
+    assert "the masks are labels, no probabilities" in printed
+    assert (summary["certainty"], rows[0]["brier"]) == (None, "")
+    write_masks(tmp_path / "soft", store, lambda mask: 0.1 + 0.6 * mask)
+    assert "calibration: ECE 0." in run("soft", store.path)
+    rows = list(csv.DictReader(Path("soft-evaluate_val/cases.csv").read_text().splitlines()))
+    for row, case in zip(rows, store.split(0)[1], strict=True):  # 0.7 where 1, 0.1 where 0
+        brain = store.native_brain(case)
+        share = np.count_nonzero(store.native_mask(case) & brain) / np.count_nonzero(brain)
+        assert float(row["brier"]) == pytest.approx(share * 0.09 + (1 - share) * 0.01, rel=1e-4)
+        assert float(row["ece"]) == pytest.approx(share * 0.3 + (1 - share) * 0.1, rel=1e-4)
     run("masks", store.path, "--fold", "all", "--out", "all")
     rows = list(csv.DictReader(Path("all/cases.csv").read_text().splitlines()))
     assert len(rows) == len(store.cases) - len(store.test_cases())

@@ -23,6 +23,16 @@ VARIANTS: dict[str, dict[str, Any]] = {family: {"family": family} for family in 
 }
 """Settings under which every part that exists is in some network."""
 
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "v1-no-ff-parser": {"v1": {"ff_parser": False}},
+    "v1-no-fusion": {"v1": {"fusion": False}},
+    "v1-neither": {"v1": {"ff_parser": False, "fusion": False}},
+    "v2-no-nbp": {"family": "medsegdiff_v2", "v2": {"nbp_blocks": 0}},
+    "v2-no-ss-former": {"family": "medsegdiff_v2", "v2": {"ss_former_blocks": 0}},
+    "v2-no-anchor": {"family": "medsegdiff_v2", "v2": {"anchor_levels": 0}},
+}
+"""Networks without one of their parts."""
+
 
 def size_of(family: str, size: int = 32) -> int:
     """The image size, or the smallest that the family takes."""

@@ -17,6 +17,8 @@ from trainer.randomness import generator
 from trainer.training.train_state import TrainState
 
 IMAGES = 2400
+OFTEN = ("unet", "medsegdiff_v1")
+"""One that segments directly and one that draws, in `make test-slow`; the others nightly."""
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,13 @@ def larger_store(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) 
     return store
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(f, marks=pytest.mark.slow if f in OFTEN else pytest.mark.nightly)
+        for f in FAMILIES
+    ],
+)
 def test_another_patients_image_costs_the_dice(family, phantom_store, larger_store):
     folder = larger_store if family == "swin_unetr" else phantom_store
     config = tiny_config(

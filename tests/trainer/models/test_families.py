@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainer.models.families import (
+    ABLATIONS,
     FAMILIES,
     VARIANTS,
     awaken,
@@ -55,12 +56,13 @@ def test_an_image_size_that_does_not_divide_is_refused_in_one_line(family):
         build(family=family, image_size=56, depth=5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.one_in(3)
+@pytest.mark.parametrize("variant", VARIANTS | ABLATIONS)
+@pytest.mark.one_in(4)
 def test_every_parameter_learns_within_two_steps(variant):
-    model = build(**VARIANTS[variant], num_res_blocks=2)
+    settings = (VARIANTS | ABLATIONS)[variant]
+    model = build(**settings, num_res_blocks=2)
     optimizer = torch.optim.AdamW(model.parameters())
-    arguments = inputs(size=size_of(VARIANTS[variant]["family"]))
+    arguments = inputs(size=size_of(settings.get("family", "")))
     for _ in range(2):
         optimizer.zero_grad()
         (everything(model, *arguments) - 1).square().mean().backward()

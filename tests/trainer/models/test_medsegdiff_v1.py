@@ -116,3 +116,39 @@ def test_fusion_begins_near_the_image_feature():
     m_image, m_mask = torch.randn(2, 16, 4, 4), torch.randn(2, 16, 4, 4)
     fused = AttentiveFusion(16)(m_image, m_mask)
     assert (fused - m_image).std() < 0.3 * m_image.std()
+
+
+@pytest.mark.parametrize(
+    ("switches", "gone"),
+    [
+        ({"ff_parser": False}, {"parsers"}),
+        ({"fusion": False}, {"fusions"}),
+        ({"ff_parser": False, "fusion": False}, {"parsers", "fusions"}),
+    ],
+)
+def test_without_a_part_the_rest_begins_as_it_would_with_it(switches, gone):
+    whole, ablated = build().state_dict(), build(v1=switches).state_dict()
+    assert {name.split(".")[0] for name in whole.keys() - ablated.keys()} == gone
+    assert ablated.keys() < whole.keys()
+    assert all(torch.equal(ablated[name], whole[name]) for name in ablated)
+
+
+def test_without_fusion_the_decoder_has_the_filtered_feature_and_the_image_encoder_none():
+    model = awaken(build(depth=4, v1={"fusion": False})).eval()
+    seen: dict[str, Tensor] = {}
+    for name in ("image_levels", "mask_levels"):
+        getattr(model, name)[1].register_forward_hook(
+            lambda _module, _input, output, key=name: seen.update({key: output})
+        )
+    model.image_levels[3].register_forward_hook(
+        lambda _module, _input, output: seen.update(deepest=output)
+    )
+    model.skips[1].register_forward_pre_hook(lambda _module, args: seen.update(skip=args[0]))
+    x_t, t, cond = inputs()
+    call(model, x_t, t, cond)
+    filtered = model.parsers[0](seen["mask_levels"])
+    torch.testing.assert_close(seen["skip"], seen["image_levels"] + filtered)
+    assert (filtered - seen["mask_levels"]).abs().max() > 1e-3
+    before = seen["deepest"]
+    call(model, x_t.flip(0), t, cond)
+    assert torch.equal(seen["deepest"], before)

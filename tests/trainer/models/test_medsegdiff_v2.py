@@ -115,3 +115,37 @@ def test_the_anchor_loss_trains_the_condition_unet_alone():
     model.condition(inputs()[2])[0].sum().backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
     assert trained == {name for name, _ in model.named_parameters() if "condition." in name}
+
+
+@pytest.mark.parametrize(
+    ("switch", "gone"),
+    [
+        ({"anchor_levels": 0}, "anchors."),
+        ({"ss_former_blocks": 0}, "ss_former."),
+        ({"nbp_blocks": 0}, "ss_former.blocks.{}.product.filter."),
+    ],
+)
+def test_without_a_part_just_its_weights_are_gone(switch, gone):
+    whole, ablated = dict(build().named_parameters()), dict(build(v2=switch).named_parameters())
+    parts = tuple(gone.format(i) for i in range(2))
+    assert whole.keys() - ablated.keys() == {name for name in whole if name.startswith(parts)}
+    assert ablated.keys() < whole.keys()
+    assert all(ablated[name].shape == whole[name].shape for name in ablated)
+
+
+def test_without_the_anchor_the_finest_skip_still_has_image_detail():
+    model = awaken(build(v2={"anchor_levels": 0})).eval()
+    x_t, t, cond = inputs()
+    found = seen(
+        model, {"skip": model.decoder.skips[0], "down": model.encoder.enter[1]}, x_t, t, cond
+    )
+    _, _, f_c = model.condition(cond)
+    torch.testing.assert_close(found["skip.in0"], found["down.in0"] + f_c)
+
+
+def test_without_an_ss_former_the_deepest_features_are_added():
+    model = awaken(build(attention_levels=0, v2={"ss_former_blocks": 0})).eval()
+    parts = {"deepest": model.decoder.levels[-1], "noisy": model.encoder.levels[-1]}
+    x_t, t, cond = inputs()
+    found = seen(model, parts, x_t, t, cond)
+    torch.testing.assert_close(found["deepest.in0"], found["noisy.out"] + model.condition(cond)[1])

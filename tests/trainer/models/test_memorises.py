@@ -11,14 +11,13 @@ from trainer.diffusion.sampling import sample
 from trainer.training.losses import loss_terms
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "target", "dice"),
     [
-        ("medsegdiff_v1", "x_start", 0.9),
-        ("medsegdiff_v1", "v", 0.7),
-        ("medsegdiff_v2", "x_start", 0.9),
-        ("diffusion_unet", "x_start", 0.9),
+        pytest.param("medsegdiff_v1", "x_start", 0.9, marks=pytest.mark.nightly),
+        pytest.param("medsegdiff_v1", "v", 0.7, marks=pytest.mark.slow),
+        pytest.param("medsegdiff_v2", "x_start", 0.9, marks=pytest.mark.slow),
+        pytest.param("diffusion_unet", "x_start", 0.9, marks=pytest.mark.nightly),
     ],
 )
 def test_memorises_four_tiny_lesions(family, target, dice):

@@ -84,6 +84,9 @@ def test_an_open_filter_leaves_the_plain_affinity_of_positions():
     opened = product(query, key, value, time())
     torch.testing.assert_close(channels_last(opened), expected, rtol=1e-6, atol=1e-6)
     assert (gated - opened).abs().max() > 0.1 * opened.abs().max()
+    without = AttentionProduct(6, TIME, nbp_blocks=0).double()
+    without.load_state_dict({name: product.state_dict()[name] for name in without.state_dict()})
+    torch.testing.assert_close(without(query, key, value, time()), opened, rtol=1e-6, atol=1e-6)
 
 
 def test_elementwise_is_the_sine_of_the_product_of_spectra():

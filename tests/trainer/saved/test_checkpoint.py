@@ -2,6 +2,8 @@
 
 import errno
 import io
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,3 +44,27 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
                 checkpoint.save(tmp_path, 2, STATE)
             assert raised.value.errno == errno.ENOSPC, free
     assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == sound
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_no_older_one_is_taken_for_one_that_cannot_be_read(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, 1, {"epoch": 1})
+    checkpoint.save(tmp_path, 2, {"epoch": 2})
+    newest = tmp_path / f"{2:012d}.pt"
+
+    def unread(file: zipfile.ZipFile) -> None:
+        raise OSError(number, "cannot be read", str(newest))
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", unread)
+    with pytest.raises(OSError, match="cannot be read"):
+        checkpoint.load_latest(tmp_path)
+    with pytest.raises(OSError, match="cannot be read"):
+        checkpoint.read_if_whole(newest)
+    monkeypatch.undo()
+    newest.write_bytes(b"cut")
+    assert (
+        checkpoint.load_latest(tmp_path) == {"epoch": 1}
+        and checkpoint.read_if_whole(newest) is None
+    )

@@ -1,5 +1,7 @@
 """Weights of other programs: read, refused with what to do, and the same outputs as there."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from trainer.data.store import Store
 from trainer.diffusion.process import Process
 from trainer.diffusion.sampling import sample
 from trainer.loop import fit
-from trainer.saved.model_io import TrainedModel, load, unseen
+from trainer.saved.model_io import TrainedModel, load, run_folder, unseen
 
 CONVENTIONS = {
     "model.layout.input_order": "image_first",
@@ -133,6 +135,56 @@ def test_monais_diffusion_model_unet_computes_what_it_did_there(
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
+def monai_ckpt(path: Path, hyper: dict[str, Any], **layout: Any) -> Path:
+    from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
+
+    usual = {"channels": (16, 32), "attention_levels": (False, True), "num_res_blocks": 1,
+             "norm_num_groups": 8, "num_head_channels": 8}  # fmt: skip
+    network = DiffusionModelUNet(spatial_dims=2, in_channels=2, out_channels=1, **usual | layout)
+    torch.save({"state_dict": network.state_dict(), "hyper_parameters": hyper}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "hyper",
+    [
+        {"num_head_channels": None},
+        {"net": {"num_head_channels": 8}, "autoencoder": {"num_head_channels": 16}},
+    ],
+)
+def test_what_hyper_parameters_do_not_tell_alike_is_asked_for(
+    phantom_store: Path, tmp_path: Path, hyper: dict[str, Any]
+) -> None:
+    path = monai_ckpt(tmp_path / "w.ckpt", hyper | {"norm_num_groups": 8, "norm_eps": 1e-6})
+    assert "it does not say model.layout.head_channels: write" in refusal(
+        described(path, phantom_store, ["ncct"])
+    )
+    line = refusal(described(path, phantom_store, ["ncct"], model__layout__head_channels=None))
+    assert "it does not say model.layout.head_channels" in line
+    said = described(path, phantom_store, ["ncct"], model__layout__head_channels=8)
+    assert load(said, "cpu").config.model.layout.head_channels == (8,)
+
+
+@pytest.mark.parametrize(("schedule", "timesteps"), [("sigmoid", 1000), ("linear", 500)])
+def test_schedules_that_monai_has_otherwise_are_refused(
+    phantom_store: Path, tmp_path: Path, schedule: str, timesteps: int
+) -> None:
+    path = monai_ckpt(tmp_path / "w.ckpt", {"norm_num_groups": 8, "norm_eps": 1e-6})
+    told = {"diffusion__noise_schedule": schedule, "diffusion__num_timesteps": timesteps}
+    path = described(path, phantom_store, ["ncct"], model__layout__head_channels=8, **told)
+    assert f"diffusion.noise_schedule: {schedule}: MONAI has another of" in refusal(path)
+
+
+def test_a_level_without_attention_has_no_heads(phantom_store: Path, tmp_path: Path) -> None:
+    """As MONAI's tutorials have it: 256 channels a head, and a first level of 128."""
+    path = monai_ckpt(
+        tmp_path / "w.ckpt",
+        {"num_head_channels": 32, "norm_num_groups": 8, "norm_eps": 1e-6},
+        num_head_channels=(0, 32),
+    )
+    assert load(described(path, phantom_store, ["ncct"]), "cpu").config.model.depth == 2
+
+
 def test_more_layouts_of_the_same_weights(phantom_store: Path, tmp_path: Path) -> None:
     """Data parallel, beside others' weights, in half, and of torch before 1.6."""
     network = shaken(ImprovedUNet(2, 1))
@@ -208,6 +260,30 @@ def test_another_network_is_said_with_its_first_weights_that_differ(
     state |= {name: torch.zeros(shape) for name, shape in change.items()}
     line = refusal(saved(tmp_path / "w.pt", phantom_store, state))
     assert expected in line and "docs/weights.md" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda weight: weight.to(torch.int8), "is no weight: int8, and not floating point"),
+        (lambda weight: weight * math.nan, "is not finite: its training diverged"),
+        (lambda weight: weight.to_sparse(), "is no weight: it has no values of its own, or is"),
+    ],
+)
+def test_values_that_are_no_weights_are_said(
+    phantom_store: Path, tmp_path: Path, change: Callable[[Tensor], Tensor], expected: str
+) -> None:
+    state = shaken(ImprovedUNet(2, 1)).state_dict()
+    state["out.2.weight"] = change(state["out.2.weight"])
+    assert f"out.2.weight: {expected}" in refusal(saved(tmp_path / "w.pt", phantom_store, state))
+
+
+def test_weights_that_lie_in_one_folder_have_a_folder_each(
+    phantom_store: Path, tmp_path: Path
+) -> None:
+    state = shaken(ImprovedUNet(2, 1)).state_dict()
+    found = [load(saved(tmp_path / name, phantom_store, state), "cpu") for name in ("a.pt", "b.pt")]
+    assert [run_folder(each) for each in found] == [tmp_path / "a.segtune", tmp_path / "b.segtune"]
 
 
 def test_a_file_that_would_run_code_says_what_and_how_to_do_without(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ import pty
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import pytest
 
-from trainer.training.stop_signals import STOPS, stop_file, stop_signals
+from trainer.training.stop_signals import STOPS, Ended, ending_signals, stop_file, stop_signals
 
 
 @pytest.mark.parametrize("number", STOPS)
@@ -56,3 +58,28 @@ def test_what_is_said_after_a_terminal_is_gone_harms_nobody(tmp_path: Path) -> N
     os.close(here)  # from here on, what is written there is an error
     process.send_signal(signal.SIGHUP)
     assert process.wait(20) == 0 and (tmp_path / "done").read_text() == "SIGHUP"
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_in_a_callback_is_not_lost(number: signal.Signals) -> None:
+    class Thing:
+        pass
+
+    thing, before = Thing(), sys.unraisablehook
+    reference = weakref.ref(thing, lambda dead: signal.raise_signal(number))
+    with pytest.raises(Ended) as ended, ending_signals(str):
+        del thing  # Python swallows what its callback raises
+        assert reference() is None
+        time.sleep(5)
+        pytest.fail("the signal is lost")
+    assert ended.value.number == number and sys.unraisablehook is before
+
+
+def test_a_signal_waits_for_the_import_machinery() -> None:
+    came: dict[str, bool] = {}
+    code = compile("raise_signal(15); done = True", "<frozen importlib._bootstrap>", "exec")
+    with pytest.raises(Ended), ending_signals(str):
+        exec(code, {"raise_signal": signal.raise_signal}, came)
+        time.sleep(5)
+        pytest.fail("the signal is lost")
+    assert came == {"done": True}

@@ -1,5 +1,6 @@
 """Readers: from a folder in one of the known layouts to a list of raw cases."""
 
+import os
 import unicodedata
 from collections import Counter
 from dataclasses import replace
@@ -18,6 +19,9 @@ READERS = {
     "subjects": subject_folders.find,
 }
 """In the order in which they are tried."""
+
+MAX_NAME = 220
+"""Bytes of a case's name, to which a store's files add 27 while they are written."""
 
 
 def find_cases(dataset: Path, format: str | None = None) -> tuple[str, FoundCases]:
@@ -82,6 +86,11 @@ def _refuse(dataset: Path, cases: list[RawCase]) -> None:
         lines.append(
             f"{dataset}: {len(foreign)} file names are not UTF-8 or have control characters, such "
             f"as {name}: rename them, for example with convmv -r -f cp1252 -t utf-8 --notest FOLDER"
+        )
+    if long := [name for name in named if len(os.fsencode(name)) > MAX_NAME]:
+        lines.append(
+            f"{dataset}: {len(long)} names of cases are too long for a file system, such as "
+            f"{long[0][:40]}…: at most {MAX_NAME} bytes"
         )
     for case in cases:
         for source in (case.mask, *case.more_masks):

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.configfile import ConfigError, did_you_mean
-from trainer.data.files import NIFTI_SUFFIXES, BadFile, Source
+from trainer.data.files import BadFile, Source
 from trainer.data.formats import find_cases, isles22, isles24, msd
 from trainer.data.formats.case import RawCase
 from trainer.data.formats.listing import same_letters, stem
 from trainer.data.formats.subjects import Session, session_of, session_suffix
 from trainer.data.nifti import num_channels
+from trainer.hints.suffixes import NIFTI_SUFFIXES
 
 Images = dict[str, Source]
 """By modality; the first is the reference."""

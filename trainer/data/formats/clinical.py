@@ -27,6 +27,9 @@ def clinical_tables(folder: Path, case_ids: Iterable[str]) -> tuple[dict[str, Ro
         owner = re.search(r"sub-[A-Za-z0-9]+", path.name)
         if owner and owner.group() not in values:
             continue  # another patient's: a single case should not wait for a whole data set's
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            notes.add("clinical tables that cannot be read are left out", f"{path} (no file)")
+            continue
         try:
             rows = list(_rows(path))
         except UnicodeDecodeError as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.configfile import ConfigError
-from trainer.data.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from trainer.hints.suffixes import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES)
 STRANGERS = (
@@ -24,8 +24,8 @@ def is_stranger(name: str) -> bool:
 def walk(folder: Path) -> Iterator[Path]:
     """Yield every file below a folder, strangers left out.
 
-    Linked folders are entered, unless they lead back to where one is. A link to nothing is
-    yielded too: it stands for a file that is missing.
+    Linked folders are entered, unless they lead back to where one is. A link to nothing and what
+    is no file (a pipe, say) are yielded too: each stands for a file, and is refused by its name.
 
     Raises:
         ConfigError: A folder may not be read.
@@ -49,7 +49,7 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
             continue
         if _is_folder(entry):
             yield from _walk(entry.path, (*above, (stat.st_dev, stat.st_ino)))
-        elif entry.is_symlink() or entry.is_file():
+        else:
             yield Path(entry.path)
 
 

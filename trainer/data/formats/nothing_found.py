@@ -118,7 +118,7 @@ def _is_dicom(path: Path) -> bool:
         return True
     if path.name == "DICOMDIR":
         return True
-    if suffix and not suffix[1:].isdigit():
+    if (suffix and not suffix[1:].isdigit()) or not path.is_file():
         return False
     try:
         with path.open("rb") as file:

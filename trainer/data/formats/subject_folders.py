@@ -9,7 +9,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from trainer.data.files import NIFTI_SUFFIXES, Source
+from trainer.data.files import Source
 from trainer.data.formats.case import FoundCases, RawCase, Tally
 from trainer.data.formats.clinical import clinical_tables
 from trainer.data.formats.listing import image_files, missing, modality_name, same_letters, stem
@@ -28,6 +28,7 @@ from trainer.data.formats.subjects import (
     session_of,
     session_suffix,
 )
+from trainer.hints.suffixes import NIFTI_SUFFIXES
 
 Key = tuple[str, Session]
 """Subject (or folder) and session."""

@@ -61,8 +61,11 @@ class Seen:
 def survey(cases: Sequence[RawCase], workers: int) -> list[Seen]:
     """Look at every mask that can be read, in threads: most of the time zlib has."""
     masks = [(case, mask) for case in cases for mask in (case.mask, *case.more_masks)]
-    with ThreadPoolExecutor(max(1, min(workers, len(masks)))) as pool:
+    pool = ThreadPoolExecutor(max(1, min(workers, len(masks))))
+    try:
         return [seen for seen in pool.map(_look, *zip(*masks, strict=True)) if seen]
+    finally:  # also of an interrupt, which waits for no further mask
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _look(case: RawCase, mask: Source) -> Seen | None:

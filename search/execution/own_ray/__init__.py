@@ -1,0 +1,1 @@
+"""A Ray that segtune starts on this machine: where its files are, and what it needs to start."""

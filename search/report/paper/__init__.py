@@ -1,0 +1,1 @@
+"""A study as LaTeX for a paper: tables, vector figures, methods and bibliography."""

@@ -1,0 +1,1 @@
+"""Does what a study says of its settings hold? Power and false alarms on planted functions."""

@@ -1,0 +1,1 @@
+"""What a model's probabilities are worth: calibration, ranking of cases, ensembles by size."""
