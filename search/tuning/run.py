@@ -6,9 +6,11 @@ Import it after `search.execution.session.before_ray`: Ray reads its switches wh
 import signal
 import tempfile
 from queue import SimpleQueue
+from typing import Any
 
 from ray import tune
 from ray.tune.execution import class_cache
+from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from search.execution.capacity import Slots
@@ -150,7 +152,15 @@ def _fit(
 
 
 class _NoLines(TrialProgressCallback):
-    """In the place of Tune's own, which prints a line of every attempt that never began."""
+    """In the place of Tune's own, which prints a line of every attempt that never began.
 
-    def _print(self, msg: str) -> None:
-        pass
+    It keeps every attempt's last result as well.
+    """
+
+    def log_result(self, trial: Trial, result: dict[str, Any], error: bool = False) -> None:
+        """Print and keep nothing."""
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Print and keep nothing."""

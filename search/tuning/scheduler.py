@@ -108,8 +108,9 @@ class Scheduler(TrialScheduler):
             self._session.broken = f"{len(failed)} trials failed and none has reported: {reason}"
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Put a new attempt at the end of the queue."""
+        """Put a new attempt at the end of the queue, and let go of those that have ended."""
         self._waiting.append(trial)
+        _forget_ended(tune_controller)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         """Do nothing: an attempt that no longer waits leaves the queue by itself."""
@@ -157,6 +158,25 @@ def _give_up(tune_controller: Any, trial: Trial) -> None:
     tune_controller.stop_trial(trial)
     if trial in tune_controller._staged_trials:  # else an idle process would keep a place for it
         tune_controller._unstage_trial_with_resources(trial)
+
+
+def _forget_ended(tune_controller: Any) -> None:
+    """Let Tune forget the attempts that have ended.
+
+    It keeps them until the study's end, some 60 KiB each, and goes through all of them at every
+    step (Ray 2.60). What is known of them is in the ledger.
+    """
+    ended = tune_controller._stopped_trials | tune_controller._failed_trials
+    if not ended:
+        return
+    kept = [trial for trial in tune_controller._trials if trial not in ended]
+    tune_controller._trials[:] = kept
+    for some in (
+        tune_controller._stopped_trials,
+        tune_controller._failed_trials,
+        tune_controller._trials_to_cache,
+    ):
+        some -= ended
 
 
 def _was_last(trial: TrialState, cause: Cause) -> bool:

@@ -9,8 +9,8 @@ from tests.chaos.hosts import obstacle
 from tests.chaos.soak import report, slope, soak
 
 MINUTES = float(os.environ.get("SEGTUNE_SOAK_MIN", "120"))
-KIB_A_REPORT = 24
-"""Of a driver's memory: it keeps what its ledger has, and Tune what it knows of every attempt."""
+KIB_A_REPORT = 12
+"""Of a driver's memory: it keeps what its ledger has."""
 
 
 @pytest.mark.nightly

@@ -50,6 +50,24 @@ left.set()
 print("left")
 """
 
+COUNTING = """
+import sys
+from search.execution.session import quiet_ray
+quiet_ray()
+from search.tuning.scheduler import Scheduler
+from tests.search.drive import plain
+
+add, held = Scheduler.on_trial_add, []
+
+def added(self, controller, trial):
+    add(self, controller, trial)
+    held.append(len(controller.get_trials()))
+
+Scheduler.on_trial_add = added
+assert plain(*sys.argv[1:]) == 0
+print(f"held {max(held)} of {len(held)}")
+"""
+
 
 @pytest.mark.slow
 def test_another_thread_may_free_references_while_ray_shuts_down(cluster: str) -> None:
@@ -77,3 +95,19 @@ def test_a_study_without_a_place_stops_at_once_and_keeps_its_trials(
             other.kill()
     assert not driver.events("started") and not driver.events("ended")
     assert StudyState.replay(driver.events()).trials[0].ending is None
+
+
+@pytest.mark.slow  # 15 s
+def test_attempts_that_have_ended_are_let_go(
+    tmp_path: Path, store: Path, cluster: str, mlflow_uri: str
+) -> None:
+    """Tune keeps all of them, and a study has tens of thousands."""
+    study = write_study(tmp_path, store)
+    env = {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "MLFLOW_TRACKING_URI": mlflow_uri}
+    command = [sys.executable, "-c", COUNTING, str(study), str(tmp_path), cluster]
+    result = subprocess.run(
+        command, env={**os.environ, **env}, capture_output=True, text=True, timeout=240
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    held, of = result.stdout.split("held ")[1].split(" of ")
+    assert int(held) <= 4 < 10 <= int(of)
