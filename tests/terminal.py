@@ -141,7 +141,7 @@ class Terminal:
                 self.grid.feed(pending[:end])
                 pending = pending[end:]
 
-    def wait_for(self, seen: Callable[[str], object], timeout_s: float = 60) -> None:
+    def wait_for(self, seen: Callable[[str], object], timeout_s: float = 240) -> None:
         """Wait until something is true of the lines in view."""
         end = time.monotonic() + timeout_s
         while not seen("\n".join(self.grid.screen)):
@@ -152,7 +152,7 @@ class Terminal:
         """Press keys; "\\x03" is Ctrl-C."""
         os.write(self._file, text.encode())
 
-    def finish(self, timeout_s: float = 120) -> int:
+    def finish(self, timeout_s: float = 480) -> int:
         """Wait for the program's end, and return its exit status."""
         self._reader.join(timeout_s)
         assert not self._reader.is_alive(), self.grid.text

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(
-    *words: str | Path, cwd: Path, path: str = "", timeout: float = 120
+    *words: str | Path, cwd: Path, path: str = "", timeout: float = 480
 ) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"PYTHONPATH": path} if path else {}
@@ -83,7 +83,7 @@ def test_packages_that_are_not_whole_are_one_line(tmp_path: Path, what: str) -> 
     assert line.startswith(f"{changed}: {what}") and "--force-reinstall" in line
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
     "how",
     [
@@ -106,7 +106,7 @@ def test_a_study_runs_where_the_names_are_taken(
     (venv / "lib" / version / "site-packages" / "zz_here.pth").write_text(f"{SITE}\n")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps"]
     options = ["--no-build-isolation", "--ignore-installed", *(["-e"] if how == "editable" else [])]
-    installed = run(*pip, *options, ".", cwd=source, timeout=300)
+    installed = run(*pip, *options, ".", cwd=source, timeout=1200)
     assert installed.returncode == 0, installed.stderr
     study = {
         "study": "toy",
@@ -121,6 +121,6 @@ def test_a_study_runs_where_the_names_are_taken(
     imported = run(python, "-c", code, cwd=folder, path=".")
     assert imported.returncode == 0, imported.stderr
     assert all(str(source if how == "editable" else venv) in at for at in imported.stdout.split())
-    done = run(venv / "bin" / "segtune", "launch", "toy.yaml", cwd=folder, path=".", timeout=400)
+    done = run(venv / "bin" / "segtune", "launch", "toy.yaml", cwd=folder, path=".", timeout=1600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trial    1  completed" in done.stdout and "trial    0  completed" in done.stdout

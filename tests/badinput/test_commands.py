@@ -22,7 +22,7 @@ from tests.badinput.judge import Answer, judge, run
 from tests.search import offline
 from trainer.data.store import Store
 
-pytestmark = pytest.mark.timeout(60, func_only=True)
+pytestmark = pytest.mark.timeout(240, func_only=True)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -572,7 +572,7 @@ def test_a_process_writes_one_line_and_has_status_2(place, words):
     module = {"segtune": "search.cli.main", "trainer": "trainer"}[program]
     result = subprocess.run(
         [sys.executable, "-m", module, *rest],
-        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=240, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert judge("commands", Answer(result.returncode, result.stderr.splitlines(), ""), "")
     assert len(result.stderr.splitlines()) == 1

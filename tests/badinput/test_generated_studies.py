@@ -13,7 +13,7 @@ from tests.badinput import study_files as bad
 from tests.badinput.judge import judge, run
 from trainer.config import TrainConfig
 
-pytestmark = pytest.mark.timeout(240, func_only=True)
+pytestmark = pytest.mark.timeout(960, func_only=True)
 
 SOUND: dict[str, Any] = {
     "study": "mine",

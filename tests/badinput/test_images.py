@@ -13,7 +13,7 @@ from tests.badinput.judge import judge, run
 from trainer.data.phantom import write_phantom
 from trainer.data.store import Store
 
-pytestmark = pytest.mark.timeout(60, func_only=True)
+pytestmark = pytest.mark.timeout(240, func_only=True)
 
 QUICK, ALL = 20, 600
 CASE = "sub-stroke0001"

@@ -8,7 +8,7 @@ import pytest
 from tests.badinput import study_files as bad
 from tests.badinput.judge import Answer, judge, run
 
-pytestmark = pytest.mark.timeout(60, func_only=True)
+pytestmark = pytest.mark.timeout(240, func_only=True)
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def obstacle() -> str:
     return ""
 
 
-def wait_for(ready: Callable[[], Any], what: str, timeout_s: float = 120) -> Any:
+def wait_for(ready: Callable[[], Any], what: str, timeout_s: float = 480) -> Any:
     """Return what `ready` returns, once that is true.
 
     Raises:
@@ -188,7 +188,7 @@ class Host:
         Raises:
             RuntimeError: It failed; the message has its output.
         """
-        status = self.start(role, *command, **env).wait(180)
+        status = self.start(role, *command, **env).wait(720)
         if status:
             raise RuntimeError(f"{self.name}: {command[0]} ended with {status}: {self.log(role)}")
 
@@ -234,7 +234,7 @@ class Host:
         with suppress(ProcessLookupError):
             if self.is_on:
                 os.kill(self._first, signal.SIGKILL)
-        self._holder.wait(60)
+        self._holder.wait(240)
         for stream in (self._holder.stdin, self._holder.stdout, self._holder.stderr):
             assert stream
             with suppress(BrokenPipeError):

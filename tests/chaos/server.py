@@ -62,7 +62,7 @@ class MlflowServer:
         """Return when it answers, first waiting until it comes back."""
         if self._return is not None:
             self._return.join()
-        wait_for(self._answers, "MLflow's answer: " + self._host.log("mlflow")[-500:], 180)
+        wait_for(self._answers, "MLflow's answer: " + self._host.log("mlflow")[-500:], 720)
 
     def _answers(self) -> bool:
         probe = f"import socket; socket.create_connection(('{NETWORK}.254', {PORT}), 2)"

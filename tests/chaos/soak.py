@@ -253,7 +253,7 @@ class Soak:
             if process.role.startswith("driver-") and "tests.search.drive" in process.command:
                 process.signal(signal.SIGTERM)
         for user, driver in self._drivers.items():
-            status = driver.wait(180)
+            status = driver.wait(720)
             assert status == 0, f"{user}: {status}: {self._lan.head.log(f'driver-{user}')[-3000:]}"
 
     def _check(self) -> None:
@@ -285,7 +285,7 @@ class Soak:
             late = [(s, mib) for s, mib in samples if s >= warm_s]
             if len(late) > 3:
                 found.memory[name] = slope(late)
-        wait_for(lambda: not self._left(), f"the end of {self._left()}", 90)
+        wait_for(lambda: not self._left(), f"the end of {self._left()}", 360)
 
     def _left(self) -> list[str]:
         return [p.command for p in self._lan.head.processes() if p.role.startswith("driver-")]

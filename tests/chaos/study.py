@@ -194,7 +194,7 @@ class Run:
         """Return what drivers, of this and the studies before it, have printed on its host."""
         return self.host.log("driver")
 
-    def wait(self, ready: Callable[[], Any], what: str, timeout_s: float = 180) -> Any:
+    def wait(self, ready: Callable[[], Any], what: str, timeout_s: float = 720) -> Any:
         """Wait until something is true or the study has ended; return what `ready` returned.
 
         Raises:
@@ -249,7 +249,7 @@ class Run:
         found = {n: reported(trial) for n, trial in state.trials.items()}
         assert found == {n: truth[n][: len(curve)] for n, curve in found.items()}
         assert self._shown(endings) == found
-        wait_for(lambda: not self.left_behind(), f"the end of {self.left_behind()}", 90)
+        wait_for(lambda: not self.left_behind(), f"the end of {self.left_behind()}", 360)
 
     def _shown(self, endings: Mapping[int, str | None]) -> dict[int, Curve]:
         """Return each trial's curve in MLflow, where each trial has one run that ended alike."""

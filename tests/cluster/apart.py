@@ -35,7 +35,7 @@ class Apart:
                 start_new_session=True,
             )
         try:
-            self.wait_for((folder / "ready").exists, 60)
+            self.wait_for((folder / "ready").exists, 240)
         except BaseException:
             self.end()
             raise

@@ -128,7 +128,7 @@ class Driver:
         """Return the ledger's complete lines, of one kind or all."""
         return events(self.folder, kind)
 
-    def wait_for(self, ready: Callable[[], Any], timeout_s: float = 60) -> None:
+    def wait_for(self, ready: Callable[[], Any], timeout_s: float = 240) -> None:
         """Wait until something is true of the running study."""
         end = time.monotonic() + timeout_s
         while not ready():
@@ -146,7 +146,7 @@ class Driver:
         self.process.send_signal(signal.SIGTERM)
         return self.wait()
 
-    def wait(self, timeout_s: float = 240) -> int:
+    def wait(self, timeout_s: float = 960) -> int:
         """Return the exit status."""
         try:
             return self.process.wait(timeout_s)
@@ -300,7 +300,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
                 start_new_session=True,
             )
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + 240
             while "Ray runtime started" not in log.read_text():
                 assert head.poll() is None and time.monotonic() < end, log.read_text()
                 time.sleep(0.1)

@@ -32,7 +32,7 @@ class Moto:
         command = [sys.executable, "-m", "moto.server", "-p", self.address.partition(":")[2]]
         with log.open("w") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not self._answers():
             assert time.monotonic() < end and self.process.poll() is None, log.read_text()
             time.sleep(0.05)

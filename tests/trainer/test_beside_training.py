@@ -304,7 +304,7 @@ def test_a_child_ends_with_its_parent(phantom_store: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while Path(f"/proc/{child}/cmdline").exists() and time.monotonic() < until:
         if not Path(
             f"/proc/{child}/cmdline"

@@ -306,7 +306,7 @@ def passworded(tmp_path: Path) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 480
         while "startup complete" not in log.read_text():
             assert server.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.2)

@@ -61,7 +61,7 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
-def _until(true: Callable[[], bool], seconds: float = 10.0) -> bool:
+def _until(true: Callable[[], bool], seconds: float = 60.0) -> bool:
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
         if true():
@@ -438,7 +438,7 @@ time.sleep(60)
     spec = told(text, "{run_dir}")
     process = _worker(spec, tmp_path, "next(v); next(v)")
     pid_file = tmp_path / "study" / "trials" / "0004" / "pid"
-    assert _until(lambda: pid_file.exists() and bool(pid_file.read_text()), 20)
+    assert _until(lambda: pid_file.exists() and bool(pid_file.read_text()), 80)
     pid = int(pid_file.read_text())
     assert _alive(pid)
     process.send_signal(signal.SIGKILL)
@@ -463,7 +463,7 @@ Path(sys.argv[1], "ended").touch()
 """
     spec = told(text, "{run_dir}")
     process = _worker(spec, tmp_path, "next(v); time.sleep(60)")
-    assert _until((Path(spec["run_dir"]) / "ended").exists, 20)
+    assert _until((Path(spec["run_dir"]) / "ended").exists, 80)
     time.sleep(0.5)  # its keeper has seen that
     process.kill()
     process.wait()

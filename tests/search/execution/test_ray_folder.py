@@ -150,7 +150,7 @@ def test_a_ray_whose_processes_cannot_be_seen_keeps_its_folder(above: Path) -> N
     command = [sys.executable, "-c", code, "start"]
     end = os.open(above / "end", os.O_RDWR)
     try:
-        started = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+        started = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert started.returncode == 0, started
         [folder] = above.glob(f"{PREFIX}*")
         apart = ["unshare", "--pid", "--fork", "--mount-proc"]
@@ -165,7 +165,7 @@ def test_a_ray_whose_processes_cannot_be_seen_keeps_its_folder(above: Path) -> N
     finally:
         os.write(end, b"\n")
         os.close(end)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while folder.exists():
         assert time.monotonic() < until, "it goes with its Ray"
         time.sleep(0.05)
@@ -180,7 +180,7 @@ def test_what_a_killed_driver_started_goes_with_it(above: Path) -> None:
         assert driver.stdout and driver.stdout.readline()
         [folder] = above.glob(f"{PREFIX}*")
         driver.kill()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while folder.exists():
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -204,7 +204,7 @@ def test_scripts_start_ray_in_one_and_pass_signals_on(above: Path) -> None:
     )
     command = [sys.executable, "-c", code, "start", "--head"]
     with subprocess.Popen(command, cwd=ROOT) as process:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 80
         while not (above / "said").exists() or not (above / "said").read_text():
             assert process.poll() is None and time.monotonic() < end
             time.sleep(0.02)
@@ -213,7 +213,7 @@ def test_scripts_start_ray_in_one_and_pass_signals_on(above: Path) -> None:
         assert words == ["start", f"--temp-dir={folder}/ray", "--head"]
         assert Path(folder).parent == above and Path(folder).is_dir()
         process.terminate()
-        assert process.wait(10) == 7
+        assert process.wait(60) == 7
     assert not Path(folder).exists()
 
 
@@ -372,7 +372,7 @@ def test_a_start_that_fails_is_a_line_and_leaves_no_process(above: Path) -> None
             bounded(above),
         ):
             raise RuntimeError("The node timed out.\nAnd more.")
-        assert daemon.wait(5) == -9 and bystander.poll() is None
+        assert daemon.wait(60) == -9 and bystander.poll() is None
     assert "The node timed out (raylet: Check failed: no space); look at" in str(caught.value)
     assert caught.value.filename == "Ray" and START_S > 60
 
@@ -384,7 +384,7 @@ def test_a_start_that_hangs_ends(above: Path) -> None:
         "with start.bounded(Path(sys.argv[1])): time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(above / "none")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 75
     [line] = result.stderr.splitlines()
     assert line.startswith(

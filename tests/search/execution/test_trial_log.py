@@ -31,7 +31,7 @@ def run(code: str, *words: Path, status: int = 0) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=ROOT,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == status, done.stdout.decode()
     return done.stdout.decode()
@@ -96,7 +96,7 @@ os.kill(os.getpid(), {int(number)})
         path := tmp_path / "log.txt",
         status=-number,
     )
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while "last words" not in path.read_text():
         assert time.monotonic() < end
         time.sleep(0.01)

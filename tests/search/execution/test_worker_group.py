@@ -124,9 +124,9 @@ def study(
     trials = [WITHOUT_MEMORY, FEWER_IMAGES_THAN_WORKERS, PLAIN]
     runs = tmp_path_factory.mktemp("ranks")
     study = Study(runs, phantom_store, trials, cluster, mlflow_uri)
-    study.wait_for(lambda: study.curve(0), 200)
+    study.wait_for(lambda: study.curve(0), 800)
     os.kill(study.pids(0)[1][0], signal.SIGKILL)
-    study.wait_for(lambda: study.curve(3), 200)
+    study.wait_for(lambda: study.curve(3), 800)
     (study.folder / "trials" / "0003" / "stop").touch()
     study.finish()
     return study
@@ -180,7 +180,7 @@ def test_a_rank_that_dies_or_fails_ends_the_group(
 ) -> None:
     """Rank 0 dies; rank 1 fails or ends alone; rank 0 does not hear that rank 1 failed."""
     study = Study(tmp_path, phantom_store, [BROKEN, ALONE, UNHEARD], cluster, mlflow_uri)
-    study.wait_for(lambda: study.curve(0), 200)
+    study.wait_for(lambda: study.curve(0), 800)
     os.kill(study.pids(0)[0][0], signal.SIGKILL)
     study.finish()
     assert study.ended() == ["completed"] * 4
@@ -202,7 +202,7 @@ def test_a_bundle_a_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(2400)
 def test_memory_that_is_too_small_for_one_rank_alone_is_no_death(
     tmp_path: Path, phantom_store: Path, cluster: str, mlflow_uri: str
 ) -> None:

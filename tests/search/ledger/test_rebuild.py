@@ -275,7 +275,7 @@ def test_rebuilt_as_it_was(store, tmp_path, seed):
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_rebuilt_as_it_was_in_many_orders(store, tmp_path):
     """Also that the random studies have in them what the comparison is about."""
     endings, kinds = set(), set()

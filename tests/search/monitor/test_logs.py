@@ -83,14 +83,14 @@ def test_a_log_is_followed_until_its_trial_ends_also_when_it_is_cut(
     assert _read(capsys, "four\n") == "four\n"
     path.write_text("[segtune: 19 bytes are left out here]\nfive\nlast")
     offline.end(session, session.state.trials[2], "failed", "ImportError: no")
-    follower.join(10)
+    follower.join(60)
     assert not follower.is_alive()
     end = "[segtune: 19 bytes are left out here]\nfive\nlast\n"
     assert capsys.readouterr().out == end
 
 
 def _read(capsys: pytest.CaptureFixture[str], last: str) -> str:
-    text, end = "", time.monotonic() + 10
+    text, end = "", time.monotonic() + 60
     while not text.endswith(last):
         assert time.monotonic() < end, text
         text += capsys.readouterr().out

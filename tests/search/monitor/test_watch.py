@@ -153,7 +153,7 @@ def test_follows_a_study_in_s3(s3: str, simulated: Simulated, tmp_path: Path, mo
         ledger.append(*simulated.events[:50])
         monkeypatch.setenv("SEGTUNE_CACHE", str(tmp_path / "here"))
         folder = mirror_of(place.parent) / "known"
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not (folder / "ledger.jsonl").exists():
             assert time.monotonic() < end
             fetch_ledger(folder)

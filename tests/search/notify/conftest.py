@@ -62,7 +62,7 @@ class Listener:
         self._thread.join()
         self._server.server_close()
 
-    def wait_for(self, number: int, timeout_s: float = 10) -> list[Asked]:
+    def wait_for(self, number: int, timeout_s: float = 60) -> list[Asked]:
         """Return what was asked when it is so much."""
         end = time.monotonic() + timeout_s
         while len(self.asked) < number:

@@ -129,7 +129,7 @@ def test_python_reads_it_from_another_machine(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(2400)
 def test_a_study_ends_and_is_read_resumed_confirmed_and_replayed_from_elsewhere(
     s3: str, drive: Start, calm: Driver, cluster: str, store: Path, tmp_path: Path
 ) -> None:

@@ -151,7 +151,7 @@ def test_a_check_that_breaks_is_a_row_and_the_status(monkeypatch, tmp_path):
 def test_a_machine_that_trains_as_it_should(tmp_path):
     """With a Ray of its own."""
     command = [sys.executable, "-m", "search.cli.main", "check", "--runs", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=720)
     assert done.returncode == 0, done.stdout + done.stderr
     *rows, _, end = done.stdout.splitlines()
     assert end == "nothing is wrong"

@@ -47,7 +47,7 @@ def test_what_is_mended_for_a_group_is_the_groups(study: Path) -> None:
     assert [path for path in study.iterdir() if not path.stat().st_mode & 0o020] == []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "name", ["metrics.jsonl", "config.yaml", "cases.parquet", "checkpoints/000000000384.pt"]
 )

@@ -576,7 +576,7 @@ def test_ray_and_mlflow_as_far_as_a_verdict(copied: Path, cluster: str, calm: Dr
     from mlflow import MlflowClient
 
     process = driver(copied, cluster, confirm, top=1, seeds=3)
-    assert process.wait(180) == 0, process.log.read_text()
+    assert process.wait(720) == 0, process.log.read_text()
     out = process.log.read_text()
     assert "confirmed on folds 1, 2, 3" in out and "Traceback" not in out
     trials = confirming(copied)
@@ -606,7 +606,7 @@ def test_the_real_trainer_with_ray(tmp_path: Path, store: Path, cluster: str) ->
     for _ in range(2):
         options = {"top": 1, "seeds": 3, "test": True, "fit": "trainer.loop:fit"}
         process = driver(folder, cluster, confirm, **options)
-        assert process.wait(280) == 0, process.log.read_text()
+        assert process.wait(1120) == 0, process.log.read_text()
         out = process.log.read_text()
         assert "confirmed on the sealed test set" in out and "LOOK" not in out
     assert "read by 9 of 9 models before" in out

@@ -442,7 +442,7 @@ def test_a_killed_driver_goes_on_within_the_share(
         return any(e["trial"] in again for e in driver.events("ended"))
 
     try:
-        driver.wait_for(one_has_ended, timeout_s=240)
+        driver.wait_for(one_has_ended, timeout_s=960)
     finally:
         driver.kill()
     assert not driver.events("confirmed")

@@ -43,7 +43,7 @@ def segtune(guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                     cwd=tmp_path,
                     capture_output=True,
                     text=True,
-                    timeout=200,
+                    timeout=800,
                 )
             answer = CliRunner().invoke(main, command)
         return subprocess.CompletedProcess(command, answer.exit_code, answer.stdout, answer.stderr)
@@ -86,7 +86,7 @@ def test_a_study_whose_laptop_is_closed(
     said = f"--submit {guarded.url}: far is running, as segtune-far-1\n"
     assert twice.returncode == 2 and twice.stderr.endswith(said)
 
-    end = time.monotonic() + 120
+    end = time.monotonic() + 480
     while not events(runs / "far", "reported"):
         assert time.monotonic() < end, segtune("logs", "far", *there).stdout
         time.sleep(0.2)
@@ -104,7 +104,7 @@ def test_a_study_whose_laptop_is_closed(
     noted = segtune("note", *there, "far:0", "--", "-5 % is too slow")
     assert noted.returncode == 0, noted.stderr
     assert segtune("stop", "far:0", *there).returncode == 0
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not (ended := events(runs / "far", "ended")):
         assert time.monotonic() < end, segtune("logs", "far", *there).stdout
         time.sleep(0.2)

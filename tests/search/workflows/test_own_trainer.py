@@ -116,7 +116,7 @@ def study(tmp_path: Path) -> Callable[..., Path]:
 
 
 def _gone(pid: int) -> bool:
-    end_s = time.monotonic() + 20
+    end_s = time.monotonic() + 80
     while time.monotonic() < end_s:
         try:
             os.kill(pid, 0)
@@ -196,11 +196,11 @@ def test_from_launch_to_confirm(
     assert "whether the same seed gives the same" in capsys.readouterr().out
 
     again = driver_of(folder, cluster, resume, epochs=MAX_T + 1, trials=[0])
-    assert again.wait(120) == 0, again.log.read_text()
+    assert again.wait(480) == 0, again.log.read_text()
     assert [epoch for epoch, _ in reported(folder)[0]] == [*range(1, MAX_T + 2)]
 
     judge = driver_of(folder, cluster, confirm, top=1, seeds=3)
-    assert judge.wait(120) == 0, judge.log.read_text()
+    assert judge.wait(480) == 0, judge.log.read_text()
     confirming = [event for event in events(folder, "proposed") if event["kind"] == "confirm"]
     assert {(event["seed"], event["fold"]) for event in confirming} == {(4, 0), (5, 0), (6, 0)}
     [verdict] = read_study(folder)[1].verdicts

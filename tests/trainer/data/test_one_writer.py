@@ -139,13 +139,13 @@ def test_a_signal_ends_a_preparation_with_workers_at_once(tmp_path, number):
         command, env=ENVIRONMENT, start_new_session=True, stderr=subprocess.PIPE, text=True,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline_s = time.monotonic() + 120
+    deadline_s = time.monotonic() + 480
     while not any(tmp_path.glob("out.unfinished/cases/*.arrow")):
         assert time.monotonic() < deadline_s and process.poll() is None
         time.sleep(0.01)
 
     os.killpg(process.pid, number)  # as a terminal does
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate(timeout=60)
 
     assert process.returncode == 128 + number
     assert said.splitlines() == [
@@ -154,7 +154,7 @@ def test_a_signal_ends_a_preparation_with_workers_at_once(tmp_path, number):
     left = [path.name for path in tmp_path.rglob("*") if path.suffix == ".tmp"]
     assert left == []
     assert 0 < len([*tmp_path.glob("out.unfinished/cases/*.arrow")]) < 40
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 60
     while left := _alive_in_group(process.pid):
         assert time.monotonic() < deadline_s, left
         time.sleep(0.05)

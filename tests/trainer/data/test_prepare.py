@@ -200,7 +200,7 @@ def test_a_killed_call_leaves_no_process_and_is_continued(tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     process = subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not any(tmp_path.glob("out.unfinished/cases/*.arrow")) and time.monotonic() < deadline:
         time.sleep(0.01)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

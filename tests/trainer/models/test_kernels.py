@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 def printed(module: str) -> Any:
     command = [sys.executable, "-m", f"tests.trainer.models.{module}"]
     root = Path(__file__).parents[3]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=280)
+    run = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=1120)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

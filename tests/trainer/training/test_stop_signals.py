@@ -57,7 +57,7 @@ def test_what_is_said_after_a_terminal_is_gone_harms_nobody(tmp_path: Path) -> N
     assert b"ready" in os.read(here, 100)
     os.close(here)  # from here on, what is written there is an error
     process.send_signal(signal.SIGHUP)
-    assert process.wait(20) == 0 and (tmp_path / "done").read_text() == "SIGHUP"
+    assert process.wait(80) == 0 and (tmp_path / "done").read_text() == "SIGHUP"
 
 
 @pytest.mark.parametrize("number", STOPS)
