@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,14 @@ import pytest
 from _pytest.nodeid import NodeId
 
 from tests.search.s3 import AWS
+
+# Ignored where the tests run behind `nohup` or `&`, and then in every process that they start.
+for number, action in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, action)
 
 ROOT = Path(__file__).resolve().parents[1]
 

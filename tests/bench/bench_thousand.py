@@ -134,6 +134,8 @@ class Cluster:
         )
         self._slots, self._clock, self._spent = slots, clock, spent
         self._due: list[tuple[float, int, Attempt]] = []
+        self._stopped_trials: set[Attempt] = set()  # it forgets at once, where Tune's is made to
+        self._failed_trials: set[Attempt] = set()
         self._asked = 0
         self.reports = 0
         spent.watch(sampler, "propose", "propose")
@@ -184,7 +186,7 @@ class Cluster:
                 assert spec is None or spec == Searcher.FINISHED
                 return
             attempt = Attempt(f"attempt{self._asked}", spec)
-            self.scheduler.on_trial_add(None, attempt)  # type: ignore[arg-type]
+            self.scheduler.on_trial_add(self, attempt)  # type: ignore[arg-type]
             waiting = self.scheduler.choose_trial_to_run(self)
             assert waiting is attempt
             attempt.status = Trial.RUNNING

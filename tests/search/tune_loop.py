@@ -80,6 +80,8 @@ class Loop:
         self.scheduler = Scheduler(session, recovery)
         self.running: list[Attempt] = []
         self._staged_trials: list[Attempt] = []
+        self._stopped_trials: set[Attempt] = set()  # it forgets at once, where Tune's is made to
+        self._failed_trials: set[Attempt] = set()
         self._asked = 0
 
     def turn(self) -> bool:
@@ -92,7 +94,7 @@ class Loop:
             self._asked += 1
             spec = self.searcher.suggest(f"attempt{self._asked}")
             if isinstance(spec, dict):
-                self.scheduler.on_trial_add(None, Attempt(f"attempt{self._asked}", spec))
+                self.scheduler.on_trial_add(self, Attempt(f"attempt{self._asked}", spec))
                 return True
             if spec == Searcher.FINISHED and not self.running:
                 return False
