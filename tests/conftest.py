@@ -10,6 +10,9 @@ from typing import Any
 
 # Before torch is imported: several processes with several threads each slow each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Else Ray's workers, at niceness 15, get what the other processes of the tests leave: a trial of
+# seconds took ten minutes.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import pytest
 from _pytest.nodeid import NodeId
