@@ -178,7 +178,7 @@ RESULTS = sorted((SPACES / "results").glob("*.jsonl.gz"))
 def test_the_results_of_the_issue_are_there() -> None:
     assert [path.name.split(".")[0] for path in RESULTS] == [
         *("batch", "diffusion", "from_six_percent", "hippocampus", "hippocampus_unet", "losses"),
-        *("parts", "respacing"),
+        *("parts", "parts_v2", "respacing"),
     ]
 
 
