@@ -19,9 +19,15 @@ def main(path: str, runs: str, address: str = "", fit: str = "tests.search.toy:f
 
 
 def plain(*words: str) -> int:
-    """`main`, with stand-ins for matplotlib and MLflow's page: tests/search/report has the real."""
+    """`main`, with stand-ins for matplotlib and MLflow's page: tests/search/report has the real.
+
+    And with patience for pictures and noise, whose process lets those of all other tests go first.
+    """
+    from search.execution.image_worker import ImageWorker
     from search.report import learning_curves
     from search.tracking import artifacts
+
+    ImageWorker.FINISH_S = ImageWorker.NOISE_S = 600.0
 
     for name in ("draw_study", "draw_trial"):
         setattr(learning_curves, name, lambda *args: args[-1].write_bytes(b"picture"))

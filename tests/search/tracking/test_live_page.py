@@ -108,7 +108,7 @@ def test_in_chromium_it_follows_and_what_a_reader_chose_stays(folder: Path, tmp_
         assert "403" in browser.find_element(By.TAG_NAME, "body").text
         browser.get(server.first(f"{server.address}/#"))
         browser.get(f"{server.address}{PAGE}#trial-2")
-        wait = WebDriverWait(browser, 30)
+        wait = WebDriverWait(browser, 240)
         wait.until(lambda _: "follows" in browser.find_element(By.ID, "live").text)
         row = ".leaderboard tr[data-trial='3'] button"
         browser.find_element(By.CSS_SELECTOR, row).send_keys(Keys.ENTER)

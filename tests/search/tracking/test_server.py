@@ -302,7 +302,7 @@ def test_pages_in_chromium(offline_runs: Path, store: Path, tmp_path: Path) -> N
             browser.get("about:blank")
             browser.get(page)
             text = "return document.body ? document.body.innerText : ''"
-            WebDriverWait(browser, 60).until(lambda b: awaited in b.execute_script(text))
+            WebDriverWait(browser, 240).until(lambda b: awaited in b.execute_script(text))
 
         shown(f"{run}/{of['0004']}", "data.store_hash")
         shown(f"{run}/{of['0004']}/model-metrics", "train/loss")
