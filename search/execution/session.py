@@ -22,6 +22,9 @@ from trainer.cpus import num_cpus
 RAY_SWITCHES = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every process
     "RAY_AIR_NEW_OUTPUT": "0",  # no tables
+    # Else Tune itself starts an attempt again whose node is taken away, as it was begun: what the
+    # ledger has since would be reported anew.
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they cost three times what all the rest costs
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's would throw the steps in flight away

@@ -12,13 +12,16 @@ from ray.exceptions import (
     ActorUnavailableError,
     NodeDiedError,
     OutOfMemoryError,
+    RayActorError,
     RayError,
     RayTaskError,
     UnserializableException,
 )
+from ray.tune.experiment import Trial
 
 from search.execution.faults.failures import MAX_REASON, as_sent, fault_of, reason_of
 from search.execution.faults.memory import oom_kills
+from search.execution.session import RAY_SWITCHES
 from trainer.exceptions import StoreChanged, StoreError
 
 
@@ -203,3 +206,21 @@ def test_what_the_kernel_ended_for_want_of_memory(tmp_path: Path) -> None:
     (tmp_path / "self" / "cgroup").write_text("0::/no/such/group\n")
     assert oom_kills(tmp_path) == 7
     assert oom_kills() >= 0
+
+
+def test_an_attempt_whose_node_is_taken_away_is_not_begun_again_by_tune(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tune would train it again as it was begun, and report what the ledger has already."""
+    monkeypatch.setattr(Trial, "local_path", None)
+
+    def recovers() -> bool:
+        attempt = Trial("any", stub=True, max_failures=0)
+        attempt.handle_error(RayActorError(preempted=True))
+        return attempt.should_recover()
+
+    switch = "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"
+    monkeypatch.delenv(switch, raising=False)
+    assert recovers(), "else the switch is not needed any more"
+    monkeypatch.setenv(switch, RAY_SWITCHES[switch])
+    assert not recovers()
