@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from search.execution.auth import STAY_ON_LOOPBACK
 from search.ledger.state import StudyState
 from tests.search.conftest import ROOT, Driver, write_study
 
@@ -111,3 +112,35 @@ def test_attempts_that_have_ended_are_let_go(
     assert result.returncode == 0, result.stdout + result.stderr
     held, of = result.stdout.split("held ")[1].split(" of ")
     assert int(held) <= 4 < 10 <= int(of)
+
+
+@pytest.mark.slow  # 40 s
+def test_a_node_that_is_asked_to_end_under_a_trial(
+    tmp_path: Path, store: Path, drive: Callable[..., Driver], cluster: str
+) -> None:
+    """At SIGTERM a node of Ray drains itself as preempted, and then ends what runs there still."""
+    env = {"RAY_AUTH_MODE": "disabled", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "2"}
+    ray = str(Path(sys.executable).with_name("ray"))
+    with (tmp_path / "node.log").open("w") as log:
+        node = subprocess.Popen(
+            [ray, "start", "--address", cluster, "--num-cpus", "2", "--block"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **env, "PYTHONPATH": str(ROOT), STAY_ON_LOOPBACK: "1"},
+            start_new_session=True,
+        )
+    try:
+        orders, trials = {"slow": "1.5"}, {"num_trials": 3, "cpus_per_trial": 2}
+        settings = {"scheduler": {"type": "none", "max_t": 8}, "enqueue": []}
+        study = write_study(tmp_path, store, toy=orders, trials=trials, **settings)
+        driver = drive(study)
+        driver.wait_for(lambda: len(driver.events("started")) >= 2, 240)
+        driver.wait_for(lambda: len({e["trial"] for e in driver.events("reported")}) >= 2, 240)
+        node.terminate()
+        driver.finish()
+    finally:
+        node.kill()
+    [lost] = driver.events("interrupted")
+    assert lost["cause"] == "node" and lost["epoch"] >= 1
+    state = StudyState.replay(driver.events())  # refuses an epoch that comes twice
+    assert {trial.ending for trial in state.trials.values()} == {"completed"}
