@@ -154,7 +154,7 @@ def _fit(
 class _NoLines(TrialProgressCallback):
     """In the place of Tune's own, which prints a line of every attempt that never began.
 
-    It keeps every attempt's last result as well.
+    And keeps the last result of each.
     """
 
     def log_result(self, trial: Trial, result: dict[str, Any], error: bool = False) -> None:

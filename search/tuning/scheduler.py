@@ -169,14 +169,9 @@ def _forget_ended(tune_controller: Any) -> None:
     ended = tune_controller._stopped_trials | tune_controller._failed_trials
     if not ended:
         return
-    kept = [trial for trial in tune_controller._trials if trial not in ended]
-    tune_controller._trials[:] = kept
-    for some in (
-        tune_controller._stopped_trials,
-        tune_controller._failed_trials,
-        tune_controller._trials_to_cache,
-    ):
-        some -= ended
+    tune_controller._trials[:] = [t for t in tune_controller._trials if t not in ended]
+    for kept in ("_stopped_trials", "_failed_trials", "_trials_to_cache"):
+        getattr(tune_controller, kept).difference_update(ended)
 
 
 def _was_last(trial: TrialState, cause: Cause) -> bool:
