@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,13 +131,18 @@ def test_a_node_that_is_asked_to_end_under_a_trial(
             start_new_session=True,
         )
     try:
-        orders, trials = {"slow": "1.5"}, {"num_trials": 3, "cpus_per_trial": 2}
-        settings = {"scheduler": {"type": "none", "max_t": 8}, "enqueue": []}
-        study = write_study(tmp_path, store, toy=orders, trials=trials, **settings)
-        driver = drive(study)
-        driver.wait_for(lambda: len(driver.events("started")) >= 2, 240)
-        driver.wait_for(lambda: len({e["trial"] for e in driver.events("reported")}) >= 2, 240)
+        end_s = time.monotonic() + 240
+        while "Ray runtime started" not in (tmp_path / "node.log").read_text():
+            assert node.poll() is None and time.monotonic() < end_s
+            time.sleep(0.1)
+        orders, trials = {"slow": "1"}, {"num_trials": 2, "cpus_per_trial": 2}
+        settings = {"scheduler": {"type": "none", "max_t": 120}, "enqueue": []}
+        driver = drive(write_study(tmp_path, store, toy=orders, trials=trials, **settings))
+        # One on each node, and neither will end before.
+        driver.wait_for(lambda: len({e["trial"] for e in driver.events("reported")}) == 2, 100)
         node.terminate()
+        driver.wait_for(lambda: driver.events("interrupted"), 240)
+        (driver.folder / "toy" / "slow").write_text("0")
         driver.finish()
     finally:
         node.kill()
