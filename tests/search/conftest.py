@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from search.execution.auth import STAY_ON_LOOPBACK
 from tests.search.drive import plain
 from tests.search.forked import Forked
 from tests.search.s3 import AWS, Moto
@@ -165,6 +167,52 @@ def events(folder: Path, kind: str = "") -> list[dict[str, Any]]:
     path = folder / "ledger.jsonl"
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [event for event in map(json.loads, lines) if kind in ("", event["event"])]
+
+
+@contextmanager
+def second_node(
+    cluster: str, log: Path, num_cpus: int, *within: str, **env: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Join a node to the tests' Ray, and see it off.
+
+    Args:
+        cluster: The address of that Ray.
+        log: Where it writes.
+        num_cpus: Its own.
+        *within: A command that runs the one after it, in front of Ray's.
+        **env: Variables beside this process's own.
+
+    Yields:
+        Its process, once it has joined.
+    """
+    import ray
+
+    ours = {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
+    ours[STAY_ON_LOOPBACK] = "1"  # it need not, whatever a test before this one asked for
+    words = [Path(sys.executable).with_name("ray"), "start", "--address", cluster, "--block"]
+    with log.open("w") as file:
+        node = subprocess.Popen(
+            [*within, *words, "--num-cpus", str(num_cpus)],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **ours, **env},
+            start_new_session=True,
+        )
+
+    def wait_for(nodes: int) -> None:
+        end = time.monotonic() + 240
+        while sum(node["Alive"] for node in ray.nodes()) != nodes:
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+
+    try:
+        wait_for(2)
+        yield node
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(node.pid, signal.SIGTERM)
+        node.wait()
+        wait_for(1)
 
 
 def write_study(

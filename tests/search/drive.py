@@ -18,19 +18,23 @@ def main(path: str, runs: str, address: str = "", fit: str = "tests.search.toy:f
         return 2
 
 
+def be_patient() -> None:
+    """Wait longer for pictures and noise: their process lets those of all other tests go first."""
+    from search.execution.image_worker import ImageWorker
+
+    ImageWorker.FINISH_S = ImageWorker.NOISE_S = 600.0
+
+
 def plain(*words: str) -> int:
     """`main`, with stand-ins for matplotlib and MLflow's page: tests/search/report has the real.
 
-    And with patience for pictures and noise, whose process lets those of all other tests go first.
+    And with patience where Ray is there; else it would be imported before its token is found.
     """
     from search.report import learning_curves
     from search.tracking import artifacts
 
-    if "ray" in sys.modules:  # else it would be imported before its token is found
-        from search.execution.image_worker import ImageWorker
-
-        ImageWorker.FINISH_S = ImageWorker.NOISE_S = 600.0
-
+    if "ray" in sys.modules:
+        be_patient()
     for name in ("draw_study", "draw_trial"):
         setattr(learning_curves, name, lambda *args: args[-1].write_bytes(b"picture"))
     artifacts.write_study_page = lambda folder, found, out: (out / "r.html").write_bytes(b"picture")

@@ -1,20 +1,14 @@
 """A folder that only the driver sees is found before the first trial."""
 
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from search.execution.auth import STAY_ON_LOOPBACK
 from search.execution.preflight import inspect_node
 from search.storage.s3 import Remote
-from tests.search.conftest import ROOT, Driver, events, write_study
+from tests.search.conftest import Driver, events, second_node, write_study
 from trainer.data.store import Store
 
 
@@ -69,50 +63,15 @@ def test_a_node_sees_a_study_in_s3(store: Path, s3: str) -> None:
     )
 
 
-@pytest.fixture
-def blind_node(cluster: str, tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Start a node that sees something else where tmp_path is."""
-    import ray
-
-    command = Path(sys.executable).with_name("ray")
-    script = (
-        f"mount -t tmpfs none {tmp_path}; exec {command} start --address {cluster} --num-cpus 1"
-    )
-    with (tmp_path / "node.log").open("w") as log:
-        node = subprocess.Popen(
-            ["unshare", "-m", "bash", "-c", f"{script} --block"],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "RAY_AUTH_MODE": "disabled",
-                STAY_ON_LOOPBACK: "1",  # it need not, whatever a test before this one asked for
-            },
-            start_new_session=True,
-        )
-
-    def wait_for(nodes: int) -> None:
-        end = time.monotonic() + 240
-        while sum(node["Alive"] for node in ray.nodes()) != nodes:
-            assert time.monotonic() < end, (tmp_path / "node.log").read_text()
-            time.sleep(0.1)
-
-    yield lambda: wait_for(2)
-    os.killpg(node.pid, signal.SIGTERM)
-    node.wait()
-    wait_for(1)
-
-
 @pytest.mark.slow
 @needs_mounts
-def test_a_node_that_does_not_see_the_runs(
-    blind_node: Callable[[], None], cluster: str, store: Path, tmp_path: Path
-) -> None:
+def test_a_node_that_does_not_see_the_runs(cluster: str, store: Path, tmp_path: Path) -> None:
+    """It sees something else where tmp_path is."""
     study = write_study(tmp_path, store)
-    blind_node()
-    driver = Driver(study, tmp_path, cluster)
-    assert driver.wait() == 2
+    elsewhere = ("unshare", "-m", "bash", "-c", f'mount -t tmpfs none {tmp_path}; exec "$0" "$@"')
+    with second_node(cluster, tmp_path / "node.log", 1, *elsewhere):
+        driver = Driver(study, tmp_path, cluster)
+        assert driver.wait() == 2
     said = driver.log.read_text()
     lines = [line for line in said.splitlines() if line.startswith("node ")]
     assert len(lines) == 1 and f"{tmp_path}/toy: not what the driver sees there" in lines[0]

@@ -4,15 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from search.execution.auth import STAY_ON_LOOPBACK
 from search.ledger.state import StudyState
-from tests.search.conftest import ROOT, Driver, write_study
+from tests.search.conftest import ROOT, Driver, second_node, write_study
 
 HOLDING = """
 import sys, time
@@ -120,32 +118,18 @@ def test_a_node_that_is_asked_to_end_under_a_trial(
     tmp_path: Path, store: Path, drive: Callable[..., Driver], cluster: str
 ) -> None:
     """At SIGTERM a node of Ray drains itself as preempted, and then ends what runs there still."""
-    env = {"RAY_AUTH_MODE": "disabled", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "2"}
-    ray = str(Path(sys.executable).with_name("ray"))
-    with (tmp_path / "node.log").open("w") as log:
-        node = subprocess.Popen(
-            [ray, "start", "--address", cluster, "--num-cpus", "2", "--block"],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **env, "PYTHONPATH": str(ROOT), STAY_ON_LOOPBACK: "1"},
-            start_new_session=True,
-        )
-    try:
-        end_s = time.monotonic() + 240
-        while "Ray runtime started" not in (tmp_path / "node.log").read_text():
-            assert node.poll() is None and time.monotonic() < end_s
-            time.sleep(0.1)
-        orders, trials = {"slow": "1"}, {"num_trials": 2, "cpus_per_trial": 2}
-        settings = {"scheduler": {"type": "none", "max_t": 120}, "enqueue": []}
-        driver = drive(write_study(tmp_path, store, toy=orders, trials=trials, **settings))
+    trials = {"num_trials": 2, "cpus_per_trial": 2}
+    settings = {"scheduler": {"type": "none", "max_t": 120}, "enqueue": []}
+    study = write_study(tmp_path, store, toy={"slow": "1"}, trials=trials, **settings)
+    soon = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "2"}
+    with second_node(cluster, tmp_path / "node.log", 2, **soon) as node:
+        driver = drive(study)
         # One on each node, and neither will end before.
         driver.wait_for(lambda: len({e["trial"] for e in driver.events("reported")}) == 2, 100)
         node.terminate()
         driver.wait_for(lambda: driver.events("interrupted"), 240)
         (driver.folder / "toy" / "slow").write_text("0")
         driver.finish()
-    finally:
-        node.kill()
     [lost] = driver.events("interrupted")
     assert lost["cause"] == "node" and lost["epoch"] >= 1
     state = StudyState.replay(driver.events())  # refuses an epoch that comes twice
