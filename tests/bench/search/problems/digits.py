@@ -6,7 +6,6 @@ are real. A continuous learning rate takes the curve of the nearest recorded one
 
 import gzip
 import json
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from search.study.space import Dimension
-from tests.bench.search.problems.problem import EPOCHS, Curve, Params, categorical, rng_of
+from tests.bench.search.problems.problem import (
+    EPOCHS,
+    Curve,
+    Params,
+    categorical,
+    nearest_rate,
+    rates_around,
+    rng_of,
+)
 
 TABLE = Path(__file__).parent / "digits_table.json.gz"
 NUM_VALIDATION, NUM_TRUTH = 300, 1247
@@ -32,12 +39,8 @@ class Digits:
         self._runs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for run in table["runs"]:
             self._runs.setdefault(self._key(run["params"]), []).append(run)
-        rates = self.grid["lr"]
-        half = (rates[1] / rates[0]) ** 0.5  # so that all rates are drawn equally often
         self.space = {name: categorical(*values) for name, values in self.grid.items()}
-        self.space["lr"] = Dimension(
-            type="float", low=rates[0] / half, high=rates[-1] * half, log=True
-        )
+        self.space["lr"] = rates_around(self.grid["lr"])
         self.space["momentum"] = Dimension(
             type="categorical", choices=tuple(self.grid["momentum"]), when={"solver": ("sgd",)}
         )
@@ -59,8 +62,7 @@ class Digits:
         return (self.best - self._accuracy(self._key(params), epoch)) / (self.best - self.median)
 
     def _key(self, params: Params) -> tuple[Any, ...]:
-        lr = math.log(params["lr"])
-        nearest = min(self.grid["lr"], key=lambda rate: abs(math.log(rate) - lr))
+        nearest = nearest_rate(self.grid["lr"], params["lr"])
         return tuple(nearest if name == "lr" else params.get(name) for name in self.grid)
 
     def _accuracy(self, key: tuple[Any, ...], epoch: int) -> float:

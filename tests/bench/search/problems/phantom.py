@@ -13,8 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from search.study.space import Dimension
-from tests.bench.search.problems.problem import EPOCHS, Curve, Params, categorical, rng_of
+from tests.bench.search.problems.problem import (
+    EPOCHS,
+    Curve,
+    Params,
+    categorical,
+    nearest_rate,
+    rates_around,
+    rng_of,
+)
 
 TABLE = Path(__file__).parent / "phantom_table.json.gz"
 
@@ -36,13 +43,8 @@ class Phantom:
             curves.append(
                 Curve(run["dice"] + [math.nan] * missing, run["seconds"] + last * missing)
             )
-        rates = self.grid["optimizer.lr"]
-        # Half a step wider at both ends, so that all rates are drawn equally often.
-        half = (rates[1] / rates[0]) ** 0.5
         self.space = {
-            name: Dimension(type="float", low=rates[0] / half, high=rates[-1] * half, log=True)
-            if name == "optimizer.lr"
-            else categorical(*values)
+            name: rates_around(values) if name == "optimizer.lr" else categorical(*values)
             for name, values in self.grid.items()
         }
         finals = sorted(self._dice(key, EPOCHS) for key in self._runs)
@@ -60,8 +62,7 @@ class Phantom:
         return (self.best - self._dice(self._key(params), epoch)) / (self.best - self.median)
 
     def _key(self, params: Params) -> tuple[Any, ...]:
-        lr = math.log(params["optimizer.lr"])
-        nearest = min(self.grid["optimizer.lr"], key=lambda rate: abs(math.log(rate) - lr))
+        nearest = nearest_rate(self.grid["optimizer.lr"], params["optimizer.lr"])
         return tuple(nearest if n == "optimizer.lr" else params[n] for n in self.grid)
 
     def _dice(self, key: tuple[Any, ...], epoch: int) -> float:

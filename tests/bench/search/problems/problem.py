@@ -4,8 +4,9 @@ Whatever is random belongs to (seed, parameters): proposed twice, a configuratio
 twice, as in a study, where all trials share one seed.
 """
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from search.study.space import Dimension
@@ -67,3 +68,18 @@ def rng_of(*what: Any) -> random.Random:
 def categorical(*choices: Any) -> Dimension:
     """Return a dimension of choices."""
     return Dimension(type="categorical", choices=choices)
+
+
+def rates_around(recorded: Sequence[float]) -> Dimension:
+    """Return a dimension of learning rates that all have a recorded one nearest equally often.
+
+    Args:
+        recorded: In equal steps of the logarithm.
+    """
+    half = (recorded[1] / recorded[0]) ** 0.5
+    return Dimension(type="float", low=recorded[0] / half, high=recorded[-1] * half, log=True)
+
+
+def nearest_rate(recorded: Sequence[float], rate: float) -> float:
+    """Return the recorded learning rate that is nearest by its logarithm."""
+    return min(recorded, key=lambda each: abs(math.log(each) - math.log(rate)))
