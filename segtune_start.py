@@ -13,12 +13,15 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import os
 import runpy
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 ROOT = Path(__file__).absolute().parent
 START = ROOT / "segtune_start.py"
+LEAVE_S = 60.0
+"""That a process has to end in, once the last line after a signal is said."""
 HOOK = "segtune_start.ours_first"
 """What a process of Ray's calls as it begins, where `is_hidden`."""
 BEGINS = {
@@ -97,7 +100,19 @@ def main() -> None:
     except KeyboardInterrupt:  # Ctrl-C in the first second
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    commands()
+    try:
+        commands()
+    except SystemExit as end:
+        if isinstance(end.code, int) and end.code > 128:
+            _leave_in_time(end.code)
+        raise
+
+
+def _leave_in_time(status: int) -> None:
+    """End this process after a signal even if a thread, as one that waits for MLflow, does not."""
+    timer = threading.Timer(LEAVE_S, os._exit, [status])
+    timer.daemon = True
+    timer.start()
 
 
 def _mind_ctrl_c() -> None:

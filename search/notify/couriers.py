@@ -19,6 +19,7 @@ from search.report.text import as_printed
 from search.storage.outbox import pauses
 from search.study.notify.masks import masked_address, masked_command, without_words_of
 from search.study.notify.targets import Targets
+from trainer.training.stop_signals import Ended, ending_signals
 
 ANSWER_S = 10.0
 """For an answer of a webhook or a heartbeat's address."""
@@ -73,7 +74,7 @@ class Messenger:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        with suppress(KeyboardInterrupt):
+        with suppress(Ended), ending_signals(str):
             self._thread.join(limit_s)
 
     def _next(self) -> Message | None:

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from trainer.training.stop_signals import Ended, ending_signals
+
 
 def pauses(first_s: float, longest_s: float) -> Iterator[float]:
     """Yield the pauses between attempts: each twice the one before, up to the longest."""
@@ -88,11 +90,12 @@ class Outbox:
         self._end_s = time.monotonic() + limit_s
         self._closing.set()
         try:
-            self._thread.join(min(quiet_s, limit_s))
-            if self._thread.is_alive():
-                on_wait()
-                self._thread.join(max(0.0, self._end_s - time.monotonic()))
-        except KeyboardInterrupt:
+            with ending_signals(str):
+                self._thread.join(min(quiet_s, limit_s))
+                if self._thread.is_alive():
+                    on_wait()
+                    self._thread.join(max(0.0, self._end_s - time.monotonic()))
+        except Ended:
             self._end_s = -math.inf
 
     def _run(self) -> None:

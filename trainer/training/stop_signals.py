@@ -6,13 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Timer
+from threading import Event, Thread, current_thread, get_ident, main_thread
 from types import FrameType
 from typing import Any
 
 from trainer.files.damaged import clear
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+REMINDER = signal.SIGURG
+"""Of an earlier signal; it does nothing where nobody handles it."""
 
 
 @contextmanager
@@ -64,48 +66,61 @@ class Ended(KeyboardInterrupt):
 def ending_signals(said: Callable[[str], str]) -> Iterator[None]:
     """Let the first of STOPS end what runs inside, also where by default nothing would tidy up.
 
+    Whoever swallows it is interrupted again: Python does in a callback or a destructor, and Ray
+    where it does not look at what its waiting came to. Only the main thread gets signals; in
+    another one this does nothing.
+
     Args:
         said: Returns what is left behind, and how to go on; called with the signal's name.
 
     Raises:
         Ended: A signal came.
     """
+    if current_thread() is not main_thread():
+        yield
+        return
     before = {number: signal.getsignal(number) for number in STOPS}
     if before[signal.SIGHUP] is signal.SIG_IGN:
         del before[signal.SIGHUP]
+    before[REMINDER] = signal.getsignal(REMINDER)
     terminals = [number for number in (1, 2) if os.isatty(number)]
-    came = signal.SIGINT
+    came: signal.Signals | None = None
+    earlier, over = sys.exception(), Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal came
         came = signal.Signals(number)
-        if _in_import_machinery(frame):
-            _send_again(came)
-            return
         for each in before:  # the next one ends what tidies up as well
             signal.signal(each, signal.SIG_DFL)
         if number == signal.SIGHUP:
             _silence(terminals)
-        raise KeyboardInterrupt  # Ray, where it waits, raises one of its own instead
+        signal.signal(REMINDER, insist)
+        Thread(target=_remind, args=(get_ident(), over), daemon=True).start()
+        insist(number, frame)
+
+    def insist(number: int, frame: FrameType | None) -> None:
+        ends = over.is_set() or _interrupted(sys.exception(), earlier)
+        if not (ends or _in_import_machinery(frame)):
+            raise KeyboardInterrupt  # Ray, where it waits, raises one of its own instead
 
     def notice(unraisable: Any) -> None:
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):
             hook(unraisable)
-            return
-        for number in before:  # Python swallows what is raised in a callback or a destructor
-            signal.signal(number, handle)
-        _send_again(came)
 
     hook, sys.unraisablehook = sys.unraisablehook, notice
     for number in before:
-        signal.signal(number, handle)
+        if number in STOPS:
+            signal.signal(number, handle)
     try:
         yield
     except Ended:
         raise
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if came is None or not _interrupted(error, earlier):
+            raise
         raise Ended(came, said(came.name)) from None
     finally:
+        over.set()
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -119,11 +134,17 @@ def _in_import_machinery(frame: FrameType | None) -> bool:
     return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib.")
 
 
-def _send_again(number: signal.Signals, after_s: float = 0.01) -> None:
-    """Send a signal to this process once more, a moment later."""
-    timer = Timer(after_s, os.kill, (os.getpid(), number))
-    timer.daemon = True
-    timer.start()
+def _interrupted(error: BaseException | None, earlier: BaseException | None) -> bool:
+    """Return whether an exception is an interruption, or hides one, that came after an earlier."""
+    while error is not earlier and error and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None and error is not earlier
+
+
+def _remind(thread: int, over: Event, every_s: float = 0.1) -> None:
+    """Send a thread REMINDER until an interruption has ended what it was for."""
+    while not over.wait(every_s):
+        signal.pthread_kill(thread, REMINDER)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_a_signal_in_the_first_seconds(
     store: Path, tmp_path: Path, name: str, after_s: float
 ) -> None:
     study, number = write_study(tmp_path, store, enqueue=[]), signal.Signals[name]
-    env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONFAULTHANDLER": "1"}
     words = ["launch", str(study), "--runs", str(tmp_path)]
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(
@@ -44,7 +45,11 @@ def test_a_signal_in_the_first_seconds(
         )
         time.sleep(after_s)
         process.send_signal(number)
-        status = process.wait(480)  # the thread that imports MLflow is waited for
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(480)  # the thread that imports MLflow is waited for
+        if process.poll() is None:
+            process.send_signal(signal.SIGABRT)  # it says where its threads are
+        status = process.wait(60)
     text = (tmp_path / "said").read_text()
     assert status in (0, 128 + number, -number), text  # 0: its trials had begun, and were stopped
     assert "Aborted" not in text and "Traceback" not in text
@@ -58,6 +63,18 @@ def test_a_signal_in_the_first_seconds(
     assert "segtune launch" in told or "no such study" in told or "launch it" in told, told
     again = [*SEGTUNE, *words, "--dry-run"]
     assert subprocess.run(again, env=env, capture_output=True).returncode == 0
+
+
+def test_after_a_signal_no_thread_is_waited_for_for_ever() -> None:
+    code = (
+        "import sys, threading, time, segtune_start as start, search.cli.main as commands\n"
+        "def main():\n"
+        "    threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "    sys.exit(143)\n"
+        "commands.main, start.LEAVE_S = main, 0.5\n"
+        "start.main()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=240).returncode == 143
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -7,11 +7,19 @@ import subprocess
 import sys
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from trainer.training.stop_signals import STOPS, Ended, ending_signals, stop_file, stop_signals
+from trainer.training.stop_signals import (
+    REMINDER,
+    STOPS,
+    Ended,
+    ending_signals,
+    stop_file,
+    stop_signals,
+)
 
 
 @pytest.mark.parametrize("number", STOPS)
@@ -83,3 +91,60 @@ def test_a_signal_waits_for_the_import_machinery() -> None:
         time.sleep(5)
         pytest.fail("the signal is lost")
     assert came == {"done": True}
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_whoever_swallows_a_signal_is_interrupted_again(number: signal.Signals) -> None:
+    before = signal.getsignal(REMINDER)
+    with pytest.raises(Ended) as ended, ending_signals(str):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+        time.sleep(5)
+        pytest.fail("the signal is lost")
+    assert ended.value.number == number and signal.getsignal(REMINDER) is before
+
+
+def test_what_tidies_up_after_a_signal_is_not_interrupted() -> None:
+    tidied = []
+    with pytest.raises(Ended), ending_signals(str):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            with suppress(OSError):
+                time.sleep(0.3)  # three times as long as until the next reminder
+                raise OSError
+            tidied.append(True)
+    assert tidied == [True]
+
+
+def test_an_interruption_in_other_words_is_one() -> None:
+    with pytest.raises(Ended), ending_signals(str):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("the other process is gone") from error
+    with pytest.raises(RuntimeError), ending_signals(str):
+        raise RuntimeError
+
+
+def test_waiting_that_a_signal_ends_does_not_end_what_is_around_it() -> None:
+    went_on = []
+    with ending_signals(str):
+        with suppress(Ended), ending_signals(str):
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(0.3)
+        went_on.append(True)
+    assert went_on == [True]
+
+
+def test_a_second_signal_ends_a_wait_while_tidying_up() -> None:
+    tidied = []
+    with pytest.raises(Ended) as ended, ending_signals(str):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            with suppress(Ended), ending_signals(str):
+                signal.raise_signal(signal.SIGINT)
+                pytest.fail("the signal is lost")
+            tidied.append(True)
+    assert tidied == [True] and ended.value.number == signal.SIGTERM
