@@ -1,5 +1,6 @@
 """Signals that ask a training, or a search, to stop: Ctrl-C, SIGTERM, and a terminal that goes."""
 
+import logging
 import os
 import signal
 import sys
@@ -100,7 +101,7 @@ def ending_signals(said: Callable[[str], str]) -> Iterator[None]:
 
     def insist(number: int, frame: FrameType | None) -> None:
         ends = over.is_set() or _interrupted(sys.exception(), earlier)
-        if not (ends or _in_import_machinery(frame)):
+        if not (ends or _may_keep_a_lock(frame)):
             raise KeyboardInterrupt  # Ray, where it waits, raises one of its own instead
 
     def notice(unraisable: Any) -> None:
@@ -126,12 +127,20 @@ def ending_signals(said: Callable[[str], str]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _in_import_machinery(frame: FrameType | None) -> bool:
-    """Return whether a signal came where an exception could keep an import lock for ever.
+def _may_keep_a_lock(frame: FrameType | None) -> bool:
+    """Return whether a signal came where an exception could keep a lock for ever.
 
-    Other threads that import would wait for it, and in a lock's callback Python swallows it.
+    It could between a lock's `acquire` and the `try` that lets it go, as Python has it where it
+    imports and logs, and between an `__enter__` and its `with`. Other threads would wait for it,
+    and so would the end of the process for them.
     """
-    return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib.")
+    if frame is None:
+        return False
+    code = frame.f_code
+    among = (
+        code.co_filename.startswith("<frozen importlib.") or code.co_filename == logging.__file__
+    )
+    return among or code.co_name in ("__enter__", "__exit__")
 
 
 def _interrupted(error: BaseException | None, earlier: BaseException | None) -> bool:

@@ -1,10 +1,12 @@
 """A terminal that goes away is a stop, as SIGTERM is, and a run writes a checkpoint first."""
 
+import logging
 import os
 import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from contextlib import suppress
@@ -83,14 +85,36 @@ def test_a_signal_in_a_callback_is_not_lost(number: signal.Signals) -> None:
     assert ended.value.number == number and sys.unraisablehook is before
 
 
-def test_a_signal_waits_for_the_import_machinery() -> None:
+@pytest.mark.parametrize("file", ["<frozen importlib._bootstrap>", logging.__file__])
+def test_a_signal_waits_for_who_may_hold_a_lock(file: str) -> None:
     came: dict[str, bool] = {}
-    code = compile("raise_signal(15); done = True", "<frozen importlib._bootstrap>", "exec")
+    code = compile("raise_signal(15); done = True", file, "exec")
     with pytest.raises(Ended), ending_signals(str):
         exec(code, {"raise_signal": signal.raise_signal}, came)
         time.sleep(5)
         pytest.fail("the signal is lost")
     assert came == {"done": True}
+
+
+def test_a_signal_before_the_first_line_of_a_with_leaves_no_lock_behind() -> None:
+    class Signalling:
+        """A lock, and a signal as soon as it is taken."""
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            self.lock.__enter__()
+            signal.raise_signal(signal.SIGTERM)
+
+        def __exit__(self, *error: object) -> None:
+            self.lock.__exit__(None, None, None)
+
+    lock = Signalling()
+    with pytest.raises(Ended), ending_signals(str), lock:
+        time.sleep(5)
+        pytest.fail("the signal is lost")
+    assert not lock.lock.locked()
 
 
 @pytest.mark.parametrize("number", STOPS)
