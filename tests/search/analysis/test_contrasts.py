@@ -15,7 +15,7 @@ from search.analysis.contrasts import (
 from search.ledger.journal import Event
 from search.report.verdicts import sentence, verdict_text
 from search.workflows.confirming.confirm import _without_cases
-from tests.search.workflows.test_confirm import words
+from tests.search.workflows.confirmed_study import words
 
 PLAN = Plan([3, 4], None, 0, [], [Pair(seed, 1 + i % 4) for i, seed in enumerate(range(5))], 9)
 
