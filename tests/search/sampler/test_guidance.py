@@ -9,7 +9,7 @@ import pytest
 from search.sampler.guidance import SHARE, Guidance
 from search.sampler.sampler import Sampler
 from search.study.config import StudyConfig
-from tests.search.sampler.test_sampler import (
+from tests.search.sampler.sampled_study import (
     SPACE,
     make_study,
     overlapping,

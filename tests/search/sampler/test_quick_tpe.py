@@ -8,7 +8,7 @@ from optuna.samplers import TPESampler
 
 from search.sampler import sampler as module
 from search.sampler.sampler import Sampler
-from tests.search.sampler.test_sampler import make_study, reported
+from tests.search.sampler.sampled_study import make_study, reported
 
 
 def proposals(**settings: Any) -> list[dict[str, Any]]:
