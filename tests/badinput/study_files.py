@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.badinput.sound_study import BASE, batch, fraction, grid, lr, put
-from tests.badinput.wrong_settings import KEYS, RANGES, TYPES
+from tests.badinput.wrong_ranges import RANGES
+from tests.badinput.wrong_settings import KEYS, TYPES
 
 LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
