@@ -110,15 +110,18 @@ def current_cluster() -> str | None:
 def _make(above: Path) -> tuple[Path, int]:
     """Make a folder and its sign, which says nothing before it is locked: no start takes it."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=above))
-    sign = os.open(folder / SIGN, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        fcntl.flock(sign, fcntl.LOCK_EX)
-    except OSError as error:
-        os.close(sign)
+        sign = os.open(folder / SIGN, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            fcntl.flock(sign, fcntl.LOCK_EX)
+        except OSError as error:
+            os.close(sign)
+            rule = "its file system has no locks; name another folder in RAY_TMPDIR"
+            raise OSError(error.errno, rule, str(above)) from error
+        os.write(sign, os.fsencode(folder.name))
+    except BaseException:  # a signal's, too
         clear(folder)
-        rule = "its file system has no locks; name another folder in RAY_TMPDIR"
-        raise OSError(error.errno, rule, str(above)) from error
-    os.write(sign, os.fsencode(folder.name))
+        raise
     return folder, sign
 
 

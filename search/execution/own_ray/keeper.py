@@ -32,6 +32,18 @@ def living_in(folder: Path, among: Iterable[int] | None = None) -> list[int]:
     return [process for process in found if process != os.getpid()]
 
 
+def _renamed_in(folder: Path) -> list[int]:
+    """Return Ray's agents and workers, whose words are now `ray::...`, by a log that each has."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cmdline").read_bytes().startswith(b"ray::"):
+                logs = [os.readlink(file) for file in (process / "fd").iterdir()]
+                if any(log.startswith(f"{folder}/") for log in logs):
+                    found.append(int(process.name))
+    return found
+
+
 def clear(folder: Path) -> None:
     """Remove a folder whose lock is held; what cannot go, or is not Ray's, keeps its sign."""
     shutil.rmtree(folder / "ray", ignore_errors=True)
@@ -48,6 +60,9 @@ def keep(folder: Path) -> None:
     while living := living_in(folder):
         while living := living_in(folder, living):  # the whole list of processes is long
             time.sleep(LOOK_S)
+    for process in _renamed_in(folder):  # one that begins would make the folder anew
+        with suppress(OSError):
+            os.kill(process, signal.SIGKILL)
     clear(folder)
 
 

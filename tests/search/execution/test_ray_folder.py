@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -60,6 +61,34 @@ def test_it_is_its_owners_alone_and_goes_with_its_ray(above: Path) -> None:
                 assert other != folder and folder.exists(), "its lock says that it is in use"
     finally:
         os.umask(before)
+    assert [*above.iterdir()] == []
+
+
+def test_what_ray_has_renamed_goes_with_it(above: Path) -> None:
+    """Its agents would else write into a folder that they make anew."""
+    with ray_folder() as folder:
+        (folder / "ray").mkdir()
+        with (folder / "ray" / "raylet.out").open("w") as log:
+            ours = subprocess.Popen(
+                ["ray::DashboardAgent", "600"], executable="/bin/sleep", stdout=log
+            )
+        others = subprocess.Popen(["ray::DashboardAgent", "600"], executable="/bin/sleep")
+    try:
+        assert ours.wait(80) == -signal.SIGKILL and others.poll() is None
+    finally:
+        others.kill()
+        others.wait()
+
+
+def test_a_signal_while_it_is_made_leaves_nothing(
+    above: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", interrupt)
+    with pytest.raises(KeyboardInterrupt), ray_folder():
+        pytest.fail("it was made")
     assert [*above.iterdir()] == []
 
 
