@@ -113,6 +113,8 @@ def ray_session(address: str) -> Iterator[None]:
             except ConnectionError as error:
                 raise no_answer(address) from error
             finally:
+                # Ray's core has put a handler of its own below Python's, which aborts the process.
+                signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
             for name in ("ray", "ray.tune"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -65,6 +65,27 @@ def test_a_signal_in_the_first_seconds(
     assert subprocess.run(again, env=env, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow  # 8 s
+def test_a_signal_while_ray_is_used_is_python_s() -> None:
+    """As while `confirm` scores models; the core of Ray would abort the process."""
+    code = (
+        "import os, signal, time\n"
+        "from search.execution.session import before_ray, ray_session\n"
+        "from trainer.training.stop_signals import Ended, ending_signals\n"
+        "before_ray('local')\n"
+        "try:\n"
+        "    with ending_signals(str), ray_session('local'):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(60)\n"
+        "except Ended as ended:\n"
+        "    print(ended.number.name, 'ended it')\n"
+    )
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=480)
+    assert (done.returncode, done.stdout) == (0, "SIGTERM ended it\n"), done.stderr
+
+
 def test_after_a_signal_no_thread_is_waited_for_for_ever() -> None:
     code = (
         "import sys, threading, time, segtune_start as start, search.cli.main as commands\n"
