@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,11 +30,19 @@ from tests.trainer.tiny import tiny_config
 from trainer.config import ValidationConfig
 from trainer.configfile import ConfigError
 from trainer.data.store import Store
+from trainer.evaluation.sealed_readings import readings_file
 from trainer.evaluation.validate import Validator, summarize
 from trainer.loop import fit
 from trainer.saved.model_io import load
 
 __all__ = ["folder", "no_weights_and_no_mlflow"]
+
+
+@pytest.fixture(autouse=True)
+def readings_are_forgotten(store: Path) -> Iterator[None]:
+    """Readings are counted beside the store, which other tests have too."""
+    yield
+    readings_file(store).unlink(missing_ok=True)
 
 
 def test_the_sealed_test_set(
