@@ -63,7 +63,6 @@ def write_study(place: Path) -> None:
                 "store_hash": Store.open(place / "store").content_hash,
                 "commit": "",
                 "versions": {},
-                **birth(study)._asdict(),
             }
         )
         for number in range(3):

@@ -137,10 +137,8 @@ def _may_keep_a_lock(frame: FrameType | None) -> bool:
     if frame is None:
         return False
     code = frame.f_code
-    among = (
-        code.co_filename.startswith("<frozen importlib.") or code.co_filename == logging.__file__
-    )
-    return among or code.co_name in ("__enter__", "__exit__")
+    locks = code.co_filename.startswith(("<frozen importlib.", logging.__file__))
+    return locks or code.co_name in ("__enter__", "__exit__")
 
 
 def _interrupted(error: BaseException | None, earlier: BaseException | None) -> bool:
