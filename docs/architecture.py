@@ -66,7 +66,9 @@ def page() -> str:
         *_folder(ROOT / "search", heading=""),
     ]
     for room in rooms():
-        parts += _folder(ROOT / "search" / room, heading=f"### search/{room}/\n")
+        folder = ROOT / "search" / room
+        for each in (folder, *sorted(path.parent for path in folder.rglob("*/__init__.py"))):
+            parts += _folder(each, heading=f"### {each.relative_to(ROOT).as_posix()}/\n")
     parts += ["## segtune/\n", *_folder(ROOT / "segtune", heading="")]
     parts += ["## trainer/\n", *_folder(ROOT / "trainer", heading="")]
     for folder in sorted(path.parent for path in (ROOT / "trainer").rglob("*/__init__.py")):

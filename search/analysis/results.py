@@ -18,6 +18,7 @@ from search.analysis.ranking import (
 from search.analysis.rivals import rivals
 from search.analysis.trial_results import TrialRows
 from search.analysis.validation_noise import noise_of, samples
+from search.analysis.verdicts.between_studies import between_studies
 from search.ledger.budget import cost_key, overspent
 from search.ledger.journal import Event
 from search.ledger.state import StudyState
@@ -149,9 +150,26 @@ def compare(folder: Path, read: tuple[StudyConfig, StudyState] | None = None) ->
 
 
 def compare_studies(folders: Iterable[Path]) -> dict[str, Any]:
-    """Return the results of several studies, and in `incomparable` what keeps them apart."""
+    """Return the results of several studies.
+
+    Returns:
+        `studies`; `incomparable`, what keeps them apart; and, if nothing does, `between`, what
+        their confirmed best have more than each other (analysis/verdicts/between_studies.py).
+    """
+    folders = [*folders]
     studies = [compare(folder) for folder in folders]
-    return {"studies": studies, "incomparable": incomparable(studies)}
+    return {"studies": studies, **compared(studies, folders)}
+
+
+def compared(studies: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> dict[str, Any]:
+    """Return `incomparable` and `between` of some studies, as `compare_studies` does.
+
+    Args:
+        studies: What `compare` returns of each.
+        folders: Theirs.
+    """
+    differing = incomparable(studies)
+    return {"incomparable": differing, "between": [] if differing else between_studies(folders)}
 
 
 def incomparable(studies: Sequence[Mapping[str, Any]]) -> list[str]:

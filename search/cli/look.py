@@ -139,7 +139,8 @@ def compare(
 ) -> None:
     """Rank a study's trials beside its control and references.
 
-    Several studies stand side by side. With --submit all are in the folder of the first.
+    Several studies stand side by side, and what they have confirmed is compared case by case.
+    With --submit all are in the folder of the first.
     """
     forms = [("--json", as_json), ("--csv", as_csv), ("--html", html)]
     given = [name for name, form in forms if form]

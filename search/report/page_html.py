@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from search.analysis.results import incomparable
+from search.analysis.results import compared
 from search.report.page_data import gather
 from search.report.page_images import embed
 from trainer.files.atomic import write_atomically
@@ -113,7 +113,7 @@ def _data(studies: list[dict[str, Any]], folders: Sequence[Path]) -> tuple[dict[
     data: dict[str, Any] = {
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "studies": studies,
-        "incomparable": incomparable(studies),
+        **compared(studies, folders),
     }
     try:
         bare = _json_for_html(data)

@@ -43,20 +43,31 @@ def embed(
     for study in studies:
         painted = sum(bool(row["pictures"]) for row in [*study["trials"], *study["references"]])
         pictured.append({"painted": painted, "by_trial": {}})
-    for turn in zip_longest(*map(_in_order, studies)):
-        for of_study, folder, found in zip(pictured, folders, turn, strict=True):
-            if found is None:
-                continue
-            trial, names = found
-            paths = [folder / name for name in names if _is_of_a_trial(folder, name)]
-            if is_archived(folder):  # which has none of most trials, or of any
-                paths = [path for path in paths if path.exists()]
-            pictures = [picture for path in paths if (picture := _picture(path))]
-            room -= sum(len(picture["data"]) + len(picture["name"]) + 100 for picture in pictures)
-            if room < 0:
-                return pictured
-            if pictures:
-                of_study["by_trial"].setdefault(trial, []).extend(pictures)
+    missing: dict[tuple[Path, str], list[Path]] = {}
+    wanted = (
+        (of_study, folder, *found)
+        for turn in zip_longest(*map(_in_order, studies))
+        for of_study, folder, found in zip(pictured, folders, turn, strict=True)
+        if found
+    )
+    for of_study, folder, trial, names in wanted:
+        paths = [folder / name for name in names if _is_of_a_trial(folder, name)]
+        if is_archived(folder):  # which has none of most trials, or of any
+            paths = [path for path in paths if path.exists()]
+        pictures = []
+        for path in paths:
+            try:
+                pictures.append(_picture(path))
+            except ValueError as error:
+                missing.setdefault((folder, str(error)), []).append(path)
+        room -= sum(len(picture["data"]) + len(picture["name"]) + 100 for picture in pictures)
+        if room < 0:
+            break
+        if pictures:
+            of_study["by_trial"].setdefault(trial, []).extend(pictures)
+    for (_, reason), paths in missing.items():
+        more = f" and {len(paths) - 1} more" if paths[1:] else ""
+        logger.warning("%s%s: not on the page: %s", paths[0], more, reason)
     return pictured
 
 
@@ -79,20 +90,21 @@ def _is_path(name: str) -> bool:
     return PurePosixPath(name).stem.endswith("-path")
 
 
-def _picture(path: Path) -> dict[str, str] | None:
-    """Return a picture's data URI; None where it is not at hand, or not a picture."""
+def _picture(path: Path) -> dict[str, str]:
+    """Return a picture's data URI.
+
+    Raises:
+        ValueError: Why there is none: it is not at hand, or not a picture.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
         about = path.stat()
         return _coded(path, about.st_mtime_ns, about.st_size)
+    except UnidentifiedImageError as error:
+        raise ValueError("not a picture") from error
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, UnidentifiedImageError):
-            reason = "not a picture"
-        else:
-            reason = str(getattr(error, "strerror", None) or error)
-        logger.warning("%s: not on the page: %s", path, reason)
-        return None
+        raise ValueError(str(getattr(error, "strerror", None) or error)) from error
 
 
 @lru_cache(maxsize=KEPT)

@@ -47,6 +47,11 @@ def side_by_side(folders: Sequence[Path]) -> str:
     parts += wrapped(notes, width)
     for study in studies:
         parts += ["", *wrapped(_about(study), width)]
+    if between := result["between"]:
+        name = metric_name({"metric": studies[0]["objective"]["metric"]})
+        lines = [f"  {sentence(row, name)}" for row in between]
+        where = "between studies, by what `confirm` trained again with the same seeds and folds:"
+        parts += ["", *wrapped([where, *lines], width)]
     return "\n".join(parts)
 
 

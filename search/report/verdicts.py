@@ -110,21 +110,24 @@ def sentence(comparison: Mapping[str, Any], name: str = "Dice") -> str:
     """Return one verdict in words, with what it rests on.
 
     Args:
-        comparison: Of a `verdict` event.
+        comparison: Of a `verdict` event, or between studies.
         name: Of the metric that it is about.
     """
-    trial, word = f"trial {comparison['trial']}", comparison["verdict"]
-    other = opponent(comparison)
+    word = comparison["verdict"]
+    if comparison["family"] == "study":
+        trial, other = comparison["trial"], comparison["other"]
+    else:
+        trial, other = f"trial {comparison['trial']}", f"the {opponent(comparison)}"
     if word == "none":
-        return f"{trial} against the {other}: no verdict {comparison['reason']}"
+        return f"{trial} against {other}: no verdict {comparison['reason']}"
     if not comparison["interval"]:
-        text = f"{trial} against the {other}: {TOO_FEW}: {name} {comparison['mean']:+.4f}"
+        text = f"{trial} against {other}: {TOO_FEW}: {name} {comparison['mean']:+.4f}"
         return f"{text}; {comparison['reason']}" if comparison["reason"] else text
     said = {
-        "better": f"{trial} is better than the {other}",
-        "worse": f"{trial} is worse than the {other}",
-        "equivalent": f"{trial} and the {other} are equivalent",
-        "not distinguishable": f"{trial} and the {other} are not distinguishable",
+        "better": f"{trial} is better than {other}",
+        "worse": f"{trial} is worse than {other}",
+        "equivalent": f"{trial} and {other} are equivalent",
+        "not distinguishable": f"{trial} and {other} are not distinguishable",
     }[word]
     text = (
         f"{said}: {name} {comparison['mean']:+.4f}, {100 * comparison['level']:.4g} % interval "
@@ -133,6 +136,9 @@ def sentence(comparison: Mapping[str, Any], name: str = "Dice") -> str:
     )
     if dice := comparison.get("dice"):
         text += f"; Dice {dice['mean']:+.4f}, 95 % interval {interval(dice['interval'], '+.4f')}"
+    if hours := comparison.get("hours"):
+        took = " and ".join(f"{each:.2g}" for each in hours)
+        text += f"; a training took {took} {UNITS[comparison['unit']]}"
     if more := comparison.get("more_seeds"):
         text += (
             f"; {more['seeds']} seeds would bring the 95 % interval from about "

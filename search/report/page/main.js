@@ -24,7 +24,19 @@ function summary(studies) {
         "cost"], rows),
     DATA.incomparable.length > 0 && el("p", { class: "note" }, badge("not comparable", "bad"),
       ` They have different ${DATA.incomparable.join(" and ")}: compare each with its own control.`),
+    DATA.between.length > 0 && betweenTable(studies, DATA.between),
   ];
+}
+
+/** Compare the confirmed best of the studies, case by case. */
+function betweenTable(studies, between) {
+  const metric = judged({ metric: studies[0].objective.metric });
+  const rows = between.map((each) => [
+    each.trial, each.other, verdictBadge(each.verdict), ...differenceCells(each),
+    each.hours ? `${each.hours.map(short).join(" and ")} ${unitOf(each.unit)}-h` : "–", each.reason]);
+  return plainTable("Between studies: what was run again with the same seeds on the same folds",
+    ["best", "against", "verdict", `difference of ${metric}`, ...DIFFERENCE_HEADS, "a training took", ""],
+    rows, { textColumns: 3 });
 }
 
 function masksOf({ masks }) {

@@ -39,10 +39,16 @@ function scoreTable(view, verdict) {
 
 function comparisonTable(view, verdict) {
   const rows = verdict.comparisons.map((each) => [
-    `trial ${each.trial}`, opponent(each), verdictBadge(each.verdict),
-    each.mean == null ? "–" : signed(each.mean), each.interval ? `${level(each)} ${range(each.interval, signed)}` : "–",
-    each.p_holm == null ? "–" : short(each.p_holm), each.seeds.length,
-    (each.num_different ?? (each.num_cases ?? []).reduce((sum, n) => sum + n, 0)) || "–", each.reason]);
+    `trial ${each.trial}`, opponent(each), verdictBadge(each.verdict), ...differenceCells(each), each.reason]);
   return plainTable(`Verdicts ${verdict.where}`, ["trial", "against", "verdict", `difference of ${judged(verdict)}`,
-    "interval", "p (Holm)", "seeds", "cases", ""], rows, { textColumns: 3 });
+    ...DIFFERENCE_HEADS, ""], rows, { textColumns: 3 });
+}
+
+const DIFFERENCE_HEADS = ["interval", "p (Holm)", "seeds", "cases"];
+
+/** Return the difference of a comparison, and under DIFFERENCE_HEADS what it rests on. */
+function differenceCells(each) {
+  return [each.mean == null ? "–" : signed(each.mean), each.interval ? `${level(each)} ${range(each.interval, signed)}` : "–",
+    each.p_holm == null ? "–" : short(each.p_holm), each.seeds.length,
+    (each.num_different ?? (each.num_cases ?? []).reduce((sum, n) => sum + n, 0)) || "–"];
 }

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from search.analysis.case_scores import DICE, case_values
-from search.analysis.contrasts import Cases, Evidence, Pair, Plan, mean_and_interval
+from search.analysis.verdicts.contrasts import Cases, Evidence, Pair, Plan, mean_and_interval
 from search.execution.session import before_ray
 from search.ledger.budget import UNITS, cost_key
 from search.ledger.journal import Event

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from search.analysis.case_scores import case_metric
-from search.analysis.contrasts import MIN_UNITS, Evidence, Plan
-from search.analysis.significance import Difference, difference
 from search.analysis.validation_noise import samples
+from search.analysis.verdicts.contrasts import MIN_UNITS, Evidence, Plan
+from search.analysis.verdicts.significance import Difference, difference
 from search.execution.session import before_ray
 from search.ledger.budget import SHARE_SPENT, UNITS, cost_key
 from search.ledger.confirming import share_of

@@ -3,9 +3,9 @@
 The search saw one seed and one validation fold, and its best is the best of many: optimistic. Here
 the best trials are trained again with other seeds on folds that did not select them, and so are the
 control and every protected reference, on the same pairs of seed and fold. Differences per case, of
-the study's objective, then give verdicts (analysis/significance.py), corrected by Holm over the
-candidates within each family: against the control, against each reference, and against the next
-best. Dice stands beside another objective.
+the study's objective, then give verdicts (analysis/verdicts/significance.py), corrected by Holm
+over the candidates within each family: against the control, against each reference, and against the
+next best. Dice stands beside another objective.
 
 A study that trains nothing (max_t 0) keeps its fold, since its weights were trained on the others,
 and varies the seed of the sampling.
@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis.case_scores import CASE_METRICS, case_metric, case_values, read_cases
-from search.analysis.contrasts import (
+from search.analysis.mask_references import scored_masks
+from search.analysis.verdicts.contrasts import (
     Cases,
     Evidence,
     Pair,
     Plan,
     verdict_event,
 )
-from search.analysis.mask_contrasts import against_masks
-from search.analysis.mask_references import scored_masks
+from search.analysis.verdicts.mask_contrasts import against_masks
 from search.execution.session import before_ray, ray_address
 from search.ledger.journal import Event
 from search.ledger.session import StudySession

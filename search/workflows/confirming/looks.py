@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from search.analysis.contrasts import NUM_FOLDS
 from search.analysis.intervals import ALPHA
-from search.analysis.significance import Difference
+from search.analysis.verdicts.contrasts import NUM_FOLDS
+from search.analysis.verdicts.significance import Difference
 
 
 def rounds(num_seeds: int) -> list[int]:

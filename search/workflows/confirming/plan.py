@@ -10,8 +10,8 @@ from dataclasses import replace
 from statistics import fmean
 
 from search.analysis.case_scores import CASE_METRICS, case_metric
-from search.analysis.contrasts import MIN_UNITS, NUM_FOLDS, Pair, Plan
 from search.analysis.ranking import UNRANKED, ranked
+from search.analysis.verdicts.contrasts import MIN_UNITS, NUM_FOLDS, Pair, Plan
 from search.ledger.budget import UNITS, cost_key, overspent
 from search.ledger.journal import Event
 from search.ledger.state import StudyState

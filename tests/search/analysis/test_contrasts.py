@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from search.analysis.contrasts import (
+from search.analysis.verdicts.contrasts import (
     Evidence,
     Pair,
     Plan,

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from search.analysis.intervals import Scale, difference_interval, mean_interval
-from search.analysis.significance import Difference, decide, difference
+from search.analysis.verdicts.significance import Difference, decide, difference
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from search.analysis.intervals import TOO_FEW, Scale
-from search.analysis.significance import ALPHA, Difference, decide, difference, holm
+from search.analysis.verdicts.significance import ALPHA, Difference, decide, difference, holm
 
 RNG = np.random.default_rng(0)
 UNBOUNDED, DICE = Scale(math.inf, "max"), Scale(1, "max")

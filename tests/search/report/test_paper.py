@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from search.analysis.contrasts import verdict_event
 from search.analysis.results import compare
+from search.analysis.verdicts.contrasts import verdict_event
 from search.cli.main import main
 from search.ledger.journal import Ledger
 from search.report.paper.bibliography import PAPERS, bibliography

@@ -14,7 +14,7 @@ import pytest
 from search.analysis.case_scores import case_metric
 from search.analysis.intervals import ALPHA, Scale
 from search.analysis.results import compare
-from search.analysis.significance import difference
+from search.analysis.verdicts.significance import difference
 from search.ledger.confirming import share_of
 from search.ledger.journal import Event
 from search.ledger.session import StudySession

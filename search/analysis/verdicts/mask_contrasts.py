@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from search.analysis.case_scores import CASE_METRICS
-from search.analysis.contrasts import MIN_UNITS, Cases, Evidence, Match, Pair, judge, score
 from search.analysis.intervals import TOO_FEW, difference_interval
 from search.analysis.mask_references import mask_values
+from search.analysis.verdicts.contrasts import MIN_UNITS, Cases, Evidence, Match, Pair, judge, score
 from search.ledger.journal import Event
 
 

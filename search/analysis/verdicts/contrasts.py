@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from search.analysis.case_scores import case_metric
 from search.analysis.intervals import ALPHA, Scale
-from search.analysis.significance import Difference, decide, difference
+from search.analysis.verdicts.significance import Difference, decide, difference
 from search.ledger.journal import Event
 from search.ledger.state import StudyState
 from search.ledger.trial_state import TrialState
