@@ -1,6 +1,7 @@
 """`segtune init`: a study file that fits a store, a device and a number of hours."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_as_a_user_types_it(store, tmp_path, monkeypatch):
     said = CliRunner().invoke(main, ["launch", "store.yaml", "--dry-run", "--probe"])
     assert said.exit_code == 0, said.output
     planned, measured = (
-        float(output.split("about ")[-1].split(" hours")[0])
+        float(re.findall(r"about ([\d.]+) hours", output)[-1])
         for output in (result.output, said.output)
     )
     assert measured == pytest.approx(planned, rel=0.4)  # each of a minute, on a machine with others
