@@ -178,7 +178,7 @@ def incomparable(studies: Sequence[Mapping[str, Any]]) -> list[str]:
         "stores": lambda study: study["store_hash"] or study["store"],
         "trainers": lambda study: study["trainer"],
         "validation folds": lambda study: study["fold"],
-        "objectives": lambda study: study["objective"]["metric"],
+        "objectives": lambda study: (study["objective"]["metric"], study["objective"]["mode"]),
     }
     return [what for what, of in compared.items() if len({of(study) for study in studies}) > 1]
 

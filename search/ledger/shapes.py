@@ -30,6 +30,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "redrawn": ("trial", "epoch", "case_list", "draws", "seconds"),
     "confirmed": ("settings", "told", "why", "loss", "spent", "limit", "unit"),
     "waits": ("reason",),
+    "verdict": ("on", "where", "seeds", "folds", "epochs", "same_cases", "scores", "comparisons"),
 }
 
 

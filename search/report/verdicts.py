@@ -137,8 +137,11 @@ def sentence(comparison: Mapping[str, Any], name: str = "Dice") -> str:
     if dice := comparison.get("dice"):
         text += f"; Dice {dice['mean']:+.4f}, 95 % interval {interval(dice['interval'], '+.4f')}"
     if hours := comparison.get("hours"):
-        took = " and ".join(f"{each:.2g}" for each in hours)
-        text += f"; a training took {took} {UNITS[comparison['unit']]}"
+        one, other = (UNITS[unit] for unit in comparison["units"])
+        unit = "" if one == other else f" {one}"
+        text += f"; a training took {hours[0]:.2g}{unit} and {hours[1]:.2g} {other}"
+    if measured := comparison.get("measured"):
+        text += f"; measured by {' and by '.join(map(sampling_text, measured))}"
     if more := comparison.get("more_seeds"):
         text += (
             f"; {more['seeds']} seeds would bring the 95 % interval from about "

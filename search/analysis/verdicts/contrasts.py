@@ -173,7 +173,7 @@ def verdict_event(
     rows.sort(key=lambda row: sign * row["mean"])
     comparisons: list[dict[str, Any]] = []
     for family in _families(plan, [row["trial"] for row in rows]):
-        comparisons += judge(evidence, family, margin)
+        comparisons += judge([(evidence, match) for match in family], margin)
     if beside is not None:
         for row in [*rows, *comparisons]:
             both = (row["trial"], *((row["other"],) if "other" in row else ()))
@@ -248,13 +248,11 @@ def _families(plan: Plan, ranking: Sequence[int]) -> list[list[Match]]:
     return families
 
 
-def judge(
-    evidence: Evidence, family: Sequence[Match], margin: float | None
-) -> list[dict[str, Any]]:
-    """Compare the two of each match over the pairs that both completed."""
+def judge(family: Sequence[tuple[Evidence, Match]], margin: float | None) -> list[dict[str, Any]]:
+    """Compare the two of each match over the pairs that both completed, by its own evidence."""
     rows: list[dict[str, Any]] = []
-    judged: list[tuple[dict[str, Any], Difference]] = []
-    for match in family:
+    judged: list[tuple[dict[str, Any], Evidence, Difference]] = []
+    for evidence, match in family:
         both = (match.trial, match.other)
         row = match._asdict() | {
             "seeds": [pair.seed for pair in evidence.pairs(*both)],
@@ -264,11 +262,13 @@ def judge(
         }
         rows.append(row)
         if evidence.num_units(*both) >= MIN_UNITS:
-            judged.append((row, evidence.difference(*both)))
+            judged.append((row, evidence, evidence.difference(*both)))
         elif not row["reason"]:
             row["reason"] = f"before {MIN_UNITS} seeds"
-    verdicts = decide([found for _, found in judged], _better(evidence), margin)
-    for (row, found), verdict in zip(judged, verdicts, strict=True):
+    if not judged:
+        return rows
+    verdicts = decide([found for *_, found in judged], _better(judged[0][1]), margin)
+    for (row, evidence, found), verdict in zip(judged, verdicts, strict=True):
         row |= _values_of(found)
         row |= {"p": found.p, "p_holm": verdict.p_holm, "level": verdict.level}
         row |= {"interval": verdict.interval and [*verdict.interval], "verdict": verdict.word}

@@ -46,7 +46,7 @@ def against_masks(
             scores[number, pair] = {case: mine[case] for case in shared}
             scores[name, pair] = {case: by_fold[pair.fold][case] for case in shared}
     own = Evidence(evidence.plan, evidence.metric, scores, evidence.missing, evidence.same_cases)
-    rows = judge(own, [Match("masks", number, name) for number in best], margin)
+    rows = judge([(own, Match("masks", number, name)) for number in best], margin)
     for row in rows:
         if row["verdict"] == "none":
             found = _by_case(own, row["trial"], name) or _selected(

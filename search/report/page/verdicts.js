@@ -11,9 +11,13 @@ function verdicts(view) {
 
 /** Say what the best has as a finished model is used. */
 function asUsed({ trial, sampling, mean, interval }) {
-  const masks = sampling.num_ensemble === 1 ? "a mask" : `the ${sampling.fuse} of ${sampling.num_ensemble} masks`;
-  return `Trial ${trial} as it is used, ${masks} of ${sampling.method} in ${sampling.timestep_respacing} steps: `
-    + `Dice ${fixed(mean)} ${range(interval, fixed, true)}.`;
+  return `Trial ${trial} as it is used, ${samplingText(sampling)}: Dice ${fixed(mean)} ${range(interval, fixed, true)}.`;
+}
+
+/** Say how masks are sampled. */
+function samplingText({ num_ensemble, fuse, method, timestep_respacing }) {
+  const masks = num_ensemble === 1 ? "a mask" : `the ${fuse} of ${num_ensemble} masks`;
+  return `${masks} of ${method} in ${timestep_respacing} steps`;
 }
 
 /** Return the name of what a verdict is about; before version 0.2 that was Dice. */

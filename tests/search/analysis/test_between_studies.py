@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,23 +13,42 @@ from search.ledger.line import decode, encode, seal
 from search.report.page_html import write_html
 from search.report.side_by_side import side_by_side
 
+FEW = "before both have 3 seeds on the same folds"
 RESULTS = Path(__file__).resolve().parents[3] / "spaces" / "results"
 
 
-def unpack(root: Path, name: str, best: int | None = None, *, as_name: str = "", seeds: int = 99):
-    """Write a shipped study, as if `best` were what it confirmed, with no more than some seeds."""
+def unpack(
+    root: Path,
+    name: str,
+    best: int | None = None,
+    *,
+    as_name: str = "",
+    seeds: int = 99,
+    change: Callable[[dict], None] = lambda event: None,
+) -> Path:
+    """Write a shipped study.
+
+    Args:
+        root: Below which its folder is written.
+        name: What is shipped.
+        best: As if that was what it confirmed.
+        as_name: The study's name.
+        seeds: No more than so many are confirmed with.
+        change: Is called with each event.
+    """
     folder = root / (as_name or name)
     folder.mkdir(parents=True)
     lines = []
     for line in gzip.decompress((RESULTS / f"{name}.jsonl.gz").read_bytes()).splitlines():
         event = decode(line)
         if event["event"] == "study":
-            event["config"]["study"] = folder.name
+            event["config"]["study"], event["uid"] = folder.name, str(folder)
         if event["event"] == "verdict":
             event["seeds"], event["folds"] = event["seeds"][:seeds], event["folds"][:seeds]
             for row in event["scores"]:
                 if best is not None:
                     row["role"] = "candidate" if row["trial"] == best else "reference"
+        change(event)
         lines.append(seal(encode(event)))
     (folder / "ledger.jsonl").write_bytes(b"".join(lines))
     return folder
@@ -56,7 +76,8 @@ def test_as_one_study_that_has_both_says(tmp_path):
         assert found[key] == pytest.approx(known[key], rel=1e-3), "the ledger keeps five digits"
     assert found["p"] == pytest.approx(known["p"], rel=0.02)
     assert found["p_holm"] == found["p"] and found["level"] == 0.95, "alone in its family"
-    assert found["unit"] == "cpu_hours" and found["hours"][0] > 3 * found["hours"][1]
+    assert found["units"] == ["cpu_hours"] * 2 and found["hours"][0] > 3 * found["hours"][1]
+    assert (found["reason"], found["measured"]) == ("", None)
 
 
 def test_over_the_seeds_and_folds_that_both_have(tmp_path):
@@ -92,8 +113,115 @@ def test_too_few_that_both_have(tmp_path):
     one = unpack(tmp_path, "diffusion_hippocampus")
     other = unpack(tmp_path, "diffusion_hippocampus", 0, as_name="control", seeds=2)
     [row] = compare_studies([one, other])["between"]
-    assert (row["verdict"], row["reason"], row["seeds"]) == ("none", "before 3 seeds", [1, 2])
-    said = "diffusion_hippocampus:5 against control:0: no verdict before 3 seeds"
+    assert (row["verdict"], row["reason"], row["seeds"]) == ("none", FEW, [1, 2])
+    said = f"diffusion_hippocampus:5 against control:0: no verdict {FEW}"
+    assert said in side_by_side([one, other])
+
+
+def on_one_fold(event: dict) -> None:
+    """As a study that trains nothing confirms: other seeds on one fold."""
+    if event["event"] == "verdict":
+        event["folds"] = [1] * len(event["folds"])
+    elif event.get("kind") == "confirm":
+        event["fold"] = 1
+    elif event["event"] == "cases":
+        event["names"], event["of"] = [f"case{number:02d}" for number in range(32)], 32
+    elif event["event"] == "reported":
+        event["case_scores"] = event["case_scores"][:32]
+
+
+def test_a_third_study_changes_nothing_but_the_correction(tmp_path):
+    """Two that vary their seeds on one fold, and one that varies its folds."""
+    one = unpack(tmp_path, "diffusion_hippocampus", as_name="one", change=on_one_fold)
+    other = unpack(tmp_path, "diffusion_hippocampus", 0, as_name="other", change=on_one_fold)
+    [alone] = between_studies([one, other])
+    assert alone["num_different"] == 32 and len(alone["seeds"]) == 8, "a unit a seed"
+    third = unpack(tmp_path, "diffusion_hippocampus", 1, as_name="third")
+    beside, apart = between_studies([third, one, other])
+    assert (beside["mean"], beside["p"]) == (alone["mean"], alone["p"])
+    assert (apart["other"], apart["verdict"], apart["reason"]) == ("third:1", "none", FEW)
+
+
+def test_a_verdict_of_one_trial_alone_hides_no_better_one(tmp_path):
+    """`confirm STUDY:1` after the best was confirmed."""
+    folder = unpack(tmp_path, "diffusion_hippocampus")
+    verdict = decode(
+        next(
+            line
+            for line in reversed((folder / "ledger.jsonl").read_bytes().splitlines())
+            if decode(line)["event"] == "verdict"
+        )
+    )
+    for row in verdict["scores"]:
+        row["role"] = "candidate" if row["trial"] == 1 else "reference"
+    with (folder / "ledger.jsonl").open("ab") as file:
+        file.write(seal(encode(verdict)))
+    [row] = between_studies([folder, unpack(tmp_path, "hippocampus_unet")])
+    assert row["other"] == "diffusion_hippocampus:5"
+
+
+def test_the_best_is_that_of_the_seeds_which_all_have(tmp_path):
+    """Lucky with the seeds that the other has not."""
+
+    def lucky(event: dict) -> None:
+        if event["event"] == "reported" and event["trial"] > 25:
+            event["case_scores"] = [0.999] * len(event["case_scores"])
+        if event["event"] == "verdict":
+            for row in event["scores"]:
+                row["mean"] = max(row["mean"], 0.9)
+
+    one = unpack(tmp_path, "diffusion_hippocampus", as_name="lucky", change=lucky)
+    [row] = between_studies([one, unpack(tmp_path, "hippocampus_unet")])
+    assert row["trial"] == "hippocampus_unet:4" and row["mean"] > 0.07
+
+
+def test_a_study_given_twice_counts_once(tmp_path):
+    one = unpack(tmp_path, "diffusion_hippocampus")
+    other = unpack(tmp_path, "hippocampus_unet")
+    assert between_studies([one, one]) == []
+    assert between_studies([one, other, one]) == between_studies([one, other])
+
+
+def test_the_lower_is_better_where_the_study_says_so(tmp_path):
+    def to_lower(event: dict) -> None:
+        if event["event"] == "study":
+            event["config"]["objective"] = {"metric": "val/hd95_mm", "mode": "min"}
+
+    one = unpack(tmp_path, "diffusion_hippocampus", change=to_lower)
+    other = unpack(tmp_path, "diffusion_hippocampus", 0, as_name="control", change=to_lower)
+    [row] = between_studies([one, other])
+    assert (row["trial"], row["verdict"]) == ("control:0", "better") and row["mean"] < 0
+    high = unpack(tmp_path, "hippocampus_unet")
+    assert compare_studies([one, high])["incomparable"] == ["objectives"]
+
+
+def test_cases_that_are_not_at_hand_or_others(tmp_path):
+    def without(event: dict) -> None:
+        event.pop("case_scores", None)
+        event.pop("case_list", None) if event["event"] == "reported" else None
+
+    def renamed(event: dict) -> None:
+        if event["event"] == "cases":
+            event["names"] = [f"pseudonym{number:03d}" for number in range(len(event["names"]))]
+
+    one = unpack(tmp_path, "diffusion_hippocampus")
+    for change, reason in {
+        without: "since the cases of their trainings are not all at hand",
+        renamed: "since they share too few folds with the same cases",
+    }.items():
+        other = unpack(tmp_path, "diffusion_hippocampus", 0, as_name=change.__name__, change=change)
+        [row] = between_studies([one, other])
+        assert (row["verdict"], row["reason"]) == ("none", reason)
+
+
+def test_studies_that_measure_otherwise_are_said_to(tmp_path):
+    def in_25_steps(event: dict) -> None:
+        if event["event"] == "study":
+            event["config"]["train"]["validation.steps"] = 25
+
+    one = unpack(tmp_path, "diffusion_hippocampus")
+    other = unpack(tmp_path, "diffusion_hippocampus", 7, as_name="slow", change=in_25_steps)
+    said = "measured by a mask of ddim in 1 steps and by a mask of ddim in 25 steps"
     assert said in side_by_side([one, other])
 
 
@@ -116,7 +244,7 @@ def test_in_words_and_on_the_page(tmp_path):
     assert (
         "  hippocampus_unet:4 and diffusion_hippocampus:5 are not distinguishable: Dice +0.0768, "
         "95 % interval [-0.0013, +0.1541], p 0.052 (Holm), 3 seeds, 96 cases; a training took "
-        "0.053 and 0.025 CPU-hours; 12 seeds would bring"
+        "0.024 and 0.024 CPU-hours; 4 seeds would bring the 95 % interval from about 0.078 to 0.049"
     ) in side_by_side(folders)
     write_html(folders, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
