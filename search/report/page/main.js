@@ -33,11 +33,17 @@ function betweenTable(studies, between) {
   const metric = judged({ metric: studies[0].objective.metric });
   const rows = between.map((each) => [
     each.trial, each.other, verdictBadge(each.verdict), ...differenceCells(each),
-    each.hours ? each.hours.map((hours, index) => `${short(hours)} ${unitOf(each.units[index])}-h`).join(" and ") : "–",
+    each.hours ? took(each) : "–",
     [each.measured && `measured by ${each.measured.map(samplingText).join(" and by ")} `, each.reason]]);
   return plainTable("Between studies: what was run again with the same seeds on the same folds",
     ["best", "against", "verdict", `difference of ${metric}`, ...DIFFERENCE_HEADS, "a training took", ""],
     rows, { textColumns: 3 });
+}
+
+/** Say what a training of each side took. */
+function took({ hours, units }) {
+  const [one, other] = units.map((unit) => `${unitOf(unit)}-h`);
+  return `${short(hours[0])}${one === other ? "" : ` ${one}`} and ${short(hours[1])} ${other}`;
 }
 
 function masksOf({ masks }) {
