@@ -21,7 +21,7 @@ IMAGE_S = {"diffusion": 0.0115, "U-Net": 0.0020, "U-Net, width 24": 0.0034}
 CURVES = {
     ("diffusion_hippocampus", 5): ("diffusion", 250, "below"),
     ("equal_time", 10): ("diffusion", 1200, "below"),
-    ("diffusion_hippocampus", 0): ("U-Net", 250, "above"),
+    ("diffusion_hippocampus", 0): ("U-Net", 250, "below"),
     ("equal_time", 0): ("U-Net", 1200, "below"),
     ("hippocampus_unet", 4): ("U-Net, width 24", 600, "above"),
     ("equal_time_unet", 7): ("U-Net, width 24", 4000, "above"),
