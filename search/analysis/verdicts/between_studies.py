@@ -49,6 +49,11 @@ class Confirmed(NamedTuple):
     several_folds: bool
     """Whether the confirmation was on several folds."""
 
+    @property
+    def uid(self) -> str:
+        """What is no other study's; an early one has none but where it lies."""
+        return str((self.state.study or {}).get("uid") or self.folder.resolve())
+
     def hours(self, pairs: Sequence[Pair]) -> float:
         """Return what a training of some took, the median: one may have been begun again."""
         meter, trials = self.state.meter, self.study.trials
@@ -83,7 +88,7 @@ def between_studies(folders: Sequence[Path]) -> list[dict[str, Any]]:
         return []
     known = [best for folder in folders if (best := _confirmed(folder))]
     # A study may be given twice, as a folder and as an archive say.
-    found = [*{((each.state.study or {}).get("uid"), each.trial): each for each in known}.values()]
+    found = [*{(each.uid, each.trial): each for each in known}.values()]
     if len(found) < 2:
         return []
     of_all = [pair for pair in found[0].scores if all(pair in each.scores for each in found)]

@@ -182,6 +182,18 @@ def test_a_study_given_twice_counts_once(tmp_path):
     assert between_studies([one, other, one]) == between_studies([one, other])
 
 
+def test_early_studies_have_no_uid_and_are_two_nevertheless(tmp_path):
+    def early(event: dict) -> None:
+        event.pop("uid", None)
+
+    folders = [
+        unpack(tmp_path, "diffusion_hippocampus", 7, as_name=name, change=early) for name in "ab"
+    ]
+    [row] = between_studies(folders)
+    assert {row["trial"], row["other"]} == {"a:7", "b:7"}
+    assert between_studies([folders[0], folders[0]]) == []
+
+
 def test_the_lower_is_better_where_the_study_says_so(tmp_path):
     def to_lower(event: dict) -> None:
         if event["event"] == "study":
