@@ -3,6 +3,8 @@
 import gzip
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +49,17 @@ def main(out: Path) -> None:
 
 def read(name: str) -> dict[str, Any]:
     """Return what `segtune compare` reads in a ledger that ships."""
+    with unpacked(name) as folder:
+        return compare(folder)
+
+
+@contextmanager
+def unpacked(name: str) -> Iterator[Path]:
+    """Give the folder of a study whose ledger ships."""
     with tempfile.TemporaryDirectory() as temporary:
         ledger = gzip.decompress((RESULTS / f"{name}.jsonl.gz").read_bytes())
         (Path(temporary) / "ledger.jsonl").write_bytes(ledger)
-        return compare(Path(temporary))
+        yield Path(temporary)
 
 
 def confirmed(axes: Axes, studies: list[dict[str, Any]]) -> None:

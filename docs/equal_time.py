@@ -1,8 +1,6 @@
 """Draws Dice by seconds of training: `python -m docs.equal_time docs/equal_time.png`."""
 
-import gzip
 import sys
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -12,39 +10,33 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from docs.answers import RESULTS, STYLES
-from search.ledger.state import StudyState
+from docs.answers import STYLES, unpacked
 from search.storage.studies import read_study
 
 IMAGE_S = {"diffusion": 0.0115, "U-Net": 0.0020, "U-Net, width 24": 0.0034}
 """Of a training image on a core with nothing else to do; studies ran beside other work."""
 CURVES = {
-    ("diffusion_hippocampus", 5): ("diffusion", 250, "below"),
-    ("equal_time", 10): ("diffusion", 1200, "below"),
-    ("diffusion_hippocampus", 0): ("U-Net", 250, "below"),
-    ("equal_time", 0): ("U-Net", 1200, "below"),
-    ("hippocampus_unet", 4): ("U-Net, width 24", 600, "above"),
-    ("equal_time_unet", 7): ("U-Net, width 24", 4000, "above"),
+    ("diffusion_hippocampus", 5): ("diffusion", "below"),
+    ("equal_time", 10): ("diffusion", "below"),
+    ("diffusion_hippocampus", 0): ("U-Net", "below"),
+    ("equal_time", 0): ("U-Net", "below"),
+    ("hippocampus_unet", 4): ("U-Net, width 24", "above"),
+    ("equal_time_unet", 7): ("U-Net, width 24", "above"),
 }
-"""By study and trial: what it is, how many images an epoch has, and where its label stands."""
+"""By study and trial: what it is, and where its label stands."""
 LOOKS = {"diffusion": "candidate", "U-Net": "control", "U-Net, width 24": "reference"}
-
-
-def state_of(name: str) -> StudyState:
-    """Return what a ledger that ships says."""
-    with tempfile.TemporaryDirectory() as temporary:
-        ledger = gzip.decompress((RESULTS / f"{name}.jsonl.gz").read_bytes())
-        (Path(temporary) / "ledger.jsonl").write_bytes(ledger)
-        return read_study(Path(temporary))[1]
 
 
 def main(out: Path) -> None:
     """Draw the mean Dice of each configuration's trainings on folds that selected nothing."""
     figure, axes = plt.subplots(figsize=(7.5, 4), layout="constrained")
     named = set()
-    for (study, trial), (what, epoch_images, where) in CURVES.items():
+    for (name, trial), (what, where) in CURVES.items():
+        with unpacked(name) as folder:
+            study, state = read_study(folder)
+        epoch_images = study.train["epoch_images"]
         by_epoch = defaultdict(list)
-        for training in state_of(study).confirming():
+        for training in state.confirming():
             if training.of == trial and training.ending == "completed":
                 for report in training.reports:
                     by_epoch[report.epoch].append(report.value)

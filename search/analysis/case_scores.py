@@ -102,8 +102,8 @@ def dice_of(
     """
     if study.objective.metric == "val/dice":
         report = next((each for each in reversed(trial.reports) if each.epoch == epoch), None)
-        if report and report.scores and report.cases and report.cases.is_whole:
-            return dict(zip(report.cases.names, report.scores, strict=True))
+        if report and (by_case := report.by_case):
+            return by_case
     return lesion_dice(run_dir, epoch)
 
 

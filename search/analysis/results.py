@@ -174,13 +174,13 @@ def compared(studies: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> d
 
 def incomparable(studies: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what differs between studies, so that their numbers cannot be compared."""
-    compared: dict[str, Callable[[Mapping[str, Any]], object]] = {
+    facts: dict[str, Callable[[Mapping[str, Any]], object]] = {
         "stores": lambda study: study["store_hash"] or study["store"],
         "trainers": lambda study: study["trainer"],
         "validation folds": lambda study: study["fold"],
         "objectives": lambda study: (study["objective"]["metric"], study["objective"]["mode"]),
     }
-    return [what for what, of in compared.items() if len({of(study) for study in studies}) > 1]
+    return [what for what, of in facts.items() if len({of(study) for study in studies}) > 1]
 
 
 def epochs_saved(study: StudyConfig, state: StudyState) -> float | None:

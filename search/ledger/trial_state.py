@@ -34,6 +34,13 @@ class Report(NamedTuple):
     def is_finite(self) -> bool:
         return math.isfinite(self.value)
 
+    @property
+    def by_case(self) -> dict[str, float] | None:
+        """The objective of each case, to five digits; None where the ledger has not all of them."""
+        if self.scores and self.cases and self.cases.is_whole:
+            return dict(zip(self.cases.names, self.scores, strict=True))
+        return None
+
 
 class Segment(NamedTuple):
     """A stretch of a resumed trial."""

@@ -201,9 +201,8 @@ def _confirmed(folder: Path) -> Confirmed | None:
 
 
 def _scores(study: StudyConfig, trial: TrialState, run_dir: Path) -> Cases | None:
-    """Return a training's objective by case: from the ledger where that has all, to five digits."""
-    report = trial.reports[-1]
-    if report.scores and report.cases and report.cases.is_whole:
-        return dict(zip(report.cases.names, report.scores, strict=True))
+    """Return a training's objective by case, from the ledger where that has all of it."""
+    if by_case := trial.reports[-1].by_case:
+        return by_case
     metric = case_metric(study.objective.metric, study.objective.mode)
     return case_values(read_cases(run_dir, trial.epoch), metric)

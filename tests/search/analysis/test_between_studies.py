@@ -56,7 +56,7 @@ def unpack(
 
 def verdict_of(name: str) -> dict:
     lines = gzip.decompress((RESULTS / f"{name}.jsonl.gz").read_bytes()).splitlines()
-    return [event for line in lines if (event := json.loads(line))["event"] == "verdict"][-1]
+    return [event for line in lines if (event := decode(line))["event"] == "verdict"][-1]
 
 
 def test_as_one_study_that_has_both_says(tmp_path):
@@ -145,13 +145,7 @@ def test_a_third_study_changes_nothing_but_the_correction(tmp_path):
 def test_a_verdict_of_one_trial_alone_hides_no_better_one(tmp_path):
     """`confirm STUDY:1` after the best was confirmed."""
     folder = unpack(tmp_path, "diffusion_hippocampus")
-    verdict = decode(
-        next(
-            line
-            for line in reversed((folder / "ledger.jsonl").read_bytes().splitlines())
-            if decode(line)["event"] == "verdict"
-        )
-    )
+    verdict = verdict_of("diffusion_hippocampus")
     for row in verdict["scores"]:
         row["role"] = "candidate" if row["trial"] == 1 else "reference"
     with (folder / "ledger.jsonl").open("ab") as file:
